@@ -1,0 +1,85 @@
+# bonepipe: `make help` lists the targets.
+DATA       ?= data/phantom
+EXPERIMENT ?= demo
+EXECUTOR   ?= local
+ARGS       ?=
+
+SHELL     := bash
+PYTHON    := .venv/bin/python
+BONEPIPE  := .venv/bin/bonepipe
+RUN       := runs/$(EXPERIMENT)
+SETTINGS   = experiment=$(EXPERIMENT) data.root=$(DATA) executor=$(EXECUTOR) $(ARGS)
+# What is finished is made again only when it is asked for with other settings.
+ASKED     := $(DATA) $(EXECUTOR) $(strip $(ARGS))
+AGAIN      = $(if $(filter-out xx,x$(shell cat $(RUN)/.asked 2>/dev/null | cmp -s - <(printf '%s' '$(ASKED)') && echo x)),FORCE)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint data doctor folds all-folds submit score lock clean FORCE
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@echo "bonepipe: from hand radiographs to a scored submission"
+	@echo
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo
+	@echo "  DATA=path        the dataset            ($(DATA))"
+	@echo "  EXPERIMENT=name  of conf/experiment/    ($(EXPERIMENT))"
+	@echo "  EXECUTOR=name    local or ray           ($(EXECUTOR))"
+	@echo "  ARGS='key=value' further overrides, see .venv/bin/bonepipe train --help"
+
+setup: .venv/.ready ## Make .venv and install the locked packages
+
+.venv/.ready: pyproject.toml requirements.lock
+	@command -v python3 >/dev/null || { echo "make: needs python3 (3.11 to 3.13) on the PATH" >&2; exit 1; }
+	@test -x .venv/bin/python || python3 -m venv .venv
+	@test -x .venv/bin/uv || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --requirement requirements.lock
+	@VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+lock: .venv/.ready ## Resolve the newest allowed packages into requirements.lock
+	.venv/bin/uv pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
+
+test: .venv/.ready ## Check style and types, then run all tests
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	$(PYTHON) -m pytest
+
+lint: .venv/.ready ## Format the code, mend what can be mended, check types
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+	.venv/bin/mypy
+
+data: .venv/.ready $(DATA) ## Make the phantom dataset (unless DATA names another)
+
+data/phantom: | .venv/.ready
+	$(BONEPIPE) phantom $@ --patients 50 --test-patients 24 --size 1024 --seed 0
+
+doctor: data ## Audit the dataset: every problem named with its file
+	$(BONEPIPE) doctor $(SETTINGS)
+
+folds: data ## Write the fold file, or verify it against the data
+	$(BONEPIPE) split $(SETTINGS)
+
+fold-%: $(RUN)/fold-%/oof_dice.csv ## Train one fold: fold-0, fold-1, ...
+	@:
+
+$(RUN)/fold-%/oof_dice.csv: $(AGAIN) | .venv/.ready $(DATA)
+	$(BONEPIPE) train fold=$* $(SETTINGS)
+
+all-folds: $(RUN)/thresholds.json ## Train every fold, then find the thresholds
+
+$(RUN)/thresholds.json: $(wildcard $(RUN)/fold-*/oof_dice.csv) $(AGAIN) | .venv/.ready $(DATA)
+	$(BONEPIPE) train-all $(SETTINGS)
+
+submit: $(RUN)/submission.csv ## Train what is missing, predict the test images, write and score submission.csv
+	@$(PYTHON) -c "import json; s = json.load(open('$(RUN)/scores.json')); print('  '.join(f'{k} {s[k]:.4f}' for k in ('oof_dice', 'public', 'private', 'test_dice') if k in s))"
+
+$(RUN)/submission.csv: $(RUN)/thresholds.json $(AGAIN) | .venv/.ready
+	$(BONEPIPE) submit $(SETTINGS)
+	@printf '%s' '$(ASKED)' > $(RUN)/.asked
+
+clean: ## Delete the experiment's results (runs/EXPERIMENT); data, folds and the environment stay
+	rm -rf $(RUN)

@@ -1,0 +1,70 @@
+"""The console script: finds the command, runs it, and turns a user's mistake into one message and an exit code."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from bonepipe import __version__
+from bonepipe.errors import BonepipeError, UsageError
+
+COMMANDS = {
+    "phantom": "write a synthetic dataset in the competition's format",
+    "doctor": "audit a dataset: every problem named with its file",
+    "split": "write the fold file that says which fold validates each patient",
+    "train": "train one fold (fold=K) and predict its validation images; resumes by itself",
+    "train-all": "train every fold, then find the thresholds and write the cross-validation summary",
+    "submit": "predict the test images with all folds and write, check and score submission.csv",
+    "score": "score a CSV of masks against the truth",
+    "check": "is a CSV a valid submission for this test set?",
+    "vote": "combine several submission CSVs by majority vote",
+}
+
+
+def usage() -> str:
+    """The text of `bonepipe --help`."""
+    rows = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
+    return (
+        f"bonepipe {__version__}: segment the bones of hand radiographs, fold by fold\n\n"
+        f"usage: bonepipe COMMAND [ARGUMENTS] [--traceback]\n\n{rows}\n\n"
+        "`bonepipe COMMAND --help` explains a command. --traceback (or BONEPIPE_TRACEBACK=1) shows where an error arose."
+    )
+
+
+def run(command: str, arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    if command not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"no such command: {command!r}{hint} (`bonepipe --help` lists them)")
+    module = importlib.import_module(f"bonepipe.commands.{command.replace('-', '_')}")
+    return int(module.main(list(arguments)) or 0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script. Exit code 0, 1 for a problem with data or files, 2 for wrong usage."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    traceback_wanted = "--traceback" in words or bool(os.environ.get("BONEPIPE_TRACEBACK"))
+    words = [word for word in words if word != "--traceback"]
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(__version__)
+        return 0
+    try:
+        return run(words[0], words[1:])
+    except BonepipeError as error:
+        if traceback_wanted:
+            raise
+        print(f"bonepipe {words[0]}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print("\nbonepipe: stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

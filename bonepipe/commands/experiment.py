@@ -1,0 +1,169 @@
+"""The composition root: from a config to the built parts that the commands hand down."""
+
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bonepipe import config as configs
+from bonepipe.data import folds as fold_files
+from bonepipe.data.catalog import Radiograph, train_images
+from bonepipe.data.folds import FoldSpec
+from bonepipe.data.spec import DataSpec
+from bonepipe.data.store import Store, open_store
+from bonepipe.errors import BonepipeError, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bonepipe.data.augment import Augmentation
+    from bonepipe.inference.members import Member
+    from bonepipe.inference.views import Views
+
+# Settings that may differ between two runs of the same experiment without making its results another experiment's.
+HARMLESS = ("fold", "runs", "device", "executor", "tracking", "ensemble", "trainer.workers", "trainer.compile")
+
+OVERRIDES = """\
+Settings come from conf/ and are changed by overrides, key=value:
+  experiment=NAME      a file of conf/experiment/, for example demo, baseline, effunet_512
+  data.root=PATH       the dataset
+  GROUP=OPTION         another file of conf/GROUP/, for example loss=bce, tta=none
+  GROUP.KEY=VALUE      one setting, for example trainer.epochs=30, optimizer.lr=1e-3
+A misspelt key or a value of the wrong type is refused before anything runs."""
+
+
+def parse(arguments: Sequence[str], description: str) -> configs.Config | None:
+    """The checked config of a command's overrides; None after printing the help that was asked for."""
+    if any(word in ("-h", "--help") for word in arguments):
+        print(f"{description}\n\n{OVERRIDES}")
+        return None
+    flags = [word for word in arguments if word.startswith("-")]
+    if flags:
+        raise UsageError(f"no flag {flags[0]!r} here; settings are overrides, key=value (see --help)")
+    return configs.compose(arguments)
+
+
+def resolve_device(name: str) -> str:
+    """`auto` to `cuda`, `mps` or `cpu`; anything else as it is."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A config and what it describes, built when first asked for."""
+
+    config: configs.Config
+
+    @cached_property
+    def data(self) -> DataSpec:
+        """The dataset's form."""
+        spec: DataSpec = configs.build(self.config, "data")
+        return spec
+
+    @cached_property
+    def folds(self) -> FoldSpec:
+        """How patients are split."""
+        spec: FoldSpec = configs.build(self.config, "folds")
+        return spec
+
+    @property
+    def folder(self) -> Path:
+        """Where the experiment's results go."""
+        return Path(self.config["runs"]) / self.config["name"]
+
+    def fold_folder(self, fold: int) -> Path:
+        """Where a fold's results go."""
+        return self.folder / f"fold-{fold}"
+
+    @cached_property
+    def images(self) -> list[Radiograph]:
+        """The annotated images."""
+        return train_images(self.data)
+
+    @cached_property
+    def assignment(self) -> fold_files.Folds:
+        """Image name -> the fold that validates it, verified."""
+        return fold_files.ensure(self.folds, self.images)
+
+    @cached_property
+    def store(self) -> Store:
+        """The training images at training size."""
+        return open_store(self.images, self.data, Path(self.config["runs"]) / ".store")
+
+    def indices(self, fold: int) -> tuple[list[int], list[int]]:
+        """Store indices that a fold trains on and validates on."""
+        numbers = [self.assignment[image.name] for image in self.images]
+        training = [index for index, number in enumerate(numbers) if number != fold]
+        return training, [index for index, number in enumerate(numbers) if number == fold]
+
+    @cached_property
+    def device(self) -> str:
+        """Where models run: `cpu`, `cuda` or `mps`."""
+        return resolve_device(self.config["device"])
+
+    @cached_property
+    def augmentation(self) -> "Augmentation":
+        """The training recipe."""
+        return configs.build(self.config, "augment", self.data)
+
+    @cached_property
+    def views(self) -> "Views":
+        """The test-time views."""
+        return configs.build(self.config, "tta", self.data)
+
+    def model(self) -> "nn.Module":
+        """A new model, its weights drawn from the seed or pretrained."""
+        return configs.build(self.config, "model", len(self.data.classes))
+
+    def member(self, fold: int) -> "Member":
+        """A fold's trained model on its device, checked against the views."""
+        from bonepipe.inference.members import load_member
+
+        path = self.fold_folder(fold) / "weights.safetensors"
+        if not path.is_file():
+            raise BonepipeError(
+                f"{path}: fold {fold} is not trained yet; run `bonepipe train fold={fold}` or `make fold-{fold}`"
+            )
+        node = dict(self.config["model"])
+        if "encoder_weights" in node:  # its own weights follow at once
+            node["encoder_weights"] = None
+        model = configs.build({"model": node}, "model", len(self.data.classes))
+        member = load_member(path, model, self.data.classes, self.device)
+        self.views.check(member.augmentations, path)
+        return member
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch: the model's first weights depend on the seed alone."""
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def refuse_other_settings(path: Path, config: configs.Config, ignore: Sequence[str] = HARMLESS) -> None:
+    """Raise BonepipeError if results that are already there were made with other settings, naming each of them."""
+    if not path.is_file():
+        return
+    changed = configs.differences(configs.load(path), config, ignore)
+    if changed:
+        rows = "\n".join(f"  {key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
+        raise BonepipeError(
+            f"{path}: this run was begun with other settings:\n{rows}\n"
+            "Give the new settings a name of their own (name=...), or delete the folder to start anew"
+        )
+
+
+def say(text: str) -> None:
+    """A line about progress, on standard error so that results can be piped."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,42 @@
+"""`bonepipe phantom`: write a synthetic dataset in the competition's format."""
+
+import argparse
+import time
+from pathlib import Path
+
+from bonepipe.data.phantom.dataset import write_dataset
+from bonepipe.errors import UsageError
+
+DESCRIPTION = """\
+Write a dataset of synthetic hand radiographs in the competition's layout: two hands a patient, annotations for the
+train patients, meta_data.xlsx, and three lists the real data has not: answer.csv (masks of the test images),
+planted.csv (annotations that are wrong on purpose) and rotated.csv (patients with the wrist bent sideways).
+The same seed gives the same bytes, whatever the number of workers."""
+EPILOG = "example: bonepipe phantom data/phantom --patients 40 --test-patients 12 --size 1024"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command's flags."""
+    result = argparse.ArgumentParser(
+        "bonepipe phantom", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = result.add_argument
+    add("out", type=Path, metavar="OUT", help="folder to make; it must not exist yet")
+    add("--patients", type=int, required=True, metavar="N", help="train patients (the real set has 400)")
+    add("--test-patients", type=int, required=True, metavar="M", help="test patients (the real set has 144)")
+    add("--size", type=int, default=2048, metavar="S", help="side of the images in pixels (%(default)s)")
+    add("--seed", type=int, default=0, metavar="K", help="draws everything (%(default)s)")
+    add("--workers", type=int, metavar="W", help="processes (default: one a CPU; 1: none beside this one)")
+    return result
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; exit code 0."""
+    flags = parser().parse_args(argv)
+    if flags.seed < 0:
+        raise UsageError(f"--seed {flags.seed}: must be 0 or more")
+    start = time.perf_counter()
+    write_dataset(flags.out, flags.patients, flags.test_patients, flags.size, flags.seed, flags.workers)
+    images = 2 * (flags.patients + flags.test_patients)
+    print(f"{flags.out}: {images} images of {flags.size} x {flags.size} in {time.perf_counter() - start:.1f} s")
+    return 0

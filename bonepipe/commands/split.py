@@ -1,0 +1,26 @@
+"""`bonepipe split`: write the fold CSV."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bonepipe.commands.experiment import Experiment, parse
+from bonepipe.data.folds import summary
+
+HELP = """usage: bonepipe split [OVERRIDES]
+
+Write the CSV that says which fold validates each patient (folds.file), unless it is there, and verify it against the
+data: no patient in two folds, every image listed once. Patients are dealt out by scikit-learn's GroupKFold.
+
+example: bonepipe split experiment=effunet_512 data.root=/data/hand folds.count=5"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write or verify the split and print it."""
+    config = parse(arguments, HELP)
+    if config is None:
+        return 0
+    experiment = Experiment(config)
+    there = Path(experiment.folds.file).exists()
+    text = summary(experiment.images, experiment.assignment)
+    print(f"{experiment.folds.file}: {'verified' if there else 'written'}\n{text}")
+    return 0

@@ -1,0 +1,147 @@
+"""`bonepipe train fold=K`: one fold, to its out-of-fold predictions."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bonepipe import config as configs
+from bonepipe.commands.experiment import HARMLESS, Experiment, parse, refuse_other_settings, say, seed_everything
+from bonepipe.errors import UsageError
+
+HELP = """usage: bonepipe train fold=K [OVERRIDES]
+
+Train one fold and predict its validation images. What is finished is not done again; what was interrupted goes on
+from its last checkpoint. Results: runs/NAME/fold-K/.
+
+example: bonepipe train experiment=demo fold=0"""
+
+RESULTS = ("config.yaml", "weights.safetensors", "metrics.csv", "oof.csv", "oof_dice.csv", "histograms.npz")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train a fold unless it is trained, then predict its validation images unless that is done."""
+    config = parse(arguments, HELP)
+    if config is None:
+        return 0
+    experiment = Experiment(config)
+    fold, count = config["fold"], experiment.folds.count
+    if not 0 <= fold < count:
+        raise UsageError(f"fold={fold}: there are folds 0 to {count - 1} (folds.count={count})")
+    folder = experiment.fold_folder(fold)
+    refuse_other_settings(folder / "config.yaml", config, [*HARMLESS, "tta"])
+    if is_done(experiment, fold):
+        say(f"{folder}: done already")
+        return 0
+    run_fold(experiment, fold)
+    return 0
+
+
+def is_done(experiment: Experiment, fold: int) -> bool:
+    """Whether a fold is trained and predicted, with the views that are asked for now."""
+    folder = experiment.fold_folder(fold)
+    if not all((folder / name).is_file() for name in RESULTS):
+        return False
+    return configs.load(folder / "config.yaml")["tta"] == experiment.config["tta"]
+
+
+def run_fold(experiment: Experiment, fold: int) -> None:
+    """Steps 3 to 7 of a radiograph's walk, for one fold."""
+    config, folder = experiment.config, experiment.fold_folder(fold)
+    training, validation = experiment.indices(fold)
+    say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
+    experiment.store  # noqa: B018 - built before the tracking starts, so that a fault in the data costs nothing
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "config.yaml").exists():
+        configs.save(config, folder / "config.yaml")
+    tracking = configs.build(config, "tracking")
+    run = tracking.start(config["name"], "fold", f"fold-{fold}", config, experiment.folder / "wandb")
+    try:
+        if not (folder / "weights.safetensors").is_file():
+            _train(experiment, fold, training, validation, run)
+        _predict(experiment, fold, validation, run)
+    finally:
+        run.finish()
+
+
+def _train(experiment: Experiment, fold: int, training: list[int], validation: list[int], run: Any) -> None:
+    from bonepipe.data.datamodule import FoldData
+    from bonepipe.training.fold import save_weights, train_fold
+
+    config, folder = experiment.config, experiment.fold_folder(fold)
+    seed_everything(config["seed"])
+    spec = configs.build(config, "trainer")
+    averaging = configs.build(config, "averaging")
+    store = experiment.store
+    hold = averaging.hold_step(spec.epochs, spec.steps_per_epoch(len(training)))
+    data = FoldData(
+        store, training, validation, experiment.augmentation,
+        batch_size=spec.batch_size, workers=spec.workers, seed=config["seed"],
+    )  # fmt: skip
+    module = _module(experiment, hold, spec.compile)
+    chosen = train_fold(
+        module, data, averaging, spec, device=experiment.device, folder=folder, title=f"fold {fold}", run=run
+    )
+    say(f"fold {fold}: predicts with its {chosen.source} ({chosen.epoch}), Dice {chosen.dice:.4f} without views")
+    facts = {"classes": experiment.data.classes, "augmentations": experiment.augmentation.names, "fold": fold}
+    save_weights(module.model, folder / "weights.safetensors", {**facts, "chosen": vars(chosen)})
+
+
+def _module(experiment: Experiment, hold: int | None, compiled: bool) -> Any:
+    from bonepipe.training.module import SegmentationModule
+
+    config, data = experiment.config, experiment.data
+    return SegmentationModule(
+        experiment.model(),
+        configs.build(config, "loss"),
+        lambda model: configs.build(config, "optimizer", model),
+        lambda optimizer, steps: configs.build(config, "scheduler", optimizer, steps, hold),
+        store=experiment.store,
+        classes=data.classes,
+        mean=data.mean,
+        std=data.std,
+        seed=config["seed"],
+        compiled=compiled,
+    )
+
+
+def _predict(experiment: Experiment, fold: int, validation: list[int], run: Any) -> None:
+    from bonepipe.inference.members import mean_probabilities
+    from bonepipe.inference.outoffold import predict_fold
+
+    config, data, folder = experiment.config, experiment.data, experiment.fold_folder(fold)
+    member = experiment.member(fold)
+    (folder / "oof_dice.csv").unlink(missing_ok=True)  # its presence says that the three files belong together
+    predict = partial(mean_probabilities, [member], experiment.views)
+    batch_size = configs.build(config, "ensemble").batch_size
+    dice = predict_fold(
+        lambda images: predict(images, data.mean, data.std),
+        experiment.store,
+        validation,
+        data.classes,
+        folder,
+        batch_size,
+    )
+    configs.save(config, folder / "config.yaml")
+    _report(experiment, fold, validation, dice, run)
+
+
+def _report(experiment: Experiment, fold: int, validation: list[int], dice: np.ndarray, run: Any) -> None:
+    """Tell the user and the dashboard how the fold went."""
+    from bonepipe.report.examples import extremes, read_masks
+    from bonepipe.report.overlay import label_map
+
+    data, folder, store = experiment.data, experiment.fold_folder(fold), experiment.store
+    say(f"fold {fold}: out-of-fold Dice {dice.mean():.4f} at threshold 0.5, {len(experiment.views)} view(s)")
+    per_class = dict(zip(data.classes, dice.mean(0).tolist(), strict=True))
+    run.summarise({"oof_dice": float(dice.mean()), "oof_dice_per_class": per_class})
+    run.table("dice per class", ["class", "dice"], [[name, value] for name, value in per_class.items()])
+    shown = {title: validation[position] for title, position in extremes(dice.mean(1)).items()}
+    shapes = {store.names[index]: store.shape(index) for index in shown.values()}
+    predicted = read_masks(folder / "oof.csv", shapes)
+    for title, index in shown.items():
+        layers = {"truth": store.truth(index), "prediction": predicted[store.names[index]]}
+        maps = {key: label_map(masks, store.shape(index), data.shape) for key, masks in layers.items()}
+        run.overlay(f"{title} image", np.array(store.images[index]), maps, list(data.classes))
+    run.artifact(f"{experiment.config['name']}-fold-{fold}", "fold", [folder / name for name in RESULTS])

@@ -1,0 +1,220 @@
+"""The configuration: composed by Hydra from conf/, checked against the constructors it describes, then built.
+
+Every group's node names a constructor under `_target_` and its keyword arguments. The constructor's own signature is
+the schema: a key it does not take or a value of another type is refused before anything runs. What only the program
+knows (the number of classes, the parameters to optimise) is positional-only in the signature and never in a file.
+"""
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bonepipe.errors import BonepipeError, UsageError
+
+Config = dict[str, Any]
+
+GROUPS = (
+    "data", "folds", "model", "loss", "optimizer", "scheduler", "averaging", "augment", "tta", "ensemble", "trainer",
+    "executor", "tracking",
+)  # fmt: skip
+PLAIN_KEYS: dict[str, type] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
+
+
+def conf_dir() -> Path:
+    """The folder of configs: ./conf where there is one, else the one that came with the package."""
+    package = Path(__file__).parent
+    candidates = [Path("conf"), package.parent / "conf", package / "conf"]
+    for folder in candidates:
+        if (folder / "config.yaml").is_file():
+            return folder.resolve()
+    raise BonepipeError(f"no conf/config.yaml found; looked in {', '.join(str(c) for c in candidates)}")
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """Compose the config from `key=value` words and check it.
+
+    Returns:
+        Plain dictionaries, lists and values, every interpolation resolved.
+
+    Raises:
+        UsageError: an unknown key or option, a value of the wrong type; nothing has been run yet.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for word in overrides:
+        if "=" not in word and not word.startswith("~"):
+            raise UsageError(f"{word!r} is not an override; write key=value, for example experiment=demo")
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            composed = hydra_compose("config", list(overrides))
+        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(_explain(error, overrides)) from error
+    assert isinstance(config, dict)
+    check(config)  # type: ignore[arg-type]
+    return config  # type: ignore[return-value]
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> str:
+    """Hydra's reason in one line, with the nearest existing name where a key was misspelt."""
+    reason = str(error.__cause__ or error).strip().splitlines()[0]
+    keys = _leaf_keys(conf_dir())
+    for word in overrides:
+        key = word.lstrip("+~").split("=", 1)[0]
+        if key not in keys and key not in GROUPS and key != "experiment":
+            near = difflib.get_close_matches(key, [*sorted(keys), *GROUPS, "experiment"], n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            return f"override {word!r}: no such key {key!r}{hint}"
+        folder = conf_dir() / key
+        if folder.is_dir():
+            options = sorted(path.stem for path in folder.glob("*.yaml"))
+            choice = word.split("=", 1)[1]
+            if choice not in options:
+                return f"override {word!r}: {key} has no option {choice!r}; it has {', '.join(options)}"
+    return reason
+
+
+def _leaf_keys(folder: Path) -> set[str]:
+    """Every dotted key that some file of conf/ sets, to suggest one for a misspelt override."""
+    from omegaconf import OmegaConf
+
+    keys = set(PLAIN_KEYS)
+    for group in GROUPS:
+        for path in folder.glob(f"{group}/*.yaml"):
+            node = OmegaConf.load(path)
+            keys |= {f"{group}.{key}" for key in node if key not in ("_target_", "defaults")}
+    return keys
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Refuse unknown keys and ill-typed values. Raises UsageError naming the key."""
+    for key, value in config.items():
+        if key in PLAIN_KEYS:
+            _check_value(key, value, PLAIN_KEYS[key])
+        elif key in GROUPS:
+            _check_node(key, value)
+        else:
+            raise UsageError(_unknown(key, [*PLAIN_KEYS, *GROUPS], "the config"))
+    missing = [key for key in (*PLAIN_KEYS, *GROUPS) if key not in config]
+    if missing:
+        raise UsageError(f"the config lacks {', '.join(missing)}")
+
+
+def _check_node(path: str, node: Any) -> None:
+    """Check one group's node against the signature of its `_target_`."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise UsageError(f"{path}: needs a _target_ that names what to build")
+    parameters = _settings(locate(node["_target_"], path))
+    for key, value in node.items():
+        if key == "_target_":
+            continue
+        if key not in parameters:
+            raise UsageError(_unknown(f"{path}.{key}", [f"{path}.{name}" for name in parameters], node["_target_"]))
+        _check_value(f"{path}.{key}", value, parameters[key].annotation)
+    lacking = [name for name, p in parameters.items() if p.default is p.empty and name not in node]
+    if lacking:
+        raise UsageError(f"{path}: {node['_target_']} needs {', '.join(lacking)}")
+
+
+def _settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters that a config may set: all but the positional-only ones."""
+    parameters = inspect.signature(target).parameters.values()
+    return {p.name: p for p in parameters if p.kind is not p.POSITIONAL_ONLY}
+
+
+def _check_value(path: str, value: Any, kind: Any) -> None:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in (path, *first["loc"]))
+        raise UsageError(f"{where}={value!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+
+
+def _unknown(key: str, known: Sequence[str], owner: str) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"{owner} takes no {key!r}" + (f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known)}")
+
+
+def locate(target: str, path: str = "_target_") -> Callable[..., Any]:
+    """The function or class that a dotted name stands for; only names inside bonepipe are allowed.
+
+    A config may come from somebody else together with his weights, so it must not be able to call arbitrary code.
+    """
+    if not target.startswith("bonepipe."):
+        raise UsageError(f"{path}: _target_ {target!r} is outside bonepipe; wrap it in a function of this package")
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{path}: cannot find {target!r} ({error})") from error
+
+
+def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
+    """Call the constructor of a group's node with its settings, after what the program gives positionally.
+
+    Raises:
+        UsageError: the constructor refuses a value; the message names the group.
+    """
+    from pydantic import TypeAdapter
+
+    node = dict(config[group])
+    target = locate(node.pop("_target_"), group)
+    parameters = _settings(target)
+    values = {key: TypeAdapter(parameters[key].annotation).validate_python(value) for key, value in node.items()}
+    try:
+        return target(*given, **values)
+    except ValueError as error:
+        raise UsageError(f"{group}: {error}") from error
+
+
+def save(config: Config, path: Path) -> None:
+    """Write the resolved config as YAML."""
+    from omegaconf import OmegaConf
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+
+
+def load(path: Path) -> Config:
+    """Read a resolved config. Raises BonepipeError when the file is missing, unreadable or does not pass `check`."""
+    import yaml
+
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise BonepipeError(f"{path}: cannot read the config ({error})") from error
+    if not isinstance(config, dict):
+        raise BonepipeError(f"{path}: is not a config")
+    try:
+        check(config)
+    except UsageError as error:
+        raise BonepipeError(f"{path}: {error}") from error
+    return config
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], ignore: Sequence[str] = ()) -> dict[str, tuple]:
+    """The dotted keys whose values differ, as key -> (old, new); keys below a prefix in `ignore` are passed over."""
+    before, after = flatten(old), flatten(new)
+    keys = [k for k in sorted(before.keys() | after.keys()) if not any(k == i or k.startswith(f"{i}.") for i in ignore)]
+    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}

@@ -1,0 +1,1 @@
+"""From weights to a submission: members, views, thresholds, masks."""

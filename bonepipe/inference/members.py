@@ -1,0 +1,107 @@
+"""Members of an ensemble: trained weights that predict."""
+
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from bonepipe.errors import BonepipeError
+from bonepipe.inference.views import Views
+from bonepipe.training.module import normalise
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model in evaluation mode and what its weights file says of it.
+
+    Attributes:
+        path: the weights.
+        model: float32 `[N, 1, h, w]` to logits `[N, C, h, w]`.
+        augmentations: names of the transforms it saw in training.
+    """
+
+    path: Path
+    model: nn.Module
+    augmentations: tuple[str, ...]
+
+
+def load_member(path: Path, model: nn.Module, classes: Sequence[str], device: str) -> Member:
+    """Load safetensors into a freshly built model.
+
+    Raises:
+        BonepipeError: no such file, not safetensors, other classes, or weights of another model.
+    """
+    tensors, facts = read_weights(path)
+    if facts.get("classes", list(classes)) != list(classes):
+        raise BonepipeError(f"{path}: was trained for other classes ({', '.join(facts['classes'])})")
+    problem = _mismatch(tensors, model.state_dict())
+    if problem:
+        raise BonepipeError(
+            f"{path}: holds the weights of another model ({problem}); the config beside it must describe it"
+        )
+    model.load_state_dict(tensors)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Member(path, model.eval(), tuple(facts.get("augmentations", ())))
+
+
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and facts of a weights file; nothing in it is executed."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError, ValueError) as error:
+        raise BonepipeError(f"{path}: cannot be read as safetensors ({error}); train the fold again") from error
+
+
+def _mismatch(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:
+    """The first difference between two state dicts, or None."""
+    for key in expected:
+        if key not in found:
+            return f"{key} is missing"
+        if found[key].shape != expected[key].shape:
+            return f"{key} has shape {list(found[key].shape)}, expected {list(expected[key].shape)}"
+    return next((f"{key} is unexpected" for key in found if key not in expected), None)
+
+
+@torch.inference_mode()
+def mean_probabilities(
+    members: Iterable[Member], views: Views, images: torch.Tensor, mean: float, std: float
+) -> torch.Tensor:
+    """Average the members' and views' probabilities at model resolution.
+
+    Flips and bilinear upsampling are linear, so averaging here and upsampling once equals upsampling every map.
+
+    Args:
+        members: on one device.
+        views: applied to every member.
+        images: grey bytes uint8 `[N, h, w]`.
+        mean, std: of the grey values, on the scale 0 to 1.
+
+    Returns:
+        float32 `[N, C, h, w]` on the members' device.
+    """
+    members = list(members)
+    device = next(members[0].model.parameters()).device
+    batch = normalise(images.to(device, non_blocking=True), mean, std).contiguous(memory_format=torch.channels_last)
+    total: torch.Tensor | None = None
+    with _autocast(device):
+        for member in members:
+            for weight, forth, back in views:
+                probabilities = back(member.model(forth(batch)).float().sigmoid()) * (weight / len(members))
+                total = probabilities if total is None else total.add_(probabilities)
+    assert total is not None
+    return total
+
+
+def _autocast(device: torch.device) -> Any:
+    """Half precision on a GPU; sigmoids and sums stay in float32."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.autocast("cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)

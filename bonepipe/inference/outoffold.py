@@ -1,0 +1,93 @@
+"""Out-of-fold predictions: what a fold's weights say of the images they never saw, at the original size."""
+
+import csv
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from bonepipe.data.datamodule import ValidationImages
+from bonepipe.data.store import Store
+from bonepipe.errors import BonepipeError
+from bonepipe.labels import cutout, histogram, rle, upsample
+
+HALF = 0.5
+Predict = Callable[[torch.Tensor], torch.Tensor]  # grey bytes [N, h, w] to probabilities [N, C, h, w]
+
+
+def predict_fold(
+    predict: Predict, store: Store, indices: Sequence[int], classes: Sequence[str], folder: Path, batch_size: int
+) -> np.ndarray:
+    """Predict validation images and write oof.csv, oof_dice.csv and histograms.npz; the table of Dice comes last.
+
+    Args:
+        predict: probabilities of a batch, with the views that the ensemble will use.
+        store: training images; `indices` of those to predict.
+        classes: class names.
+        folder: of the fold.
+        batch_size: images a forward pass.
+
+    Returns:
+        Dice at threshold 0.5, float64 `[N, C]`.
+    """
+    masks, scores, counts = [], [], []
+    loader = DataLoader(ValidationImages(store, indices), batch_size=batch_size)
+    with tqdm(total=len(indices), desc=f"{folder.name} out of fold", unit="image") as bar:
+        for batch in loader:
+            for maps, index in zip(predict(batch["image"]).cpu().numpy(), batch["index"].tolist(), strict=True):
+                runs, dice, hist = _compare(maps, store, index)
+                masks.append(runs)
+                scores.append(dice)
+                counts.append(hist)
+                bar.update()
+    names = [store.names[index] for index in indices]
+    _write_csv(folder / "oof.csv", "rle", names, classes, masks)
+    _write_histograms(folder / "histograms.npz", names, classes, np.stack(counts))
+    _write_csv(folder / "oof_dice.csv", "dice", names, classes, [[f"{d:.6f}" for d in row] for row in scores])
+    return np.stack(scores)
+
+
+def _compare(maps: np.ndarray, store: Store, index: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """RLE a class, Dice `[C]` and histograms int64 `[C, 2, 256]` of one image's maps `[C, h, w]`."""
+    shape, truth = store.shape(index), store.truth(index)
+    masks = upsample.cutouts(maps, [HALF] * len(truth), shape)
+    hist = [upsample.histogram(map_, true, shape) for map_, true in zip(maps, truth, strict=True)]
+    runs = [rle.format_runs(cutout.runs(mask, shape[1])) for mask in masks]
+    return runs, upsample.dice_scores(masks, truth), np.stack(hist)
+
+
+def _write_csv(path: Path, column: str, names: Sequence[str], classes: Sequence[str], rows: Sequence[Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["image_name", "class", column])
+        for name, row in zip(names, rows, strict=True):
+            table.writerows([name, label, value] for label, value in zip(classes, row, strict=True))
+    temporary.replace(path)
+
+
+def _write_histograms(path: Path, names: Sequence[str], classes: Sequence[str], counts: np.ndarray) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
+    np.savez_compressed(temporary, names=np.array(names), classes=np.array(classes), counts=counts.astype(np.int32))
+    temporary.replace(path)
+
+
+def read_curves(path: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Image names and Dice `[N, C, 256]` at thresholds k / 256 from a fold's histograms.
+
+    Raises:
+        BonepipeError: the file is missing, broken, or of other classes.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names, labels, counts = file["names"].tolist(), file["classes"].tolist(), file["counts"]
+    except (OSError, ValueError, KeyError) as error:
+        raise BonepipeError(f"{path}: cannot be read ({error}); train this fold again") from error
+    if labels != list(classes):
+        raise BonepipeError(f"{path}: was written for other classes ({', '.join(labels)})")
+    return names, histogram.dice_curve(counts)

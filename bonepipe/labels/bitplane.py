@@ -1,0 +1,123 @@
+"""Bit-planes: the one form of labels between the annotation and the loss.
+
+Planes are uint8 `[H, W, P]` with P = ceil(C / 8); class `c` is bit `c % 8` (value `1 << c % 8`) of plane `c // 8`.
+Twenty-nine overlapping classes at 2048 x 2048 take 16 MB this way, and OpenCV warps four planes in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # importing torch takes seconds, and half of the users of this module work on files only
+    import torch
+
+Planes = NDArray[np.uint8]
+# cv2.calcHist counts in float32, which holds every integer up to this one.
+_EXACT_IN_FLOAT32 = 1 << 24
+
+
+def plane_count(classes: int) -> int:
+    """Count the planes that hold `classes` bits a pixel."""
+    return -(-classes // 8)
+
+
+def pack(mask: NDArray[np.bool_]) -> Planes:
+    """Pack a mask `[H, W, C]` into planes uint8 `[H, W, P]` (bool, or integers where non-zero means inside)."""
+    return np.packbits(mask, axis=-1, bitorder="little")
+
+
+def unpack(planes: Planes, classes: int) -> NDArray[np.bool_]:
+    """Unpack planes uint8 `[H, W, P]` to a mask bool `[H, W, C]`; raises ValueError where P does not fit `classes`."""
+    _check_planes(planes.shape[-1], classes)
+    return np.unpackbits(planes, axis=-1, count=classes, bitorder="little").view(np.bool_)
+
+
+def pack_torch(mask: torch.Tensor) -> torch.Tensor:
+    """Pack a mask bool `[N, C, H, W]` into planes uint8 `[N, H, W, P]`, on the mask's device."""
+    import torch
+
+    shift = torch.arange(8, dtype=torch.uint8, device=mask.device).view(8, 1, 1)
+    groups = (group.to(torch.uint8) << shift[: group.shape[1]] for group in mask.split(8, dim=1))
+    return torch.stack([group.sum(1, dtype=torch.uint8) for group in groups], dim=-1)
+
+
+def unpack_torch(planes: torch.Tensor, classes: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Unpack planes uint8 `[N, H, W, P]` to a mask `[N, C, H, W]`, contiguous, on their device.
+
+    The values are 0 and 1 of `dtype` (float32 unless told; bool works). Besides the result it needs one uint8 tensor of
+    the same shape. Raises ValueError where P does not fit `classes`.
+    """
+    import torch
+
+    _check_planes(planes.shape[-1], classes)
+    index = torch.arange(classes, device=planes.device)
+    shift = (index % 8).to(torch.uint8).view(-1, 1, 1)
+    bits = planes.permute(0, 3, 1, 2).index_select(1, index // 8)
+    return bits.bitwise_right_shift_(shift).bitwise_and_(1).to(dtype or torch.float32)
+
+
+def permute_classes(planes: Planes, order: Sequence[int]) -> Planes:
+    """Make planes whose class `c` holds what class `order[c]` held; a class may be used more than once.
+
+    Each pair of a source and a target plane costs one table look-up a pixel, and planes in which nothing moves are only
+    copied. Raises ValueError where `order` names a class that does not exist.
+    """
+    classes = len(order)
+    _check_planes(planes.shape[-1], classes)
+    if any(not 0 <= source < classes for source in order):
+        raise ValueError(f"order {list(order)} names a class outside 0..{classes - 1}")
+    result = np.zeros_like(planes)
+    for target in range(planes.shape[-1]):
+        sources = order[8 * target : 8 * target + 8]
+        if list(sources) == list(range(8 * target, 8 * target + len(sources))):
+            result[..., target] = planes[..., target]
+            continue
+        for plane in {source // 8 for source in sources}:
+            result[..., target] |= _move_table(sources, plane)[planes[..., plane]]
+    return result
+
+
+def resize(planes: Planes, size: tuple[int, int]) -> Planes:
+    """Resize to (height, width), each pixel taking the label of the nearest source pixel, centres aligned."""
+    height, width = size
+    # INTER_NEAREST would shift the labels by up to half a source pixel.
+    resized = cv2.resize(planes, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(resized, np.uint8).reshape(height, width, planes.shape[-1])  # cv2 drops a single channel's axis
+
+
+def areas(planes: Planes, classes: int) -> NDArray[np.int64]:
+    """Count the pixels of each class, int64 `[C]`."""
+    _check_planes(planes.shape[-1], classes)
+    values = np.stack([_value_counts(planes, plane) for plane in range(planes.shape[-1])])
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+    return (values @ bits.astype(np.int64)).reshape(-1)[:classes]
+
+
+def _check_planes(planes: int, classes: int) -> None:
+    if planes != plane_count(classes):
+        raise ValueError(f"{classes} classes need {plane_count(classes)} bit-planes, not {planes}")
+
+
+def _move_table(sources: Sequence[int], plane: int) -> Planes:
+    """Table uint8 [256]: the target byte that a byte of source plane `plane` gives rise to."""
+    values = np.arange(256)
+    table = np.zeros(256, np.uint8)
+    for bit, source in enumerate(sources):
+        if source // 8 == plane:
+            table |= ((values >> source % 8 & 1) << bit).astype(np.uint8)
+    return table
+
+
+def _value_counts(planes: Planes, plane: int) -> NDArray[np.int64]:
+    """How often each byte value occurs in one plane, int64 [256]."""
+    rows = max(1, _EXACT_IN_FLOAT32 // max(1, planes.shape[1]))
+    counts = np.zeros(256, np.int64)
+    for top in range(0, planes.shape[0], rows):
+        part = np.ascontiguousarray(planes[top : top + rows])
+        counts += cv2.calcHist([part], [plane], None, [256], [0, 256]).ravel().astype(np.int64)
+    return counts

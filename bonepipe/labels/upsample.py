@@ -1,0 +1,92 @@
+"""From probabilities at model resolution to masks at the image's size, touching only what can matter.
+
+Bilinear, pixel centres aligned (`align_corners=False`): every value of the large image is a mean of at most four
+neighbours, so it cannot reach a threshold that none of the four reaches. Outside the box of output pixels with such a
+neighbour nothing has to be computed. All values are computed element by element, so that a box holds the very bits
+that the full frame would hold there.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bonepipe.labels import histogram as histograms
+from bonepipe.labels.cutout import Box, Cutout, area, empty, intersection_area
+from bonepipe.labels.dice import dice
+
+Shape = tuple[int, int]
+ROUNDING = 1e-6  # a mean of four float32 values below a threshold may round up to it
+
+
+@lru_cache(maxsize=64)
+def _axis(low: int, high: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """For each of `high` output positions: the two input positions and the weight of the second."""
+    position = np.clip((np.arange(high) + 0.5) * (low / high) - 0.5, 0, low - 1)
+    first = position.astype(np.intp)
+    return first, np.minimum(first + 1, low - 1), (position - first).astype(np.float32)
+
+
+def reach(probability: NDArray[np.float32], threshold: float, shape: Shape) -> Box | None:
+    """The box of pixels at `shape` where the upsampled map `[h, w]` might reach a threshold; None where nowhere."""
+    high = probability >= threshold - ROUNDING
+    rows = np.flatnonzero(high.any(axis=1))
+    if not rows.size:
+        return None
+    columns = np.flatnonzero(high[rows[0] : rows[-1] + 1].any(axis=0))
+    top, bottom = _span(rows[0], rows[-1], probability.shape[0], shape[0])
+    left, right = _span(columns[0], columns[-1], probability.shape[1], shape[1])
+    return Box(top, left, bottom, right)
+
+
+def _span(first: int, last: int, low: int, high: int) -> tuple[int, int]:
+    """The output positions (half open) that draw on any input position first..last."""
+    nearer, farther, _ = _axis(low, high)
+    return int(np.searchsorted(farther, first, "left")), int(np.searchsorted(nearer, last, "right"))
+
+
+def upsample(probability: NDArray[np.float32], shape: Shape, box: Box | None = None) -> NDArray[np.float32]:
+    """Bilinear interpolation of a map `[h, w]` to `shape`, or to the part of it inside a box."""
+    top, left, bottom, right = box or Box(0, 0, *shape)
+    row, next_row, row_weight = (part[top:bottom] for part in _axis(probability.shape[0], shape[0]))
+    column, next_column, column_weight = (part[left:right] for part in _axis(probability.shape[1], shape[1]))
+    if not row.size or not column.size:
+        return np.zeros((row.size, column.size), np.float32)
+    start = column[0]
+    crop = probability[:, start : next_column[-1] + 1]
+    tall = crop[row] + row_weight[:, None] * (crop[next_row] - crop[row])
+    here = tall[:, column - start]
+    return here + column_weight * (tall[:, next_column - start] - here)
+
+
+def cutout(probability: NDArray[np.float32], threshold: float, shape: Shape) -> Cutout:
+    """The mask at `shape` where the upsampled map `[h, w]` is at or above a threshold."""
+    box = reach(probability, threshold, shape)
+    return empty() if box is None else Cutout(box, upsample(probability, shape, box) >= np.float32(threshold))
+
+
+def cutouts(probabilities: NDArray[np.float32], thresholds: Sequence[float], shape: Shape) -> list[Cutout]:
+    """One mask a class from maps `[C, h, w]` and a threshold a class."""
+    return [cutout(map_, threshold, shape) for map_, threshold in zip(probabilities, thresholds, strict=True)]
+
+
+def histogram(probability: NDArray[np.float32], truth: Cutout, shape: Shape) -> NDArray[np.int64]:
+    """Counts int64 `[2, 256]` of the upsampled map's values over background and foreground, all pixels at `shape`."""
+    box = reach(probability, 1 / 256, shape) or Box(0, 0, 0, 0)
+    inside = np.zeros((box.height, box.width), np.bool_)
+    common = box.overlap(truth.box)
+    if common:
+        window = truth.mask[common.top - truth.box.top :, common.left - truth.box.left :][
+            : common.height, : common.width
+        ]
+        inside[common.top - box.top :, common.left - box.left :][: common.height, : common.width] = window
+    counts = histograms.histogram(upsample(probability, shape, box), inside)
+    foreground = area(truth) - int(inside.sum())
+    return histograms.add_outside(counts, shape[0] * shape[1] - inside.size - foreground, foreground)
+
+
+def dice_scores(predicted: Sequence[Cutout], truth: Sequence[Cutout]) -> NDArray[np.float64]:
+    """Dice `[C]` of an image's masks, one a class."""
+    pairs = list(zip(predicted, truth, strict=True))
+    return np.array([dice(intersection_area(a, b), area(a), area(b)) for a, b in pairs], np.float64)

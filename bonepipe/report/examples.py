@@ -1,0 +1,53 @@
+"""Worst, median and best out-of-fold images as a picture: input, truth, prediction."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bonepipe.data.catalog import Radiograph
+from bonepipe.data.image import read_grey
+from bonepipe.data.spec import DataSpec
+from bonepipe.inference import submission
+from bonepipe.labels import cutout, rle
+from bonepipe.labels.cutout import Cutout
+from bonepipe.report import overlay
+
+
+def extremes(scores: np.ndarray) -> dict[str, int]:
+    """Index of the worst, the median and the best of scores `[N]`."""
+    order = np.argsort(scores, kind="stable")
+    return {"worst": int(order[0]), "median": int(order[len(order) // 2]), "best": int(order[-1])}
+
+
+def read_masks(path: Path, shapes: dict[str, tuple[int, int]]) -> dict[str, list[Cutout]]:
+    """Masks of the images in `shapes` (name -> height, width) from a CSV of run-length strings, in its class order."""
+    masks: dict[str, list[Cutout]] = {name: [] for name in shapes}
+    for row in submission.stream(path):
+        if row.image in masks:
+            masks[row.image].append(cutout.from_mask(rle.decode(row.rle, shapes[row.image])))
+    return masks
+
+
+def picture(
+    rows: Sequence[tuple[str, Radiograph, list[Cutout], list[Cutout]]], spec: DataSpec, height: int = 560
+) -> np.ndarray:
+    """Stack rows of (title, image, true masks, predicted masks) as input | truth | prediction, RGB uint8."""
+    colours = overlay.palette(len(spec.classes), spec.palette)
+    strips = []
+    for title, image, truth, predicted in rows:
+        grey = read_grey(image.path)
+        panels = [
+            (f"{title}: {image.patient} {image.path.stem}", cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)),
+            ("truth", overlay.draw(grey, truth, colours)),
+            ("prediction, out of fold", overlay.draw(grey, predicted, colours)),
+        ]
+        strips.append(overlay.titled(panels, height))
+    width = max(strip.shape[1] for strip in strips)
+    return np.vstack([np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips])
+
+
+def save(path: Path, image: np.ndarray) -> None:
+    """Write RGB uint8 as PNG or JPEG."""
+    cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

@@ -1,0 +1,71 @@
+"""Masks drawn over radiographs."""
+
+import colorsys
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from bonepipe.labels.cutout import Cutout, to_mask
+
+Colour = tuple[int, int, int]
+
+
+def palette(classes: int, given: Sequence[Colour] = ()) -> list[Colour]:
+    """RGB colours, one a class: those given, else evenly spaced hues."""
+    if given:
+        return list(given)
+    hues = (colorsys.hsv_to_rgb(number / classes, 0.75, 0.95) for number in range(classes))
+    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in hues]
+
+
+def draw(image: np.ndarray, masks: Sequence[Cutout], colours: Sequence[Colour], opacity: float = 0.4) -> np.ndarray:
+    """Fill and outline masks over a grey image.
+
+    Args:
+        image: uint8 `[H, W]`.
+        masks: one a class, at the image's size.
+        colours: one a class.
+        opacity: of the fill; outlines are opaque.
+
+    Returns:
+        RGB uint8 `[H, W, 3]`.
+    """
+    canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    width = max(1, round(max(image.shape) / 700))
+    for mask, colour in zip(masks, colours, strict=True):
+        part = canvas[mask.box.slices]
+        part[mask.mask] = (part[mask.mask] * (1 - opacity) + np.array(colour) * opacity).astype(np.uint8)
+    for mask, colour in zip(masks, colours, strict=True):
+        outlines, _ = cv2.findContours(mask.mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        corner = (mask.box.left, mask.box.top)
+        cv2.drawContours(canvas, outlines, -1, colour, width, cv2.LINE_AA, offset=corner)
+    return canvas
+
+
+def label_map(masks: Sequence[Cutout], shape: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """One label a pixel, uint8 `size`: 0 background, 1 + class; where classes overlap, the later one shows.
+
+    Args:
+        masks: one a class, at `shape`.
+        shape: height and width of the image.
+        size: height and width of the map.
+    """
+    rows = ((np.arange(size[0]) + 0.5) * shape[0] / size[0]).astype(int)
+    columns = ((np.arange(size[1]) + 0.5) * shape[1] / size[1]).astype(int)
+    labels = np.zeros(size, np.uint8)
+    for number, mask in enumerate(masks, 1):
+        labels[to_mask(mask, shape)[np.ix_(rows, columns)]] = number
+    return labels
+
+
+def titled(panels: Sequence[tuple[str, np.ndarray]], height: int = 640) -> np.ndarray:
+    """Pictures RGB uint8 side by side, each under its title, scaled to one height in pixels."""
+    columns = []
+    for title, picture in panels:
+        width = round(picture.shape[1] * height / picture.shape[0])
+        scaled = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        strip = np.full((34, width, 3), 24, np.uint8)
+        cv2.putText(strip, title, (10, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (235, 235, 235), 1, cv2.LINE_AA)
+        columns.append(np.vstack([strip, scaled]))
+    return np.hstack(columns)

@@ -1,0 +1,120 @@
+"""What happens at the end of an epoch: keep the best weights, tell the user, save a checkpoint to resume from."""
+
+import csv
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.trainer.states import TrainerFn
+
+METRIC = "val/dice"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames, so that a killed run leaves the previous checkpoint whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Save a checkpoint."""
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        torch.save(checkpoint, temporary)
+        temporary.replace(target)
+
+
+class BestWeights(pl.Callback):
+    """Keeps a copy of the weights with the highest validation Dice; of equals, the earliest."""
+
+    def __init__(self) -> None:
+        self.dice, self.epoch = -1.0, -1
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare, and copy if better."""
+        dice = float(trainer.callback_metrics[METRIC])
+        if trainer.state.fn == TrainerFn.FITTING and dice > self.dice:
+            self.dice, self.epoch = dice, trainer.current_epoch
+            self.weights = {key: value.detach().cpu().clone() for key, value in pl_module.model.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"dice": self.dice, "epoch": self.epoch, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.dice, self.epoch, self.weights = state_dict["dice"], state_dict["epoch"], state_dict["weights"]
+
+
+class History(pl.Callback):
+    """One row an epoch in metrics.csv and one line on the screen."""
+
+    def __init__(self, path: Path, title: str) -> None:
+        self.path, self.title = path, title
+        self.rows: list[dict[str, float]] = []
+        self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the row; validation has run by now."""
+        loader = trainer.train_dataloader
+        seconds = time.perf_counter() - self._start
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, "seconds": seconds}
+        self.rows.append({**row, **metrics})
+        self._write()
+        pl_module.log_dict({"lr": rate, "images_per_second": len(loader.sampler) / seconds})
+        dice = f"  dice {metrics[METRIC]:.4f}" if METRIC in metrics else ""
+        loss = metrics.get("train/loss", float("nan"))
+        line = f"{self.title}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {loss:.4f}{dice}  {seconds:.1f} s"
+        print(line, file=sys.stderr, flush=True)
+
+    def _write(self) -> None:
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        temporary.replace(self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint, so that a resumed run's file holds every epoch once."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.rows = state_dict["rows"]
+
+
+class SaveLast(pl.callbacks.Checkpoint):
+    """Saves everything needed to resume, after all other callbacks of the epoch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save."""
+        trainer.save_checkpoint(self.path)
+
+
+class Patience(pl.callbacks.EarlyStopping):
+    """Early stopping on the validation Dice that a resumed run remembers.
+
+    Lightning's own forgets that it had already stopped and would train one epoch more.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__(monitor=METRIC, mode="max", patience=epochs)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop again where the checkpoint had stopped."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True

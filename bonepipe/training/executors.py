@@ -1,0 +1,98 @@
+"""Where folds run: one after the other here, one a visible GPU, or as Ray tasks on one machine or a cluster.
+
+An executor runs command lines, because a fold is a process of its own: it frees all its memory when it ends, and
+killing it harms no other.
+"""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
+from typing import Protocol
+
+from bonepipe.errors import BonepipeError
+
+Command = Sequence[str]
+
+
+class Executor(Protocol):
+    """Runs commands and returns their exit codes in the same order."""
+
+    def run(self, commands: Sequence[Command]) -> list[int]:
+        """Run all; one that fails does not stop the others."""
+
+
+class Local:
+    """Runs on this machine.
+
+    Args:
+        parallel: commands at once; null for one a visible GPU, or one where there is none.
+    """
+
+    def __init__(self, *, parallel: int | None = None) -> None:
+        if parallel is not None and parallel < 1:
+            raise ValueError(f"parallel={parallel}: at least 1")
+        self.parallel = parallel
+
+    def run(self, commands: Sequence[Command]) -> list[int]:
+        """Run all, each with a GPU of its own where there are several."""
+        gpus = _visible_gpus()
+        slots: Queue[str | None] = Queue()
+        for slot in range(self.parallel or max(1, len(gpus))):
+            slots.put(gpus[slot % len(gpus)] if gpus else None)
+
+        def run_one(command: Command) -> int:
+            gpu = slots.get()
+            try:
+                environment = os.environ if gpu is None else {**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
+                return subprocess.run(command, env=environment, check=False).returncode
+            finally:
+                slots.put(gpu)
+
+        with ThreadPoolExecutor(slots.qsize()) as pool:
+            return list(pool.map(run_one, commands))
+
+
+def _visible_gpus() -> list[str]:
+    """Names of the GPUs that CUDA would see, as CUDA_VISIBLE_DEVICES takes them."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return [name for name in listed.split(",") if name]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+class Ray:
+    """Runs as Ray tasks; on a cluster the project, the data and the runs must lie on storage that all nodes share.
+
+    Args:
+        address: of a running cluster; null starts Ray on this machine.
+        cpus, gpus: that a fold reserves; gpus null for one where the cluster has any.
+    """
+
+    def __init__(self, *, address: str | None = None, cpus: float = 1, gpus: float | None = None) -> None:
+        self.address, self.cpus, self.gpus = address, cpus, gpus
+
+    def run(self, commands: Sequence[Command]) -> list[int]:
+        """Run all, as many at once as the resources allow."""
+        try:
+            import ray
+        except ImportError as error:
+            raise BonepipeError(
+                "executor=ray: Ray is not installed; `make setup` or `pip install bonepipe[ray]`"
+            ) from error
+        ray.init(address=self.address, include_dashboard=False, log_to_driver=True, ignore_reinit_error=True)
+        try:
+            gpus = min(1, ray.cluster_resources().get("GPU", 0)) if self.gpus is None else self.gpus
+            task = ray.remote(num_cpus=self.cpus, num_gpus=gpus)(_call)
+            folder = os.getcwd()  # noqa: PTH109 - a plain string travels to the worker
+            return [int(code) for code in ray.get([task.remote(list(command), folder) for command in commands])]
+        finally:
+            ray.shutdown()
+
+
+def _call(command: list[str], folder: str) -> int:
+    """Run one command in a folder; Ray has set the visible GPUs."""
+    return subprocess.run(command, cwd=folder, check=False).returncode

@@ -1,0 +1,179 @@
+"""Training one fold: from built parts to the weights that predict."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from bonepipe.data.datamodule import FoldData
+from bonepipe.errors import BonepipeError
+from bonepipe.training.averaging import StochasticWeightAveraging
+from bonepipe.training.callbacks import METRIC, AtomicCheckpointIO, BestWeights, History, Patience, SaveLast
+from bonepipe.training.module import SegmentationModule
+from bonepipe.training.tracking import Run
+
+Precision = Literal["auto", "32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSpec:
+    """How a fold is trained.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a batch.
+        accumulate: batches a step of the optimiser.
+        precision: `auto` is bf16 on GPUs that have it, fp16 with loss scaling on other GPUs, else 32.
+        clip: largest gradient norm, or null.
+        workers: loader processes; null for one a core, at most 8.
+        validate_every: epochs between validations.
+        patience: validations without a better Dice before training stops, or null.
+        compile: run the model through torch.compile.
+        train_batches, val_batches: use so many batches of an epoch, or null for all (for debugging).
+    """
+
+    epochs: int
+    batch_size: int
+    accumulate: int = 1
+    precision: Precision = "auto"
+    clip: float | None = 1.0
+    workers: int | None = None
+    validate_every: int = 1
+    patience: int | None = None
+    compile: bool = False
+    train_batches: int | None = None
+    val_batches: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"trainer.{name}={getattr(self, name)}: at least 1")
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Optimiser steps in an epoch of so many images."""
+        batches = math.ceil(images / self.batch_size)
+        return math.ceil(min(batches, self.train_batches or batches) / self.accumulate)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The weights that a fold predicts with."""
+
+    source: str  # `best epoch` or `average`
+    epoch: int  # of the best weights, counted from 1; number of epochs averaged
+    dice: float  # on the fold's validation images at threshold 0.5, without test-time augmentation
+
+
+def lightning_precision(precision: Precision, device: str) -> Any:
+    """Lightning's name of a precision on a device (`cpu`, `cuda`, `mps`)."""
+    if precision == "auto":
+        precision = "32" if device != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
+
+
+def train_fold(
+    module: SegmentationModule,
+    data: FoldData,
+    averaging: StochasticWeightAveraging,
+    spec: TrainerSpec,
+    *,
+    device: str,
+    folder: Path,
+    title: str,
+    run: Run,
+) -> Chosen:
+    """Train, going on from `folder/last.ckpt` where there is one, and load the better weights into the module.
+
+    Best epoch and weight average are both scored on the validation images; the average must be strictly better.
+
+    Raises:
+        BonepipeError: the checkpoint belongs to another model.
+    """
+    best = BestWeights()
+    callbacks = [best, averaging, History(folder / "metrics.csv", title), SaveLast(folder / "last.ckpt")]
+    if spec.patience is not None:
+        callbacks.append(Patience(spec.patience))
+    trainer = _trainer(spec, callbacks, device, run.lightning_logger(), folder)
+    _fit(trainer, module, data, folder / "last.ckpt")
+    return _choose(trainer, module, data, best, averaging)
+
+
+def _trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, logger: Any, folder: Path) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator={"cuda": "gpu"}.get(device, device),
+        devices=1,
+        precision=lightning_precision(spec.precision, device),
+        max_epochs=spec.epochs,
+        accumulate_grad_batches=spec.accumulate,
+        gradient_clip_val=spec.clip,
+        check_val_every_n_epoch=spec.validate_every,
+        limit_train_batches=spec.train_batches,
+        limit_val_batches=spec.val_batches,
+        num_sanity_val_steps=0,
+        deterministic="warn" if device == "cpu" else False,
+        use_distributed_sampler=False,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=logger,
+        log_every_n_steps=10,
+        enable_progress_bar=_is_terminal(),
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
+def _is_terminal() -> bool:
+    """A bar redrawn hundreds of times helps on a screen and ruins a log file, which gets a line an epoch."""
+    import sys
+
+    return sys.stderr.isatty()
+
+
+def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldData, checkpoint: Path) -> None:
+    resume = str(checkpoint) if checkpoint.is_file() else None
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except RuntimeError as error:
+        if resume and "state_dict" in str(error):
+            detail = str(error).strip().splitlines()[1].strip()[:200]
+            raise BonepipeError(
+                f"{checkpoint}: is a checkpoint of another model ({detail}); move it away to start anew"
+            ) from error
+        raise
+
+
+def _choose(
+    trainer: pl.Trainer,
+    module: SegmentationModule,
+    data: FoldData,
+    best: BestWeights,
+    averaging: StochasticWeightAveraging,
+) -> Chosen:
+    if not best.weights:
+        raise BonepipeError("no validation ran, so there are no weights to choose; lower trainer.validate_every")
+    chosen = Chosen("best epoch", best.epoch + 1, best.dice)
+    data.sampler.set_epoch(trainer.max_epochs or 0)
+    device = module.device
+    batches = (module.images({"image": batch["image"].to(device)}) for batch in data.train_dataloader())
+    average = averaging.averaged_model(batches)
+    if average is not None:
+        module.model.load_state_dict(average.state_dict())
+        dice = trainer.validate(module, datamodule=data, verbose=False)[0][METRIC]
+        if dice > best.dice:
+            return Chosen("average", averaging.count, dice)
+    module.model.load_state_dict(best.weights)
+    return chosen
+
+
+def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
+    """Write a model's weights as safetensors, atomically, with facts about them in the file's metadata."""
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.part")
+    save_file(tensors, temporary, {key: json.dumps(value) for key, value in facts.items()})
+    temporary.replace(path)

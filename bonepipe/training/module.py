@@ -1,0 +1,127 @@
+"""One training step and one validation step around a segmentation model."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from bonepipe.data.datamodule import Batch
+from bonepipe.data.store import Store
+from bonepipe.labels import bitplane, upsample
+
+HALF = 0.5  # the threshold until better ones are known
+
+
+def normalise(images: torch.Tensor, mean: float, std: float) -> torch.Tensor:
+    """Grey bytes `[N, h, w]` to float32 `[N, 1, h, w]` with mean 0 and deviation 1 over the dataset."""
+    return ((images.float() - 255 * mean) / (255 * std)).unsqueeze(1)
+
+
+def window_weight(batch_index: int, batch_samples: int, batches: int, samples: int, size: int, window: int) -> float:
+    """Factor on a batch's mean loss so that an accumulation window's gradient is the mean over its samples.
+
+    Lightning divides every loss by `window`, also in the last window of an epoch, which may hold fewer batches, the
+    last of them with fewer samples.
+
+    Args:
+        batch_index: number of the batch in the epoch; batch_samples: samples in it.
+        batches, samples: in the epoch; size: samples of a full batch; window: batches accumulated before a step.
+    """
+    first = batch_index - batch_index % window
+    last = min(first + window, batches)
+    in_window = min(last * size, samples) - first * size
+    return window * batch_samples / in_window
+
+
+class SegmentationModule(pl.LightningModule):
+    """Lightning's view of a model: bytes in, loss out; Dice at the images' original size in validation.
+
+    Args:
+        model: float32 `[N, 1, h, w]` to logits `[N, C, h, w]`.
+        loss: of logits and targets, a mean over samples.
+        optimizer: makes the optimiser of a model.
+        scheduler: makes the schedule of an optimiser and a total number of steps; stepped with the optimiser.
+        store: the images' true masks and original sizes.
+        classes: class names.
+        mean, std: of the grey values, on the scale 0 to 1.
+        seed: of everything random in the network, set anew each epoch so that a resumed run continues exactly.
+        compiled: run the model through torch.compile.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[[nn.Module], Optimizer],
+        scheduler: Callable[[Optimizer, int], LRScheduler],
+        *,
+        store: Store,
+        classes: Sequence[str],
+        mean: float,
+        std: float,
+        seed: int,
+        compiled: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss, self.store, self.classes = loss, store, tuple(classes)
+        self.mean, self.std, self.seed = mean, std, seed
+        self._optimizer, self._scheduler = optimizer, scheduler
+        # Outside the module tree: the compiled wrapper would store every weight a second time under another name.
+        self._call = (torch.compile(model) if compiled else model,)
+        self._dice: list[np.ndarray] = []
+
+    def images(self, batch: Batch) -> torch.Tensor:
+        """The batch's images as the model wants them."""
+        return normalise(batch["image"], self.mean, self.std).contiguous(memory_format=torch.channels_last)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of normalised images."""
+        return self._call[0](images)
+
+    def on_train_epoch_start(self) -> None:
+        """Dropout and its like depend on the epoch alone, not on what ran before."""
+        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.current_epoch)).generate_state(1)[0]))
+
+    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
+        """The loss, weighted for the accumulation window."""
+        targets = bitplane.unpack_torch(batch["planes"], len(self.classes))
+        loss = self.loss(self(self.images(batch)), targets)
+        samples = len(batch["image"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=samples)
+        return loss * self._window_weight(batch_index, samples)
+
+    def _window_weight(self, batch_index: int, batch_samples: int) -> float:
+        loader = self.trainer.train_dataloader
+        batches, samples = int(self.trainer.num_training_batches), len(loader.sampler)
+        return window_weight(
+            batch_index, batch_samples, batches, samples, loader.batch_size, self.trainer.accumulate_grad_batches
+        )
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last validation."""
+        self._dice = []
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Dice of every class at the image's original size, at threshold 0.5."""
+        probabilities = self(self.images(batch)).float().sigmoid().cpu().numpy()
+        for maps, index in zip(probabilities, batch["index"].tolist(), strict=True):
+            masks = upsample.cutouts(maps, [HALF] * len(self.classes), self.store.shape(index))
+            self._dice.append(upsample.dice_scores(masks, self.store.truth(index)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over images, and over images and classes."""
+        per_class = np.mean(self._dice, axis=0)
+        names = {f"val/dice/{name}": float(value) for name, value in zip(self.classes, per_class, strict=True)}
+        self.log_dict({"val/dice": float(per_class.mean()), **names})
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, and the schedule stepped with it."""
+        optimizer = self._optimizer(self.model)
+        scheduler = self._scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

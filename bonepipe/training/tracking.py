@@ -1,0 +1,173 @@
+"""Weights & Biases: one run a fold, one for the cross-validation, one for the submission, all in one group."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Run(Protocol):
+    """What the pipeline tells about a run while it lasts."""
+
+    def lightning_logger(self) -> Any:
+        """A logger for the Trainer, or False for none."""
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Values at this point of the run."""
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Final values, for the table of runs."""
+
+    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        """A table on the run's page."""
+
+    def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: list[str]) -> None:
+        """An image uint8 `[H, W]` with label maps `[H, W]` (0 background, 1 + class) to switch on and off."""
+
+    def artifact(self, name: str, kind: str, files: list[Path]) -> None:
+        """Files to keep with the run."""
+
+    def finish(self) -> None:
+        """End the run."""
+
+
+class Silent:
+    """Tracks nothing."""
+
+    def lightning_logger(self) -> Any:
+        """No logger."""
+        return False
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        """Nothing."""
+
+    def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: list[str]) -> None:
+        """Nothing."""
+
+    def artifact(self, name: str, kind: str, files: list[Path]) -> None:
+        """Nothing."""
+
+    def finish(self) -> None:
+        """Nothing."""
+
+
+class WandbRun:
+    """A Weights & Biases run."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+
+    def lightning_logger(self) -> Any:
+        """Lightning's logger on this run."""
+        from pytorch_lightning.loggers import WandbLogger
+
+        return WandbLogger(experiment=self.run, save_dir=self.run.dir)
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Log a row."""
+        self.run.log(dict(values))
+
+    def summarise(self, values: Mapping[str, Any]) -> None:
+        """Set summary values."""
+        self.run.summary.update(dict(values))
+
+    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        """Log a table."""
+        import wandb
+
+        self.run.log({name: wandb.Table(columns=columns, data=rows)})
+
+    def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: list[str]) -> None:
+        """Log an image with mask layers."""
+        import wandb
+
+        labels = dict(enumerate(["background", *classes]))
+        masks = {key: {"mask_data": layer, "class_labels": labels} for key, layer in layers.items()}
+        self.run.log({name: wandb.Image(image, masks=masks)})
+
+    def artifact(self, name: str, kind: str, files: list[Path]) -> None:
+        """Log files as an artifact."""
+        import wandb
+
+        artifact = wandb.Artifact(name, kind)
+        for path in files:
+            artifact.add_file(str(path))
+        self.run.log_artifact(artifact)
+
+    def finish(self) -> None:
+        """Flush and close."""
+        self.run.finish(quiet=True)
+
+
+class Tracking:
+    """Starts runs in the place that the config names.
+
+    Args:
+        project: name of the project on the dashboard.
+        mode: `online`, `offline`, `disabled` for no tracking at all, or `auto`: online where a key is at hand.
+    """
+
+    def __init__(self, *, project: str = "bonepipe", mode: str = "auto") -> None:
+        if mode not in ("auto", "online", "offline", "disabled"):
+            raise ValueError(f"mode={mode!r} is not auto, online, offline or disabled")
+        self.project, self.mode = project, mode
+
+    def start(self, experiment: str, kind: str, name: str, config: Mapping[str, Any], folder: Path) -> Run:
+        """Start a run; one of the same experiment and name goes on where it was interrupted.
+
+        Args:
+            experiment: the group.
+            kind: job type: `fold`, `ensemble` or `submission`.
+            name: of the run.
+            config: the resolved config.
+            folder: where the run's own files go.
+        """
+        if self.mode == "disabled":
+            return Silent()
+        import wandb
+
+        mode = self.mode
+        if mode == "auto":
+            mode = "online" if _has_key() else "offline"
+        os.environ.setdefault("WANDB_SILENT", "true")
+        folder.mkdir(parents=True, exist_ok=True)
+        run = wandb.init(
+            project=self.project,
+            group=experiment,
+            job_type=kind,
+            name=name,
+            id=_run_id(folder, name),
+            resume="allow" if mode == "online" else None,
+            config=dict(config),
+            dir=str(folder),
+            mode=mode,  # type: ignore[arg-type]
+        )
+        return WandbRun(run)
+
+
+def _has_key() -> bool:
+    """Whether an API key is known, so that nothing ever asks for a login."""
+    import wandb
+
+    with suppress(Exception):
+        return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+    return False
+
+
+def _run_id(folder: Path, name: str) -> str:
+    """A run id that lasts as long as the experiment's folder, so that resuming goes on in the same run."""
+    import secrets
+
+    path = folder / f"{name}.id"
+    if not path.exists():
+        path.write_text(f"{name}-{secrets.token_hex(4)}")
+    return path.read_text()
