@@ -9,12 +9,15 @@ PYTHON    := .venv/bin/python
 BONEPIPE  := .venv/bin/bonepipe
 RUN       := runs/$(EXPERIMENT)
 SETTINGS   = experiment=$(EXPERIMENT) data.root=$(DATA) executor=$(EXECUTOR) $(ARGS)
-# What is finished is made again only when it is asked for with other settings.
-ASKED     := $(DATA) $(EXECUTOR) $(strip $(ARGS))
-AGAIN      = $(if $(filter-out xx,x$(shell cat $(RUN)/.asked 2>/dev/null | cmp -s - <(printf '%s' '$(ASKED)') && echo x)),FORCE)
+# The phantom is made on demand; any other dataset must be there.
+DATASET   := $(filter data/phantom,$(DATA))
+# What is finished stays as it is, unless it is asked for with other settings than the submission was made with.
+ASKED     := data.root=$(DATA) $(ARGS)
+BEFORE    := $(shell cat $(RUN)/.asked 2>/dev/null)
+AGAIN     := $(if $(BEFORE),$(if $(filter-out $(strip $(BEFORE)),$(strip $(ASKED)))$(filter-out $(strip $(ASKED)),$(strip $(BEFORE))),FORCE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint data doctor folds all-folds submit score lock clean FORCE
+.PHONY: help setup test lint data doctor folds all-folds submit lock clean FORCE
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -52,7 +55,7 @@ lint: .venv/.ready ## Format the code, mend what can be mended, check types
 	.venv/bin/ruff check --fix .
 	.venv/bin/mypy
 
-data: .venv/.ready $(DATA) ## Make the phantom dataset (unless DATA names another)
+data: .venv/.ready $(DATASET) ## Make the phantom dataset (unless DATA names another)
 
 data/phantom: | .venv/.ready
 	$(BONEPIPE) phantom $@ --patients 50 --test-patients 24 --size 1024 --seed 0
@@ -66,12 +69,12 @@ folds: data ## Write the fold file, or verify it against the data
 fold-%: $(RUN)/fold-%/oof_dice.csv ## Train one fold: fold-0, fold-1, ...
 	@:
 
-$(RUN)/fold-%/oof_dice.csv: $(AGAIN) | .venv/.ready $(DATA)
+$(RUN)/fold-%/oof_dice.csv: $(AGAIN) | .venv/.ready $(DATASET)
 	$(BONEPIPE) train fold=$* $(SETTINGS)
 
 all-folds: $(RUN)/thresholds.json ## Train every fold, then find the thresholds
 
-$(RUN)/thresholds.json: $(wildcard $(RUN)/fold-*/oof_dice.csv) $(AGAIN) | .venv/.ready $(DATA)
+$(RUN)/thresholds.json: $(wildcard $(RUN)/fold-*/oof_dice.csv) $(AGAIN) | .venv/.ready $(DATASET)
 	$(BONEPIPE) train-all $(SETTINGS)
 
 submit: $(RUN)/submission.csv ## Train what is missing, predict the test images, write and score submission.csv

@@ -27,7 +27,7 @@ def usage() -> str:
     return (
         f"bonepipe {__version__}: segment the bones of hand radiographs, fold by fold\n\n"
         f"usage: bonepipe COMMAND [ARGUMENTS] [--traceback]\n\n{rows}\n\n"
-        "`bonepipe COMMAND --help` explains a command. --traceback (or BONEPIPE_TRACEBACK=1) shows where an error arose."
+        "`bonepipe COMMAND --help` explains a command. --traceback (or BONEPIPE_TRACEBACK=1) shows an error's origin."
     )
 
 

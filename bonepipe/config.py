@@ -10,6 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from bonepipe.errors import BonepipeError, UsageError
@@ -49,13 +50,13 @@ def compose(overrides: Sequence[str]) -> Config:
     from omegaconf.errors import OmegaConfBaseException
 
     for word in overrides:
-        if "=" not in word and not word.startswith("~"):
+        if word.startswith("=") or ("=" not in word and not word.startswith("~")):
             raise UsageError(f"{word!r} is not an override; write key=value, for example experiment=demo")
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             composed = hydra_compose("config", list(overrides))
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: GROUP=null
         raise UsageError(_explain(error, overrides)) from error
     assert isinstance(config, dict)
     check(config)  # type: ignore[arg-type]
@@ -64,20 +65,25 @@ def compose(overrides: Sequence[str]) -> Config:
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's reason in one line, with the nearest existing name where a key was misspelt."""
+    from hydra.errors import OverrideParseException
+
     reason = str(error.__cause__ or error).strip().splitlines()[0]
+    if isinstance(error, OverrideParseException):
+        return f"override {error.override!r}: {reason}; quote a value with special characters: key=\"'...'\""
     keys = _leaf_keys(conf_dir())
     for word in overrides:
-        key = word.lstrip("+~").split("=", 1)[0]
+        key, _, choice = word.lstrip("+~").partition("=")
         if key not in keys and key not in GROUPS and key != "experiment":
             near = difflib.get_close_matches(key, [*sorted(keys), *GROUPS, "experiment"], n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             return f"override {word!r}: no such key {key!r}{hint}"
         folder = conf_dir() / key
-        if folder.is_dir():
+        if folder.is_dir() and not word.startswith("~"):
             options = sorted(path.stem for path in folder.glob("*.yaml"))
-            choice = word.split("=", 1)[1]
             if choice not in options:
                 return f"override {word!r}: {key} has no option {choice!r}; it has {', '.join(options)}"
+        if reason == f"Key '{key.rpartition('.')[2]}' is not in struct":
+            return f"override {word!r}: the chosen file leaves {key} at its default; write +{word} to set it"
     return reason
 
 
@@ -88,16 +94,23 @@ def _leaf_keys(folder: Path) -> set[str]:
     keys = set(PLAIN_KEYS)
     for group in GROUPS:
         for path in folder.glob(f"{group}/*.yaml"):
-            node = OmegaConf.load(path)
-            keys |= {f"{group}.{key}" for key in node if key not in ("_target_", "defaults")}
+            node = OmegaConf.to_container(OmegaConf.load(path))
+            assert isinstance(node, dict)
+            keys |= _dotted(node, f"{group}.")
     return keys
+
+
+def _dotted(node: Mapping[Any, Any], prefix: str) -> set[str]:
+    keys = {f"{prefix}{key}" for key in node if key != "defaults"}
+    inner = [_dotted(value, f"{prefix}{key}.") for key, value in node.items() if isinstance(value, Mapping)]
+    return keys.union(*inner)
 
 
 def check(config: Mapping[str, Any]) -> None:
     """Refuse unknown keys and ill-typed values. Raises UsageError naming the key."""
     for key, value in config.items():
         if key in PLAIN_KEYS:
-            _check_value(key, value, PLAIN_KEYS[key])
+            _check_value(key, value, PLAIN_KEYS[key], strict=True)  # nothing converts it later
         elif key in GROUPS:
             _check_node(key, value)
         else:
@@ -124,25 +137,28 @@ def _check_node(path: str, node: Any) -> None:
 
 
 def _settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters that a config may set: all but the positional-only ones."""
+    """The parameters that a config may set: all that can be given by name."""
     parameters = inspect.signature(target).parameters.values()
-    return {p.name: p for p in parameters if p.kind is not p.POSITIONAL_ONLY}
+    return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
-def _check_value(path: str, value: Any, kind: Any) -> None:
+def _check_value(path: str, value: Any, kind: Any, strict: bool = False) -> None:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        TypeAdapter(kind).validate_python(value)
+        TypeAdapter(kind).validate_python(value, strict=strict)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in (path, *first["loc"]))
+        inside = [] if isinstance(kind, UnionType) else first["loc"]  # a union would only add the name of one member
+        where = ".".join(str(part) for part in (path, *inside))
         raise UsageError(f"{where}={value!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
 
 
 def _unknown(key: str, known: Sequence[str], owner: str) -> str:
     near = difflib.get_close_matches(key, known, n=1)
-    return f"{owner} takes no {key!r}" + (f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known)}")
+    return f"{owner} takes no {key!r}" + (
+        f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known) or 'no settings'}"
+    )
 
 
 def locate(target: str, path: str = "_target_") -> Callable[..., Any]:
@@ -191,7 +207,7 @@ def load(path: Path) -> Config:
 
     try:
         config = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BonepipeError(f"{path}: cannot read the config ({error})") from error
     if not isinstance(config, dict):
         raise BonepipeError(f"{path}: is not a config")

@@ -1,11 +1,10 @@
 """`bonepipe check SUB.csv --data ROOT`: whether a CSV is a valid submission for a test set."""
 
 import argparse
-import struct
-from pathlib import Path
 
 from bonepipe.data.catalog import known_classes, test_images
-from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.data.image import read_shape
+from bonepipe.errors import UsageError
 from bonepipe.inference import submission
 
 LISTED = 100  # faults printed; one missing image alone makes as many as there are classes
@@ -39,19 +38,6 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def png_size(path: Path) -> tuple[int, int]:
-    """Read the height and width of a PNG from its header, without decoding."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(24)
-    except OSError as error:
-        raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
-    if len(head) < 24 or not head.startswith(b"\x89PNG\r\n\x1a\n") or head[12:16] != b"IHDR":
-        raise BonepipeError(f"{path}: is not a PNG file; copy the file again")
-    width, height = struct.unpack(">II", head[16:24])
-    return height, width
-
-
 def named_classes(name: str) -> list[str]:
     """Read the class list of a data config, named like `hand` or `data/hand`."""
     import yaml
@@ -71,7 +57,7 @@ def main(argv: list[str]) -> int:
     """Check and print each fault."""
     arguments = parser().parse_args(argv)
     table = submission.read(arguments.submission)
-    images = {image.name: png_size(image.path) for image in test_images(arguments.data)}
+    images = {image.name: read_shape(image.path) for image in test_images(arguments.data)}
     classes = named_classes(arguments.classes) if arguments.classes else known_classes(arguments.data)
     faults = submission.faults(table, images, classes)
     for fault in faults[:LISTED]:

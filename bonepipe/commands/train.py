@@ -56,7 +56,7 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     if not (folder / "config.yaml").exists():
         configs.save(config, folder / "config.yaml")
     tracking = configs.build(config, "tracking")
-    run = tracking.start(config["name"], "fold", f"fold-{fold}", config, experiment.folder / "wandb")
+    run = tracking.start(config["name"], "fold", f"fold-{fold}", config, experiment.folder)
     try:
         if not (folder / "weights.safetensors").is_file():
             _train(experiment, fold, training, validation, run)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from torch.nn import functional
 
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.views import Views
@@ -62,11 +63,11 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 def _mismatch(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:
     """The first difference between two state dicts, or None."""
-    for key in expected:
+    for key, tensor in expected.items():
         if key not in found:
             return f"{key} is missing"
-        if found[key].shape != expected[key].shape:
-            return f"{key} has shape {list(found[key].shape)}, expected {list(expected[key].shape)}"
+        if found[key].shape != tensor.shape:
+            return f"{key} has shape {list(found[key].shape)}, expected {list(tensor.shape)}"
     return next((f"{key} is unexpected" for key in found if key not in expected), None)
 
 
@@ -94,7 +95,10 @@ def mean_probabilities(
     with _autocast(device):
         for member in members:
             for weight, forth, back in views:
-                probabilities = back(member.model(forth(batch)).float().sigmoid()) * (weight / len(members))
+                maps = back(member.model(forth(batch)).float().sigmoid())
+                if maps.shape[-2:] != batch.shape[-2:]:  # scaling there and back may round to another size
+                    maps = functional.interpolate(maps, batch.shape[-2:], mode="bilinear", align_corners=False)
+                probabilities = maps * (weight / len(members))
                 total = probabilities if total is None else total.add_(probabilities)
     assert total is not None
     return total

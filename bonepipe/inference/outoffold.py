@@ -2,6 +2,7 @@
 
 import csv
 import os
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def read_curves(path: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarr
     try:
         with np.load(path, allow_pickle=False) as file:
             names, labels, counts = file["names"].tolist(), file["classes"].tolist(), file["counts"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BonepipeError(f"{path}: cannot be read ({error}); train this fold again") from error
     if labels != list(classes):
         raise BonepipeError(f"{path}: was written for other classes ({', '.join(labels)})")

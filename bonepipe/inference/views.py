@@ -77,6 +77,8 @@ def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
     if name not in TAUGHT_BY:
         raise ValueError(f"no view {name!r}; there are {', '.join(TAUGHT_BY)}")
     kind = getattr(ttach, name)
+    if name in ("Scale", "Resize"):  # ttach's own default, nearest neighbour, shifts the maps
+        arguments = {"interpolation": "bilinear", "align_corners": False, **arguments}
     try:
         if name in AXES and data.swaps.get(AXES[name]):
             return _swapping(kind, data.mirrored_order(AXES[name]))(**arguments)

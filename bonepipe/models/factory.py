@@ -1,6 +1,9 @@
 """One factory for all models: segmentation_models_pytorch behind a signature that a config can fill."""
 
 import difflib
+import inspect
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -9,6 +12,7 @@ from torch import nn
 from bonepipe.errors import BonepipeError
 
 CACHE_HINT = "fill the cache folder (HF_HOME, by default ~/.cache/huggingface; TORCH_HOME for the older encoders)"
+GIVEN = {"self", "encoder_name", "encoder_weights", "in_channels", "classes", "kwargs"}  # no settings
 
 
 def smp_model(
@@ -18,6 +22,7 @@ def smp_model(
     architecture: str,
     encoder: str,
     encoder_weights: str | None = "imagenet",
+    prior: float = 0.01,
     settings: dict[str, Any] | None = None,
 ) -> nn.Module:
     """A model of segmentation_models_pytorch for grey images: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
@@ -29,6 +34,8 @@ def smp_model(
         architecture: smp's name, for example `Unet` or `UnetPlusPlus`.
         encoder: smp's encoder name, or `tu-` and a timm name.
         encoder_weights: name of pretrained weights, or None to start from scratch.
+        prior: probability that the untrained model gives every pixel; a small one spares it the steps that it would
+            need to learn that most pixels are background (RetinaNet, section 4.1, "Initialization").
         settings: further arguments of the architecture.
 
     Raises:
@@ -37,21 +44,43 @@ def smp_model(
     """
     import segmentation_models_pytorch as smp
 
+    kinds = {kind.__name__: kind for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()}
+    _check_name("architecture", architecture, kinds)
+    if not encoder.startswith("tu-"):
+        _check_name("encoder", encoder, smp.encoders.encoders)
+        # smp hands settings that it does not know to the encoder, and only timm's encoders look at them.
+        known = set(inspect.signature(kinds[architecture]).parameters) - GIVEN
+        for setting in settings or {}:
+            _check_name(f"setting of {architecture}", setting, known)
     arguments = {"encoder_name": encoder, "in_channels": 1, "classes": classes, **(settings or {})}
     try:
-        return Divisible(smp.create_model(architecture, encoder_weights=encoder_weights, **arguments))
+        network = smp.create_model(architecture, encoder_weights=encoder_weights, **arguments)
     except KeyError as error:
-        near = difflib.get_close_matches(encoder, smp.encoders.get_encoder_names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        if encoder_weights is not None and encoder in smp.encoders.encoders:
-            raise ValueError(f"encoder {encoder!r} has no weights {encoder_weights!r} ({error})") from error
-        raise ValueError(f"unknown encoder {encoder!r}{hint}") from error
+        raise ValueError(f"encoder {encoder!r} has no weights {encoder_weights!r} ({error.args[0]})") from error
     except (TypeError, RuntimeError, AttributeError) as error:
         if encoder_weights is not None and _is_download(error):
             raise _no_weights(encoder, encoder_weights, error) from error
         raise ValueError(f"architecture {architecture!r} with encoder {encoder!r}: {error}") from error
     except OSError as error:  # what the hub's client raises when it neither finds nor fetches a file
         raise _no_weights(encoder, str(encoder_weights), error) from error
+    _expect(network.segmentation_head, prior)
+    return Divisible(network)
+
+
+def _expect(head: nn.Module, prior: float) -> None:
+    """Let an untrained head answer every pixel with about this probability."""
+    if not 0 < prior < 1:
+        raise ValueError(f"prior={prior} must lie between 0 and 1")
+    last = [layer for layer in head.modules() if isinstance(layer, nn.Conv2d)][-1]
+    if last.bias is not None:
+        nn.init.constant_(last.bias, math.log(prior / (1 - prior)))
+
+
+def _check_name(what: str, name: str, known: Iterable[str]) -> None:
+    if name not in (names := sorted(known)):
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+        raise ValueError(f"unknown {what} {name!r}; {hint}")
 
 
 def _is_download(error: Exception) -> bool:
@@ -69,7 +98,7 @@ def _no_weights(encoder: str, weights: str, error: Exception) -> BonepipeError:
 
 
 class Divisible(nn.Module):
-    """Pads images to a multiple of the network's stride by reflection and crops its logits back: any size will do."""
+    """Takes images of any size: repeats their edges up to a multiple of the stride, and crops the logits back."""
 
     def __init__(self, network: nn.Module, stride: int = 32) -> None:
         super().__init__()

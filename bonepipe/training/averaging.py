@@ -14,6 +14,13 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 
+def model_of(pl_module: pl.LightningModule) -> nn.Module:
+    """The network inside a Lightning module."""
+    model = pl_module.model
+    assert isinstance(model, nn.Module)
+    return model
+
+
 class StochasticWeightAveraging(pl.Callback):
     """Average the weights of the last epochs.
 
@@ -45,7 +52,7 @@ class StochasticWeightAveraging(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take up the average that a checkpoint restored."""
         if self._restored is not None:
-            self._averaged = AveragedModel(pl_module.model)
+            self._averaged = AveragedModel(model_of(pl_module))
             self._averaged.load_state_dict(self._restored)
             self._restored = None
 
@@ -55,19 +62,19 @@ class StochasticWeightAveraging(pl.Callback):
         if trainer.current_epoch < self.start_epoch(trainer.max_epochs):
             return
         if self._averaged is None:
-            self._averaged = AveragedModel(pl_module.model)
-        self._averaged.update_parameters(pl_module.model)
+            self._averaged = AveragedModel(model_of(pl_module))
+        self._averaged.update_parameters(model_of(pl_module))
 
     def averaged_model(self, batches: Iterable[torch.Tensor]) -> nn.Module | None:
         """The averaged model with BatchNorm statistics of its own, or None where nothing was averaged.
 
         Running means and variances of single epochs do not fit the averaged weights, so they are recomputed from
-        `batches` of normalised images `[N, 1, h, w]` on the model's device. Models without BatchNorm skip that.
+        `batches` of normalised images `[N, 1, h, w]`. Models without BatchNorm skip that.
         """
         if self._averaged is None or not self.count:
             return None
         model: nn.Module = self._averaged.module
-        update_bn(batches, model)
+        update_bn(batches, model, next(model.parameters()).device)
         return model.eval()
 
     def state_dict(self) -> dict[str, Any]:

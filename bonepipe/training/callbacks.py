@@ -12,6 +12,8 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 
+from bonepipe.training.averaging import model_of
+
 METRIC = "val/dice"
 
 
@@ -38,7 +40,9 @@ class BestWeights(pl.Callback):
         dice = float(trainer.callback_metrics[METRIC])
         if trainer.state.fn == TrainerFn.FITTING and dice > self.dice:
             self.dice, self.epoch = dice, trainer.current_epoch
-            self.weights = {key: value.detach().cpu().clone() for key, value in pl_module.model.state_dict().items()}
+            self.weights = {
+                key: value.detach().cpu().clone() for key, value in model_of(pl_module).state_dict().items()
+            }
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -57,6 +61,10 @@ class History(pl.Callback):
         self.rows: list[dict[str, float]] = []
         self._start = 0.0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock of a resumed run's first epoch, for which Lightning leaves out `on_train_epoch_start`."""
+        self._start = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
@@ -64,6 +72,7 @@ class History(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the row; validation has run by now."""
         loader = trainer.train_dataloader
+        assert loader is not None
         seconds = time.perf_counter() - self._start
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -73,8 +82,8 @@ class History(pl.Callback):
         pl_module.log_dict({"lr": rate, "images_per_second": len(loader.sampler) / seconds})
         dice = f"  dice {metrics[METRIC]:.4f}" if METRIC in metrics else ""
         loss = metrics.get("train/loss", float("nan"))
-        line = f"{self.title}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  loss {loss:.4f}{dice}  {seconds:.1f} s"
-        print(line, file=sys.stderr, flush=True)
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        print(f"{self.title}  {epoch}  loss {loss:.4f}{dice}  {seconds:.1f} s", file=sys.stderr, flush=True)
 
     def _write(self) -> None:
         columns = list(dict.fromkeys(key for row in self.rows for key in row))

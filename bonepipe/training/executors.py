@@ -58,7 +58,7 @@ def _visible_gpus() -> list[str]:
     """Names of the GPUs that CUDA would see, as CUDA_VISIBLE_DEVICES takes them."""
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
-        return [name for name in listed.split(",") if name]
+        return [name.strip() for name in listed.split(",") if name.strip()]
     import torch
 
     return [str(number) for number in range(torch.cuda.device_count())]

@@ -1,9 +1,12 @@
 """Training one fold: from built parts to the weights that predict."""
 
 import json
+import logging
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -17,6 +20,11 @@ from bonepipe.training.averaging import StochasticWeightAveraging
 from bonepipe.training.callbacks import METRIC, AtomicCheckpointIO, BestWeights, History, Patience, SaveLast
 from bonepipe.training.module import SegmentationModule
 from bonepipe.training.tracking import Run
+
+# Lightning's advice on hardware it does not find and loggers it would like; the pipeline says itself what matters.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+for advice in (".*does not have many workers.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):
+    warnings.filterwarnings("ignore", advice)
 
 Precision = Literal["auto", "32", "bf16", "fp16"]
 
@@ -139,13 +147,23 @@ def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldData, checkp
     resume = str(checkpoint) if checkpoint.is_file() else None
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    except RuntimeError as error:
-        if resume and "state_dict" in str(error):
-            detail = str(error).strip().splitlines()[1].strip()[:200]
-            raise BonepipeError(
-                f"{checkpoint}: is a checkpoint of another model ({detail}); move it away to start anew"
-            ) from error
-        raise
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        fault = _checkpoint_fault(error) if resume else None
+        if fault is None:
+            raise
+        raise BonepipeError(f"{checkpoint}: {fault}; move it away to start anew") from error
+
+
+def _checkpoint_fault(error: Exception) -> str | None:
+    """What is wrong with the checkpoint, or None where the error came from elsewhere."""
+    text = str(error).strip()
+    if "state_dict" in text:
+        return f"is a checkpoint of another model ({text.splitlines()[-1].strip()[:200]})"
+    if isinstance(error, UnpicklingError):
+        return "is no checkpoint, or holds objects that are not trusted: only tensors and plain values are read"
+    if isinstance(error, EOFError) or "PytorchStreamReader" in text:
+        return "was cut short"
+    return None
 
 
 def _choose(
@@ -159,7 +177,8 @@ def _choose(
         raise BonepipeError("no validation ran, so there are no weights to choose; lower trainer.validate_every")
     chosen = Chosen("best epoch", best.epoch + 1, best.dice)
     data.sampler.set_epoch(trainer.max_epochs or 0)
-    device = module.device
+    torch.manual_seed(module.seed)  # dropout while the statistics are recomputed must not depend on what ran before
+    device = trainer.strategy.root_device  # when the fit ends, Lightning moves the module, not the average, to the CPU
     batches = (module.images({"image": batch["image"].to(device)}) for batch in data.train_dataloader())
     average = averaging.averaged_model(batches)
     if average is not None:

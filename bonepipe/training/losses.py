@@ -12,12 +12,15 @@ def soft_dice(probabilities: torch.Tensor, targets: torch.Tensor, smooth: float)
 
 
 def focal(logits: torch.Tensor, targets: torch.Tensor, gamma: float, alpha: float | None) -> torch.Tensor:
-    """Focal loss `[N]` of each sample, divided by its number of positive pixels (RetinaNet, equations 4-5, section 4.1).
+    """Focal loss `[N]` of each sample over its number of positive pixels (RetinaNet, equations 4-5, section 4.1).
 
     The many easy pixels of the background would otherwise set the scale: from scratch, dividing by all pixels stalls.
     """
     entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    loss = (1 - torch.exp(-entropy)) ** gamma * entropy  # exp(-entropy) is the probability given to the truth
+    wrong = 1 - torch.exp(-entropy)  # exp(-entropy) is the probability given to the truth
+    if gamma < 1:
+        wrong = wrong.clamp(min=1e-8)  # at 0 the power's slope is infinite, and infinity times 0 is not a number
+    loss = wrong**gamma * entropy
     if alpha is not None:
         loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
     return loss.sum((1, 2, 3)) / targets.sum((1, 2, 3)).clamp(min=1)

@@ -49,7 +49,7 @@ class SegmentationModule(pl.LightningModule):
         store: the images' true masks and original sizes.
         classes: class names.
         mean, std: of the grey values, on the scale 0 to 1.
-        seed: of everything random in the network, set anew each epoch so that a resumed run continues exactly.
+        seed: of everything random in the network, set anew each batch so that a resumed run continues exactly.
         compiled: run the model through torch.compile.
     """
 
@@ -84,9 +84,13 @@ class SegmentationModule(pl.LightningModule):
         """Logits of normalised images."""
         return self._call[0](images)
 
-    def on_train_epoch_start(self) -> None:
-        """Dropout and its like depend on the epoch alone, not on what ran before."""
-        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.current_epoch)).generate_state(1)[0]))
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        """Dropout and its like depend on epoch and batch alone, not on what ran before.
+
+        Not when the epoch starts: Lightning leaves that hook out in the first epoch of a resumed run.
+        """
+        state = np.random.SeedSequence((self.seed, self.current_epoch, batch_index)).generate_state(1)
+        torch.manual_seed(int(state[0]))
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         """The loss, weighted for the accumulation window."""
@@ -98,6 +102,7 @@ class SegmentationModule(pl.LightningModule):
 
     def _window_weight(self, batch_index: int, batch_samples: int) -> float:
         loader = self.trainer.train_dataloader
+        assert loader is not None
         batches, samples = int(self.trainer.num_training_batches), len(loader.sampler)
         return window_weight(
             batch_index, batch_samples, batches, samples, loader.batch_size, self.trainer.accumulate_grad_batches

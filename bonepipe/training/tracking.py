@@ -1,10 +1,11 @@
 """Weights & Biases: one run a fold, one for the cross-validation, one for the submission, all in one group."""
 
+import netrc
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlparse
 
 import numpy as np
 
@@ -26,6 +27,9 @@ class Run(Protocol):
 
     def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: list[str]) -> None:
         """An image uint8 `[H, W]` with label maps `[H, W]` (0 background, 1 + class) to switch on and off."""
+
+    def picture(self, name: str, path: Path) -> None:
+        """A picture from a file."""
 
     def artifact(self, name: str, kind: str, files: list[Path]) -> None:
         """Files to keep with the run."""
@@ -51,6 +55,9 @@ class Silent:
         """Nothing."""
 
     def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: list[str]) -> None:
+        """Nothing."""
+
+    def picture(self, name: str, path: Path) -> None:
         """Nothing."""
 
     def artifact(self, name: str, kind: str, files: list[Path]) -> None:
@@ -84,7 +91,7 @@ class WandbRun:
         """Log a table."""
         import wandb
 
-        self.run.log({name: wandb.Table(columns=columns, data=rows)})
+        self.run.log({name: wandb.Table(columns=[*columns], data=[*rows])})
 
     def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: list[str]) -> None:
         """Log an image with mask layers."""
@@ -93,6 +100,12 @@ class WandbRun:
         labels = dict(enumerate(["background", *classes]))
         masks = {key: {"mask_data": layer, "class_labels": labels} for key, layer in layers.items()}
         self.run.log({name: wandb.Image(image, masks=masks)})
+
+    def picture(self, name: str, path: Path) -> None:
+        """Log a picture."""
+        import wandb
+
+        self.run.log({name: wandb.Image(str(path))})
 
     def artifact(self, name: str, kind: str, files: list[Path]) -> None:
         """Log files as an artifact."""
@@ -105,7 +118,7 @@ class WandbRun:
 
     def finish(self) -> None:
         """Flush and close."""
-        self.run.finish(quiet=True)
+        self.run.finish()
 
 
 class Tracking:
@@ -129,7 +142,7 @@ class Tracking:
             kind: job type: `fold`, `ensemble` or `submission`.
             name: of the run.
             config: the resolved config.
-            folder: where the run's own files go.
+            folder: of the experiment; the run's own files go to `wandb/` in it.
         """
         if self.mode == "disabled":
             return Silent()
@@ -137,9 +150,7 @@ class Tracking:
 
         mode = self.mode
         if mode == "auto":
-            mode = "online" if _has_key() else "offline"
-        os.environ.setdefault("WANDB_SILENT", "true")
-        folder.mkdir(parents=True, exist_ok=True)
+            mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
         run = wandb.init(
             project=self.project,
             group=experiment,
@@ -150,24 +161,28 @@ class Tracking:
             config=dict(config),
             dir=str(folder),
             mode=mode,  # type: ignore[arg-type]
+            settings=wandb.Settings(silent=True),
         )
         return WandbRun(run)
 
 
 def _has_key() -> bool:
-    """Whether an API key is known, so that nothing ever asks for a login."""
-    import wandb
-
-    with suppress(Exception):
-        return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
-    return False
+    """Whether an API key is known, in the environment or in ~/.netrc, so that nothing ever asks for a login."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def _run_id(folder: Path, name: str) -> str:
     """A run id that lasts as long as the experiment's folder, so that resuming goes on in the same run."""
     import secrets
 
-    path = folder / f"{name}.id"
+    path = folder / "wandb" / f"{name}.id"
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{name}-{secrets.token_hex(4)}")
     return path.read_text()

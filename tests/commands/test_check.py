@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bonepipe.cli import main
-from bonepipe.commands.check import LISTED, png_size
+from bonepipe.commands.check import LISTED, read_shape
 from bonepipe.errors import BonepipeError
 
 CLASSES = ["Radius", "Ulna"]
@@ -86,10 +86,10 @@ def test_no_dataset_is_an_error(root, capsys):
     assert "nowhere" in capsys.readouterr().err
 
 
-def test_png_size_reads_the_header(root, tmp_path):
-    assert png_size(root / "test/DCM/ID002/image9.png") == (4, 5)
+def test_read_shape_reads_the_header(root, tmp_path):
+    assert read_shape(root / "test/DCM/ID002/image9.png") == (4, 5)
     (tmp_path / "not.png").write_bytes(b"\xff\xd8\xff" * 20)
     with pytest.raises(BonepipeError, match=r"not\.png: is not a PNG"):
-        png_size(tmp_path / "not.png")
+        read_shape(tmp_path / "not.png")
     with pytest.raises(BonepipeError, match=r"none\.png: cannot be read"):
-        png_size(tmp_path / "none.png")
+        read_shape(tmp_path / "none.png")

@@ -1,0 +1,142 @@
+"""`bonepipe train-all`: every fold, then thresholds and the cross-validation summary."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bonepipe import config as configs
+from bonepipe.commands.experiment import HARMLESS, Experiment, parse, refuse_other_settings
+from bonepipe.commands.train import is_done
+from bonepipe.errors import BonepipeError
+from bonepipe.inference import thresholds
+from bonepipe.inference.outoffold import read_curves
+from bonepipe.inference.thresholds import Choice
+
+HELP = """usage: bonepipe train-all [OVERRIDES]
+
+Train every fold that is not finished (executor=local: here, one a visible GPU; executor=ray: as Ray tasks), then find
+one threshold a class from all out-of-fold predictions and write thresholds.json, scores.json and examples.jpg.
+
+example: bonepipe train-all experiment=demo executor=ray"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train what is missing, then summarise."""
+    config = parse(arguments, HELP)
+    if config is None:
+        return 0
+    experiment = Experiment(config)
+    for fold in range(experiment.folds.count):
+        path = experiment.fold_folder(fold) / "config.yaml"
+        refuse_other_settings(path, config, [*HARMLESS, "tta"])
+    _train_missing(experiment, arguments)
+    summarise(experiment)
+    return 0
+
+
+def _train_missing(experiment: Experiment, overrides: Sequence[str]) -> None:
+    missing = [fold for fold in range(experiment.folds.count) if not is_done(experiment, fold)]
+    if not missing:
+        return
+    # Everything that folds share is made once, before several of them ask for it.
+    _ = experiment.assignment, experiment.store, experiment.augmentation, experiment.views
+    own = [word for word in overrides if not word.startswith("fold=")]
+    commands = [[sys.executable, "-m", "bonepipe.cli", "train", f"fold={fold}", *own] for fold in missing]
+    codes = configs.build(experiment.config, "executor").run(commands)
+    failed = [fold for fold, code in zip(missing, codes, strict=True) if code]
+    if failed:
+        names = ", ".join(str(fold) for fold in failed)
+        raise BonepipeError(
+            f"{experiment.folder}: fold {names} did not finish (see above); the others are kept, and the same "
+            "command goes on where they stopped"
+        )
+
+
+def summarise(experiment: Experiment) -> None:
+    """Thresholds, scores, a picture, and a line of numbers, from the folds' files."""
+    names, curves, folds = _read_folds(experiment)
+    margin = configs.build(experiment.config, "ensemble").margin
+    choice = thresholds.choose(curves, folds, margin)
+    scores = _scores(experiment, choice, folds)
+    _write_json(experiment.folder / "scores.json", scores)
+    picture = _picture(experiment, names, choice)
+    _track(experiment, choice, scores, picture)
+    thresholds.write(experiment.folder / "thresholds.json", experiment.data.classes, choice)
+    _print_table(experiment, choice)
+    spread = f"{np.mean(scores['folds']):.4f} +- {np.std(scores['folds'], ddof=1):.4f} over the folds"
+    kept = int(choice.kept.sum())
+    print(f"out-of-fold Dice {scores['oof_dice']:.4f} ({scores['oof_dice_at_half']:.4f} at threshold 0.5, {spread})")
+    print(f"thresholds: {kept} of {len(choice.kept)} classes leave 0.5; the others gain no more than noise")
+
+
+def _read_folds(experiment: Experiment) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Image names, Dice `[N, C, 256]` and fold numbers `[N]` of all out-of-fold predictions."""
+    names: list[str] = []
+    curves, folds = [], []
+    for fold in range(experiment.folds.count):
+        here, curve = read_curves(experiment.fold_folder(fold) / "histograms.npz", experiment.data.classes)
+        names += here
+        curves.append(curve)
+        folds += [fold] * len(here)
+    return names, np.concatenate(curves), np.array(folds)
+
+
+def _scores(experiment: Experiment, choice: Choice, folds: np.ndarray) -> dict[str, Any]:
+    per_class = zip(experiment.data.classes, choice.dice.mean(0).tolist(), strict=True)
+    return {
+        "oof_dice": float(choice.dice.mean()),
+        "oof_dice_at_half": float(choice.dice_at_half.mean()),
+        "folds": [float(choice.dice_at_half[folds == fold].mean()) for fold in np.unique(folds)],
+        "oof_dice_per_class": dict(per_class),
+    }
+
+
+def _write_json(path: Path, content: Any) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    temporary.replace(path)
+
+
+def _picture(experiment: Experiment, names: Sequence[str], choice: Choice) -> Path:
+    """Save examples.jpg: worst, median and best image out of fold."""
+    from bonepipe.report.examples import extremes, picture, read_masks, save
+
+    images = {image.name: index for index, image in enumerate(experiment.images)}
+    rows = []
+    for title, position in extremes(choice.dice_at_half.mean(1)).items():
+        index, name = images[names[position]], names[position]
+        csv = experiment.fold_folder(experiment.assignment[name]) / "oof.csv"
+        predicted = read_masks(csv, {name: experiment.store.shape(index)})[name]
+        label = f"{title}, Dice {choice.dice_at_half[position].mean():.3f}"
+        rows.append((label, experiment.images[index], experiment.store.truth(index), predicted))
+    path = experiment.folder / "examples.jpg"
+    save(path, picture(rows, experiment.data))
+    return path
+
+
+def _track(experiment: Experiment, choice: Choice, scores: dict[str, Any], picture: Path) -> None:
+    config, folder = experiment.config, experiment.folder
+    run = configs.build(config, "tracking").start(
+        config["name"], "ensemble", "cross-validation", config, folder
+    )
+    run.summarise({"cv_mean": np.mean(scores["folds"]), "cv_std": np.std(scores["folds"], ddof=1), **scores})
+    numbers = np.stack([choice.dice.mean(0), choice.dice_at_half.mean(0), choice.thresholds, choice.gain], 1)
+    rows = [[name, *row] for name, row in zip(experiment.data.classes, numbers.tolist(), strict=True)]
+    run.table("classes", ["class", "oof_dice", "oof_dice_at_half", "threshold", "cross_fitted_gain"], rows)
+    run.picture("examples", picture)
+    run.artifact(
+        f"{config['name']}-cross-validation", "ensemble", [Path(experiment.folds.file), folder / "scores.json"]
+    )
+    run.finish()
+
+
+def _print_table(experiment: Experiment, choice: Choice) -> None:
+    """Classes, worst first."""
+    print(f"{'class':<24} {'OOF Dice':>9} {'threshold':>9} {'gain':>8}")
+    for number in np.argsort(choice.dice.mean(0)):
+        dice, threshold, gain = choice.dice[:, number].mean(), choice.thresholds[number], choice.gain[number]
+        print(f"{experiment.data.classes[number]:<24} {dice:9.4f} {threshold:9.3f} {gain:+8.4f}")

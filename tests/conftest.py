@@ -1,0 +1,103 @@
+"""Two tiny datasets that tests share. They are read-only: copy one before damaging it."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from bonepipe.data.phantom.dataset import write_dataset
+from bonepipe.labels import rle
+
+CHEST_CLASSES = ("Left Lung", "Right Lung", "Cardiomediastinum", "Airways", "Ground Glass Opacities")
+CHEST_SHAPES = ((96, 120), (128, 128), (150, 110), (101, 133))  # height, width in pixels
+CHEST_MODES = ("grey", "rgb", "rgba", "16 bit")
+
+
+@pytest.fixture(scope="session")
+def phantom_root(tmp_path_factory):
+    """Radiographs of hands: 10 train and 4 test patients, 256 x 256 pixels."""
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    write_dataset(root, 10, 4, 256, seed=0, workers=0)
+    return root
+
+
+@pytest.fixture(scope="session")
+def chest_root(tmp_path_factory):
+    """Chests for conf/data/chest.yaml: 6 train and 2 test patients, two images each, in mixed sizes and modes."""
+    root = tmp_path_factory.mktemp("chest") / "data"
+    answer = []
+    for number in range(16):
+        split = "train" if number < 12 else "test"
+        folder, name = f"case{number // 2:02d}", f"scan{number:03d}"
+        shape, mode = CHEST_SHAPES[number % 4], CHEST_MODES[number // 2 % 4]
+        outlines = chest_outlines(shape, np.random.default_rng(number))
+        write_picture(root / split / "DCM" / folder / f"{name}.png", draw_chest(shape, outlines, number), mode)
+        if split == "train":
+            write_annotation(root / "train" / "outputs_json" / folder / f"{name}.json", outlines)
+        else:
+            answer += [(f"{name}.png", *row, "Public" if number < 14 else "Private") for row in encode(shape, outlines)]
+    with (root / "answer.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("image_name", "class", "rle", "Usage"), *answer])
+    return root
+
+
+def chest_outlines(shape, rng):
+    """Pairs of label and int points [K, 2]; lungs overlap the middle, and an opacity lies in each lung."""
+    height, width = shape
+    jitter = rng.uniform(-0.03, 0.03, 2)
+    ellipses = [
+        ("Left Lung", 0.70, 0.5, 0.19, 0.34),
+        ("Right Lung", 0.30, 0.5, 0.19, 0.34),
+        ("Cardiomediastinum", 0.52, 0.58, 0.13, 0.26),
+        ("Airways", 0.5, 0.22, 0.04, 0.16),
+        ("Ground Glass Opacities", 0.70, 0.62, 0.08, 0.09),
+        ("Ground Glass Opacities", 0.28, 0.42, 0.09, 0.07),
+    ]
+    turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    outlines = []
+    for label, x, y, across, down in ellipses:
+        points = np.stack([x + jitter[0] + across * np.cos(turn), y + jitter[1] + down * np.sin(turn)], axis=1)
+        outlines.append((label, np.rint(points * (width - 1, height - 1)).astype(np.int32)))
+    return outlines
+
+
+def draw_chest(shape, outlines, seed):
+    """Float [H, W] in 0..1: every class with a brightness of its own, blurred, with noise."""
+    levels = dict(zip(CHEST_CLASSES, (0.15, 0.25, 0.8, 0.05, 0.45), strict=True))
+    image = np.full(shape, 0.6, np.float32)
+    for label, points in outlines:
+        cv2.fillPoly(image, [points], levels[label])
+    noise = np.random.default_rng(seed).normal(0, 0.02, shape)
+    return np.clip(cv2.GaussianBlur(image, (3, 3), 0) + noise, 0, 1)
+
+
+def write_picture(path, image, mode):
+    """Write float [H, W] in 0..1 as a PNG that is grey, RGB, RGBA or grey of 12 bits in 16."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if mode == "16 bit":
+        pixels = np.rint(image * 4095).astype(np.uint16)
+    else:
+        pixels = np.rint(image * 255).astype(np.uint8)
+        pixels = {"grey": pixels, "rgb": np.dstack([pixels] * 3), "rgba": np.dstack([pixels] * 3 + [pixels // 2])}[mode]
+    assert cv2.imwrite(str(path), pixels)
+
+
+def write_annotation(path, outlines):
+    """Write pairs of label and points in the competition's JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entries = [
+        {"id": str(i), "type": "poly_seg", "label": name, "points": p.tolist()} for i, (name, p) in enumerate(outlines)
+    ]
+    path.write_text(json.dumps({"annotations": entries, "metadata": {"height": 3060, "width": 3060}}))
+
+
+def encode(shape, outlines):
+    """Pairs of class and run-length code of the whole frame, repeated labels united."""
+    for name in CHEST_CLASSES:
+        mask = np.zeros(shape, np.uint8)
+        for label, points in outlines:
+            if label == name:
+                cv2.fillPoly(mask, [points], 1)
+        yield name, rle.encode(mask.astype(bool))

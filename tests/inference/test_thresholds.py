@@ -1,0 +1,149 @@
+import json
+
+import numpy as np
+import pytest
+
+from bonepipe.errors import BonepipeError
+from bonepipe.inference import thresholds
+from bonepipe.inference.thresholds import Choice, choose
+
+
+def curves_around(peaks, rng, images=40, noise=0.02):
+    """Dice curves `[N, C, 256]`: parabolas with a peak a class, raised and shifted a little from image to image."""
+    k = np.arange(256)
+    shift = rng.normal(0, 5, (images, len(peaks), 1))
+    height = 0.95 + rng.normal(0, noise, (images, len(peaks), 1))
+    return np.clip(height - ((k - np.array(peaks)[None, :, None] - shift) / 300) ** 2, 0, 1)
+
+
+def slow_best(curves, label, images):
+    means = [sum(curves[i, label, k] for i in images) / len(images) for k in range(256)]
+    top = max(means[1:])
+    return min((k for k in range(1, 256) if means[k] >= top - 1e-12), key=lambda k: (abs(k - 128), k))
+
+
+def slow_choice(curves, folds, margin):
+    """The docstring of `choose`, image by image."""
+    count, classes = curves.shape[:2]
+    chosen, gains, errors = [], [], []
+    for label in range(classes):
+        differences = []
+        for image in range(count):
+            others = [i for i in range(count) if folds[i] != folds[image]]
+            k = slow_best(curves, label, others) if others else 128
+            differences.append(curves[image, label, k] - curves[image, label, 128])
+        gain = sum(differences) / count
+        deviation = (sum((d - gain) ** 2 for d in differences) / (count - 1)) ** 0.5
+        best = slow_best(curves, label, range(count))
+        errors.append(deviation / count**0.5)
+        gains.append(gain)
+        chosen.append(best / 256 if gain > 0 and gain > margin * errors[-1] else 0.5)
+    return chosen, gains, errors
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("margin", [0.0, 1.0, 3.0])
+def test_choose_equals_a_slow_reference(seed, margin):
+    rng = np.random.default_rng(seed)
+    curves = curves_around([128, 100, 180, 125, 60], rng, images=17)
+    curves[:, 4] = np.round(curves[:, 4], 2)  # many equal values
+    folds = rng.integers(0, 3, 17)
+    choice = choose(curves, folds, margin)
+    expected, gains, errors = slow_choice(curves, folds, margin)
+    np.testing.assert_allclose(choice.thresholds, expected)
+    np.testing.assert_allclose(choice.gain, gains, atol=1e-12)
+    np.testing.assert_allclose(choice.error, errors, atol=1e-12)
+    np.testing.assert_array_equal(choice.kept, choice.thresholds != 0.5)
+    np.testing.assert_array_equal(choice.dice_at_half, curves[:, :, 128])
+    np.testing.assert_allclose((choice.dice - choice.dice_at_half).mean(0), np.where(choice.kept, gains, 0), atol=1e-12)
+
+
+def test_a_real_gain_is_kept():
+    curves = curves_around([60, 200, 128], np.random.default_rng(1), images=60)
+    choice = choose(curves, np.arange(60) % 5, 1.0)
+    assert choice.kept[:2].all()
+    assert choice.thresholds[0] == pytest.approx(60 / 256, abs=6 / 256)
+    assert choice.thresholds[1] == pytest.approx(200 / 256, abs=6 / 256)
+    assert choice.dice.mean(0)[0] > choice.dice_at_half.mean(0)[0] + 0.03
+
+
+def test_noise_keeps_one_half():
+    rng = np.random.default_rng(2)
+    kept, gains, promises = [], [], []
+    for _ in range(20):
+        curves = 0.9 + rng.normal(0, 0.02, (30, 10, 256))
+        choice = choose(curves, np.arange(30) % 5, 2.0)
+        kept.extend(choice.kept)
+        gains.extend(choice.gain)
+        promises.extend(curves.mean(0).max(1) - curves.mean(0)[:, 128])
+    assert np.mean(kept) < 0.1
+    assert abs(np.mean(gains)) < 0.001
+    assert np.mean(promises) > 0.009  # what choosing on the very images that are scored would have promised
+
+
+def test_one_fold_keeps_one_half():
+    choice = choose(curves_around([60, 200], np.random.default_rng(3)), np.zeros(40, int), 0.0)
+    assert choice.thresholds.tolist() == [0.5, 0.5]
+    assert not choice.kept.any()
+    np.testing.assert_array_equal(choice.gain, 0)
+    np.testing.assert_array_equal(choice.dice, choice.dice_at_half)
+
+
+def test_one_image_keeps_one_half():
+    choice = choose(curves_around([60], np.random.default_rng(3), images=1), np.zeros(1, int), 1.0)
+    assert choice.thresholds.tolist() == [0.5]
+    assert np.isfinite(choice.error).all()
+
+
+def test_a_class_that_is_always_right_keeps_one_half():
+    choice = choose(np.ones((12, 1, 256)), np.arange(12) % 3, 0.0)
+    assert choice.thresholds.tolist() == [0.5]
+
+
+def test_threshold_zero_is_never_chosen():
+    curves = np.full((12, 1, 256), 0.1)
+    curves[:, :, 0], curves[:, :, 3] = 1.0, 0.6
+    assert choose(curves, np.arange(12) % 3, 1.0).thresholds.tolist() == [3 / 256]
+
+
+CLASSES = ("뼈", "Ulna")
+
+
+def example():
+    two = np.array([0.25, 0.5])
+    return Choice(two, np.array([True, False]), two / 10, two / 100, np.ones((3, 2)), np.ones((3, 2)))
+
+
+def test_the_file_gives_back_the_thresholds(tmp_path):
+    path = tmp_path / "thresholds.json"
+    thresholds.write(path, CLASSES, example())
+    assert thresholds.read(path, CLASSES) == [0.25, 0.5]
+    assert thresholds.read(path, ("Ulna", "뼈")) == [0.5, 0.25]
+    content = json.loads(path.read_text())
+    assert content["kept"] == ["뼈"]
+    assert content["cross_fitted_gain"] == {"뼈": 0.025, "Ulna": 0.05}
+    assert content["standard_error"] == {"뼈": 0.0025, "Ulna": 0.005}
+    assert [file.name for file in tmp_path.iterdir()] == ["thresholds.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"thresholds": null}',
+        '{"thresholds": {"Ulna": 0.5}}',
+        '{"thresholds": {"Ulna": 0.5, "뼈": "high"}}',
+        '{"thresholds": {"Ulna": 0.5, "뼈": null}}',
+    ],
+)
+def test_bad_files_are_named(tmp_path, content):
+    path = tmp_path / "thresholds.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(BonepipeError, match=r"thresholds\.json: no thresholds for all classes.*bonepipe train-all"):
+        thresholds.read(path, CLASSES)

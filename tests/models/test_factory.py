@@ -1,0 +1,170 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import save_file
+
+from bonepipe.errors import BonepipeError
+from bonepipe.models.factory import smp_model
+
+SMALL = {"decoder_channels": [16, 16, 8, 8, 8]}
+
+
+def small_unet(classes=5, **changes):
+    arguments = {"architecture": "Unet", "encoder": "resnet18", "encoder_weights": None, "settings": SMALL}
+    return smp_model(classes, **{**arguments, **changes})
+
+
+@pytest.fixture(scope="module")
+def unet():
+    torch.manual_seed(0)
+    return small_unet().eval()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (75, 90), (33, 64)])
+def test_logits_have_the_size_of_the_image(unet, size):
+    with torch.inference_mode():
+        logits = unet(torch.rand(2, 1, *size))
+    assert logits.shape == (2, 5, *size)
+    assert logits.dtype == torch.float32
+
+
+def test_a_size_that_divides_goes_through_unchanged(unet):
+    images = torch.rand(1, 1, 64, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(unet(images), unet.network(images), rtol=0, atol=0)
+
+
+def test_other_sizes_are_the_crop_of_a_picture_whose_edges_go_on(unet):
+    images = torch.rand(1, 1, 60, 40)
+    rows, columns = torch.arange(64).clamp(max=59), torch.arange(64).clamp(max=39)
+    with torch.inference_mode():
+        whole = unet.network(images[:, :, rows][:, :, :, columns])
+        torch.testing.assert_close(unet(images), whole[..., :60, :40], rtol=0, atol=1e-6)
+
+
+def test_the_model_takes_grey_images_and_gives_a_map_a_class(unet):
+    convolutions = [module for module in unet.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert convolutions[0].in_channels == 1
+    assert convolutions[-1].out_channels == 5
+
+
+@pytest.mark.parametrize("architecture", ["UnetPlusPlus", "FPN", "DeepLabV3Plus", "Linknet", "MAnet", "Segformer"])
+def test_other_architectures_take_any_size(architecture):
+    model = small_unet(architecture=architecture, settings={}).eval()
+    with torch.inference_mode():
+        assert model(torch.rand(1, 1, 75, 90)).shape == (1, 5, 75, 90)
+
+
+@pytest.mark.parametrize("prior", [0.01, 0.3])
+def test_an_untrained_model_answers_with_the_prior(prior):
+    torch.manual_seed(0)
+    model = small_unet(prior=prior).eval()
+    head = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+    torch.testing.assert_close(head.bias.sigmoid(), torch.full((5,), prior))
+    with torch.inference_mode():
+        assert model(torch.rand(2, 1, 64, 64)).sigmoid().median().item() == pytest.approx(prior, rel=0.5)
+
+
+@pytest.mark.parametrize("prior", [0.0, 1.0])
+def test_the_prior_is_a_probability(prior):
+    with pytest.raises(ValueError, match="prior"):
+        small_unet(prior=prior)
+
+
+def test_settings_reach_the_architecture(unet):
+    wide = small_unet(settings={"decoder_channels": [32, 16, 8, 8, 8]})
+    count = lambda model: sum(p.numel() for p in model.parameters())  # noqa: E731
+    assert count(wide) > count(unet)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architecture": "Unett"}, "unknown architecture 'Unett'; did you mean 'Unet'"),
+        ({"architecture": "zzz"}, "unknown architecture 'zzz'; there are .*Unet"),
+        ({"encoder": "resnet81"}, "unknown encoder 'resnet81'; did you mean 'resnet18'"),
+        ({"encoder": "tu-resnet18x"}, "tu-resnet18x"),
+        ({"settings": {"decoder_chanels": [8] * 5}}, "'decoder_chanels'; did you mean 'decoder_channels'"),
+        ({"settings": {"classes": 3}}, "'classes'"),
+        ({"settings": {"decoder_channels": [8, 8]}}, "decoder_channels"),
+        ({"encoder_weights": "imagnet"}, "encoder 'resnet18' has no weights 'imagnet'.*imagenet"),
+    ],
+)
+def test_a_mistake_in_the_config_is_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        small_unet(**change)
+
+
+def test_timm_encoders_take_settings_of_their_own():
+    model = small_unet(encoder="tu-resnet18", settings={**SMALL, "act_layer": torch.nn.SiLU})
+    assert any(isinstance(module, torch.nn.SiLU) for module in model.modules())
+
+
+def run_python(code, cache):
+    """Run code without network in a process of its own, as the hub's client reads its settings on import."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(cache)}
+    environment = {key: value for key, value in environment.items() if key not in ("HF_HUB_CACHE", "HF_TOKEN")}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+COMPARE = """
+import sys, torch
+import segmentation_models_pytorch as smp
+from safetensors.torch import load_file
+from bonepipe.errors import BonepipeError
+from bonepipe.models.factory import smp_model
+
+try:
+    smp_model(2, architecture="Unet", encoder="resnet34")
+except BonepipeError as error:
+    print(error)
+else:
+    sys.exit("no error")
+
+given = load_file(PATH)
+encoder = smp_model(2, architecture="Unet", encoder="resnet18").eval().network.encoder
+loaded = encoder.state_dict()
+assert set(loaded) == set(given)
+for key, value in given.items():
+    expected = value.sum(1, keepdim=True) if key == "conv1.weight" else value
+    torch.testing.assert_close(loaded[key], expected, rtol=0, atol=0)
+
+colour = smp.encoders.get_encoder("resnet18", weights=None).eval()
+colour.load_state_dict(given)
+grey = torch.rand(1, 1, 64, 64)
+with torch.inference_mode():
+    for one, three in zip(encoder(grey)[1:], colour(grey.expand(-1, 3, -1, -1))[1:], strict=True):
+        torch.testing.assert_close(one, three, rtol=1e-4, atol=1e-4)
+"""
+
+
+def test_pretrained_weights_come_from_the_hub_cache_and_a_grey_image_counts_as_three(tmp_path):
+    torch.manual_seed(1)
+    source = smp.encoders.encoders["resnet18"]["pretrained_settings"]["imagenet"]
+    repository = tmp_path / "hub" / f"models--{source['repo_id'].replace('/', '--')}"
+    snapshot = repository / "snapshots" / source["revision"]
+    snapshot.mkdir(parents=True)
+    encoder = smp.encoders.get_encoder("resnet18", weights=None)
+    save_file(encoder.state_dict(), snapshot / "model.safetensors")
+    (snapshot / "config.json").write_text(json.dumps({"mean": [0.5] * 3, "std": [0.2] * 3}))
+    result = run_python(COMPARE.replace("PATH", repr(str(snapshot / "model.safetensors"))), tmp_path)
+    assert result.returncode == 0, result.stderr
+    # resnet34 is not in this cache
+    assert "model.encoder_weights=null" in result.stdout
+    assert "resnet34" in result.stdout
+    assert "HF_HOME" in result.stdout
+
+
+@pytest.mark.parametrize("error", [OSError("no such host"), RuntimeError("Cannot connect: client has been closed")])
+def test_weights_that_cannot_be_had_name_the_way_out(monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(smp.encoders, "hf_hub_download", fail)
+    with pytest.raises(BonepipeError, match=r"model\.encoder_weights=null.*HF_HOME"):
+        small_unet(encoder_weights="imagenet")

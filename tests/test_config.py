@@ -1,0 +1,194 @@
+import copy
+
+import pytest
+
+from bonepipe import config as configs
+from bonepipe.data.folds import FoldSpec
+from bonepipe.data.spec import DataSpec
+from bonepipe.errors import BonepipeError, UsageError
+
+EXPERIMENTS = sorted(path.stem for path in (configs.conf_dir() / "experiment").glob("*.yaml"))
+OPTIONS = [f"{group}={path.stem}" for group in configs.GROUPS for path in (configs.conf_dir() / group).glob("*.yaml")]
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return configs.compose(["experiment=demo"])
+
+
+def refuses(overrides, *parts):
+    with pytest.raises(UsageError) as caught:
+        configs.compose(overrides)
+    for part in parts:
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_each_experiment_composes_and_builds_its_specs(name):
+    config = configs.compose([f"experiment={name}"])
+    assert set(config) == {*configs.PLAIN_KEYS, *configs.GROUPS}
+    assert isinstance(configs.build(config, "data"), DataSpec)
+    assert isinstance(configs.build(config, "folds"), FoldSpec)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_of_each_group_passes_the_check(option):
+    group = option.split("=")[0]
+    node = configs.compose([option, "~experiment"])[group]
+    assert callable(configs.locate(node["_target_"]))
+
+
+def test_overrides_reach_their_place(demo):
+    config = configs.compose(["experiment=demo", "optimizer.lr=1e-5", "data.size=[96,64]", "trainer.patience=3"])
+    assert config["optimizer"]["lr"] == 1e-5
+    assert configs.build(config, "data").shape == (96, 64)
+    changed = configs.differences(demo, config)
+    assert changed == {
+        "optimizer.lr": (demo["optimizer"]["lr"], 1e-5),
+        "data.size": (demo["data"]["size"], [96, 64]),
+        "trainer.patience": (None, 3),
+    }
+
+
+def test_the_fold_file_carries_the_datasets_name():
+    assert configs.compose(["data=chest", "~experiment"])["folds"]["file"] == "folds/chest.csv"
+    assert configs.compose(["data.name=foot"])["folds"]["file"] == "folds/foot.csv"
+
+
+def test_what_is_built_has_the_declared_types():
+    spec = configs.build(configs.compose(["data=chest", "data.mean=1"]), "data")
+    assert isinstance(spec.classes, tuple)
+    assert isinstance(spec.mean, float)
+    assert spec.mirrored_order("horizontal")[:2] == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("override", "suggestion"),
+    [
+        ("trainer.epoch=3", "trainer.epochs"),
+        ("optimizer.learning_rate=1", "optimizer."),
+        ("dta.root=x", "data.root"),
+        ("sed=1", "seed"),
+        ("los=bce", "loss"),
+        ("model.settings.decoder_chanels=[1]", "model.settings.decoder_channels"),
+    ],
+)
+def test_a_misspelt_key_is_refused_with_the_nearest(override, suggestion):
+    refuses([override], repr(override.split("=")[0]), f"did you mean {suggestion}")
+
+
+def test_a_misspelt_key_is_blamed_not_its_neighbours():
+    refuses(["model.settings.decoder_channels=[8]", "data._target_=bonepipe.data.spec.DataSpec", "sed=1"], "'sed'")
+
+
+def test_a_setting_that_the_chosen_file_leaves_out_can_be_added():
+    refuses(["data=chest", "data.patient='^(.)'"], "write +data.patient='^(.)' to set it")
+    assert configs.compose(["data=chest", "+data.patient='^(.)'"])["data"]["patient"] == "^(.)"
+
+
+def test_keys_that_are_added_are_refused_where_unknown():
+    refuses(["+trainer.epoch=3"], "'trainer.epoch'", "did you mean 'trainer.epochs'")
+    refuses(["+extra=1"], "'extra'")
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [
+        ("trainer.epochs=many", "trainer.epochs='many'"),
+        ("trainer.epochs=1.5", "trainer.epochs=1.5"),
+        ("trainer.precision=64", "trainer.precision"),
+        ("optimizer.lr=fast", "optimizer.lr='fast'"),
+        ("data.size=wide", "data.size='wide'"),
+        ("data.classes=5", "data.classes=5"),
+        ("data.palette=[[1,2]]", "data.palette.0"),
+        ("folds.count=null", "folds.count=None"),
+        ("tta.transforms=3", "tta.transforms=3"),
+        ("fold=first", "fold='first'"),
+        ("fold=true", "fold=True"),
+        ("fold='\"1\"'", "fold="),
+        ("runs=3", "runs=3"),
+        ("model=null", "model"),
+        ("loss=null", "loss"),
+    ],
+)
+def test_a_wrong_type_is_refused_naming_the_field(override, field):
+    refuses([override], field)
+
+
+def test_an_unknown_option_lists_the_known_ones():
+    refuses(["loss=dcie"], "loss has no option 'dcie'", "bce, dice_focal")
+    refuses(["experiment=nothing"], "experiment has no option 'nothing'", "demo")
+    refuses(["~data"], "data")
+
+
+@pytest.mark.parametrize("word", ["demo", "=3", "loss"])
+def test_a_word_that_is_no_override(word):
+    refuses([word], repr(word), "key=value")
+
+
+def test_a_value_that_cannot_be_parsed_names_the_way_out():
+    refuses(["data.root=/data/hands(2)"], "'data.root=/data/hands(2)'", "quote")
+    assert configs.compose(["data.root='/data/hands(2)'"])["data"]["root"] == "/data/hands(2)"
+
+
+@pytest.mark.parametrize("target", ["os.system", "bonepipe_evil.run", "builtins.eval"])
+def test_a_target_outside_is_refused(target):
+    refuses([f"tracking._target_={target}"], "tracking: _target_", repr(target), "outside bonepipe")
+
+
+@pytest.mark.parametrize("target", ["bonepipe.nothing.f", "bonepipe.config.nothing"])
+def test_a_target_that_is_not_there(target):
+    refuses([f"tracking._target_={target}"], "tracking: cannot find", target)
+
+
+def test_check_names_what_is_missing(demo):
+    for change, reason in (
+        (lambda c: c.pop("loss"), "lacks loss"),
+        (lambda c: c["data"].pop("_target_"), "data: needs a _target_"),
+        (lambda c: c["data"].pop("classes"), "data: bonepipe.data.spec.DataSpec needs classes"),
+        (lambda c: c["data"].update(sise=3), "takes no 'data.sise'; did you mean 'data.size'"),
+        (lambda c: c.update(sede=3), "takes no 'sede'; did you mean 'seed'"),
+    ):
+        config = copy.deepcopy(demo)
+        change(config)
+        with pytest.raises(UsageError, match=reason):
+            configs.check(config)
+
+
+def test_a_value_that_the_constructor_refuses_names_the_group(demo):
+    with pytest.raises(UsageError, match=r"folds: folds\.count=1: at least 2"):
+        configs.build(configs.compose(["folds.count=1"]), "folds")
+
+
+def test_save_and_load_round_trip(demo, tmp_path):
+    config = demo | {"optimizer": demo["optimizer"] | {"lr": 1e-5}, "name": "name: with # signs"}
+    path = tmp_path / "deep" / "config.yaml"
+    configs.save(config, path)
+    assert configs.load(path) == config
+    assert configs.differences(config, configs.load(path)) == {}
+
+
+@pytest.mark.parametrize(
+    "content", [b"a: [", b"- 1\n", b"", b"\xff\xfe\x00", b"name: x\n", b"os: !!python/object:os.x\n"]
+)
+def test_a_damaged_config_file_is_refused(tmp_path, content):
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(BonepipeError, match=r"config\.yaml: "):
+        configs.load(tmp_path / "config.yaml")
+    with pytest.raises(BonepipeError, match=r"none\.yaml: cannot read"):
+        configs.load(tmp_path / "none.yaml")
+
+
+def test_a_saved_config_cannot_name_foreign_code(demo, tmp_path):
+    configs.save(demo | {"tracking": {"_target_": "os.system"}}, tmp_path / "config.yaml")
+    with pytest.raises(BonepipeError, match=r"config\.yaml: tracking: _target_ 'os\.system' is outside"):
+        configs.load(tmp_path / "config.yaml")
+
+
+def test_differences_by_dotted_key():
+    old = {"a": {"b": 1, "c": [1, 2]}, "d": None, "e": {"f": 1}, "ef": 1}
+    new = {"a": {"b": 2, "c": [1, 2]}, "d": None, "e": {"f": 2, "g": {}}, "ef": 2}
+    assert configs.differences(old, new) == {"a.b": (1, 2), "e.f": (1, 2), "e.g": (None, {}), "ef": (1, 2)}
+    assert configs.differences(old, new, ignore=["e", "a.b"]) == {"ef": (1, 2)}
+    assert configs.differences(old, old) == {}

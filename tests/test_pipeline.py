@@ -1,0 +1,189 @@
+"""The whole path on tiny data: folds, thresholds, submission; resuming; a dataset of another kind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from bonepipe.cli import main
+from bonepipe.commands.experiment import Experiment
+from bonepipe.config import compose
+from bonepipe.inference import submission
+from bonepipe.labels import rle
+from bonepipe.labels.cutout import to_mask
+
+TINY = [
+    "experiment=demo",
+    "data.size=64",
+    "folds.count=2",
+    "trainer.epochs=2",
+    "trainer.validate_every=1",
+    "averaging.start=0.5",
+    "device=cpu",
+]
+
+
+def overrides(root: Path, *more: str) -> list[str]:
+    return [*TINY, f"data.root={root}", *more]
+
+
+def pixel_dice(predicted: np.ndarray, truth: np.ndarray) -> float:
+    return float((2 * (predicted & truth).sum() + 1e-4) / (predicted.sum() + truth.sum() + 1e-4))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, phantom_root):
+    """A folder where two folds of the tiny phantom were trained and a submission written, W&B offline."""
+    folder = tmp_path_factory.mktemp("finished")
+    before = Path.cwd()
+    environment = {name: os.environ.pop(name, None) for name in ("WANDB_API_KEY", "WANDB_MODE")}
+    os.environ["WANDB_MODE"] = "offline"
+    conf = before / "conf"
+    os.chdir(folder)
+    (folder / "conf").symlink_to(conf)
+    try:
+        assert main(["train-all", *overrides(phantom_root)]) == 0
+        assert main(["submit", *overrides(phantom_root)]) == 0
+        yield folder
+    finally:
+        os.chdir(before)
+        for name, value in environment.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def test_every_promised_file_is_there(finished):
+    run = finished / "runs" / "demo"
+    for fold in (0, 1):
+        names = {path.name for path in (run / f"fold-{fold}").iterdir()}
+        assert names >= {
+            "config.yaml", "last.ckpt", "weights.safetensors", "metrics.csv", "oof.csv", "oof_dice.csv", "histograms.npz",
+        }  # fmt: skip
+    assert {path.name for path in run.iterdir()} >= {"thresholds.json", "scores.json", "submission.csv", "examples.jpg"}
+    kinds = sorted(path.name.split("-", 3)[3][:6] for path in (run / "wandb").glob("offline-run-*"))
+    assert kinds == ["cross-", "fold-0", "fold-1", "submis"]
+    assert not list(finished.rglob("*.part")), "temporary files are left"
+
+
+def test_out_of_fold_scores_equal_pixels(finished, phantom_root):
+    """oof.csv against polygons, pixel by pixel; its mean is the score at threshold 0.5."""
+    experiment = Experiment(compose(overrides(phantom_root)))
+    store, scores = experiment.store, []
+    rows = {row.key: row for fold in (0, 1) for row in submission.stream(experiment.fold_folder(fold) / "oof.csv")}
+    table = {}
+    for fold in (0, 1):
+        lines = (experiment.fold_folder(fold) / "oof_dice.csv").read_text().splitlines()[1:]
+        table |= {tuple(line.split(",")[:2]): float(line.split(",")[2]) for line in lines}
+    for index, name in enumerate(store.names):
+        shape = store.shape(index)
+        for label, truth in zip(experiment.data.classes, store.truth(index), strict=True):
+            dice = pixel_dice(rle.decode(rows[name, label].rle, shape), to_mask(truth, shape))
+            assert table[name, label] == pytest.approx(dice, abs=1e-6)
+            scores.append(dice)
+    recorded = json.loads((experiment.folder / "scores.json").read_text())
+    assert recorded["oof_dice_at_half"] == pytest.approx(np.mean(scores), abs=1e-9)
+    assert set(recorded) >= {"oof_dice", "oof_dice_per_class", "folds", "public", "private", "test_dice"}
+
+
+def test_submission_is_valid_and_scored_like_any_other_file(finished, phantom_root, capsys):
+    path = str(finished / "runs" / "demo" / "submission.csv")
+    assert main(["check", path, "--data", str(phantom_root)]) == 0
+    capsys.readouterr()
+    assert main(["score", path, str(phantom_root / "answer.csv"), "--json"]) == 0
+    scored = json.loads(capsys.readouterr().out)
+    recorded = json.loads((finished / "runs" / "demo" / "scores.json").read_text())
+    for there, here in {"dice": "test_dice", "public": "public", "private": "private"}.items():
+        assert scored[there] == pytest.approx(recorded[here], abs=1e-12)
+
+
+def test_what_is_done_is_not_done_again(finished, phantom_root, capsys):
+    weights = [finished / "runs" / "demo" / f"fold-{fold}" / "weights.safetensors" for fold in (0, 1)]
+    before = [path.stat().st_mtime_ns for path in weights]
+    assert main(["train-all", *overrides(phantom_root)]) == 0
+    assert main(["train", "fold=1", *overrides(phantom_root)]) == 0
+    assert "done already" in capsys.readouterr().err
+    assert [path.stat().st_mtime_ns for path in weights] == before
+
+
+def test_other_settings_do_not_mix_with_finished_folds(finished, phantom_root, capsys):
+    assert main(["train", "fold=0", *overrides(phantom_root, "optimizer.lr=0.5")]) == 1
+    message = capsys.readouterr().err
+    assert "fold-0/config.yaml" in message
+    assert "optimizer.lr" in message
+    assert "0.5" in message
+
+
+def test_weights_of_another_model_are_refused(finished, phantom_root, capsys):
+    path = finished / "runs" / "demo" / "fold-1" / "weights.safetensors"
+    good = path.read_bytes()
+    tensors = load_file(path)
+    first = sorted(tensors)[0]
+    save_file({**tensors, first: np.zeros((3, 3), np.float32)}, path)
+    submitted = (finished / "runs" / "demo" / "submission.csv").read_bytes()
+    try:
+        assert main(["submit", *overrides(phantom_root)]) == 1
+        message = capsys.readouterr().err
+        assert str(path.relative_to(finished)) in message
+        assert first in message
+        assert (finished / "runs" / "demo" / "submission.csv").read_bytes() == submitted
+    finally:
+        path.write_bytes(good)
+
+
+def train_in_a_process(folder: Path, root: Path, *more: str) -> subprocess.Popen:
+    words = overrides(root, "fold=0", "tracking=none", "trainer.epochs=4", *more)
+    log = (folder / "log.txt").open("a")
+    command = [sys.executable, "-m", "bonepipe.cli", "train", *words]
+    return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+
+
+def epochs_done(folder: Path) -> int:
+    path = folder / "runs" / "demo" / "fold-0" / "metrics.csv"
+    return len(path.read_text().splitlines()) - 1 if path.exists() else 0
+
+
+def test_killed_fold_goes_on_to_the_same_weights(tmp_path, phantom_root):
+    """kill -9 in the middle of an epoch, then the same command again: the weights equal those of a quiet run."""
+    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
+    for folder in (quiet, killed):
+        folder.mkdir()
+        (folder / "conf").symlink_to(Path("conf").resolve())
+    first = train_in_a_process(killed, phantom_root)
+    deadline = time.monotonic() + 120
+    while epochs_done(killed) < 2 and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    first.send_signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL, (killed / "log.txt").read_text()
+    done = epochs_done(killed)
+    assert 2 <= done < 4, "the kill came too late to interrupt anything"
+    assert not (killed / "runs" / "demo" / "fold-0" / "weights.safetensors").exists()
+    assert train_in_a_process(killed, phantom_root).wait() == 0, (killed / "log.txt").read_text()
+    assert train_in_a_process(quiet, phantom_root).wait() == 0, (quiet / "log.txt").read_text()
+    assert epochs_done(killed) == epochs_done(quiet) == 4
+    for name in ("weights.safetensors", "oof.csv", "histograms.npz"):
+        pair = [(folder / "runs" / "demo" / "fold-0" / name).read_bytes() for folder in (quiet, killed)]
+        assert pair[0] == pair[1], name
+
+
+def test_another_dataset_by_configuration_only(tmp_path, chest_root, monkeypatch):
+    """Mixed sizes and modes, no metadata, classes that swap under a flip; both views of the ensemble are used."""
+    conf = Path("conf").resolve()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf").symlink_to(conf)
+    words = [
+        "experiment=chest", f"data.root={chest_root}", "data.size=64", "trainer.epochs=2", "trainer.validate_every=1",
+        "folds.count=2", "tracking=none", "device=cpu",
+    ]  # fmt: skip
+    assert main(["train-all", *words]) == 0
+    assert main(["submit", *words]) == 0
+    scores = json.loads((tmp_path / "runs" / "chest" / "scores.json").read_text())
+    assert 0 <= scores["test_dice"] <= 1
+    assert main(["check", "runs/chest/submission.csv", "--data", str(chest_root)]) == 0

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from bonepipe.labels import bitplane
+from bonepipe.training.losses import DiceFocal
+from bonepipe.training.module import window_weight
+
+
+def train_one_epoch(module, data, accumulate, batches=None):
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=1, accumulate_grad_batches=accumulate, limit_train_batches=batches,
+        limit_val_batches=0, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("images", "small", "window"),
+    [
+        (22, 2, 4),  # the last window has three batches
+        (21, 2, 4),  # and the last of these one image
+        (17, 4, 2),  # the last window is one image
+        (16, 2, 4),  # everything divides
+    ],
+)
+def test_accumulated_batches_train_the_weights_of_one_large_batch(
+    make_store, make_module, make_data, images, small, window
+):
+    store = make_store(images)
+    weights, steps = [], []
+    for batch_size, accumulate in ((small, window), (small * window, 1)):
+        module = make_module(store, loss=DiceFocal(), momentum=0.9)
+        before = {key: value.clone() for key, value in module.model.state_dict().items()}
+        trainer = train_one_epoch(module, make_data(store, batch_size=batch_size, held_out=0), accumulate)
+        weights.append(module.model.state_dict())
+        steps.append(trainer.global_step)
+        assert any((value - before[key]).abs().max() > 1e-2 for key, value in module.model.state_dict().items())
+    for key in weights[0]:
+        torch.testing.assert_close(weights[0][key], weights[1][key], rtol=0, atol=1e-6)
+    assert steps[0] == steps[1] == -(-images // (small * window))
+
+
+def test_an_epoch_cut_short_for_debugging_is_weighted_by_the_batches_that_run(make_store, make_module, make_data):
+    store = make_store(20)
+    weights = []
+    for batch_size, accumulate, batches in ((2, 4, 6), (4, 2, 3)):  # 12 images: a window of 8, a window of 4
+        module = make_module(store)
+        train_one_epoch(module, make_data(store, batch_size=batch_size, held_out=0), accumulate, batches)
+        weights.append(module.model.state_dict())
+    for key in weights[0]:
+        torch.testing.assert_close(weights[0][key], weights[1][key], rtol=0, atol=1e-6)
+
+
+def test_one_step_follows_the_gradient_of_the_mean_over_all_images(make_store, make_module, make_data):
+    store = make_store(6)
+    module = make_module(store, lr=0.5)
+    data = make_data(store, batch_size=4, held_out=0, transforms=())
+    images = (torch.from_numpy(np.array(store.images)).float() / 255 - 0.3) / 0.2
+    targets = bitplane.unpack_torch(torch.from_numpy(np.array(store.planes)), 2)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(module.model(images[:, None]), targets)
+    parameters = dict(module.model.named_parameters())
+    gradients = torch.autograd.grad(loss, list(parameters.values()))
+    expected = {key: p.detach() - 0.5 * g for (key, p), g in zip(parameters.items(), gradients, strict=True)}
+    trainer = train_one_epoch(module, data, 2)
+    for key, value in expected.items():
+        torch.testing.assert_close(module.model.state_dict()[key], value, rtol=0, atol=1e-6)
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(loss.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("samples", "size", "window"), [(22, 2, 4), (21, 2, 4), (17, 4, 3), (3, 4, 2), (8, 2, 1)])
+def test_weights_make_every_image_of_a_window_count_alike(samples, size, window):
+    batches = -(-samples // size)
+    counts = [min(size, samples - size * index) for index in range(batches)]
+    shares = [window_weight(i, n, batches, samples, size, window) / window / n for i, n in enumerate(counts)]
+    for first in range(0, batches, window):
+        part = slice(first, first + window)
+        assert shares[part] == pytest.approx([1 / sum(counts[part])] * len(counts[part]))

@@ -1,0 +1,110 @@
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bonepipe.training import executors
+from bonepipe.training.executors import Local, Ray
+
+BARRIER = """
+import sys, time
+from pathlib import Path
+me, other = Path(sys.argv[1]), Path(sys.argv[2])
+me.touch()
+end = time.monotonic() + 20
+while not other.exists():
+    if time.monotonic() > end:
+        sys.exit(9)
+    time.sleep(0.02)
+"""
+NOTE_GPU = """
+import os, sys, time
+from pathlib import Path
+folder, name = Path(sys.argv[1]), sys.argv[2]
+(folder / name).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+end = time.monotonic() + 20
+while len(list(folder.iterdir())) < 2:
+    if time.monotonic() > end:
+        sys.exit(9)
+    time.sleep(0.02)
+"""
+
+
+def python(code, *arguments):
+    return [sys.executable, "-S", "-c", code, *map(str, arguments)]
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def test_local_returns_exit_codes_in_order_and_a_failure_stops_nothing(tmp_path):
+    commands = [python(f"open({str(tmp_path / str(n))!r}, 'w'); raise SystemExit({n})") for n in (0, 3, 0, 7)]
+    assert Local().run(commands) == [0, 3, 0, 7]
+    assert len(list(tmp_path.iterdir())) == 3
+    assert Local().run([]) == []
+
+
+def test_local_runs_one_after_the_other_where_there_is_no_gpu(tmp_path):
+    order = tmp_path / "order"
+    code = "import sys\nwith open(sys.argv[1], 'a') as f: f.write(sys.argv[2] + ' '); f.flush(); f.write(sys.argv[2] + ' ')"
+    assert Local().run([python(code, order, number) for number in range(4)]) == [0] * 4
+    assert order.read_text().split() == ["0", "0", "1", "1", "2", "2", "3", "3"]
+
+
+def test_parallel_commands_overlap(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert Local(parallel=2).run([python(BARRIER, a, b), python(BARRIER, b, a)]) == [0, 0]
+
+
+def test_every_command_gets_a_visible_gpu_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-9")
+    assert Local().run([python(NOTE_GPU, tmp_path, name) for name in "abcd"]) == [0] * 4
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"5", "GPU-9"}
+    first = {(tmp_path / name).read_text() for name in "ab"}  # both ran before either could end
+    assert first == {"5", "GPU-9"}
+
+
+def test_gpus_are_handed_out_round_robin_when_more_run_at_once_than_there_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4")
+    code = NOTE_GPU.replace("< 2", "< 4")  # all four run at once
+    assert Local(parallel=4).run([python(code, tmp_path, name) for name in "abcd"]) == [0] * 4
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["3", "3", "4", "4"]
+
+
+def test_visible_gpus_are_those_that_cuda_would_see(monkeypatch):
+    import torch
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 0")
+    assert executors._visible_gpus() == ["2", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert executors._visible_gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert executors._visible_gpus() == ["0", "1", "2"]
+
+
+def test_at_least_one_command_at_once():
+    with pytest.raises(ValueError, match="parallel=0"):
+        Local(parallel=0)
+
+
+def test_ray_runs_commands_here_and_returns_their_codes(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    code = "import sys, pathlib; pathlib.Path(sys.argv[1]).touch(); sys.exit(int(sys.argv[2]))"
+    start = time.monotonic()
+    assert Ray(cpus=0.5).run([python(code, "a", 0), python(code, "b", 5)]) == [0, 5]
+    assert time.monotonic() - start < 120
+    assert {path.name for path in Path().iterdir()} == {"a", "b"}  # relative to the folder that the user is in
+
+
+def test_ray_that_is_not_installed_is_named(monkeypatch):
+    from bonepipe.errors import BonepipeError
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(BonepipeError, match="Ray is not installed"):
+        Ray().run([])
