@@ -94,9 +94,7 @@ def _score(path: Path, experiment: Experiment) -> dict[str, Any]:
 
 def _track(experiment: Experiment, path: Path, scores: dict[str, Any]) -> None:
     config = experiment.config
-    run = configs.build(config, "tracking").start(
-        config["name"], "submission", "submission", config, experiment.folder
-    )
+    run = configs.build(config, "tracking").start(config["name"], "submission", "submission", config, experiment.folder)
     run.summarise(scores)
     run.artifact(f"{config['name']}-submission", "submission", [path, experiment.folder / "thresholds.json"])
     run.finish()

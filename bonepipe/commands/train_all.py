@@ -120,9 +120,7 @@ def _picture(experiment: Experiment, names: Sequence[str], choice: Choice) -> Pa
 
 def _track(experiment: Experiment, choice: Choice, scores: dict[str, Any], picture: Path) -> None:
     config, folder = experiment.config, experiment.folder
-    run = configs.build(config, "tracking").start(
-        config["name"], "ensemble", "cross-validation", config, folder
-    )
+    run = configs.build(config, "tracking").start(config["name"], "ensemble", "cross-validation", config, folder)
     run.summarise({"cv_mean": np.mean(scores["folds"]), "cv_std": np.std(scores["folds"], ddof=1), **scores})
     numbers = np.stack([choice.dice.mean(0), choice.dice_at_half.mean(0), choice.thresholds, choice.gain], 1)
     rows = [[name, *row] for name, row in zip(experiment.data.classes, numbers.tolist(), strict=True)]

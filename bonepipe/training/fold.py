@@ -146,7 +146,7 @@ def _is_terminal() -> bool:
 def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldData, checkpoint: Path) -> None:
     resume = str(checkpoint) if checkpoint.is_file() else None
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        trainer.fit(module, data.train_dataloader(), data.val_dataloader(), ckpt_path=resume, weights_only=True)
     except (RuntimeError, EOFError, UnpicklingError) as error:
         fault = _checkpoint_fault(error) if resume else None
         if fault is None:
@@ -183,7 +183,7 @@ def _choose(
     average = averaging.averaged_model(batches)
     if average is not None:
         module.model.load_state_dict(average.state_dict())
-        dice = trainer.validate(module, datamodule=data, verbose=False)[0][METRIC]
+        dice = trainer.validate(module, data.val_dataloader(), verbose=False)[0][METRIC]
         if dice > best.dice:
             return Chosen("average", averaging.count, dice)
     module.model.load_state_dict(best.weights)

@@ -93,7 +93,7 @@ def test_views_that_the_model_did_not_see_are_refused():
     views.check({"D4"}, "weights")
     with pytest.raises(BonepipeError, match=r"fold-1/weights.*Rotate90.*HorizontalFlip, Affine.*tta=none.*tta\.force"):
         views.check(["HorizontalFlip", "Affine"], "fold-1/weights")
-    with pytest.raises(BonepipeError, match="HorizontalFlip.*none"):
+    with pytest.raises(BonepipeError, match=r"HorizontalFlip.*none"):
         views.check([], "weights")
     Views(PLAIN, transforms=[FLIP], force=True).check([], "weights")
     Views(PLAIN).check([], "weights")

@@ -100,6 +100,12 @@ def test_a_cutout_looks_at_little_more_than_the_object():
     assert box.right <= 37 * 8
 
 
+def test_a_value_at_the_threshold_is_inside():
+    maps = np.full((6, 7), 77 / 256, np.float32)
+    assert cutout.area(upsample.cutout(maps, 77 / 256, (20, 30))) == 600
+    assert cutout.area(upsample.cutout(maps, 78 / 256, (20, 30))) == 0
+
+
 def test_a_class_that_never_reaches_its_threshold_is_empty():
     maps = np.stack([np.full((8, 8), 0.4, np.float32), np.full((8, 8), 0.6, np.float32)])
     never, always = upsample.cutouts(maps, [0.5, 0.5], (20, 30))

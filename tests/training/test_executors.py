@@ -49,7 +49,8 @@ def test_local_returns_exit_codes_in_order_and_a_failure_stops_nothing(tmp_path)
 
 def test_local_runs_one_after_the_other_where_there_is_no_gpu(tmp_path):
     order = tmp_path / "order"
-    code = "import sys\nwith open(sys.argv[1], 'a') as f: f.write(sys.argv[2] + ' '); f.flush(); f.write(sys.argv[2] + ' ')"
+    word = "f.write(sys.argv[2] + ' '); f.flush()"
+    code = f"import sys\nwith open(sys.argv[1], 'a') as f: {word}; {word}"
     assert Local().run([python(code, order, number) for number in range(4)]) == [0] * 4
     assert order.read_text().split() == ["0", "0", "1", "1", "2", "2", "3", "3"]
 

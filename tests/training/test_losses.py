@@ -113,5 +113,5 @@ def test_cross_entropy_equals_torch():
 
 @pytest.mark.parametrize("settings", [{"gamma": -1}, {"alpha": 0.0}, {"alpha": 1.0}])
 def test_impossible_settings_are_refused(settings):
-    with pytest.raises(ValueError, match="gamma|alpha"):
+    with pytest.raises(ValueError, match=r"gamma|alpha"):
         DiceFocal(**settings)

@@ -41,7 +41,7 @@ def test_warm_up_is_a_straight_line_from_near_zero_to_the_peak(schedule, warmup)
     used = rates(schedule, 100, warmup=warmup)
     assert used[0] == pytest.approx(PEAK / 21)
     assert used[20] == pytest.approx(PEAK)
-    differences = [b - a for a, b in zip(used[:20], used[1:21], strict=True)]
+    differences = [used[step + 1] - used[step] for step in range(20)]
     assert differences == pytest.approx([PEAK / 21] * 20)
     assert max(used) == pytest.approx(PEAK)
 

@@ -23,7 +23,9 @@ def tell_everything(run, folder):
     run.log({"lr": 0.1})
     run.summarise({"oof_dice": 0.875, "oof_dice_per_class": {"Radius": 0.9}})
     run.table("dice per class", ["class", "dice"], [["Radius", 0.9], ["Ulna", 0.85]])
-    run.overlay("best image", np.full((16, 12), 100, np.uint8), {"truth": labels, "prediction": labels}, ["a", "b"])
+    run.overlay(
+        "best image", np.full((16, 12), 100, np.uint8), {"truth": labels, "prediction": labels // 2}, ["a", "b"]
+    )
     note = folder / "note.csv"
     note.write_text("image_name,class,rle\n")
     run.artifact("demo-fold-0", "fold", [note])

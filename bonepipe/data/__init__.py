@@ -1,0 +1,1 @@
+"""From the files on disk to batches."""

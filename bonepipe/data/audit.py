@@ -1,0 +1,263 @@
+"""The audit of a dataset: every problem that training, validation or the submission would trip over.
+
+Nothing here stops at the first problem, and nothing trusts a file: what cannot be read becomes a finding.
+"""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from bonepipe.data.annotation import Polygon, read_with_faults
+from bonepipe.data.catalog import Radiograph, annotation_path, image_paths, patient_of, read_metadata, read_rotated
+from bonepipe.data.folds import FoldSpec, find_faults
+from bonepipe.data.image import read_grey
+from bonepipe.data.spec import DataSpec
+from bonepipe.errors import BonepipeError
+
+COMMON_SHARE = 0.9  # where so many images have one size, another size is worth a look
+LARGEST_ASPECT = 4.0  # long side to short side; a radiograph beyond it is probably a strip of one
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem.
+
+    Attributes:
+        severity: `error` where training or the submission would fail, else `warning`.
+        path: the file or folder.
+        field: the place in the file, for example `annotations[3].label`; empty where the whole file is meant.
+        message: what is wrong.
+        topic: the kind of problem, the same words for the same kind.
+    """
+
+    severity: Literal["error", "warning"]
+    path: Path
+    field: str
+    message: str
+    topic: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (str(self.path), self.field, self.message) if part)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known about an image once it has been opened; the size and digest are None where that failed."""
+
+    path: Path
+    findings: tuple[Finding, ...]
+    shape: tuple[int, int] | None = None
+    digest: bytes | None = None
+
+
+def audit(spec: DataSpec, folds: FoldSpec) -> list[Finding]:
+    """All problems of a dataset and of its fold file, errors first."""
+    if not spec.path.is_dir():
+        message = "no such folder; set DATA=... (or data.root=...), or make the phantom with `make data`"
+        return [Finding("error", spec.path, "data.root", message, "no dataset")]
+    images, findings = find_images(spec)
+    findings += [*check_parts(spec, images), *check_names(images), *check_patients(images)]
+    findings += [*check_annotation_files(spec, images), *check_metadata(spec, images), *check_folds(folds, images)]
+    checked = check_files(images, spec)
+    findings += [finding for one in checked for finding in one.findings]
+    findings += [*check_duplicates(checked), *check_sizes(checked, spec)]
+    return sorted(findings, key=lambda finding: finding.severity)
+
+
+def find_images(spec: DataSpec) -> tuple[list[Radiograph], list[Finding]]:
+    """The images, without metadata, and a finding for each whose patient is unknown."""
+    images, findings = [], []
+    for split, path in image_paths(spec):
+        annotation = annotation_path(spec, path) if split == "train" else None
+        try:
+            patient = patient_of(spec, path, split)
+        except BonepipeError as error:
+            findings.append(_from_error(error, path, "unknown patient"))
+            continue
+        images.append(Radiograph(path.name, patient, path, split, annotation))
+    return images, findings
+
+
+def check_parts(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Finding]:
+    """Both parts have images, and no picture is passed over for its suffix."""
+    splits = {image.split for image in images}
+    for split, name in (("train", spec.train_images), ("test", spec.test_images)):
+        folder = spec.path / name
+        if split not in splits:
+            severity: Literal["error", "warning"] = "error" if split == "train" else "warning"
+            yield Finding(severity, folder, "", f"no {split} images, expected <patient>/*.png", f"no {split} images")
+        for path in sorted(folder.rglob("*")):
+            if path.suffix != ".png" and path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"):
+                yield Finding("warning", path, "", "is passed over: only *.png is read", "image with another suffix")
+
+
+def check_names(images: Sequence[Radiograph]) -> Iterator[Finding]:
+    """The submission tells images apart by file name only."""
+    for group in _groups((image.name, image.path) for image in images):
+        for path in group[1:]:
+            yield Finding("error", path, "", f"has the same file name as {group[0]}", "file name used twice")
+
+
+def check_patients(images: Sequence[Radiograph]) -> Iterator[Finding]:
+    """A patient in both parts makes the test score too good."""
+    first = {
+        split: {image.patient: image.path for image in images if image.split == split} for split in ("train", "test")
+    }
+    for patient in sorted(first["train"].keys() & first["test"].keys()):
+        message = f"patient {patient} also has train images ({first['train'][patient].parent})"
+        yield Finding("warning", first["test"][patient].parent, "", message, "patient in train and test")
+
+
+def check_annotation_files(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Finding]:
+    """Images without annotation, and the other way round."""
+    expected = {image.annotation: image.path for image in images if image.annotation is not None}
+    for annotation, path in expected.items():
+        if not annotation.is_file():
+            yield Finding("error", path, "", f"no annotation, expected {annotation}", "image without annotation")
+    for path in sorted((spec.path / spec.annotations).rglob("*.json")):
+        if path not in expected:
+            yield Finding("warning", path, "", "no image belongs to it", "annotation without image")
+
+
+def check_metadata(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Finding]:
+    """The spreadsheet can be read and lists the patients that have images."""
+    try:
+        read_rotated(spec)
+        metadata = read_metadata(spec)
+    except BonepipeError as error:
+        yield _from_error(error, spec.path / (spec.metadata or ""), "unreadable metadata")
+        return
+    if spec.metadata is None:
+        return
+    path = spec.path / spec.metadata
+    if not path.is_file():
+        yield Finding("warning", path, "data.metadata", "no such file; age and sex stay unknown", "no metadata")
+        return
+    patients = {image.patient for image in images}
+    for patient in sorted(metadata.keys() - patients):
+        yield Finding("warning", path, "ID", f"{patient} has no images", "metadata without images")
+    for patient in sorted(patients - metadata.keys()):
+        yield Finding("warning", path, "ID", f"{patient} has images but no row", "images without metadata")
+
+
+def check_folds(folds: FoldSpec, images: Sequence[Radiograph]) -> Iterator[Finding]:
+    """The fold file, where there is one, splits exactly these images by patient."""
+    path = Path(folds.file)
+    train = [image for image in images if image.split == "train"]
+    patients = len({image.patient for image in train})
+    if train and patients < folds.count:
+        message = f"{folds.count} folds of {patients} patients; lower folds.count"
+        yield Finding("error", path, "folds.count", message, "too few patients")
+    if not path.exists() or not train:
+        return
+    try:
+        messages = find_faults(path, train, folds.count)
+    except BonepipeError as error:
+        yield _from_error(error, path, "fold file")
+        return
+    yield from (Finding("error", path, "", message, "fold file") for message in messages)
+
+
+def check_files(images: Sequence[Radiograph], spec: DataSpec) -> list[Checked]:
+    """Open every image and annotation, in threads: decoding releases the GIL."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(lambda image: check_image(image, spec.classes), images)
+        return list(tqdm(results, "audit", len(images), unit="image"))
+
+
+def check_image(image: Radiograph, classes: Sequence[str]) -> Checked:
+    """Decode one image and check its annotation against it."""
+    findings: list[Finding] = []
+    shape = digest = None
+    try:
+        grey = read_grey(image.path)
+        shape = grey.shape
+        digest = hashlib.sha256(image.path.read_bytes()).digest()
+        if grey.min() == grey.max():
+            findings.append(Finding("warning", image.path, "", f"every pixel is {grey.min()}", "blank image"))
+    except BonepipeError as error:
+        findings.append(_from_error(error, image.path, "unreadable image"))
+    if image.annotation is not None and image.annotation.is_file():
+        findings += check_annotation(image.annotation, classes, shape)
+    return Checked(image.path, tuple(findings), shape, digest)
+
+
+def check_annotation(path: Path, classes: Sequence[str], shape: tuple[int, int] | None) -> Iterator[Finding]:
+    """Check one annotation file; `shape` is its image's height and width in pixels where that could be decoded."""
+    try:
+        polygons, faults = read_with_faults(path, classes)
+    except BonepipeError as error:
+        yield _from_error(error, path, "unreadable annotation")
+        return
+    for field, message in faults:
+        yield Finding("error", path, field, message, "bad annotation")
+    counts = Counter(label for label, _ in polygons)
+    for number, name in enumerate(classes):
+        if counts[number] == 0 and not faults:
+            yield Finding("warning", path, "annotations", f"{name} is missing", "class missing")
+        elif counts[number] > 1:
+            message = f"{name} occurs {counts[number]} times; its mask is their union"
+            yield Finding("warning", path, "annotations", message, "label repeated")
+    for polygon in polygons:
+        yield from _check_outline(path, polygon, classes, shape)
+
+
+def _check_outline(
+    path: Path, polygon: Polygon, classes: Sequence[str], shape: tuple[int, int] | None
+) -> Iterator[Finding]:
+    label, points = polygon
+    name = classes[label]
+    if len(points) < 3:
+        yield Finding("warning", path, name, f"an outline of {len(points)} points has no area", "outline without area")
+    if shape is None:
+        return
+    outside = int(((points < 0) | (points >= np.array(shape[::-1]))).any(1).sum())
+    if outside:
+        message = f"{outside} of {len(points)} points lie outside the image of {shape[1]} x {shape[0]} pixels"
+        yield Finding("warning", path, name, message, "points outside the image")
+
+
+def check_duplicates(checked: Sequence[Checked]) -> Iterator[Finding]:
+    """Files that are equal byte for byte."""
+    for group in _groups((one.digest, one.path) for one in checked if one.digest is not None):
+        for path in group[1:]:
+            yield Finding("warning", path, "", f"is the same file as {group[0]}", "duplicate image")
+
+
+def check_sizes(checked: Sequence[Checked], spec: DataSpec) -> Iterator[Finding]:
+    """Images of a size that hardly any other has, strips, and images that the training size would blow up."""
+    shapes = {one.path: one.shape for one in checked if one.shape is not None}
+    if not shapes:
+        return
+    usual, count = Counter(shapes.values()).most_common(1)[0]
+    for path, (height, width) in shapes.items():
+        size = f"{width} x {height} pixels"
+        if (height, width) != usual and count >= COMMON_SHARE * len(shapes):
+            message = f"{size}, while {count} of {len(shapes)} images have {usual[1]} x {usual[0]}"
+            yield Finding("warning", path, "", message, "unusual size")
+        if max(height, width) > LARGEST_ASPECT * min(height, width):
+            yield Finding("warning", path, "", f"{size}: is it cut off?", "unusual aspect")
+    small = sum(height < spec.shape[0] or width < spec.shape[1] for height, width in shapes.values())
+    if small:
+        message = f"{small} of {len(shapes)} images are smaller than data.size={spec.size}"
+        yield Finding("warning", spec.path, "data.size", message, "images smaller than the training size")
+
+
+def _groups(pairs: Iterable[tuple[Hashable, Path]]) -> list[list[Path]]:
+    """The paths that share a key with another, group by group."""
+    groups: dict[Hashable, list[Path]] = defaultdict(list)
+    for key, path in pairs:
+        groups[key].append(path)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _from_error(error: BonepipeError, path: Path, topic: str) -> Finding:
+    return Finding("error", path, "", str(error).removeprefix(f"{path}: "), topic)

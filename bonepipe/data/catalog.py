@@ -1,0 +1,196 @@
+"""The dataset as a table: a row an image, found in the folders, with the metadata where there is any."""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bonepipe.data.annotation import read_labels
+from bonepipe.data.spec import DataSpec
+from bonepipe.errors import BonepipeError
+
+METADATA_COLUMNS = {"나이": "age", "성별": "sex", "체중(몸무게)": "weight", "키(신장)": "height", "Unnamed: 5": "note"}
+SEXES = {"여": "F", "남": "M"}
+ROTATED_FILE = "rotated.csv"  # one column `patient`: wrists bent sideways, where somebody has listed them
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """One image of the dataset.
+
+    Attributes:
+        name: file name, as the submission writes it.
+        patient: the key that must never be split across folds.
+        path, annotation: files; annotation is None for test images and where the file is missing.
+        split: `train` or `test`.
+        side: `R`, `L`, or None where the name does not tell.
+        rotated: whether the wrist is bent sideways; None where unknown.
+        age, sex, weight, height: years, `F` or `M`, kilograms, centimetres; None where unknown.
+    """
+
+    name: str
+    patient: str
+    path: Path
+    split: str
+    annotation: Path | None = None
+    side: str | None = None
+    rotated: bool | None = None
+    age: float | None = None
+    sex: str | None = None
+    weight: float | None = None
+    height: float | None = None
+
+
+def read_catalog(spec: DataSpec) -> list[Radiograph]:
+    """Find the images of a dataset, train before test, each part in sorted path order.
+
+    Raises:
+        BonepipeError: no dataset there, no images in it, one file name used twice, unreadable metadata.
+    """
+    if not spec.path.is_dir():
+        raise BonepipeError(
+            f"data.root: no folder {spec.root!r}; set DATA=... (or data.root=...), or make the phantom with `make data`"
+        )
+    metadata, rotated = read_metadata(spec), read_rotated(spec)
+    rows = []
+    for split, path in image_paths(spec):
+        patient = patient_of(spec, path, split)
+        bent = None if rotated is None else patient in rotated
+        rows.append(_radiograph(spec, path, split, patient=patient, rotated=bent, **metadata.get(patient, {})))
+    _check_names(spec, rows)
+    return rows
+
+
+def image_paths(spec: DataSpec) -> list[tuple[str, Path]]:
+    """The images as (`train` or `test`, path), train before test, each part in sorted path order."""
+    return [(split, path) for split in ("train", "test") for path in sorted(_folder(spec, split).rglob("*.png"))]
+
+
+def _folder(spec: DataSpec, split: str) -> Path:
+    return spec.path / (spec.train_images if split == "train" else spec.test_images)
+
+
+def _radiograph(spec: DataSpec, path: Path, split: str, **facts: Any) -> Radiograph:
+    annotation = annotation_path(spec, path) if split == "train" else None
+    if annotation is not None and not annotation.is_file():
+        annotation = None
+    return Radiograph(path.name, path=path, split=split, annotation=annotation, side=_side(path.stem), **facts)
+
+
+def train_images(spec: DataSpec) -> list[Radiograph]:
+    """The annotated images. Raises BonepipeError where there are none or one lacks its annotation."""
+    rows = [row for row in read_catalog(spec) if row.split == "train"]
+    if not rows:
+        raise BonepipeError(f"{spec.path / spec.train_images}: no training images (*.png) here")
+    bare = [row for row in rows if row.annotation is None]
+    if bare:
+        expected = annotation_path(spec, bare[0].path)
+        more = f" (and {len(bare) - 1} more)" if len(bare) > 1 else ""
+        way_out = "add it or move the image away"
+        raise BonepipeError(f"{bare[0].path}: image without annotation, expected {expected}{more}; {way_out}")
+    return rows
+
+
+def test_images(root: str | Path | DataSpec) -> list[Radiograph]:
+    """The images to predict, in the order of the submission. A bare path is read in the competition's layout."""
+    if isinstance(root, DataSpec):
+        spec = root
+    else:
+        spec = DataSpec(name="any", root=str(root), classes=("any",), size=32, metadata=None)
+    rows = [row for row in read_catalog(spec) if row.split == "test"]
+    if not rows:
+        raise BonepipeError(f"{spec.path / spec.test_images}: no test images (*.png) here")
+    return rows
+
+
+def known_classes(root: str | Path) -> list[str]:
+    """The class list of the data config in conf/data/ that fits the labels used in a dataset's annotations."""
+    import yaml
+
+    from bonepipe.config import conf_dir
+
+    folder = Path(root) / "train" / "outputs_json"
+    used = {label for path in sorted(folder.rglob("*.json"))[:8] for label in read_labels(path)}
+    lists = [yaml.safe_load(path.read_text()).get("classes", []) for path in sorted(conf_dir().glob("data/*.yaml"))]
+    for classes in lists:
+        if used and used <= set(classes):
+            return list(classes)
+    listed = ", ".join(sorted(used)) or "no labels found"
+    raise BonepipeError(f"{folder}: its labels fit no class list in conf/data; write one there ({listed})")
+
+
+def patient_of(spec: DataSpec, path: Path, split: str) -> str:
+    """The patient of a `train` or `test` image. Raises BonepipeError where data.patient does not fit its path."""
+    relative = path.relative_to(_folder(spec, split)).as_posix()
+    match = re.search(spec.patient, relative)
+    if not match or match.group(1) is None:
+        raise BonepipeError(f"{path}: data.patient={spec.patient!r} finds no patient in {relative!r}")
+    return match.group(1)
+
+
+def annotation_path(spec: DataSpec, path: Path) -> Path:
+    """Where the annotation of a train image belongs."""
+    return (spec.path / spec.annotations / path.relative_to(_folder(spec, "train"))).with_suffix(".json")
+
+
+def _side(stem: str) -> str | None:
+    """The hand's side where the name ends in _R or _L; most names do not tell, and order is no proof."""
+    match = re.search(r"_([RL])$", stem)
+    return match.group(1) if match else None
+
+
+def _check_names(spec: DataSpec, rows: list[Radiograph]) -> None:
+    if not rows:
+        raise BonepipeError(
+            f"{spec.root}: no images; expected {spec.train_images}/<patient>/*.png, {spec.test_images}/<patient>/*.png"
+        )
+    twice = [name for name, count in Counter(row.name for row in rows).items() if count > 1]
+    if twice:
+        paths = " and ".join(str(row.path) for row in rows if row.name == twice[0])
+        raise BonepipeError(f"{paths}: the same file name twice; the submission tells images apart by name only")
+
+
+def read_metadata(spec: DataSpec) -> dict[str, dict[str, Any]]:
+    """Patient -> age, sex, weight, height, from the first sheet; empty where the dataset has no such file.
+
+    Raises:
+        BonepipeError: the file is no spreadsheet, or its column ID is missing or not a whole number.
+    """
+    if spec.metadata is None or not (path := spec.path / spec.metadata).is_file():
+        return {}
+    import pandas as pd
+
+    try:
+        table = pd.read_excel(path).rename(columns=METADATA_COLUMNS)
+    except Exception as error:  # a damaged workbook raises whatever the parser of its damaged part does
+        raise BonepipeError(f"{path}: cannot be read as a spreadsheet ({error})") from error
+    if "ID" not in table:
+        raise BonepipeError(f"{path}: no column 'ID'")
+    rows = {}
+    for line, row in enumerate(table.to_dict("records"), 2):
+        sex = re.search("[여남]", str(row.get("sex", "")))
+        values = {key: _number(row.get(key)) for key in ("age", "weight", "height")}
+        rows[_patient_id(row["ID"], f"{path}: row {line}")] = {**values, "sex": SEXES[sex.group()] if sex else None}
+    return rows
+
+
+def _patient_id(value: Any, where: str) -> str:
+    try:
+        return f"ID{int(value):03d}"
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BonepipeError(f"{where}, column ID: {value!r} is not a whole number") from error
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
+
+
+def read_rotated(spec: DataSpec) -> set[str] | None:
+    """The patients listed in rotated.csv; None where there is no such file. Raises BonepipeError if it is no text."""
+    path = spec.path / ROTATED_FILE
+    try:
+        return set(path.read_text(encoding="utf-8").split()[1:]) if path.is_file() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BonepipeError(f"{path}: cannot be read ({error})") from error

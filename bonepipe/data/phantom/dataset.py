@@ -1,0 +1,124 @@
+"""A whole phantom dataset on disk: radiographs, annotations, metadata and the answers kept beside them."""
+
+import csv
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from bonepipe.data.phantom.metadata import metadata_table, write_metadata
+from bonepipe.data.phantom.plan import Plan, Visit, make_plan
+from bonepipe.data.phantom.sample import Outcome, Task, write_sample
+from bonepipe.errors import BonepipeError
+
+SMALLEST_SIZE = 64  # pixels; below this the carpal bones vanish
+POOL_FROM = 40e6  # pixels in all: starting processes takes longer than drawing fewer
+
+
+def write_dataset(
+    out: Path, patients: int, test_patients: int, size: int = 2048, seed: int = 0, workers: int | None = None
+) -> None:
+    """Write a dataset of `patients` train and `test_patients` test patients, two hands each, to the new folder `out`.
+
+    Args:
+        out: folder to make; it appears only when it is complete.
+        patients: number of train patients, at least 1.
+        test_patients: number of test patients.
+        size: side of the square images in pixels.
+        seed: same seed, same bytes, whatever the number of workers.
+        workers: processes; None takes one a CPU when the work is worth it, 0 and 1 work in this process.
+
+    Raises:
+        BonepipeError: when `out` exists or a number makes no sense.
+
+    """
+    out = Path(out)
+    _check(out, patients, test_patients, size)
+    plan = make_plan(patients, test_patients, seed)
+    with _appearing(out) as root:
+        tasks = [Task(root, visit, hand, size, seed) for visit in plan.visits for hand in (0, 1)]
+        outcomes = _work(tasks, _worker_count(workers, len(tasks), size))
+        _write_tables(root, plan, outcomes, seed)
+
+
+def _check(out: Path, patients: int, test_patients: int, size: int) -> None:
+    if out.exists():
+        raise BonepipeError(f"{out} exists already and is left as it is; name another folder or remove it first")
+    if patients < 1 or test_patients < 0:
+        raise BonepipeError(f"cannot make {patients} train and {test_patients} test patients; ask for at least 1 and 0")
+    if size < SMALLEST_SIZE:
+        raise BonepipeError(f"images of {size} pixels are too small; --size must be at least {SMALLEST_SIZE}")
+
+
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `out`, renamed to it at the end or removed on failure."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.rename(out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _worker_count(workers: int | None, images: int, size: int) -> int:
+    """Count the processes to use; 0 means none beside this one."""
+    if workers is not None:
+        return workers if workers > 1 else 0
+    available = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, images)
+    return available if available > 1 and images * size**2 >= POOL_FROM else 0
+
+
+def _work(tasks: Sequence[Task], workers: int) -> list[Outcome]:
+    """Write all samples; the outcomes come in the order of the tasks."""
+    bar = {"total": len(tasks), "desc": "phantom", "unit": "image", "disable": len(tasks) < 50 and not workers}
+    if not workers:
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            return list(tqdm(map(write_sample, tasks), **bar))
+        finally:
+            cv2.setNumThreads(threads)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        return list(tqdm(pool.map(write_sample, tasks, chunksize=2), **bar))
+
+
+def _write_tables(root: Path, plan: Plan, outcomes: Sequence[Outcome], seed: int) -> None:
+    """Write meta_data.xlsx, planted.csv, rotated.csv and answer.csv."""
+    owners = [visit for visit in plan.visits for _ in (0, 1)]
+    numbers = sorted([*(visit.number for visit in plan.visits), *plan.absent])
+    write_metadata(root / "meta_data.xlsx", metadata_table(numbers, seed))
+    _write_csv(root / "rotated.csv", ("patient",), ((visit.patient,) for visit in plan.visits if visit.rotated))
+    _write_csv(root / "planted.csv", ("image_name", "patient", "kind", "classes"), _planted_rows(owners, outcomes))
+    _write_csv(root / "answer.csv", ("image_name", "class", "rle", "Usage"), _answer_rows(owners, outcomes))
+
+
+def _planted_rows(owners: Sequence[Visit], outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
+    for visit, outcome in zip(owners, outcomes, strict=True):
+        if outcome.planted:
+            kind, classes = outcome.planted
+            yield outcome.image_name, visit.patient, kind, " ".join(classes)
+
+
+def _answer_rows(owners: Sequence[Visit], outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
+    for visit, outcome in zip(owners, outcomes, strict=True):
+        for label, rle in outcome.answer:
+            yield outcome.image_name, label, rle, visit.usage
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,73 @@
+"""What a dataset is: its folder layout, classes and statistics. Everything the rest knows about the data's form."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """The form of a dataset, as conf/data/*.yaml gives it.
+
+    Attributes:
+        name: short name; the fold file carries it.
+        root: the dataset's folder.
+        classes: class names in the order of the submission.
+        size: height and width in pixels that the model sees; one number for a square.
+        train_images, test_images, annotations: folders below the root.
+        metadata: spreadsheet below the root, or None.
+        patient: regular expression on an image's path below its folder; its first group is the patient.
+        mean, std: of the grey values, on the scale 0 to 1.
+        swaps: class pairs that trade places when an image is mirrored, by axis (`horizontal`, `vertical`).
+        palette: a colour `[R, G, B]` a class for pictures; empty for evenly spaced hues.
+    """
+
+    name: str
+    root: str
+    classes: tuple[str, ...]
+    size: int | tuple[int, int]
+    train_images: str = "train/DCM"
+    test_images: str = "test/DCM"
+    annotations: str = "train/outputs_json"
+    metadata: str | None = "meta_data.xlsx"
+    patient: str = "^([^/]+)/"
+    mean: float = 0.5
+    std: float = 0.25
+    swaps: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    palette: tuple[tuple[int, int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) != len(self.classes) or not self.classes:
+            raise ValueError("data.classes must be a list of different names")
+        if min(self.shape) < 32:
+            raise ValueError(f"data.size={self.size}: at least 32 pixels a side")
+        if self.palette and len(self.palette) != len(self.classes):
+            raise ValueError(f"data.palette has {len(self.palette)} colours for {len(self.classes)} classes")
+        if re.compile(self.patient).groups < 1:
+            raise ValueError(f"data.patient={self.patient!r}: the pattern needs a group, for example '^([^/]+)/'")
+        for axis in self.swaps:
+            self.mirrored_order(axis)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels that the model sees."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def path(self) -> Path:
+        """The dataset's folder."""
+        return Path(self.root)
+
+    def mirrored_order(self, axis: str) -> tuple[int, ...]:
+        """For each class, the index of the class whose place it takes when the image is mirrored along an axis."""
+        if axis not in ("horizontal", "vertical"):
+            raise ValueError(f"data.swaps.{axis}: the axis is horizontal or vertical")
+        order = list(range(len(self.classes)))
+        for pair in self.swaps.get(axis, ()):
+            unknown = [name for name in pair if name not in self.classes]
+            if unknown:
+                raise ValueError(f"data.swaps.{axis}: unknown class {unknown[0]!r}")
+            a, b = (self.classes.index(name) for name in pair)
+            order[a], order[b] = b, a
+        return tuple(order)

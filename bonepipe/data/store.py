@@ -1,0 +1,153 @@
+"""The store: every training image and its labels at training size, memory-mapped, built once.
+
+Decoding a radiograph and filling its polygons costs far more than augmenting it, so both are done once a training size
+and shared by all folds, workers and experiments. The outlines are kept as well: validation compares at the original
+size, and filling a polygon inside its box is cheaper than reading a full-size mask.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from bonepipe.data.annotation import Polygon, read_annotation
+from bonepipe.data.catalog import Radiograph
+from bonepipe.data.image import read_grey, resize_grey
+from bonepipe.data.spec import DataSpec
+from bonepipe.labels import bitplane, polygon
+from bonepipe.labels.cutout import Cutout
+
+VERSION = 1  # of the store's content; raise it when images or planes are computed differently
+
+
+@dataclass(frozen=True)
+class Store:
+    """The training images of a dataset at one size.
+
+    Attributes:
+        folder: where the store lies.
+        names: image names; all arrays are in this order.
+        images: grey values, uint8 `[N, h, w]`, memory-mapped.
+        planes: labels as bit-planes, uint8 `[N, h, w, P]`, memory-mapped.
+        shapes: original height and width, int64 `[N, 2]`.
+        points, starts, classes, owners: the outlines: int32 `[M, 2]`, and a row an outline of where its points start
+            (one more than outlines), its class, and its image's index.
+        class_count: number of classes.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    images: np.ndarray
+    planes: np.ndarray
+    shapes: np.ndarray
+    points: np.ndarray
+    starts: np.ndarray
+    classes: np.ndarray
+    owners: np.ndarray
+    class_count: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to loader processes by name: pickling a memory map would copy it."""
+        return _load, (self.folder, self.names, self.class_count)
+
+    def shape(self, index: int) -> tuple[int, int]:
+        """Original height and width of an image, pixels."""
+        height, width = self.shapes[index].tolist()
+        return height, width
+
+    def truth(self, index: int) -> list[Cutout]:
+        """The true mask of every class at the image's original size, each inside its bounding box."""
+        outlines: list[list[np.ndarray]] = [[] for _ in range(self.class_count)]
+        for row in range(*np.searchsorted(self.owners, [index, index + 1])):
+            outlines[self.classes[row]].append(self.points[self.starts[row] : self.starts[row + 1]])
+        return [polygon.cutout(points, self.shape(index)) for points in outlines]
+
+
+def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Store:
+    """Open the store of these images at the spec's size, building it first where it is missing.
+
+    Several processes may ask at once: one builds, the others wait for it.
+
+    Raises:
+        BonepipeError: an image or annotation cannot be used; nothing half-built is left.
+    """
+    from filelock import FileLock
+
+    folder = cache / key(images, spec)
+    if not folder.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f"{folder.name}.lock"):
+            if not folder.is_dir():
+                _build(images, spec, folder)
+    return _load(folder, tuple(image.name for image in images), len(spec.classes))
+
+
+def _load(folder: Path, names: tuple[str, ...], class_count: int) -> Store:
+    with np.load(folder / "outlines.npz") as outlines:
+        arrays = {name: outlines[name] for name in ("shapes", "points", "starts", "classes", "owners")}
+    images, planes = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "planes"))
+    return Store(folder, names, images, planes, class_count=class_count, **arrays)
+
+
+def key(images: Sequence[Radiograph], spec: DataSpec) -> str:
+    """Name of the store: the training size and a hash of all that its content depends on."""
+    files = [path for image in images for path in (image.path, image.annotation) if path is not None]
+    states = [(str(path.absolute()), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
+    content = json.dumps([VERSION, spec.shape, spec.classes, states])
+    height, width = spec.shape
+    return f"{spec.name}-{height}x{width}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
+    """Fill the arrays in a folder of another name, then rename it: a store that is there is complete."""
+    temporary = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a build that was killed; the lock says that nobody is at it
+    temporary.mkdir()
+    try:
+        shape = (len(images), *spec.shape)
+        planes_shape = (*shape, bitplane.plane_count(len(spec.classes)))
+        grey = np.lib.format.open_memmap(temporary / "images.npy", "w+", np.uint8, shape)
+        planes = np.lib.format.open_memmap(temporary / "planes.npy", "w+", np.uint8, planes_shape)
+
+        def fill(index: int) -> tuple[tuple[int, int], list[Polygon]]:
+            grey[index], planes[index], original, polygons = prepare(images[index], spec)
+            return original, polygons
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding, filling and resizing release the GIL
+            rows = list(tqdm(pool.map(fill, range(len(images))), f"store {folder.name}", len(images), unit="image"))
+        grey.flush()
+        planes.flush()
+        np.savez(temporary / "outlines.npz", **_flatten(rows))
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def prepare(image: Radiograph, spec: DataSpec) -> tuple[np.ndarray, np.ndarray, tuple[int, int], list[Polygon]]:
+    """Grey bytes `[h, w]` and bit-planes `[h, w, P]` at training size, the original shape, and the outlines."""
+    assert image.annotation is not None
+    grey = read_grey(image.path)
+    polygons = read_annotation(image.annotation, spec.classes)
+    planes = polygon.rasterise(polygons, grey.shape, len(spec.classes))
+    return resize_grey(grey, spec.shape), bitplane.resize(planes, spec.shape), grey.shape, polygons
+
+
+def _flatten(rows: Sequence[tuple[tuple[int, int], list[Polygon]]]) -> dict[str, Any]:
+    """All outlines in flat arrays, see `Store`."""
+    outlines = [(owner, label, points) for owner, (_, polygons) in enumerate(rows) for label, points in polygons]
+    lengths = [len(points) for _, _, points in outlines]
+    return {
+        "shapes": np.array([shape for shape, _ in rows], np.int64).reshape(-1, 2),
+        "points": np.concatenate([points for _, _, points in outlines] or [np.empty((0, 2), np.int32)]),
+        "starts": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        "classes": np.array([label for _, label, _ in outlines], np.int64),
+        "owners": np.array([owner for owner, _, _ in outlines], np.int64),
+    }

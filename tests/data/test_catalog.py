@@ -1,0 +1,157 @@
+import shutil
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from bonepipe.data import catalog
+from bonepipe.data.spec import DataSpec
+from bonepipe.errors import BonepipeError
+
+SPELLINGS = {1: "_x0008_여", 2: "_x0008_남", 3: "남", 4: "여", 5: " 여", 6: " 남"}
+TRAIN = ["ID001/image1661130828152_R", "ID001/image1661130828999_L", "ID002/image1661130000001", "ID003/odd_name_x"]
+TEST = ["ID009/image2", "ID010/image1"]
+
+
+@pytest.fixture
+def spec(tmp_path):
+    """A dataset of four train and two test images, without metadata."""
+    for split, names in (("train", TRAIN), ("test", TEST)):
+        for name in names:
+            path = tmp_path / split / "DCM" / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.zeros((4, 4), np.uint8))
+    for name in TRAIN:
+        path = tmp_path / "train" / "outputs_json" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    return DataSpec(name="hand", root=str(tmp_path), classes=("Radius",), size=64)
+
+
+def write_metadata(spec, **columns):
+    table = {"ID": list(SPELLINGS), "나이": [25] * 6, "성별": list(SPELLINGS.values())}
+    table |= {"체중(몸무게)": [60.5] * 6, "키(신장)": [170] * 6, "": ["네일있음"] + [None] * 5}
+    pd.DataFrame(table | columns).to_excel(spec.path / "meta_data.xlsx", index=False)
+
+
+def test_names_order_and_files(spec):
+    rows = catalog.read_catalog(spec)
+    assert [row.name for row in rows] == [f"{name.split('/')[1]}.png" for name in [*TRAIN, *TEST]]
+    assert [row.split for row in rows] == ["train"] * 4 + ["test"] * 2
+    assert rows[0].path == spec.path / "train/DCM" / f"{TRAIN[0]}.png"
+    assert rows[0].annotation == spec.path / "train/outputs_json" / f"{TRAIN[0]}.json"
+    assert rows[-1].annotation is None
+
+
+def test_the_patient_is_the_folder_unless_configured(spec):
+    assert [row.patient for row in catalog.read_catalog(spec)] == ["ID001"] * 2 + ["ID002", "ID003", "ID009", "ID010"]
+    digits = DataSpec(name="hand", root=spec.root, classes=("Radius",), size=64, patient=r"ID\d*(\d)/")
+    assert [row.patient for row in catalog.read_catalog(digits)] == ["1", "1", "2", "3", "9", "0"]
+
+
+def test_a_pattern_that_does_not_fit_is_refused(spec):
+    for pattern in ("^(P[0-9]+)/", "^ID(P)?"):
+        other = DataSpec(name="hand", root=spec.root, classes=("Radius",), size=64, patient=pattern)
+        with pytest.raises(BonepipeError, match=r"image1661130828152_R\.png: data\.patient="):
+            catalog.read_catalog(other)
+
+
+def test_the_side_only_where_the_name_tells(spec):
+    assert [row.side for row in catalog.read_catalog(spec)] == ["R", "L", None, None, None, None]
+
+
+def test_without_metadata_everything_is_unknown(spec):
+    row = catalog.read_catalog(spec)[0]
+    assert (row.age, row.sex, row.weight, row.height, row.rotated) == (None,) * 5
+
+
+def test_metadata_and_all_six_spellings(spec):
+    write_metadata(spec)
+    read = catalog.read_metadata(spec)
+    assert [read[f"ID00{number}"]["sex"] for number in SPELLINGS] == ["F", "M", "M", "F", "F", "M"]
+    row = catalog.read_catalog(spec)[2]
+    assert (row.patient, row.age, row.sex, row.weight, row.height) == ("ID002", 25.0, "M", 60.5, 170.0)
+
+
+def test_gaps_in_metadata_are_unknown(spec):
+    write_metadata(spec, **{"나이": [None, "?", 30, 31, 32, 33], "성별": [None, "x", "남", "여", "여", "여"]})
+    read = catalog.read_metadata(spec)
+    assert [read[key]["age"] for key in ("ID001", "ID002", "ID003")] == [None, None, 30.0]
+    assert [read[key]["sex"] for key in ("ID001", "ID002", "ID003")] == [None, None, "M"]
+
+
+def test_damaged_metadata_is_refused(spec):
+    path = spec.path / "meta_data.xlsx"
+    path.write_text("no spreadsheet")
+    with pytest.raises(BonepipeError, match=r"meta_data\.xlsx: cannot be read as a spreadsheet"):
+        catalog.read_catalog(spec)
+    write_metadata(spec)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(BonepipeError, match=r"meta_data\.xlsx: cannot be read as a spreadsheet"):
+        catalog.read_catalog(spec)
+    write_metadata(spec, ID=[1, 2, 3, 4, 5, None])
+    with pytest.raises(BonepipeError, match=r"meta_data\.xlsx: row 7, column ID: nan is not"):
+        catalog.read_catalog(spec)
+    pd.DataFrame({"patient": [1]}).to_excel(path)
+    with pytest.raises(BonepipeError, match=r"meta_data\.xlsx: no column 'ID'"):
+        catalog.read_catalog(spec)
+
+
+def test_rotated_wrists_where_listed(spec):
+    (spec.path / "rotated.csv").write_text("patient\nID001\nID010\n")
+    assert [row.rotated for row in catalog.read_catalog(spec)] == [True, True, False, False, False, True]
+    (spec.path / "rotated.csv").write_bytes(b"patient\n\xff\n")
+    with pytest.raises(BonepipeError, match=r"rotated\.csv: cannot be read"):
+        catalog.read_catalog(spec)
+
+
+@pytest.mark.parametrize(
+    "copy", ["train/DCM/ID002/image1661130828152_R.png", "test/DCM/ID002/image1661130828152_R.png"]
+)
+def test_a_name_used_twice_is_refused(spec, copy):
+    (spec.path / copy).parent.mkdir(exist_ok=True)
+    shutil.copy(spec.path / "train/DCM" / f"{TRAIN[0]}.png", spec.path / copy)
+    with pytest.raises(BonepipeError, match=r"152_R\.png and .*ID002/.*152_R\.png: the same file name twice"):
+        catalog.read_catalog(spec)
+
+
+def test_nothing_there(spec, tmp_path):
+    for root, reason in ((tmp_path / "none", "data.root: no folder"), (tmp_path / "train/outputs_json", "no images")):
+        with pytest.raises(BonepipeError, match=reason):
+            catalog.read_catalog(DataSpec(name="hand", root=str(root), classes=("Radius",), size=64))
+
+
+def test_train_images_need_annotations(spec):
+    assert [row.name for row in catalog.train_images(spec)] == [f"{name.split('/')[1]}.png" for name in TRAIN]
+    for name in TRAIN[1:3]:
+        (spec.path / "train/outputs_json" / f"{name}.json").unlink()
+    with pytest.raises(
+        BonepipeError, match=r"999_L\.png: image without annotation, expected .*999_L\.json \(and 1 more\)"
+    ):
+        catalog.train_images(spec)
+    shutil.rmtree(spec.path / "train")
+    with pytest.raises(BonepipeError, match="train/DCM: no training images"):
+        catalog.train_images(spec)
+
+
+def test_test_images_by_spec_and_by_folder(spec):
+    names = ["image2.png", "image1.png"]  # path order, not name order
+    assert [row.name for row in catalog.test_images(spec)] == names
+    assert [row.name for row in catalog.test_images(spec.path)] == names
+    shutil.rmtree(spec.path / "test")
+    with pytest.raises(BonepipeError, match="test/DCM: no test images"):
+        catalog.test_images(spec)
+
+
+def test_known_classes_by_the_labels_in_use(phantom_root, chest_root, tmp_path):
+    assert catalog.known_classes(phantom_root)[18:20] == ["finger-19", "Trapezium"]
+    assert catalog.known_classes(chest_root)[0] == "Left Lung"
+    with pytest.raises(BonepipeError, match="no labels found"):
+        catalog.known_classes(tmp_path)
+
+
+def test_the_phantom_is_read_whole(phantom_root):
+    rows = catalog.read_catalog(DataSpec(name="hand", root=str(phantom_root), classes=("Radius",), size=64))
+    assert [sum(row.split == part for row in rows) for part in ("train", "test")] == [20, 8]
+    assert all(row.age is not None and row.sex in ("F", "M") and row.rotated is not None for row in rows)

@@ -1,0 +1,34 @@
+import pytest
+
+from bonepipe.data.spec import DataSpec
+
+CHEST = {"name": "chest", "root": "x", "classes": ("left", "right", "heart"), "size": 64}
+
+
+def test_shape_of_a_square_and_of_a_rectangle():
+    assert DataSpec(**CHEST).shape == (64, 64)
+    assert DataSpec(**CHEST | {"size": (64, 96)}).shape == (64, 96)
+
+
+def test_mirrored_order_swaps_the_pairs():
+    spec = DataSpec(**CHEST, swaps={"horizontal": [("left", "right")]})
+    assert spec.mirrored_order("horizontal") == (1, 0, 2)
+    assert spec.mirrored_order("vertical") == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"classes": ()}, "data.classes"),
+        ({"classes": ("a", "a")}, "data.classes"),
+        ({"size": 16}, "data.size=16"),
+        ({"size": (64, 31)}, "data.size"),
+        ({"palette": ((1, 2, 3),)}, "data.palette has 1 colours for 3 classes"),
+        ({"patient": "^[^/]+/"}, "data.patient"),
+        ({"swaps": {"horizontal": [("left", "lung")]}}, "data.swaps.horizontal: unknown class 'lung'"),
+        ({"swaps": {"sideways": []}}, "data.swaps.sideways"),
+    ],
+)
+def test_nonsense_is_refused(change, field):
+    with pytest.raises(ValueError, match=field):
+        DataSpec(**CHEST | change)

@@ -1,0 +1,194 @@
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from bonepipe.config import conf_dir
+from bonepipe.data import store as stores
+from bonepipe.data.catalog import train_images
+from bonepipe.data.image import read_grey, resize_grey
+from bonepipe.data.spec import DataSpec
+from bonepipe.errors import BonepipeError
+from bonepipe.labels import bitplane, cutout
+
+
+def data_spec(name, root, size):
+    node = yaml.safe_load((conf_dir() / f"data/{name}.yaml").read_text())
+    return DataSpec(name=name, root=str(root), size=size, classes=tuple(node["classes"]), metadata=None)
+
+
+@pytest.fixture(scope="module")
+def hand(phantom_root, tmp_path_factory):
+    spec = data_spec("hand", phantom_root, 96)
+    images = train_images(spec)
+    return spec, images, stores.open_store(images, spec, tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def chest(chest_root, tmp_path_factory):
+    spec = data_spec("chest", chest_root, (64, 80))
+    images = train_images(spec)
+    return spec, images, stores.open_store(images, spec, tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def copy(chest_root, tmp_path):
+    """A copy of the chests that may be damaged."""
+    spec = data_spec("chest", shutil.copytree(chest_root, tmp_path / "data"), 64)
+    return spec, train_images(spec), tmp_path / "cache"
+
+
+@pytest.fixture(params=["hand", "chest"])
+def case(request):
+    return request.getfixturevalue(request.param)
+
+
+def masks(image, spec):
+    """Every class's mask at full size, uint8 [C, H, W], by the annotation alone."""
+    height, width = cv2.imread(str(image.path), cv2.IMREAD_UNCHANGED).shape[:2]
+    result = np.zeros((len(spec.classes), height, width), np.uint8)
+    for entry in json.loads(image.annotation.read_text())["annotations"]:
+        cv2.fillPoly(result[spec.classes.index(entry["label"])], [np.array(entry["points"])], 1)
+    return result
+
+
+def test_planes_are_the_filled_and_resized_polygons(case):
+    spec, images, store = case
+    assert store.planes.shape == (len(images), *spec.shape, -(-len(spec.classes) // 8))
+    for index, image in enumerate(images):
+        unpacked = bitplane.unpack(store.planes[index], len(spec.classes))
+        for number, mask in enumerate(masks(image, spec)):
+            expected = cv2.resize(mask, spec.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+            assert (unpacked[..., number] == expected).all()
+
+
+def test_images_and_shapes_are_the_files(case):
+    spec, images, store = case
+    assert store.names == tuple(image.name for image in images)
+    assert store.images.shape == (len(images), *spec.shape)
+    for index, image in enumerate(images):
+        grey = read_grey(image.path)
+        assert store.shape(index) == grey.shape
+        assert (store.images[index] == resize_grey(grey, spec.shape)).all()
+
+
+def test_truth_is_the_whole_frames_union(case):
+    spec, images, store = case
+    for index, image in enumerate(images):
+        expected = masks(image, spec).astype(bool)
+        truth = store.truth(index)
+        assert len(truth) == len(spec.classes)
+        for number, cut in enumerate(truth):
+            assert (cutout.to_mask(cut, store.shape(index)) == expected[number]).all()
+
+
+def test_repeated_labels_are_united(chest):
+    """The opacities have one polygon in each lung, so their mask has two parts."""
+    _, _, store = chest
+    mask = cutout.to_mask(store.truth(0)[4], store.shape(0))
+    assert cv2.connectedComponents(mask.astype(np.uint8))[0] == 3
+
+
+def test_the_key_depends_on_all_that_the_content_does(copy):
+    spec, images, _ = copy
+    keys = [stores.key(images, spec), stores.key(images, replace(spec, size=96)), stores.key(images[1:], spec)]
+    keys.append(stores.key(images, replace(spec, classes=spec.classes[::-1])))
+    for path in (images[0].annotation, images[0].path):
+        with path.open("ab") as file:
+            file.write(b" ")
+        keys.append(stores.key(images, spec))
+    assert len(set(keys)) == len(keys)
+    assert stores.key(images, replace(spec, mean=0.3)) == keys[-1]
+
+
+def test_an_edit_of_equal_length_is_noticed(copy):
+    spec, images, _ = copy
+    path, before = images[0].annotation, stores.key(images, spec)
+    path.write_bytes(path.read_bytes())
+    os.utime(path, ns=(0, 1))
+    assert stores.key(images, spec) != before
+
+
+def test_it_is_built_once(copy, monkeypatch):
+    spec, images, cache = copy
+    first = stores.open_store(images, spec, cache)
+    monkeypatch.setattr(stores, "prepare", None)
+    again = stores.open_store(images, spec, cache)
+    assert again.folder == first.folder
+    assert (again.planes == first.planes).all()
+
+
+def test_a_changed_annotation_is_rebuilt(copy):
+    spec, images, cache = copy
+    before = np.array(stores.open_store(images, spec, cache).planes[0])
+    images[0].annotation.write_text('{"annotations": []}')
+    assert before.any()
+    assert not stores.open_store(images, spec, cache).planes[0].any()
+
+
+def test_a_failing_build_leaves_nothing(copy):
+    spec, images, cache = copy
+    images[3].annotation.write_text("{")
+    with pytest.raises(BonepipeError, match=rf"{images[3].annotation.name}: broken JSON"):
+        stores.open_store(images, spec, cache)
+    assert [path for path in cache.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_killed_build_is_done_again(copy):
+    spec, images, cache = copy
+    part = cache / f"{stores.key(images, spec)}.part"
+    part.mkdir(parents=True)
+    (part / "images.npy").write_text("half")
+    assert stores.open_store(images, spec, cache).images.any()
+    assert not part.exists()
+
+
+def test_a_pickle_is_small_and_opens_the_same_arrays(hand):
+    _, _, store = hand
+    data = pickle.dumps(store)
+    assert len(data) < 4000
+    assert len(data) < store.planes.nbytes / 50
+    other = pickle.loads(data)
+    assert isinstance(other.planes, np.memmap)
+    for name in ("images", "planes", "shapes", "points", "starts", "classes", "owners"):
+        assert (getattr(other, name) == getattr(store, name)).all()
+    assert (other.names, other.class_count, other.folder) == (store.names, store.class_count, store.folder)
+
+
+def test_threads_that_ask_at_once_get_one_store(copy, monkeypatch):
+    spec, images, cache = copy
+    built = []
+    monkeypatch.setattr(stores, "_build", lambda *args, build=stores._build: (built.append(1), build(*args)))
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _: stores.open_store(images, spec, cache), range(4)))
+    assert built == [1]
+    assert len({store.folder for store in opened}) == 1
+    assert [path for path in cache.iterdir() if path.is_dir()] == [opened[0].folder]
+
+
+PROGRAM = """
+import pickle, sys
+from bonepipe.data import store
+build = store._build
+store._build = lambda *arguments: (print("built"), build(*arguments))
+spec, images, cache = pickle.load(open(sys.argv[1], "rb"))
+print(store.open_store(images, spec, cache).images.sum())
+"""
+
+
+def test_processes_that_ask_at_once_get_one_store(copy, tmp_path):
+    (tmp_path / "asked").write_bytes(pickle.dumps(copy))
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "asked")]
+    asking = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [process.communicate(timeout=60)[0].split() for process in asking]
+    assert sorted(map(len, printed)) == [1, 2]
+    assert printed[0][-1] == printed[1][-1]
