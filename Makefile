@@ -19,6 +19,7 @@ AGAIN     := $(if $(BEFORE),$(if $(filter-out $(strip $(BEFORE)),$(strip $(ASKED
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint data doctor folds all-folds submit lock clean FORCE
 .DELETE_ON_ERROR:
+.SECONDARY:
 
 help: ## Show this list
 	@echo "bonepipe: from hand radiographs to a scored submission"

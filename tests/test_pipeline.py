@@ -65,7 +65,8 @@ def test_every_promised_file_is_there(finished):
     for fold in (0, 1):
         names = {path.name for path in (run / f"fold-{fold}").iterdir()}
         assert names >= {
-            "config.yaml", "last.ckpt", "weights.safetensors", "metrics.csv", "oof.csv", "oof_dice.csv", "histograms.npz",
+            "config.yaml", "last.ckpt", "weights.safetensors", "metrics.csv",
+            "oof.csv", "oof_dice.csv", "histograms.npz",
         }  # fmt: skip
     assert {path.name for path in run.iterdir()} >= {"thresholds.json", "scores.json", "submission.csv", "examples.jpg"}
     kinds = sorted(path.name.split("-", 3)[3][:6] for path in (run / "wandb").glob("offline-run-*"))

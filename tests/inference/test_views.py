@@ -116,6 +116,6 @@ def test_mistakes_in_the_config_are_named(transforms, message):
 
 def test_scaled_views_keep_pixel_centres_aligned():
     ramp = torch.linspace(0, 1, 32).expand(1, 1, 32, 32)
-    for _, forth, back in Views(PLAIN, transforms=[{"name": "Scale", "scales": [1, 2]}]):
+    for _, forth, back in Views(PLAIN, transforms=[{"name": "Scale", "scales": [1, 1.5]}]):
         middle = (slice(None), slice(None), slice(2, -2), slice(2, -2))
         torch.testing.assert_close(back(forth(ramp))[middle], ramp[middle], rtol=0, atol=1e-6)

@@ -59,7 +59,7 @@ class ConvNet(nn.Module):
         nn.init.constant_(self.last.bias, bias)
 
     def forward(self, images):
-        return self.last(self.drop(torch.relu(self.norm(self.first(images)))))
+        return self.last(torch.relu(self.norm(self.drop(self.first(images)))))
 
 
 @pytest.fixture(scope="session")

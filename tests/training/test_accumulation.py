@@ -14,7 +14,7 @@ def train_one_epoch(module, data, accumulate, batches=None):
         limit_val_batches=0, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False,
     )  # fmt: skip
-    trainer.fit(module, datamodule=data)
+    trainer.fit(module, data.train_dataloader(), data.val_dataloader())
     return trainer
 
 
@@ -79,3 +79,8 @@ def test_weights_make_every_image_of_a_window_count_alike(samples, size, window)
     for first in range(0, batches, window):
         part = slice(first, first + window)
         assert shares[part] == pytest.approx([1 / sum(counts[part])] * len(counts[part]))
+
+
+def test_a_window_ends_where_the_epoch_is_cut():
+    weights = [window_weight(index, 2, 5, 20, 2, 4) for index in range(5)]  # 5 of 10 batches run
+    assert weights == [1, 1, 1, 1, 4]

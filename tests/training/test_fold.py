@@ -76,11 +76,13 @@ def test_a_resumed_run_ends_with_the_very_weights_of_an_undisturbed_one(train, s
 
 
 def test_a_run_killed_between_training_and_choosing_chooses_the_same(train, same_weights):
-    whole, chosen, _ = train("whole", Crashing(start=0.25))
+    averagings = [Crashing(start=0.25) for _ in range(2)]
+    whole, chosen, _ = train("whole", averagings[0])
     with pytest.raises(Crash):
         train("broken", Crashing(start=0.25, when_done=True))
-    resumed, again, folder = train("broken", Crashing(start=0.25))
+    resumed, again, folder = train("broken", averagings[1])
     assert again == chosen
+    assert same_weights(*(averaging._averaged.module.state_dict() for averaging in averagings))
     assert same_weights(resumed.model.state_dict(), whole.model.state_dict())
     assert len(read_rows(folder / "metrics.csv")) == 4
 
@@ -145,7 +147,7 @@ def test_the_average_must_be_strictly_better(train, monkeypatch, gain, source):
 
     seen = []
 
-    def validate(trainer, module, **arguments):
+    def validate(trainer, module, *args, **kwargs):
         seen.append({key: value.clone() for key, value in module.model.state_dict().items()})
         return [{"val/dice": float(trainer.callbacks[0].dice) + gain}]
 
