@@ -16,7 +16,7 @@ def demo():
     return configs.compose(["experiment=demo"])
 
 
-def refuses(overrides, *parts):
+def assert_refused(overrides, *parts):
     with pytest.raises(UsageError) as caught:
         configs.compose(overrides)
     for part in parts:
@@ -75,21 +75,23 @@ def test_what_is_built_has_the_declared_types():
     ],
 )
 def test_a_misspelt_key_is_refused_with_the_nearest(override, suggestion):
-    refuses([override], repr(override.split("=")[0]), f"did you mean {suggestion}")
+    assert_refused([override], repr(override.split("=")[0]), f"did you mean {suggestion}")
 
 
 def test_a_misspelt_key_is_blamed_not_its_neighbours():
-    refuses(["model.settings.decoder_channels=[8]", "data._target_=bonepipe.data.spec.DataSpec", "sed=1"], "'sed'")
+    assert_refused(
+        ["model.settings.decoder_channels=[8]", "data._target_=bonepipe.data.spec.DataSpec", "sed=1"], "'sed'"
+    )
 
 
 def test_a_setting_that_the_chosen_file_leaves_out_can_be_added():
-    refuses(["data=chest", "data.patient='^(.)'"], "write +data.patient='^(.)' to set it")
+    assert_refused(["data=chest", "data.patient='^(.)'"], "write +data.patient='^(.)' to set it")
     assert configs.compose(["data=chest", "+data.patient='^(.)'"])["data"]["patient"] == "^(.)"
 
 
 def test_keys_that_are_added_are_refused_where_unknown():
-    refuses(["+trainer.epoch=3"], "'trainer.epoch'", "did you mean 'trainer.epochs'")
-    refuses(["+extra=1"], "'extra'")
+    assert_refused(["+trainer.epoch=3"], "'trainer.epoch'", "did you mean 'trainer.epochs'")
+    assert_refused(["+extra=1"], "'extra'")
 
 
 @pytest.mark.parametrize(
@@ -113,33 +115,33 @@ def test_keys_that_are_added_are_refused_where_unknown():
     ],
 )
 def test_a_wrong_type_is_refused_naming_the_field(override, field):
-    refuses([override], field)
+    assert_refused([override], field)
 
 
 def test_an_unknown_option_lists_the_known_ones():
-    refuses(["loss=dcie"], "loss has no option 'dcie'", "bce, dice_focal")
-    refuses(["experiment=nothing"], "experiment has no option 'nothing'", "demo")
-    refuses(["~data"], "data")
+    assert_refused(["loss=dcie"], "loss has no option 'dcie'", "bce, dice_focal")
+    assert_refused(["experiment=nothing"], "experiment has no option 'nothing'", "demo")
+    assert_refused(["~data"], "data")
 
 
 @pytest.mark.parametrize("word", ["demo", "=3", "loss"])
 def test_a_word_that_is_no_override(word):
-    refuses([word], repr(word), "key=value")
+    assert_refused([word], repr(word), "key=value")
 
 
 def test_a_value_that_cannot_be_parsed_names_the_way_out():
-    refuses(["data.root=/data/hands(2)"], "'data.root=/data/hands(2)'", "quote")
+    assert_refused(["data.root=/data/hands(2)"], "'data.root=/data/hands(2)'", "quote")
     assert configs.compose(["data.root='/data/hands(2)'"])["data"]["root"] == "/data/hands(2)"
 
 
 @pytest.mark.parametrize("target", ["os.system", "bonepipe_evil.run", "builtins.eval"])
 def test_a_target_outside_is_refused(target):
-    refuses([f"tracking._target_={target}"], "tracking: _target_", repr(target), "outside bonepipe")
+    assert_refused([f"tracking._target_={target}"], "tracking: _target_", repr(target), "outside bonepipe")
 
 
 @pytest.mark.parametrize("target", ["bonepipe.nothing.f", "bonepipe.config.nothing"])
 def test_a_target_that_is_not_there(target):
-    refuses([f"tracking._target_={target}"], "tracking: cannot find", target)
+    assert_refused([f"tracking._target_={target}"], "tracking: cannot find", target)
 
 
 def test_check_names_what_is_missing(demo):

@@ -10,7 +10,8 @@ from typing import Any
 from tqdm import tqdm
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment, parse, refuse_other_settings, say
+from bonepipe.commands.experiment import HARMLESS, Experiment, parse, refuse_other_settings, say
+from bonepipe.commands.train import is_done
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.image import read_shape
 from bonepipe.errors import BonepipeError
@@ -34,7 +35,12 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     experiment = Experiment(config)
     for fold in _folds(experiment):
-        refuse_other_settings(experiment.fold_folder(fold) / "config.yaml", config)
+        refuse_other_settings(experiment.fold_folder(fold) / "config.yaml", config, [*HARMLESS, "tta"])
+        if not is_done(experiment, fold):
+            raise BonepipeError(
+                f"{experiment.fold_folder(fold)}: is not trained yet, or was predicted with other views (tta); run "
+                "`bonepipe train-all` with the same overrides first"
+            )
     images, path = test_images(experiment.data), experiment.folder / "submission.csv"
     start = time.perf_counter()
     submission.write(path, _rows(experiment, images))

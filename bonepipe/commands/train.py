@@ -59,6 +59,8 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     run = tracking.start(config["name"], "fold", f"fold-{fold}", config, experiment.folder)
     try:
         if not (folder / "weights.safetensors").is_file():
+            if (folder / "last.ckpt").is_file():
+                say(f"{folder}: goes on from last.ckpt")
             _train(experiment, fold, training, validation, run)
         _predict(experiment, fold, validation, run)
     finally:

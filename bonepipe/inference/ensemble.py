@@ -25,7 +25,7 @@ class EnsembleSpec:
     """
 
     folds: tuple[int, ...] | None = None
-    margin: float = 1.0
+    margin: float = 2.0
     batch_size: int = 4
     workers: int = 0
 

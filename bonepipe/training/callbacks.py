@@ -60,6 +60,11 @@ class History(pl.Callback):
         self.path, self.title = path, title
         self.rows: list[dict[str, float]] = []
         self._start = 0.0
+        self._validated = -1  # the last epoch with a validation; Lightning goes on showing its metrics
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that this epoch has scores of its own."""
+        self._validated = trainer.current_epoch
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock of a resumed run's first epoch, for which Lightning leaves out `on_train_epoch_start`."""
@@ -74,7 +79,11 @@ class History(pl.Callback):
         loader = trainer.train_dataloader
         assert loader is not None
         seconds = time.perf_counter() - self._start
-        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        metrics = {
+            key: float(value)
+            for key, value in trainer.callback_metrics.items()
+            if self._validated == trainer.current_epoch or not key.startswith("val/")
+        }
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, "seconds": seconds}
         self.rows.append({**row, **metrics})

@@ -62,6 +62,8 @@ class TrainerSpec:
         for name in ("epochs", "batch_size", "accumulate", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name}={getattr(self, name)}: at least 1")
+        if self.validate_every > self.epochs:
+            raise ValueError(f"trainer.validate_every={self.validate_every}: more than trainer.epochs={self.epochs}")
 
     def steps_per_epoch(self, images: int) -> int:
         """Optimiser steps in an epoch of so many images."""

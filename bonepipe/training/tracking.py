@@ -4,17 +4,18 @@ import netrc
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlparse
 
 import numpy as np
 
 
-class Run(Protocol):
-    """What the pipeline tells about a run while it lasts."""
+class Run:
+    """What the pipeline tells about a run while it lasts; this one tells nobody."""
 
     def lightning_logger(self) -> Any:
         """A logger for the Trainer, or False for none."""
+        return False
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Values at this point of the run."""
@@ -38,36 +39,7 @@ class Run(Protocol):
         """End the run."""
 
 
-class Silent:
-    """Tracks nothing."""
-
-    def lightning_logger(self) -> Any:
-        """No logger."""
-        return False
-
-    def log(self, values: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
-        """Nothing."""
-
-    def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: list[str]) -> None:
-        """Nothing."""
-
-    def picture(self, name: str, path: Path) -> None:
-        """Nothing."""
-
-    def artifact(self, name: str, kind: str, files: list[Path]) -> None:
-        """Nothing."""
-
-    def finish(self) -> None:
-        """Nothing."""
-
-
-class WandbRun:
+class WandbRun(Run):
     """A Weights & Biases run."""
 
     def __init__(self, run: Any) -> None:
@@ -145,7 +117,7 @@ class Tracking:
             folder: of the experiment; the run's own files go to `wandb/` in it.
         """
         if self.mode == "disabled":
-            return Silent()
+            return Run()
         import wandb
 
         mode = self.mode

@@ -37,7 +37,7 @@ def place(chest_root, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def refuses(place, capsys):
+def assert_refused(place, capsys):
     """Run a command that must fail: its exit code, one message with these parts, all files as before."""
 
     def run(words, code, *parts):
@@ -74,39 +74,40 @@ def test_the_words_themselves_are_accepted(place, capsys):
 
 
 @pytest.mark.parametrize("command", ["split", "train"])
-def test_no_such_data_root(refuses, command):
-    refuses([command, *WORDS, "data.root=nowhere"], 1, "data.root: no folder 'nowhere'", "DATA=")
+def test_no_such_data_root(assert_refused, command):
+    assert_refused([command, *WORDS, "data.root=nowhere"], 1, "data.root: no folder 'nowhere'", "DATA=")
 
 
-def test_image_without_annotation(refuses):
+def test_image_without_annotation(assert_refused):
     Path("data", LABELS).unlink()
-    refuses(train(), 1, f"data/{IMAGE}: image without annotation, expected data/{LABELS}")
+    assert_refused(train(), 1, f"data/{IMAGE}: image without annotation, expected data/{LABELS}")
 
 
-def test_broken_json(refuses):
+def test_broken_json(assert_refused):
     text = Path("data", LABELS).read_text()
     Path("data", LABELS).write_text(text[: len(text) // 2])
-    refuses(train(), 1, f"data/{LABELS}: broken JSON")
+    assert_refused(train(), 1, f"data/{LABELS}: broken JSON")
 
 
-def test_unknown_label(refuses):
+def test_unknown_label(assert_refused):
     content = json.loads(Path("data", LABELS).read_text())
     content["annotations"][1]["label"] = "Right Long"
     Path("data", LABELS).write_text(json.dumps(content))
-    refuses(train(), 1, f"data/{LABELS}: annotations[1].label: unknown class 'Right Long'; did you mean 'Right Lung'")
+    field = f"data/{LABELS}: annotations[1].label"
+    assert_refused(train(), 1, f"{field}: unknown class 'Right Long'; did you mean 'Right Lung'")
 
 
-def test_bad_points(refuses):
+def test_bad_points(assert_refused):
     content = json.loads(Path("data", LABELS).read_text())
     content["annotations"][3]["points"] = [[1, 2], [3]]
     Path("data", LABELS).write_text(json.dumps(content))
-    refuses(train(), 1, f"data/{LABELS}: annotations[3].points: expected a list of [x, y] pairs")
+    assert_refused(train(), 1, f"data/{LABELS}: annotations[3].points: expected a list of [x, y] pairs")
 
 
-def test_truncated_image(refuses):
+def test_truncated_image(assert_refused):
     data = Path("data", IMAGE).read_bytes()
     Path("data", IMAGE).write_bytes(data[: len(data) // 2])
-    refuses(train(), 1, f"data/{IMAGE}: truncated PNG")
+    assert_refused(train(), 1, f"data/{IMAGE}: truncated PNG")
 
 
 def rewrite_folds(change):
@@ -115,36 +116,37 @@ def rewrite_folds(change):
 
 
 @pytest.mark.parametrize("command", ["split", "train"])
-def test_split_file_that_leaks(refuses, command):
+def test_split_file_that_leaks(assert_refused, command):
     def move_one(lines):
         name, patient, fold = lines[5].split(",")
         return [*lines[:5], f"{name},{patient},{(int(fold) + 1) % 5}", *lines[6:]]
 
     rewrite_folds(move_one)
-    refuses([command, *WORDS], 1, "folds.csv: column fold: patient case02 leaks across folds")
+    assert_refused([command, *WORDS], 1, "folds.csv: column fold: patient case02 leaks across folds")
 
 
 @pytest.mark.parametrize("command", ["split", "train"])
-def test_split_file_that_misses_an_image(refuses, command):
+def test_split_file_that_misses_an_image(assert_refused, command):
     rewrite_folds(lambda lines: [*lines[:5], *lines[6:]])
-    refuses([command, *WORDS], 1, "folds.csv: column image_name: scan004.png is missing (1 images in all)")
+    assert_refused([command, *WORDS], 1, "folds.csv: column image_name: scan004.png is missing (1 images in all)")
 
 
 @pytest.mark.parametrize("command", ["split", "train", "doctor"])
-def test_misspelt_override(refuses, command):
-    refuses([command, *WORDS, "trainer.epoch=3"], 2, "'trainer.epoch=3'", "did you mean trainer.epochs?")
+def test_misspelt_override(assert_refused, command):
+    assert_refused([command, *WORDS, "trainer.epoch=3"], 2, "'trainer.epoch=3'", "did you mean trainer.epochs?")
 
 
 @pytest.mark.parametrize("command", ["split", "train", "doctor"])
-def test_ill_typed_override(refuses, command):
-    refuses([command, *WORDS, "trainer.epochs=many"], 2, "trainer.epochs='many': input should be a valid integer")
+def test_ill_typed_override(assert_refused, command):
+    words = [command, *WORDS, "trainer.epochs=many"]
+    assert_refused(words, 2, "trainer.epochs='many': input should be a valid integer")
 
 
-def test_value_that_makes_no_sense(refuses):
-    refuses(["split", *WORDS, "folds.count=1"], 2, "folds: folds.count=1: at least 2")
-    refuses(train("fold=5"), 2, "fold=5: there are folds 0 to 4")
+def test_value_that_makes_no_sense(assert_refused):
+    assert_refused(["split", *WORDS, "folds.count=1"], 2, "folds: folds.count=1: at least 2")
+    assert_refused(train("fold=5"), 2, "fold=5: there are folds 0 to 4")
 
 
-def test_damaged_metadata(refuses):
+def test_damaged_metadata(assert_refused):
     Path("data/meta.xlsx").write_text("no spreadsheet")
-    refuses(train("data.metadata=meta.xlsx"), 1, "data/meta.xlsx: cannot be read as a spreadsheet")
+    assert_refused(train("data.metadata=meta.xlsx"), 1, "data/meta.xlsx: cannot be read as a spreadsheet")

@@ -35,7 +35,7 @@ def rewrite(path, change):
     path.write_text("\n".join(",".join(row) for row in change(rows(path))) + "\n")
 
 
-def fails(path, images, reason, count=COUNT):
+def assert_fails(path, images, reason, count=COUNT):
     with pytest.raises(BonepipeError, match=rf"hand\.csv: .*{reason}"):
         folds.read(path, images, count)
 
@@ -84,51 +84,51 @@ def test_a_leak_is_refused(path, images):
     numbers = {row[0]: row[2] for row in rows(path)}
     other = str((int(numbers["image1.png"]) + 1) % COUNT)
     rewrite(path, lambda lines: [[a, b, other if a == "image1.png" else c] for a, b, c in lines])
-    fails(path, images, "column fold: patient ID001 leaks across folds . and .")
+    assert_fails(path, images, "column fold: patient ID001 leaks across folds . and .")
 
 
 def test_a_leak_by_relabelled_patients_is_refused(path, images):
     """The catalog says who the patient is, whatever the file's own column claims."""
     rewrite(path, lambda lines: [lines[0], *([a, f"of {a}", str(i % COUNT)] for i, (a, _, _) in enumerate(lines[1:]))])
-    fails(path, images, "leaks across folds")
+    assert_fails(path, images, "leaks across folds")
 
 
 def test_missing_unknown_and_repeated_images_are_refused(path, images):
-    fails(
+    assert_fails(
         path,
         [*images, Radiograph("new.png", "ID009", Path("new.png"), "train")],
         "column image_name: new.png is missing",
     )
-    fails(path, images[:-1], f"column image_name: {images[-1].name} is not in the dataset")
+    assert_fails(path, images[:-1], f"column image_name: {images[-1].name} is not in the dataset")
     rewrite(path, lambda lines: [*lines, lines[1]])
-    fails(path, images, "column image_name: image0.png is listed twice")
+    assert_fails(path, images, "column image_name: image0.png is listed twice")
 
 
 @pytest.mark.parametrize("number", ["x", "", "-1", "3", "1.0", "²", " 1"])
 def test_bad_numbers_are_refused(path, images, number):
     rewrite(path, lambda lines: [*lines[:3], [*lines[3][:2], number], *lines[4:]])
-    fails(path, images, r"line 4, column fold: .* is not one of 0\.\.2")
+    assert_fails(path, images, r"line 4, column fold: .* is not one of 0\.\.2")
 
 
 def test_a_row_that_is_too_short_is_refused(path, images):
     rewrite(path, lambda lines: [*lines[:2], lines[2][:1], *lines[3:]])
-    fails(path, images, "line 3, column fold: ''")
+    assert_fails(path, images, "line 3, column fold: ''")
 
 
 def test_another_number_of_folds_is_refused(path, images):
-    fails(path, images, "column fold: no image in fold 3 of 4", count=4)
-    fails(path, images, r"column fold: '2' is not one of 0\.\.1", count=2)
+    assert_fails(path, images, "column fold: no image in fold 3 of 4", count=4)
+    assert_fails(path, images, r"column fold: '2' is not one of 0\.\.1", count=2)
 
 
 def test_no_fold_file(path, images):
     path.write_text("image,fold\nimage0.png,1\n")
-    fails(path, images, "no column 'image_name'")
+    assert_fails(path, images, "no column 'image_name'")
     path.write_text("image_name,patient,fold\n")
-    fails(path, images, "no rows")
+    assert_fails(path, images, "no rows")
     path.write_bytes(b"\xff\xfe" * 20)
-    fails(path, images, "cannot be read")
+    assert_fails(path, images, "cannot be read")
     path.unlink()
-    fails(path, images, "cannot be read")
+    assert_fails(path, images, "cannot be read")
 
 
 def test_too_few_patients(images):

@@ -8,7 +8,7 @@ from bonepipe.training.averaging import StochasticWeightAveraging
 from bonepipe.training.callbacks import METRIC
 from bonepipe.training.fold import TrainerSpec, train_fold
 from bonepipe.training.optim import cosine
-from bonepipe.training.tracking import Silent
+from bonepipe.training.tracking import Run
 
 
 class Crash(Exception):
@@ -52,7 +52,7 @@ def train(make_store, make_module, make_data, tmp_path):
         folder.mkdir(exist_ok=True)
         module, data = make_module(store, **network), make_data(store, batch_size=3)
         spec = TrainerSpec(epochs=epochs, batch_size=3, accumulate=accumulate, patience=patience, clip=None)
-        chosen = train_fold(module, data, averaging, spec, device="cpu", folder=folder, title=name, run=Silent())
+        chosen = train_fold(module, data, averaging, spec, device="cpu", folder=folder, title=name, run=Run())
         return module, data, chosen
 
     return run
@@ -153,7 +153,7 @@ def test_hold_keeps_the_rate_from_the_start_epoch_on(make_store, make_module, ma
     assert hold == 6
     module = make_module(store, schedule=lambda optimizer, steps: cosine(optimizer, steps, hold, warmup=0))
     data = make_data(store, batch_size=3)
-    train_fold(module, data, averaging, spec, device="cpu", folder=tmp_path, title="", run=Silent())
+    train_fold(module, data, averaging, spec, device="cpu", folder=tmp_path, title="", run=Run())
     assert averaging.rates[5] > averaging.rates[6]
     assert averaging.rates[6:] == [averaging.rates[6]] * 6
     assert StochasticWeightAveraging(start=0.5).hold_step(4, 3) is None

@@ -11,7 +11,7 @@ from bonepipe.errors import BonepipeError
 from bonepipe.labels import polygon
 from bonepipe.training.averaging import StochasticWeightAveraging
 from bonepipe.training.fold import Chosen, TrainerSpec, lightning_precision, save_weights, train_fold
-from bonepipe.training.tracking import Silent
+from bonepipe.training.tracking import Run
 
 
 class Crash(Exception):
@@ -52,7 +52,7 @@ def train(make_store, make_module, make_data, tmp_path):
         network = {"momentum": 0.9, "dropout": 0.3, "norm": True, **network}
         module, data = make_module(store, **network), make_data(store, batch_size=batch_size)
         averaging = averaging or Crashing(start=1)
-        chosen = train_fold(module, data, averaging, spec, device="cpu", folder=folder, title=name, run=Silent())
+        chosen = train_fold(module, data, averaging, spec, device="cpu", folder=folder, title=name, run=Run())
         return module, chosen, folder
 
     return run

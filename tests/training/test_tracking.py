@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bonepipe.training.tracking import Silent, Tracking
+from bonepipe.training.tracking import Run, Tracking
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_run_keeps_its_id_and_auto_without_a_key_is_offline(tmp_path, no_key, 
 
 def test_disabled_tracks_nothing(tmp_path):
     run = Tracking(mode="disabled").start("demo", "fold", "fold-0", {}, tmp_path / "w")
-    assert isinstance(run, Silent)
+    assert isinstance(run, Run)
     tell_everything(run, tmp_path)
     run.finish()
     assert run.lightning_logger() is False
