@@ -85,8 +85,8 @@ def test_a_misspelt_key_is_blamed_not_its_neighbours():
 
 
 def test_a_setting_that_the_chosen_file_leaves_out_can_be_added():
-    assert_refused(["data=chest", "data.patient='^(.)'"], "write +data.patient='^(.)' to set it")
-    assert configs.compose(["data=chest", "+data.patient='^(.)'"])["data"]["patient"] == "^(.)"
+    assert_refused(["tta=none", "tta.force=true"], "write +tta.force=true to set it")
+    assert configs.compose(["tta=none", "+tta.force=true"])["tta"]["force"] is True
 
 
 def test_keys_that_are_added_are_refused_where_unknown():

@@ -55,7 +55,7 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and facts of a weights file; nothing in it is executed."""
     try:
         with safe_open(path, "pt") as file:
-            facts = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            facts = json.loads((file.metadata() or {}).get("bonepipe", "{}"))
             return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError, ValueError) as error:
         raise BonepipeError(f"{path}: cannot be read as safetensors ({error}); train the fold again") from error

@@ -196,5 +196,7 @@ def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
     """Write a model's weights as safetensors, atomically, with facts about them in the file's metadata."""
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     temporary = path.with_name(f".{path.name}.part")
-    save_file(tensors, temporary, {key: json.dumps(value) for key, value in facts.items()})
+    # One entry: safetensors writes several in random order, and equal weights should be equal files.
+    save_file(tensors, temporary, {"bonepipe": json.dumps(facts)})
+    temporary.chmod(0o644)  # safetensors makes files that only their owner may read
     temporary.replace(path)

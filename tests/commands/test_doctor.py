@@ -216,7 +216,7 @@ def test_too_few_patients_and_unknown_patients(doctor, root):
     code, found, _ = doctor("folds.count=7")
     assert code == 1
     assert found["error: too few patients"][0].endswith("folds.count: 7 folds of 6 patients; lower folds.count")
-    code, found, _ = doctor("+data.patient='^(scan)'")
+    code, found, _ = doctor("data.patient='^(scan)'")
     assert code == 1
     assert len(found["error: unknown patient"]) == 16
 

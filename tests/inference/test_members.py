@@ -82,7 +82,7 @@ def test_files_that_are_no_weights_are_named(saved, content):
 
 
 def test_facts_that_are_not_json_are_named(tmp_path):
-    save_file(network().state_dict(), tmp_path / "w.safetensors", {"classes": "left, right"})
+    save_file(network().state_dict(), tmp_path / "w.safetensors", {"bonepipe": "left, right"})
     with pytest.raises(BonepipeError, match=r"w\.safetensors"):
         read_weights(tmp_path / "w.safetensors")
 
