@@ -36,7 +36,7 @@ setup: .venv/.ready ## Make .venv and install the locked packages
 .venv/.ready: pyproject.toml requirements.lock
 	@command -v python3 >/dev/null || { echo "make: needs python3 (3.11 to 3.13) on the PATH" >&2; exit 1; }
 	@test -x .venv/bin/python || python3 -m venv .venv
-	@test -x .venv/bin/uv || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@test -x .venv/bin/uv || .venv/bin/python -m pip install -qq --disable-pip-version-check uv
 	@VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --requirement requirements.lock
 	@VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --no-deps --editable .
 	@touch $@
