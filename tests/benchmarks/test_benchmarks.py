@@ -1,0 +1,90 @@
+"""What the benchmarks compare is equal; on small images, nothing is timed."""
+
+import numpy as np
+import pytest
+import torch
+
+from . import baseline, growth, steps_data, steps_files, steps_labels, steps_model
+from .material import Material, replicate
+from .measure import Pair
+from .table import END, START, Row, faster, write
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    return Material(tmp_path_factory.mktemp("bench"), 256)
+
+
+def test_samples_equal_the_baselines(material):
+    assert "equal" in steps_data.check_labels(material, 64)
+    assert steps_data.check_store(material, 64) == 2
+
+
+def test_unpacked_targets_equal_numpys(material):
+    from bonepipe import config as configs
+    from bonepipe.data.datamodule import TrainingImages
+
+    augmentation = configs.build(material.config(), "augment", material.spec(64))
+    assert steps_data.check_unpack(TrainingImages(material.store(64), augmentation))
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_dice_and_histograms_equal_those_of_full_frames(material, index):
+    assert "equal" in steps_labels.check_validation(material, index, 64)
+
+
+@pytest.mark.parametrize("index", [1, 4])
+def test_texts_equal_those_of_full_frames(material, index):
+    assert "equal" in steps_labels.check_encoding(material, index, 64)
+
+
+def test_thresholds_equal_brute_force(material):
+    checked, _ = steps_labels.check_thresholds(material, 2, 64, classes=29)
+    assert "29 classes at 256 thresholds" in checked
+
+
+def test_votes_and_scores_equal_those_on_pixels(material):
+    rows = 29 * 6
+    assert steps_files.check_votes(material, 6, rows)
+    assert steps_files.check_scores(material, 6, rows)
+
+
+def test_masks_of_the_ensemble(material):
+    members = steps_model.members_of(material, 64, 2)
+    texts = steps_model.run_ensemble(material, 64, 3, members)
+    assert len(texts) == 3
+    assert steps_model.check_ensemble(material, 64, members, texts[0])
+
+
+def test_lightning_and_bare_loop_train_alike(material):
+    bare, whole = steps_model.train_both(material, 64, 2, 3)
+    assert len(bare.seconds) == len(whole.seconds) == 2
+    assert bare.losses[0] == pytest.approx(whole.losses[0], rel=1e-6)
+    assert steps_model.loss_gap(bare, whole) < 1e-3
+
+
+def test_replicated_datasets_are_complete(material):
+    from bonepipe.data.catalog import test_images
+
+    root = replicate(material, "test", 8)
+    assert len(test_images(root)) == 8
+    assert growth.build_store(str(material.folder), "256", "8") > 0
+
+
+def test_the_baseline_agrees_with_itself():
+    mask = np.random.default_rng(0).random((20, 20)) > 0.5
+    text = baseline.encode(mask)
+    np.testing.assert_array_equal(baseline.decode(text, 20), mask)
+    assert baseline.score(text, text, 20) == pytest.approx(1)
+    assert baseline.vote([text, text, ""], 20, 2) == text
+    ones = torch.ones(1, 1, 4, 4)
+    assert float(baseline.dice_coef(ones, ones)) == pytest.approx(1)
+
+
+def test_the_table_keeps_what_people_wrote(tmp_path):
+    path = tmp_path / "benchmarks.md"
+    path.write_text(f"# By hand\n\n{START}\nold\n{END}\nbelow\n")
+    write(path, [faster("step", Pair(1.0, 0.01, 100.0), 20, "equal"), Row("other", met=False)], "A note.")
+    text = path.read_text()
+    assert text.startswith("# By hand\n\n") and text.endswith("below\n") and "old" not in text
+    assert "| 1,000 ms | 10.0 ms | 100x  | at least 20x | yes" in text
