@@ -95,11 +95,12 @@ def mean_probabilities(
     with _autocast(device):
         for member in members:
             for weight, forth, back in views:
-                maps = back(member.model(forth(batch)).float().sigmoid())
+                maps = back(member.model(forth(batch)).float().sigmoid_())
                 if maps.shape[-2:] != batch.shape[-2:]:  # scaling there and back may round to another size
                     maps = functional.interpolate(maps, batch.shape[-2:], mode="bilinear", align_corners=False)
-                probabilities = maps * (weight / len(members))
-                total = probabilities if total is None else total.add_(probabilities)
+                share = weight / len(members)
+                # In place: 29 maps are the largest tensors here, and every copy of them costs as much as an upsampling.
+                total = maps.mul_(share) if total is None else total.add_(maps, alpha=share)
     assert total is not None
     return total
 

@@ -85,6 +85,7 @@ def run_child(*words: object, thread_count: int = 1) -> Child:
         report = Path(folder) / "report.json"
         limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(thread_count))
         environment = {**os.environ, **limits, "BENCH_REPORT": str(report)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a command that compiles its modules anew is no user's
         command = [sys.executable, "-m", "tests.benchmarks.child", *map(str, words)]
         start = time.perf_counter()
         done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)

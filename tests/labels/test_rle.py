@@ -205,3 +205,27 @@ def test_any_white_space_separates():
 
 def test_a_touching_pair_of_runs_is_read_and_written_as_one():
     assert rle.format_runs(rle.union("1 3 4 2", "")) == "1 5"
+
+
+@some
+@given(stacks, st.data())
+def test_a_stack_is_voted_on_like_its_images_alone(stack, data):
+    other = data.draw(npst.arrays(bool, stack.shape))
+    columns = [[rle.encode(mask) for mask in voter] for voter in (stack, other)]
+    voted = rle.vote_runs([rle.parse_stack(column) for column in columns], 2)
+    found = [rle.format_runs(runs) for runs in rle.unstack(voted, len(stack))]
+    assert found == [rle.encode(mask) for mask in stack & other]
+
+
+def test_a_stack_without_any_run_comes_apart_into_empty_masks():
+    assert [len(runs) for runs in rle.unstack(rle.parse_stack(["", " ", ""]), 3)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "text", ["1", "0 3", "5 0", "3 4 2 1", f"{1 << 40} 2", f"{(1 << 40) + 5} 1", f"5 {(1 << 63) - 1}"]
+)
+def test_a_stack_refuses_a_run_that_would_reach_into_another_image(text):
+    with pytest.raises(ValueError):
+        rle.parse_stack(["1 2", text, "1 2"])
+    with pytest.raises(ValueError):
+        rle.parse(text)
