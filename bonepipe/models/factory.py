@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from bonepipe.errors import BonepipeError
+from bonepipe.models.outputs import Outputs
 
 CACHE_HINT = "fill the cache folder (HF_HOME, by default ~/.cache/huggingface; TORCH_HOME for the older encoders)"
 GIVEN = {"self", "encoder_name", "encoder_weights", "in_channels", "classes", "kwargs"}  # no settings
@@ -63,17 +64,25 @@ def smp_model(
         raise ValueError(f"architecture {architecture!r} with encoder {encoder!r}: {error}") from error
     except OSError as error:  # what the hub's client raises when it neither finds nor fetches a file
         raise _no_weights(encoder, str(encoder_weights), error) from error
-    _expect(network.segmentation_head, prior)
-    return Divisible(network)
+    return complete(network, [network.segmentation_head], prior)
 
 
-def _expect(head: nn.Module, prior: float) -> None:
-    """Let an untrained head answer every pixel with about this probability."""
+def complete(network: nn.Module, heads: Iterable[nn.Module], prior: float, stride: int = 32) -> nn.Module:
+    """Make a network ready for use: its heads expect the prior, and it takes images of any size.
+
+    Args:
+        network: images `[N, 1, h, w]`, sizes divisible by `stride`, to logits or `Outputs`.
+        heads: modules whose last convolution makes logits.
+        prior: probability that the untrained model gives every pixel.
+        stride: what the sizes must be divisible by.
+    """
     if not 0 < prior < 1:
         raise ValueError(f"prior={prior} must lie between 0 and 1")
-    last = [layer for layer in head.modules() if isinstance(layer, nn.Conv2d)][-1]
-    if last.bias is not None:
-        nn.init.constant_(last.bias, math.log(prior / (1 - prior)))
+    for head in heads:
+        last = [layer for layer in head.modules() if isinstance(layer, nn.Conv2d)][-1]
+        if last.bias is not None:
+            nn.init.constant_(last.bias, math.log(prior / (1 - prior)))
+    return Divisible(network, stride)
 
 
 def _check_name(what: str, name: str, known: Iterable[str]) -> None:
@@ -104,10 +113,13 @@ class Divisible(nn.Module):
         super().__init__()
         self.network, self.stride = network, stride
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits `[N, C, h, w]` of images `[N, 1, h, w]`."""
+    def forward(self, images: torch.Tensor) -> torch.Tensor | Outputs:
+        """Logits `[N, C, h, w]` of images `[N, 1, h, w]`; in training, `Outputs` from networks that have more to say."""
         height, width = images.shape[-2:]
         below, right = -height % self.stride, -width % self.stride
         if below or right:
             images = nn.functional.pad(images, (0, right, 0, below), mode="replicate")
-        return self.network(images)[..., :height, :width]
+        answer = self.network(images)
+        if isinstance(answer, Outputs):
+            return answer._replace(maps=tuple(logits[..., :height, :width] for logits in answer.maps))
+        return answer[..., :height, :width]
