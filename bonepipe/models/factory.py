@@ -114,7 +114,7 @@ class Divisible(nn.Module):
         self.network, self.stride = network, stride
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | Outputs:
-        """Logits `[N, C, h, w]` of images `[N, 1, h, w]`; in training, `Outputs` from networks that have more to say."""
+        """Logits `[N, C, h, w]` of images `[N, 1, h, w]`; `Outputs` in training where the network has more to say."""
         height, width = images.shape[-2:]
         below, right = -height % self.stride, -width % self.stride
         if below or right:
