@@ -15,6 +15,7 @@ from bonepipe.commands.train import is_done
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.image import read_shape
 from bonepipe.errors import BonepipeError
+from bonepipe.files import write_json
 from bonepipe.inference import submission, thresholds
 
 HELP = """usage: bonepipe submit [OVERRIDES]
@@ -92,9 +93,7 @@ def _score(path: Path, experiment: Experiment) -> dict[str, Any]:
         result = submission.score_tables(submission.read(path), submission.read(answer))
         scores |= {key: result[key] for key in ("public", "private") if key in result}
         scores |= {"test_dice": result["dice"], "test_dice_per_class": result["per_class"]}
-        temporary = file.with_name(f".{file.name}.part")
-        temporary.write_text(json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
-        temporary.replace(file)
+        write_json(file, scores)
     return scores
 
 

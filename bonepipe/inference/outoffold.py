@@ -1,7 +1,6 @@
 """Out-of-fold predictions: what a fold's weights say of the images they never saw, at the original size."""
 
 import csv
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from bonepipe.data.datamodule import ValidationImages
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
+from bonepipe.files import replacing
 from bonepipe.labels import cutout, histogram, rle, upsample
 
 HALF = 0.5
@@ -63,19 +63,16 @@ def _compare(maps: np.ndarray, store: Store, index: int) -> tuple[list[str], np.
 
 
 def _write_csv(path: Path, column: str, names: Sequence[str], classes: Sequence[str], rows: Sequence[Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="") as file:
+    with replacing(path) as part, part.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["image_name", "class", column])
         for name, row in zip(names, rows, strict=True):
             table.writerows([name, label, value] for label, value in zip(classes, row, strict=True))
-    temporary.replace(path)
 
 
 def _write_histograms(path: Path, names: Sequence[str], classes: Sequence[str], counts: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez_compressed(temporary, names=np.array(names), classes=np.array(classes), counts=counts.astype(np.int32))
-    temporary.replace(path)
+    with replacing(path) as part:
+        np.savez_compressed(part, names=np.array(names), classes=np.array(classes), counts=counts.astype(np.int32))
 
 
 def read_curves(path: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarray]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from bonepipe.data.datamodule import FoldData
 from bonepipe.errors import BonepipeError
+from bonepipe.files import replacing
 from bonepipe.training.averaging import StochasticWeightAveraging
 from bonepipe.training.callbacks import METRIC, AtomicCheckpointIO, BestWeights, History, Patience, SaveLast
 from bonepipe.training.module import SegmentationModule
@@ -195,8 +196,7 @@ def _choose(
 def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
     """Write a model's weights as safetensors, atomically, with facts about them in the file's metadata."""
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.part")
-    # One entry: safetensors writes several in random order, and equal weights should be equal files.
-    save_file(tensors, temporary, {"bonepipe": json.dumps(facts)})
-    temporary.chmod(0o644)  # safetensors makes files that only their owner may read
-    temporary.replace(path)
+    with replacing(path) as part:
+        # One entry: safetensors writes several in random order, and equal weights should be equal files.
+        save_file(tensors, part, {"bonepipe": json.dumps(facts)})
+        part.chmod(0o644)  # safetensors makes files that only their owner may read
