@@ -81,7 +81,7 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
         store, training, validation, experiment.augmentation,
         batch_size=spec.batch_size, workers=spec.workers, seed=config["seed"],
     )  # fmt: skip
-    module = _module(experiment, hold, spec.compile)
+    module = make_module(experiment, hold, spec.compile)
     chosen = train_fold(
         module, data, averaging, spec, device=experiment.device, folder=folder, title=f"fold {fold}", run=run
     )
@@ -90,7 +90,8 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     save_weights(module.model, folder / "weights.safetensors", {**facts, "chosen": vars(chosen)})
 
 
-def _module(experiment: Experiment, hold: int | None, compiled: bool) -> Any:
+def make_module(experiment: Experiment, hold: int | None, compiled: bool) -> Any:
+    """The Lightning module of an experiment; `hold` is the step from which averaging keeps the learning rate."""
     from bonepipe.training.module import SegmentationModule
 
     config, data = experiment.config, experiment.data

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from bonepipe.files import replacing
 from bonepipe.training.averaging import StochasticWeightAveraging
 from bonepipe.training.callbacks import METRIC, AtomicCheckpointIO, BestWeights, History, Patience, SaveLast
 from bonepipe.training.module import SegmentationModule
+from bonepipe.training.speed import StepClock
 from bonepipe.training.tracking import Run
 
 # Lightning's advice on hardware it does not find and loggers it would like; the pipeline says itself what matters.
@@ -107,15 +109,19 @@ def train_fold(
         BonepipeError: the checkpoint belongs to another model.
     """
     best = BestWeights()
-    callbacks = [best, averaging, History(folder / "metrics.csv", title), SaveLast(folder / "last.ckpt")]
+    clock = StepClock()  # before the history, which writes its figures
+    callbacks = [best, averaging, clock, History(folder / "metrics.csv", title), SaveLast(folder / "last.ckpt")]
     if spec.patience is not None:
         callbacks.append(Patience(spec.patience))
-    trainer = _trainer(spec, callbacks, device, run.lightning_logger(), folder)
+    trainer = make_trainer(spec, callbacks, device, run.lightning_logger(), folder)
     _fit(trainer, module, data, folder / "last.ckpt")
+    if times := clock.summary():
+        print(f"{title}  {times}", file=sys.stderr, flush=True)
     return _choose(trainer, module, data, best, averaging)
 
 
-def _trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, logger: Any, folder: Path) -> pl.Trainer:
+def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, logger: Any, folder: Path) -> pl.Trainer:
+    """Lightning's Trainer as every training here uses it."""
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         devices=1,
@@ -135,14 +141,13 @@ def _trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, logge
         log_every_n_steps=10,
         enable_progress_bar=_is_terminal(),
         enable_model_summary=False,
+        enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks),
         default_root_dir=folder,
     )
 
 
 def _is_terminal() -> bool:
     """A bar redrawn hundreds of times helps on a screen and ruins a log file, which gets a line an epoch."""
-    import sys
-
     return sys.stderr.isatty()
 
 
