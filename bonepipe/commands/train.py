@@ -117,14 +117,15 @@ def _predict(experiment: Experiment, fold: int, validation: list[int], run: Any)
     member = experiment.member(fold)
     (folder / "oof_dice.csv").unlink(missing_ok=True)  # its presence says that the three files belong together
     predict = partial(mean_probabilities, [member], experiment.views)
-    batch_size = configs.build(config, "ensemble").batch_size
+    spec = configs.build(config, "ensemble")
     dice = predict_fold(
-        lambda images: predict(images, data.mean, data.std),
+        lambda images: predict(images, data.mean, data.std, spec.precision),
         experiment.store,
         validation,
         data.classes,
         folder,
-        batch_size,
+        spec.batch_size,
+        spec.ahead,
     )
     configs.save(config, folder / "config.yaml")
     _report(experiment, fold, validation, dice, run)

@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -21,6 +21,7 @@ from bonepipe.files import replacing
 from bonepipe.training.averaging import StochasticWeightAveraging
 from bonepipe.training.callbacks import METRIC, AtomicCheckpointIO, BestWeights, History, Patience, SaveLast
 from bonepipe.training.module import SegmentationModule
+from bonepipe.training.precision import Precision, lightning_precision
 from bonepipe.training.speed import StepClock
 from bonepipe.training.tracking import Run
 
@@ -28,8 +29,6 @@ from bonepipe.training.tracking import Run
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 for advice in (".*does not have many workers.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):
     warnings.filterwarnings("ignore", advice)
-
-Precision = Literal["auto", "32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +80,6 @@ class Chosen:
     source: str  # `best epoch` or `average`
     epoch: int  # of the best weights, counted from 1; number of epochs averaged
     dice: float  # on the fold's validation images at threshold 0.5, without test-time augmentation
-
-
-def lightning_precision(precision: Precision, device: str) -> Any:
-    """Lightning's name of a precision on a device (`cpu`, `cuda`, `mps`)."""
-    if precision == "auto":
-        precision = "32" if device != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
 
 
 def train_fold(
