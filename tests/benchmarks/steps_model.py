@@ -53,7 +53,7 @@ def run_ensemble(material: Material, size: int, images: int, members: list[Membe
     spec = material.spec(size)
     views = configs.build(material.config("tta=flip"), "tta", spec)
     predict = partial(mean_probabilities, members, views, mean=spec.mean, std=spec.std)
-    chosen = list(itertools.islice(itertools.cycle(material.test), images))
+    chosen = list(itertools.islice(itertools.cycle(material.unseen), images))
     masks = predict_masks(predict, chosen, spec.shape, [0.5] * len(spec.classes), EnsembleSpec())
     return [texts for _, texts in masks]
 
