@@ -16,6 +16,7 @@ COMMANDS = {
     "train-all": "train every fold, then find the thresholds and write the cross-validation summary",
     "speed": "measure a training step: does the network or the data loading hold it back?",
     "submit": "predict the test images with all folds and write, check and score submission.csv",
+    "study": "what does each technique gain? one change at a time, several seeds, as a table",
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",
     "vote": "combine several submission CSVs by majority vote",
