@@ -83,7 +83,7 @@ def test_the_baseline_agrees_with_itself():
 
 def test_the_table_keeps_what_people_wrote(tmp_path):
     path = tmp_path / "benchmarks.md"
-    path.write_text(f"# By hand\n\n<!-- bench:start -->\nold\n<!-- bench:end -->\nbelow\n")
+    path.write_text("# By hand\n\n<!-- bench:start -->\nold\n<!-- bench:end -->\nbelow\n")
     write(path, [faster("step", Pair(1.0, 0.01, 100.0), 20, "equal"), Row("other", met=False)], "A note.")
     text = path.read_text()
     assert text.startswith("# By hand\n\n") and text.endswith("below\n") and "old" not in text
