@@ -51,7 +51,9 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     config, folder = experiment.config, experiment.fold_folder(fold)
     training, validation = experiment.indices(fold)
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
-    experiment.store  # noqa: B018 - built before the tracking starts, so that a fault in the data costs nothing
+    # Before the tracking starts, so that a fault in the data or the views costs nothing.
+    experiment.views.check(experiment.augmentation.names, "augment")
+    experiment.store  # noqa: B018
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").exists():
         configs.save(config, folder / "config.yaml")
