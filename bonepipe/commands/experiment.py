@@ -201,7 +201,7 @@ def refuse_other_settings(path: Path, config: configs.Config, ignore: Sequence[s
     if not path.is_file():
         return
     if config["sampler"].get("balance") is None:
-        ignore = [*ignore, "strata"]  # strata then only weight the report
+        ignore = [*ignore, "strata", "data.strata"]  # they then only weight the report
     changed = configs.differences(configs.load(path), config, ignore)
     if changed:
         rows = "\n".join(f"  {key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())

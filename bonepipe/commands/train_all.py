@@ -108,10 +108,8 @@ def _weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndar
     rows = {"strata": strata.table(labels, dice, mix)}
     missing = strata.uncovered(labels, mix)
     if missing:
-        share = sum(mix[stratum] for stratum in missing)
-        say(
-            f"warning: no training image is of the stratum {', '.join(missing)}: {share:.0%} of the test set stays unseen"
-        )
+        share = f"{sum(mix[stratum] for stratum in missing):.0%} of the test set"
+        say(f"warning: no training image is of the stratum {', '.join(missing)}: {share} stays unseen")
     if len(missing) == sum(share > 0 for share in mix.values()):
         return rows
     return {"oof_dice_weighted": float(np.average(dice, weights=strata.weights(labels, mix))), **rows}
