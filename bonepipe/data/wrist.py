@@ -10,6 +10,7 @@ from bonepipe.data.image import resize_grey
 SIDE = 256  # pixels of the longer side that the geometry is measured at
 SKIN = 0.6  # of Otsu's threshold, which falls between soft tissue and bone
 WRIST = (0.5, 0.88)  # where the wrist is looked for, as shares of the silhouette's height
+WAIST = 0.85  # the wrist is narrower than this share of the hand's widest row, or it is none
 FOREARM_ROWS = 5  # fewer rows below the wrist give no direction
 FINGERS = 0.65  # the hand's direction is that of its points farther from the wrist than this share of the farthest
 
@@ -56,7 +57,8 @@ def _wrist_row(inside: np.ndarray) -> int | None:
         return None
     low, high = (rows[0] + round(share * len(rows)) for share in WRIST)
     wrist = low + int(np.convolve(widths, np.ones(5), "same")[low:high].argmin())
-    return wrist if rows[-1] - wrist > FOREARM_ROWS and widths[wrist] else None
+    narrow = 0 < widths[wrist] < WAIST * widths[:wrist].max()
+    return wrist if narrow and rows[-1] - wrist > FOREARM_ROWS else None
 
 
 def _forearm(inside: np.ndarray, wrist: int) -> tuple[float, float]:
