@@ -14,6 +14,7 @@ COMMANDS = {
     "split": "write the fold file that says which fold validates each patient",
     "train": "train one fold (fold=K) and predict its validation images; resumes by itself",
     "train-all": "train every fold, then find the thresholds and write the cross-validation summary",
+    "speed": "measure a training step: does the network or the data loading hold it back?",
     "submit": "predict the test images with all folds and write, check and score submission.csv",
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",

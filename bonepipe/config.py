@@ -14,6 +14,7 @@ from types import UnionType
 from typing import Any
 
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.files import replacing
 
 Config = dict[str, Any]
 
@@ -198,7 +199,8 @@ def save(config: Config, path: Path) -> None:
     from omegaconf import OmegaConf
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+    with replacing(path) as part:
+        part.write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
 
 
 def load(path: Path) -> Config:

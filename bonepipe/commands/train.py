@@ -82,7 +82,7 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
         batch_size=spec.batch_size, workers=spec.workers, seed=config["seed"],
         weights=experiment.draw_weights(training), foreground=configs.build(config, "sampler").foreground,
     )  # fmt: skip
-    module = _module(experiment, hold, spec.compile)
+    module = make_module(experiment, hold, spec.compile)
     chosen = train_fold(
         module, data, averaging, spec, device=experiment.device, folder=folder, title=f"fold {fold}", run=run
     )
@@ -91,7 +91,8 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     save_weights(module.model, folder / "weights.safetensors", {**facts, "chosen": vars(chosen)})
 
 
-def _module(experiment: Experiment, hold: int | None, compiled: bool) -> Any:
+def make_module(experiment: Experiment, hold: int | None, compiled: bool) -> Any:
+    """The Lightning module of an experiment; `hold` is the step from which averaging keeps the learning rate."""
     from bonepipe.training.module import SegmentationModule
 
     config, data = experiment.config, experiment.data
@@ -117,14 +118,15 @@ def _predict(experiment: Experiment, fold: int, validation: list[int], run: Any)
     member = experiment.member(fold)
     (folder / "oof_dice.csv").unlink(missing_ok=True)  # its presence says that the three files belong together
     predict = partial(mean_probabilities, [member], experiment.views)
-    batch_size = configs.build(config, "ensemble").batch_size
+    spec = configs.build(config, "ensemble")
     dice = predict_fold(
-        lambda images: predict(images, data.mean, data.std),
+        lambda images: predict(images, data.mean, data.std, spec.precision),
         experiment.store,
         validation,
         data.classes,
         folder,
-        batch_size,
+        spec.batch_size,
+        spec.ahead,
     )
     configs.save(config, folder / "config.yaml")
     _report(experiment, fold, validation, dice, run)

@@ -1,6 +1,5 @@
 """`bonepipe train-all`: every fold, then thresholds and the cross-validation summary."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from bonepipe.commands.experiment import HARMLESS, Experiment, parse, refuse_oth
 from bonepipe.commands.train import is_done
 from bonepipe.data import strata
 from bonepipe.errors import BonepipeError
+from bonepipe.files import write_json
 from bonepipe.inference import thresholds
 from bonepipe.inference.outoffold import read_curves
 from bonepipe.inference.thresholds import Choice
@@ -65,7 +65,7 @@ def summarise(experiment: Experiment) -> None:
     margin = configs.build(experiment.config, "ensemble").margin
     choice = thresholds.choose(curves, folds, margin)
     scores = _scores(experiment, choice, folds) | _weighted_scores(experiment, names, choice.dice.mean(1))
-    _write_json(experiment.folder / "scores.json", scores)
+    write_json(experiment.folder / "scores.json", scores)
     picture = _picture(experiment, names, choice)
     _track(experiment, choice, scores, picture)
     thresholds.write(experiment.folder / "thresholds.json", experiment.data.classes, choice)
@@ -109,8 +109,8 @@ def _weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndar
     missing = strata.uncovered(labels, mix)
     if missing:
         share = f"{sum(mix[stratum] for stratum in missing):.0%} of the test set"
-        say(f"warning: no training image is of the stratum {', '.join(missing)}: {share} stays unseen")
-    if len(missing) == sum(share > 0 for share in mix.values()):
+        say(f"warning: no validated image is of the stratum {', '.join(missing)}: {share} stays unseen")
+    if not any(mix.get(label) for label in labels):
         return rows
     return {"oof_dice_weighted": float(np.average(dice, weights=strata.weights(labels, mix))), **rows}
 
@@ -131,12 +131,6 @@ def _print_strata(scores: dict[str, Any]) -> None:
 def _deviation(folds: Sequence[float]) -> float:
     """The standard deviation over the folds; 0 for a hold-out."""
     return float(np.std(folds, ddof=1)) if len(folds) > 1 else 0.0
-
-
-def _write_json(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    temporary.replace(path)
 
 
 def _picture(experiment: Experiment, names: Sequence[str], choice: Choice) -> Path:

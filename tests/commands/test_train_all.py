@@ -65,7 +65,7 @@ def test_strata_of_the_test_set_that_training_has_not_are_named(experiment, caps
     names = [image.name for image in here.images]
     scores = train_all._weighted_scores(here, names, np.linspace(0.5, 0.9, 20))
     assert scores["oof_dice_weighted"] == pytest.approx(scores["strata"]["rotated"]["dice"])
-    assert "no training image is of the stratum broken: 50% of the test set stays unseen" in capsys.readouterr().err
+    assert "no validated image is of the stratum broken: 50% of the test set stays unseen" in capsys.readouterr().err
     lost = experiment("strata.test_mix={broken: 1}")
     assert "oof_dice_weighted" not in train_all._weighted_scores(lost, names, np.ones(20))
 
