@@ -12,8 +12,6 @@ from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
 
 COLUMNS = ["image_name", "patient", "fold"]
-
-
 TRAIN_ONLY = -1  # the fold of images that never validate, as scikit-learn's PredefinedSplit marks them
 
 
@@ -24,7 +22,7 @@ class FoldSpec:
     Attributes:
         file: the CSV, made when it is missing.
         count: number of folds; 1 where one part is held out.
-        seed: shuffles before dealing out; None keeps scikit-learn's own order.
+        seed: shuffles before dealing out; None keeps scikit-learn's own order (a hold-out draws with seed 0).
         kind: `group` keeps a patient's images together; `stratified_group` also gives every fold the strata's shares;
             `holdout` holds one part out, by patient; `kfold` and `stratified` do not look at patients.
         share: of the patients that `holdout` holds out.
