@@ -13,19 +13,24 @@ from bonepipe.models.fc_densenet import fc_densenet
 from bonepipe.models.hrnet import hrnet
 from bonepipe.models.outputs import Outputs
 from bonepipe.models.unet3plus import unet3plus
-from bonepipe.models.unetplusplus import unetplusplus
 from bonepipe.training.losses import DiceFocal
 
 
 @pytest.fixture(scope="module")
 def radiographs(phantom_root):
-    """Images [4, 1, 64, 64] and targets [4, 29, 64, 64]."""
-    spec = configs.build(configs.compose([f"data.root={phantom_root}", "data.size=64", "~experiment"]), "data")
-    rows = [prepare(image, spec)[:2] for image in train_images(spec)[:4]]
-    images = torch.stack([torch.from_numpy(grey) for grey, _ in rows])
-    planes = torch.stack([torch.from_numpy(planes) for _, planes in rows])
-    targets = bitplane.unpack_torch(planes, len(spec.classes)).float()
-    return (images[:, None] / 255 - spec.mean) / spec.std, targets
+    """Make images [4, 1, size, size] and targets [4, 29, size, size]."""
+
+    def make(size):
+        overrides = [f"data.root={phantom_root}", f"data.size={size}", "~experiment"]
+        spec = configs.build(configs.compose(overrides), "data")
+        rows = [prepare(image, spec)[:2] for image in train_images(spec)[:4]]
+        grey, planes = (
+            torch.stack([torch.from_numpy(array) for array in column]) for column in zip(*rows, strict=True)
+        )
+        targets = bitplane.unpack_torch(planes, len(spec.classes)).float()
+        return (grey[:, None] / 255 - spec.mean) / spec.std, targets
+
+    return make
 
 
 def dice(model, images, targets):
@@ -51,28 +56,21 @@ def learn(model, images, targets, steps, lr):
         schedule.step()
 
 
-class Free(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.z=torch.nn.Parameter(torch.zeros(4,29,16,16)-3)
-    def forward(self,x):
-        return torch.nn.functional.interpolate(self.z,scale_factor=4,mode="bilinear")
-
-NETWORKS = {
-    "unet3plus": (lambda: unet3plus(29, width=12, deep_supervision=False), 60, 1e-2),
-    "fc_densenet": (lambda: fc_densenet(29, layers=(3, 3, 3, 3), growth=12, first=24, dropout=0.0), 60, 1e-2),
-    "hrnet": (lambda: hrnet(29, variant="hrnet_w18_small", encoder_weights=None), 200, 1e-2),
-    "free": (Free, 100, 1.),
+NETWORKS = {  # how to make it, pixels, steps
+    "unet3plus": (lambda: unet3plus(29, width=12, deep_supervision=False), 64, 80),
+    "fc_densenet": (lambda: fc_densenet(29, layers=(3, 3, 3, 3), growth=12, first=24, dropout=0.0), 64, 80),
+    # HRNet answers at a quarter of the size: at 64 pixels even free logits of 16 x 16, enlarged, reach no more than 0.86.
+    "hrnet": (lambda: hrnet(29, variant="hrnet_w18_small", encoder_weights=None), 128, 80),
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_learns_four_radiographs_by_heart(radiographs, name):
-    make, steps, lr = NETWORKS[name]
+    make, size, steps = NETWORKS[name]
     torch.manual_seed(0)
-    model = make()
+    model, (images, targets) = make(), radiographs(size)
     start = time.process_time()
-    learn(model, *radiographs, steps, lr)
-    value = dice(model, *radiographs)
+    learn(model, images, targets, steps, lr=1e-2)
+    value = dice(model, images, targets)
     print(f"\n{name}: dice {value:.3f} in {time.process_time() - start:.1f} s")
     assert value > 0.9
