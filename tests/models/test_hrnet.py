@@ -19,7 +19,7 @@ def count(module):
 
 
 def test_parameters_are_the_papers():
-    """Table 3: W48 has 65.9 M for the 19 classes of Cityscapes; two more input channels are 2 * 9 * 64 weights."""
+    """W48 has 65.9 M for the 19 classes of Cityscapes; two more input channels are 2 * 9 * 64 weights."""
     with torch.device("meta"):
         model = hrnet(19, variant="hrnet_w48", encoder_weights=None)
     assert count(model) + 2 * 9 * 64 == pytest.approx(65.9e6, rel=0.002)

@@ -18,7 +18,7 @@ def images():
 
 
 def test_has_as_many_parameters_as_the_paper_says():
-    """Table 3 of the TMI article: 9.04 M, for one class and an RGB image: 2 * 9 * 32 weights more. Further classes
+    """It reports 9.04 M, for one class and an RGB image: 2 * 9 * 32 weights more. Further classes
     are 33 parameters each in four heads."""
     with torch.device("meta"):
         one, many = (sum(p.numel() for p in unetplusplus(classes).parameters()) for classes in (1, 29))
