@@ -17,8 +17,8 @@ def count(model):
 
 
 def test_has_as_many_parameters_as_in_the_paper():
-    """The paper reports 26.97 M, for one class and an RGB image. Two more input channels are 2 * 9 * 64 weights; each further
-    class is four heads of 9 * 320 weights and one of 9 * 1024, and five biases."""
+    """The paper reports 26.97 M, for one class and an RGB image. Two more input channels are 2 * 9 * 64 weights;
+    each further class is four heads of 9 * 320 weights and one of 9 * 1024, and five biases."""
     with torch.device("meta"):
         one, many = count(unet3plus(1)), count(unet3plus(29))
     assert one + 2 * 9 * 64 == pytest.approx(26.97e6, rel=0.002)
