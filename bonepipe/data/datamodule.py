@@ -20,15 +20,15 @@ class EpochSampler(Sampler[Draw]):
     """Each epoch a shuffle and one augmentation seed an image, all functions of (seed, epoch).
 
     Nothing is remembered between epochs, so a resumed run draws what an undisturbed one would have drawn, and the
-    number of workers changes nothing. Lightning calls `set_epoch`.
+    number of workers changes nothing. Lightning calls `set_epoch`. A fixed sampler draws its first epoch every time.
     """
 
-    def __init__(self, indices: Sequence[int], seed: int) -> None:
-        self.indices, self.seed, self.epoch = np.asarray(indices), seed, 0
+    def __init__(self, indices: Sequence[int], seed: int, fixed: bool = False) -> None:
+        self.indices, self.seed, self.epoch, self.fixed = np.asarray(indices), seed, 0, fixed
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration draws."""
-        self.epoch = epoch
+        self.epoch = 0 if self.fixed else epoch
 
     def __iter__(self) -> Iterator[Draw]:
         generator = np.random.default_rng((self.seed, self.epoch))
@@ -75,6 +75,7 @@ class FoldData:
         batch_size: images a batch.
         workers: loader processes; None for one a core, at most 8. Their number never changes the result.
         seed: of shuffling and augmentation.
+        fixed: every epoch has the very batches of the first, for debugging.
     """
 
     def __init__(
@@ -87,10 +88,11 @@ class FoldData:
         batch_size: int,
         workers: int | None,
         seed: int,
+        fixed: bool = False,
     ) -> None:
         self.store, self.batch_size = store, batch_size
         self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
-        self.sampler = EpochSampler(training, seed)
+        self.sampler = EpochSampler(training, seed, fixed)
         self.training = TrainingImages(store, augmentation)
         self.validation = ValidationImages(store, validation)
 

@@ -1,7 +1,9 @@
 """Folds: which images validate which model. A CSV under folds/, written once, verified every time it is read."""
 
 import csv
+import math
 import os
+import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -48,6 +50,17 @@ def split(images: Sequence[Radiograph], spec: FoldSpec) -> Folds:
     for number, (_, held_out) in enumerate(splitter.split(groups, groups=groups)):
         folds |= {images[i].name: number for i in held_out}
     return folds
+
+
+def take_patients(patients: Sequence[str], fraction: float, seed: int) -> list[int]:
+    """Positions of the images of a fraction of the patients, rounded up, in their order.
+
+    Drawn by the seed; a smaller fraction takes some of the patients of a larger one.
+    """
+    names = sorted(set(patients))
+    random.Random(seed).shuffle(names)
+    taken = set(names[: math.ceil(fraction * len(names))])
+    return [position for position, patient in enumerate(patients) if patient in taken]
 
 
 def write(path: Path, images: Sequence[Radiograph], folds: Folds) -> None:
