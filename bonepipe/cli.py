@@ -17,6 +17,7 @@ COMMANDS = {
     "submit": "predict the test images with all folds and write, check and score submission.csv",
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",
+    "compare": "which settings differ between two runs, and how the Dice changed",
     "vote": "combine several submission CSVs by majority vote",
 }
 
