@@ -13,7 +13,9 @@ CLASSES = ("Radius", "Ulna")
 def write_fold(folder, overrides, table):
     """A finished fold: its resolved config, and a table image -> Dice of both classes."""
     configs.save(configs.compose(["experiment=debug", *overrides]), folder / "config.yaml")
-    rows = [f"{image},{label},{dice}" for image, pair in table.items() for label, dice in zip(CLASSES, pair)]
+    rows = [
+        f"{image},{label},{dice}" for image, pair in table.items() for label, dice in zip(CLASSES, pair, strict=True)
+    ]
     (folder / "oof_dice.csv").write_text("\n".join(["image_name,class,dice", *rows]) + "\n")
 
 
