@@ -57,7 +57,8 @@ def _verdict(changes: list[str]) -> str:
         return "no setting differs: a change of score comes from the code, the data or the machine"
     if len(changes) == 1:
         return f"one change: {changes[0]}"
-    return f"{len(changes)} changes ({', '.join(changes)}): the score cannot tell which of them did it; change one at a time"
+    names = ", ".join(changes)
+    return f"{len(changes)} changes ({names}): the score cannot tell which of them did it; change one at a time"
 
 
 def _table(found: dict[str, Any]) -> list[str]:
