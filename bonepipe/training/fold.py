@@ -17,7 +17,7 @@ from torch import nn
 
 from bonepipe.data.datamodule import FoldData
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.models.parts import is_lone_value, learns_from_one
+from bonepipe.models.inspect import is_lone_value, learns_from_one
 from bonepipe.training.averaging import WeightAveraging
 from bonepipe.training.callbacks import (
     METRIC,

@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RAdam
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from bonepipe.models.parts import encoder_of
+from bonepipe.models.inspect import encoder_of
 
 SLOW = "lookahead_slow_buff"  # timm's name
 

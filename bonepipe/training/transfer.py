@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from bonepipe.errors import UsageError
-from bonepipe.models.parts import encoder_of
+from bonepipe.models.inspect import encoder_of
 from bonepipe.training.averaging import model_of
 
 Mode = Literal["scratch", "finetune", "frozen", "freeze_then_unfreeze"]

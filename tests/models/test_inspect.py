@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from bonepipe.models.factory import Divisible
-from bonepipe.models.parts import encoder_of, is_lone_value, learns_from_one
+from bonepipe.models.inspect import encoder_of, is_lone_value, learns_from_one
 
 
 def small(encoder_depth):
