@@ -3,12 +3,13 @@
 import json
 import logging
 import math
+import sys
 import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 
 from bonepipe.data.datamodule import FoldData
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.files import replacing
 from bonepipe.models.inspect import is_lone_value, learns_from_one
 from bonepipe.training.averaging import WeightAveraging
 from bonepipe.training.callbacks import (
@@ -29,6 +31,8 @@ from bonepipe.training.callbacks import (
     TellSchedule,
 )
 from bonepipe.training.module import SegmentationModule
+from bonepipe.training.precision import Precision, lightning_precision
+from bonepipe.training.speed import StepClock
 from bonepipe.training.tracking import Run
 from bonepipe.training.transfer import Transfer
 
@@ -36,8 +40,6 @@ from bonepipe.training.transfer import Transfer
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 for advice in (".*does not have many workers.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):
     warnings.filterwarnings("ignore", advice)
-
-Precision = Literal["auto", "32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,13 +110,6 @@ class Chosen:
     dice: float  # on the fold's validation images at threshold 0.5, without test-time augmentation
 
 
-def lightning_precision(precision: Precision, device: str) -> Any:
-    """Lightning's name of a precision on a device (`cpu`, `cuda`, `mps`)."""
-    if precision == "auto":
-        precision = "32" if device != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
-
-
 def train_fold(
     module: SegmentationModule,
     data: FoldData,
@@ -138,18 +133,14 @@ def train_fold(
     best, transfer = BestWeights(), transfer or Transfer()
     transfer.apply(module.model, 0)
     _refuse_lone_values(module.model, data, spec)
-    callbacks = [
-        best,
-        transfer,
-        averaging,
-        TellSchedule(),
-        History(folder / "metrics.csv", title),
-        SaveLast(folder / "last.ckpt"),
-    ]
+    clock, history = StepClock(), History(folder / "metrics.csv", title)  # the history writes the clock's figures
+    callbacks = [best, transfer, averaging, TellSchedule(), clock, history, SaveLast(folder / "last.ckpt")]
     if spec.patience is not None:
         callbacks.append(Patience(spec.patience))
-    trainer = _trainer(spec, callbacks, device, run.lightning_logger(), folder)
+    trainer = make_trainer(spec, callbacks, device, run.lightning_logger(), folder)
     _fit(trainer, module, data, folder / "last.ckpt")
+    if times := clock.summary():
+        print(f"{title}  {times}", file=sys.stderr, flush=True)
     return _choose(trainer, module, data, best, averaging, transfer)
 
 
@@ -176,7 +167,8 @@ def _lone_value(data: FoldData) -> UsageError:
     )
 
 
-def _trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, logger: Any, folder: Path) -> pl.Trainer:
+def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, logger: Any, folder: Path) -> pl.Trainer:
+    """Lightning's Trainer as every training here uses it."""
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         devices=1,
@@ -197,14 +189,13 @@ def _trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, logge
         log_every_n_steps=10,
         enable_progress_bar=_is_terminal(),
         enable_model_summary=False,
+        enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks),
         default_root_dir=folder,
     )
 
 
 def _is_terminal() -> bool:
     """A bar redrawn hundreds of times helps on a screen and ruins a log file, which gets a line an epoch."""
-    import sys
-
     return sys.stderr.isatty()
 
 
@@ -264,8 +255,7 @@ def _choose(
 def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
     """Write a model's weights as safetensors, atomically, with facts about them in the file's metadata."""
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.part")
-    # One entry: safetensors writes several in random order, and equal weights should be equal files.
-    save_file(tensors, temporary, {"bonepipe": json.dumps(facts)})
-    temporary.chmod(0o644)  # safetensors makes files that only their owner may read
-    temporary.replace(path)
+    with replacing(path) as part:
+        # One entry: safetensors writes several in random order, and equal weights should be equal files.
+        save_file(tensors, part, {"bonepipe": json.dumps(facts)})
+        part.chmod(0o644)  # safetensors makes files that only their owner may read
