@@ -20,7 +20,7 @@ Config = dict[str, Any]
 
 GROUPS = (
     "data", "folds", "model", "loss", "optimizer", "scheduler", "averaging", "augment", "tta", "ensemble", "trainer",
-    "executor", "tracking", "strata", "sampler",
+    "executor", "tracking", "strata", "sampler", "transfer",
 )  # fmt: skip
 PLAIN_KEYS: dict[str, type] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
 
@@ -203,8 +203,8 @@ def save(config: Config, path: Path) -> None:
         part.write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
 
 
-def load(path: Path) -> Config:
-    """Read a resolved config. Raises BonepipeError when the file is missing, unreadable or does not pass `check`."""
+def read(path: Path) -> Config:
+    """Read a resolved config as it is. Raises BonepipeError when the file is missing or no config."""
     import yaml
 
     try:
@@ -213,6 +213,12 @@ def load(path: Path) -> Config:
         raise BonepipeError(f"{path}: cannot read the config ({error})") from error
     if not isinstance(config, dict):
         raise BonepipeError(f"{path}: is not a config")
+    return config
+
+
+def load(path: Path) -> Config:
+    """Read a resolved config. Raises BonepipeError when the file is missing, unreadable or does not pass `check`."""
+    config = read(path)
     try:
         check(config)
     except UsageError as error:

@@ -71,16 +71,18 @@ class EpochSampler(Sampler[Draw]):
     With weights, the epoch's images are drawn with replacement instead, as many as there are.
 
     Nothing is remembered between epochs, so a resumed run draws what an undisturbed one would have drawn, and the
-    number of workers changes nothing. Lightning calls `set_epoch`.
+    number of workers changes nothing. Lightning calls `set_epoch`. A fixed sampler draws its first epoch every time.
     """
 
-    def __init__(self, indices: Sequence[int], seed: int, weights: np.ndarray | None = None) -> None:
-        self.indices, self.seed, self.epoch = np.asarray(indices), seed, 0
+    def __init__(
+        self, indices: Sequence[int], seed: int, weights: np.ndarray | None = None, fixed: bool = False
+    ) -> None:
+        self.indices, self.seed, self.epoch, self.fixed = np.asarray(indices), seed, 0, fixed
         self.shares = None if weights is None else weights / weights.sum()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration draws."""
-        self.epoch = epoch
+        self.epoch = 0 if self.fixed else epoch
 
     def __iter__(self) -> Iterator[Draw]:
         generator = np.random.default_rng((self.seed, self.epoch))
@@ -147,6 +149,7 @@ class FoldData:
         seed: of shuffling and augmentation.
         weights: how often each training image is drawn relative to the others; None for each once an epoch.
         foreground: probability that an augmented image without any label is augmented anew.
+        fixed: every epoch has the very batches of the first, for debugging.
     """
 
     def __init__(
@@ -161,10 +164,11 @@ class FoldData:
         seed: int,
         weights: np.ndarray | None = None,
         foreground: float = 0.0,
+        fixed: bool = False,
     ) -> None:
         self.store, self.batch_size = store, batch_size
         self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
-        self.sampler = EpochSampler(training, seed, weights)
+        self.sampler = EpochSampler(training, seed, weights, fixed)
         self.training = TrainingImages(store, augmentation, foreground)
         self.validation = ValidationImages(store, validation)
 

@@ -1,6 +1,8 @@
 """Folds: which images validate which model. A CSV under folds/, written once, verified every time it is read."""
 
 import csv
+import math
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -96,6 +98,17 @@ def _splitter(spec: FoldSpec) -> Any:
         "stratified_group": model_selection.StratifiedGroupKFold,
     }
     return kinds[spec.kind](spec.count, shuffle=spec.seed is not None, random_state=spec.seed)
+
+
+def take_patients(patients: Sequence[str], fraction: float, seed: int) -> list[int]:
+    """Positions of the images of a fraction of the patients, rounded up, in their order.
+
+    Drawn by the seed; a smaller fraction takes some of the patients of a larger one.
+    """
+    names = sorted(set(patients))
+    random.Random(seed).shuffle(names)
+    taken = set(names[: math.ceil(fraction * len(names))])
+    return [position for position, patient in enumerate(patients) if patient in taken]
 
 
 def write(path: Path, images: Sequence[Radiograph], folds: Folds) -> None:

@@ -5,7 +5,7 @@ from sklearn.model_selection import GroupKFold
 
 from bonepipe.data import folds
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.folds import FoldSpec
+from bonepipe.data.folds import FoldSpec, take_patients
 from bonepipe.errors import BonepipeError
 
 COUNT = 3
@@ -153,6 +153,23 @@ def test_the_summary_counts(path, images):
     for number, line in enumerate(lines):
         mine = [image for image in images if assignment[image.name] == number]
         assert line == f"fold {number}: {len({i.patient for i in mine})} patients, {len(mine)} images"
+
+
+def test_a_fraction_takes_whole_patients():
+    patients = [f"p{number % 7}" for number in range(21)]
+    taken = take_patients(patients, 0.4, seed=3)
+    chosen = {patients[position] for position in taken}
+    assert len(chosen) == 3  # 0.4 * 7, rounded up
+    assert taken == [position for position, patient in enumerate(patients) if patient in chosen]
+    assert take_patients(patients, 1.0, seed=3) == list(range(21))
+    assert take_patients(patients, 1e-9, seed=3) != []
+
+
+def test_a_smaller_fraction_lies_inside_a_larger_and_depends_on_the_seed():
+    patients = [f"p{number}" for number in range(40)]
+    sets = [set(take_patients(patients, share, seed=3)) for share in (0.1, 0.5, 0.9)]
+    assert sets[0] < sets[1] < sets[2]
+    assert set(take_patients(patients, 0.5, seed=4)) != sets[1]
 
 
 KINDS = ["group", "kfold", "stratified", "stratified_group", "holdout"]
