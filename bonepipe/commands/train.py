@@ -75,13 +75,15 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     seed_everything(config["seed"])
     spec = configs.build(config, "trainer")
     averaging = configs.build(config, "averaging")
+    loss = configs.build(config, "loss")
     store = experiment.store
     hold = averaging.hold_step(spec.epochs, spec.steps_per_epoch(len(training)))
     data = FoldData(
         store, training, validation, experiment.augmentation,
         batch_size=spec.batch_size, workers=spec.workers, seed=config["seed"],
+        pixel_weights=loss.pixel_weights(len(experiment.data.classes)),
     )  # fmt: skip
-    module = _module(experiment, hold, spec.compile)
+    module = _module(experiment, loss, hold, spec.compile)
     chosen = train_fold(
         module, data, averaging, spec, device=experiment.device, folder=folder, title=f"fold {fold}", run=run
     )
@@ -90,13 +92,13 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     save_weights(module.model, folder / "weights.safetensors", {**facts, "chosen": vars(chosen)})
 
 
-def _module(experiment: Experiment, hold: int | None, compiled: bool) -> Any:
+def _module(experiment: Experiment, loss: Any, hold: int | None, compiled: bool) -> Any:
     from bonepipe.training.module import SegmentationModule
 
     config, data = experiment.config, experiment.data
     return SegmentationModule(
         experiment.model(),
-        configs.build(config, "loss"),
+        loss,
         lambda model: configs.build(config, "optimizer", model),
         lambda optimizer, steps: configs.build(config, "scheduler", optimizer, steps, hold),
         store=experiment.store,
@@ -105,6 +107,7 @@ def _module(experiment: Experiment, hold: int | None, compiled: bool) -> Any:
         std=data.std,
         seed=config["seed"],
         compiled=compiled,
+        mixing=configs.build(config, "mixing"),
     )
 
 
