@@ -39,7 +39,7 @@ def weight_map(planes: Planes, classes: int, weight: float, sigma: float) -> NDA
 
 def _objects(planes: Planes, classes: int, margin: int) -> Iterator[tuple[Box, NDArray[np.uint8]]]:
     """Each class that occurs: its box with a margin, clipped, and there uint8 `[h, w]`, 0 inside the class."""
-    rows, columns = (np.bitwise_or.reduce(planes, axis=axis) for axis in (1, 0))
+    rows, columns = _bits_by_row(planes), _bits_by_row(planes.swapaxes(0, 1))
     frame = Box(0, 0, *planes.shape[:2])
     for label in range(classes):
         plane, bit = label // 8, 1 << label % 8
@@ -50,3 +50,11 @@ def _objects(planes: Planes, classes: int, margin: int) -> Iterator[tuple[Box, N
         box = Box(top - margin, left - margin, bottom + 1 + margin, right + 1 + margin).overlap(frame)
         assert box is not None
         yield box, ((planes[(*box.slices, plane)] & bit) == 0).astype(np.uint8)
+
+
+def _bits_by_row(planes: Planes) -> NDArray[np.uint8]:
+    """The bits that occur in each row, uint8 `[h, P]`; halving the width is many times faster than NumPy's reduce."""
+    while (width := planes.shape[1]) > 1:
+        half = (width + 1) // 2
+        planes = planes[:, :half] | planes[:, width - half :]
+    return planes[:, 0]

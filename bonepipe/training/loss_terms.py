@@ -32,7 +32,7 @@ def soft_tversky(
     smooth: float,
     weight: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Tversky index `[N, C]` (Salehi 2017, equation 3): false positives cost alpha, false negatives beta.
+    """Tversky index `[N, C]` (Salehi 2017): false positives cost alpha, false negatives beta.
 
     At alpha = beta = 1 it is the Jaccard index, at 0.5 Dice.
     """
@@ -128,7 +128,7 @@ def _count(values: torch.Tensor, share: float) -> int:
 def lovasz_hinge(
     logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None = None, margin: float = 1.0
 ) -> torch.Tensor:
-    """Lovász hinge `[N, C]`, per sample and class: the convex surrogate of the Jaccard loss (Berman 2018, equation 9).
+    """Lovász hinge `[N, C]`, per sample and class: the convex surrogate of the Jaccard loss (Berman 2018, section 3.1).
 
     Args:
         margin: logit at which a right pixel costs nothing; 1 in the paper.

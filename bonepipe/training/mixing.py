@@ -79,7 +79,7 @@ class Mixing:
 
 @dataclass(frozen=True, kw_only=True)
 class MixUp(Mixing):
-    """Images blended with their partners, the losses against both labels in the same ratio (Zhang 2018, equation 2).
+    """Images blended with their partners, the losses against both labels in the same ratio (Zhang 2018, section 2).
 
     The paper mixes labels; cross entropy is linear in them, so that mixing the losses is the same there. Dice-like
     losses are not linear, and are mixed as losses so that labels stay 0 or 1.
