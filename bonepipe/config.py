@@ -83,7 +83,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
             options = sorted(path.stem for path in folder.glob("*.yaml"))
             if choice not in options:
                 near = difflib.get_close_matches(choice, options, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = f" (did you mean {near[0]}?)" if near else ""
                 return f"override {word!r}: {key} has no option {choice!r}{hint}; it has {', '.join(options)}"
         if reason == f"Key '{key.rpartition('.')[2]}' is not in struct":
             return f"override {word!r}: the chosen file leaves {key} at its default; write +{word} to set it"

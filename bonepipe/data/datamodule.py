@@ -46,7 +46,10 @@ class EpochSampler(Sampler[Draw]):
 class TrainingImages(Dataset[dict[str, Any]]):
     """Augmented images and planes from the store, by draw, and the pixel weights of the augmented planes.
 
-    Weights are made here and not kept in the store: measured at 512 x 512 with 29 classes, BOUNDARY_NOTE
+    Weights are made here and not kept in the store. Measured at 512 x 512 with 29 classes, U-Net's weights take a core
+    4.9 ms an image this way; kept, augmenting them would take 0.4 ms as a map of their own, 2.8 ms as a fifth plane.
+    But distances do not survive scaling and elastic deformation: kept weights were wrong by up to 2 of 10, and
+    each choice of their settings would need a store of its own.
     """
 
     def __init__(self, store: Store, augmentation: Augmentation, pixel_weights: PixelWeights | None = None) -> None:

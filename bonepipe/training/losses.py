@@ -239,8 +239,8 @@ class DiceFocal(Dice):
 
     def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
         """Both terms of each sample."""
-        second = focal(logits, targets, self.gamma, self.alpha, weight, self.label_smoothing)
-        return self.dice_weight * self.dice(logits, targets, weight) + self.focal_weight * second
+        first = self.dice_weight * self.dice(logits, targets, weight)
+        return first + self.focal_weight * focal(logits, targets, self.gamma, self.alpha, weight, self.label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,8 +260,8 @@ class BCEDice(Dice):
 
     def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
         """Both terms of each sample."""
-        second = cross_entropy(logits, targets, weight, self.label_smoothing)
-        return self.dice_weight * self.dice(logits, targets, weight) + self.bce_weight * second
+        first = self.dice_weight * self.dice(logits, targets, weight)
+        return first + self.bce_weight * cross_entropy(logits, targets, weight, self.label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,8 +288,8 @@ class DiceTopK(Dice):
 
     def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
         """Both terms of each sample."""
-        second = top_k(logits, targets, self.k, weight, self.label_smoothing)
-        return self.dice_weight * self.dice(logits, targets, weight) + self.topk_weight * second
+        first = self.dice_weight * self.dice(logits, targets, weight)
+        return first + self.topk_weight * top_k(logits, targets, self.k, weight, self.label_smoothing)
 
 
 def _check_focal(gamma: float, alpha: float | None) -> None:
