@@ -51,6 +51,8 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     config, folder = experiment.config, experiment.fold_folder(fold)
     training, validation = experiment.indices(fold)
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
+    for group in ("loss", "mixing"):
+        configs.build(config, group)  # before anything is written: a refused value leaves no run that was begun with it
     experiment.store  # noqa: B018 - built before the tracking starts, so that a fault in the data costs nothing
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").exists():
