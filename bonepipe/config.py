@@ -20,7 +20,7 @@ Config = dict[str, Any]
 
 GROUPS = (
     "data", "folds", "model", "loss", "optimizer", "scheduler", "averaging", "augment", "mixing", "tta", "ensemble",
-    "trainer", "executor", "tracking",
+    "trainer", "executor", "tracking", "strata", "sampler",
 )  # fmt: skip
 PLAIN_KEYS: dict[str, type] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
 
@@ -127,7 +127,7 @@ def _check_node(path: str, node: Any) -> None:
     """Check one group's node against the signature of its `_target_`."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UsageError(f"{path}: needs a _target_ that names what to build")
-    parameters = _settings(locate(node["_target_"], path))
+    parameters = settings(locate(node["_target_"], path))
     for key, value in node.items():
         if key == "_target_":
             continue
@@ -139,7 +139,7 @@ def _check_node(path: str, node: Any) -> None:
         raise UsageError(f"{path}: {node['_target_']} needs {', '.join(lacking)}")
 
 
-def _settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters that a config may set: all that can be given by name."""
     parameters = inspect.signature(target).parameters.values()
     return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -188,7 +188,7 @@ def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
 
     node = dict(config[group])
     target = locate(node.pop("_target_"), group)
-    parameters = _settings(target)
+    parameters = settings(target)
     values = {key: TypeAdapter(parameters[key].annotation).validate_python(value) for key, value in node.items()}
     try:
         return target(*given, **values)

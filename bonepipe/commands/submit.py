@@ -68,8 +68,10 @@ def _rows(experiment: Experiment, images: Sequence[Radiograph]) -> Iterator[tupl
     limits = thresholds.read(experiment.folder / "thresholds.json", data.classes)
     members = [experiment.member(fold) for fold in _folds(experiment)]
     say(f"{len(members)} models x {len(experiment.views)} views on {experiment.device}")
-    predict = partial(mean_probabilities, members, experiment.views, mean=data.mean, std=data.std)
     spec = configs.build(experiment.config, "ensemble")
+    predict = partial(
+        mean_probabilities, members, experiment.views, mean=data.mean, std=data.std, precision=spec.precision
+    )
     masks: Iterable[tuple[Radiograph, list[str]]] = predict_masks(predict, images, data.shape, limits, spec)
     for image, texts in tqdm(masks, "submission", len(images), unit="image"):
         for label, text in zip(data.classes, texts, strict=True):

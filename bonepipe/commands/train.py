@@ -51,9 +51,12 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     config, folder = experiment.config, experiment.fold_folder(fold)
     training, validation = experiment.indices(fold)
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
+    # Before anything is written: a value that is refused leaves no run behind that was begun with it.
     for group in ("loss", "mixing"):
-        configs.build(config, group)  # before anything is written: a refused value leaves no run that was begun with it
-    experiment.store  # noqa: B018 - built before the tracking starts, so that a fault in the data costs nothing
+        configs.build(config, group)
+    # Before the tracking starts, so that a fault in the data or the views costs nothing.
+    experiment.views.check(experiment.augmentation.names, "augment")
+    experiment.store  # noqa: B018
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").exists():
         configs.save(config, folder / "config.yaml")
@@ -77,15 +80,15 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     seed_everything(config["seed"])
     spec = configs.build(config, "trainer")
     averaging = configs.build(config, "averaging")
-    loss = configs.build(config, "loss")
     store = experiment.store
     hold = averaging.hold_step(spec.epochs, spec.steps_per_epoch(len(training)))
     data = FoldData(
         store, training, validation, experiment.augmentation,
         batch_size=spec.batch_size, workers=spec.workers, seed=config["seed"],
-        pixel_weights=loss.pixel_weights(len(experiment.data.classes)),
+        weights=experiment.draw_weights(training), foreground=configs.build(config, "sampler").foreground,
+        pixel_weights=configs.build(config, "loss").pixel_weights(len(experiment.data.classes)),
     )  # fmt: skip
-    module = _module(experiment, loss, hold, spec.compile)
+    module = make_module(experiment, hold, spec.compile)
     chosen = train_fold(
         module, data, averaging, spec, device=experiment.device, folder=folder, title=f"fold {fold}", run=run
     )
@@ -94,13 +97,14 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     save_weights(module.model, folder / "weights.safetensors", {**facts, "chosen": vars(chosen)})
 
 
-def _module(experiment: Experiment, loss: Any, hold: int | None, compiled: bool) -> Any:
+def make_module(experiment: Experiment, hold: int | None, compiled: bool) -> Any:
+    """The Lightning module of an experiment; `hold` is the step from which averaging keeps the learning rate."""
     from bonepipe.training.module import SegmentationModule
 
     config, data = experiment.config, experiment.data
     return SegmentationModule(
         experiment.model(),
-        loss,
+        configs.build(config, "loss"),
         lambda model: configs.build(config, "optimizer", model),
         lambda optimizer, steps: configs.build(config, "scheduler", optimizer, steps, hold),
         store=experiment.store,
@@ -121,14 +125,15 @@ def _predict(experiment: Experiment, fold: int, validation: list[int], run: Any)
     member = experiment.member(fold)
     (folder / "oof_dice.csv").unlink(missing_ok=True)  # its presence says that the three files belong together
     predict = partial(mean_probabilities, [member], experiment.views)
-    batch_size = configs.build(config, "ensemble").batch_size
+    spec = configs.build(config, "ensemble")
     dice = predict_fold(
-        lambda images: predict(images, data.mean, data.std),
+        lambda images: predict(images, data.mean, data.std, spec.precision),
         experiment.store,
         validation,
         data.classes,
         folder,
-        batch_size,
+        spec.batch_size,
+        spec.ahead,
     )
     configs.save(config, folder / "config.yaml")
     _report(experiment, fold, validation, dice, run)

@@ -74,8 +74,6 @@ class History(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the row; validation has run by now."""
-        loader = trainer.train_dataloader
-        assert loader is not None
         seconds = time.perf_counter() - self._start
         metrics = {
             key: float(value)
@@ -86,7 +84,7 @@ class History(pl.Callback):
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, "seconds": seconds}
         self.rows.append({**row, **metrics})
         self._write()
-        pl_module.log_dict({"lr": rate, "images_per_second": len(loader.sampler) / seconds})
+        pl_module.log_dict({"lr": rate})
         dice = f"  dice {metrics[METRIC]:.4f}" if METRIC in metrics else ""
         loss = metrics.get("train/loss", float("nan"))
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
