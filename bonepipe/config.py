@@ -19,8 +19,8 @@ from bonepipe.files import replacing
 Config = dict[str, Any]
 
 GROUPS = (
-    "data", "folds", "model", "loss", "optimizer", "scheduler", "averaging", "augment", "tta", "ensemble", "trainer",
-    "executor", "tracking", "strata", "sampler", "transfer",
+    "data", "folds", "strata", "model", "transfer", "loss", "optimizer", "scheduler", "averaging", "sampler", "augment",
+    "mixing", "tta", "ensemble", "trainer", "executor", "tracking",
 )  # fmt: skip
 PLAIN_KEYS: dict[str, type] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
 
@@ -82,7 +82,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
         if folder.is_dir() and not word.startswith("~"):
             options = sorted(path.stem for path in folder.glob("*.yaml"))
             if choice not in options:
-                return f"override {word!r}: {key} has no option {choice!r}; it has {', '.join(options)}"
+                near = difflib.get_close_matches(choice, options, n=1)
+                hint = f" (did you mean {near[0]}?)" if near else ""
+                return f"override {word!r}: {key} has no option {choice!r}{hint}; it has {', '.join(options)}"
         if reason == f"Key '{key.rpartition('.')[2]}' is not in struct":
             return f"override {word!r}: the chosen file leaves {key} at its default; write +{word} to set it"
     return reason
