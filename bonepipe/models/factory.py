@@ -46,13 +46,13 @@ def smp_model(
     import segmentation_models_pytorch as smp
 
     kinds = {kind.__name__: kind for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()}
-    _check_name("architecture", architecture, kinds)
+    check_name("architecture", architecture, kinds)
     if not encoder.startswith("tu-"):
-        _check_name("encoder", encoder, smp.encoders.encoders)
+        check_name("encoder", encoder, smp.encoders.encoders)
         # smp hands settings that it does not know to the encoder, and only timm's encoders look at them.
         known = set(inspect.signature(kinds[architecture]).parameters) - GIVEN
         for setting in settings or {}:
-            _check_name(f"setting of {architecture}", setting, known)
+            check_name(f"setting of {architecture}", setting, known)
     arguments = {"encoder_name": encoder, "in_channels": 1, "classes": classes, **(settings or {})}
     try:
         network = smp.create_model(architecture, encoder_weights=encoder_weights, **arguments)
@@ -60,10 +60,10 @@ def smp_model(
         raise ValueError(f"encoder {encoder!r} has no weights {encoder_weights!r} ({error.args[0]})") from error
     except (TypeError, RuntimeError, AttributeError) as error:
         if encoder_weights is not None and _is_download(error):
-            raise _no_weights(encoder, encoder_weights, error) from error
+            raise no_weights(encoder, encoder_weights, error) from error
         raise ValueError(f"architecture {architecture!r} with encoder {encoder!r}: {error}") from error
     except OSError as error:  # what the hub's client raises when it neither finds nor fetches a file
-        raise _no_weights(encoder, str(encoder_weights), error) from error
+        raise no_weights(encoder, str(encoder_weights), error) from error
     return complete(network, [network.segmentation_head], prior)
 
 
@@ -85,7 +85,8 @@ def complete(network: nn.Module, heads: Iterable[nn.Module], prior: float, strid
     return Divisible(network, stride)
 
 
-def _check_name(what: str, name: str, known: Iterable[str]) -> None:
+def check_name(what: str, name: str, known: Iterable[str]) -> None:
+    """Raise ValueError unless the name is known; the message has the nearest one."""
     if name not in (names := sorted(known)):
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
@@ -98,7 +99,8 @@ def _is_download(error: Exception) -> bool:
     )
 
 
-def _no_weights(encoder: str, weights: str, error: Exception) -> BonepipeError:
+def no_weights(encoder: str, weights: str, error: Exception) -> BonepipeError:
+    """The error that pretrained weights are neither in the cache nor to be fetched; it names the way out."""
     reason = str(error).strip().splitlines()[0]
     return BonepipeError(
         f"model.encoder_weights={weights}: the weights of {encoder} cannot be had ({reason}). "
