@@ -91,18 +91,22 @@ class DeepLabV2(nn.Module):
         super().__init__()
         self.encoder = encoder
         channels = encoder.out_channels[-1]  # type: ignore[index]
-        self.pyramid = nn.ModuleList(nn.Conv2d(channels, classes, 3, padding=rate, dilation=rate) for rate in rates)
-        for layer in self.pyramid:
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+        self.pyramid = nn.ModuleList(_classifier(channels, classes, rate) for rate in rates)  # type: ignore[arg-type]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits `[N, C, h, w]` of images `[N, 1, h, w]`, sizes divisible by 8."""
         features = self.encoder(images)[-1]
         scores = self.pyramid[0](features)
-        for layer in self.pyramid[1:]:  # type: ignore[union-attr]
+        for layer in self.pyramid[1:]:
             scores = scores + layer(features)
         return enlarge(scores)
+
+
+def _classifier(inputs: int, classes: int, rate: int) -> nn.Conv2d:
+    layer = nn.Conv2d(inputs, classes, 3, padding=rate, dilation=rate)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
 
 
 def enlarge(scores: torch.Tensor) -> torch.Tensor:
@@ -121,6 +125,8 @@ def dilated_encoder(name: str, weights: str | None) -> nn.Module:
     except KeyError as error:
         raise ValueError(f"encoder {name!r} has no weights {weights!r} ({error.args[0]})") from error
     except (OSError, RuntimeError) as error:
-        if weights is None:
-            raise ValueError(f"encoder {name!r}: {error}") from error
-        raise no_weights(name, weights, error) from error
+        if weights is not None:
+            raise no_weights(name, weights, error) from error
+        raise ValueError(f"encoder {name!r}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"encoder {name!r}: {error}") from error

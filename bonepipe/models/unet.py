@@ -45,7 +45,7 @@ class UNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits `[N, C, h, w]` of images `[N, 1, h, w]`, sizes divisible by 16."""
         maps = [self.encoder[0](images)]
-        for stage in self.encoder[1:]:  # type: ignore[union-attr]
+        for stage in self.encoder[1:]:
             maps.append(stage(self.pool(maps[-1])))
         features = self.dropout(maps.pop())
         for up, stage in zip(self.up, self.decoder, strict=True):

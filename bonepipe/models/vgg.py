@@ -114,7 +114,7 @@ class VGG16(nn.Module):
 
 
 def pretrained(batch_norm: bool) -> dict[str, torch.Tensor]:
-    """torchvision's VGG-16 from the cache or the network, as a state dict. Raises BonepipeError if it is in neither."""
+    """Torchvision's VGG-16 from the cache or the network, as a state dict. Raises BonepipeError if it is in neither."""
     from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 
     source = VGG16_BN_Weights.IMAGENET1K_V1 if batch_norm else VGG16_Weights.IMAGENET1K_V1
@@ -162,5 +162,5 @@ class UnpoolingDecoder(nn.Module):
     def forward(self, features: torch.Tensor, switches: Sequence[torch.Tensor]) -> torch.Tensor:
         """Deepest maps `[N, 8 width, h / 32, w / 32]` to `[N, channels, h, w]`."""
         for stage, switch in zip(self.stages, reversed(switches), strict=True):
-            features = stage(functional.max_unpool2d(features, switch, 2))
+            features = stage(functional.max_unpool2d(features, switch, [2, 2]))
         return features

@@ -4,8 +4,6 @@ from torch.nn import functional
 
 from bonepipe.models.fcn import Upsampling, fcn
 
-from .overfit import four_radiographs, overfit
-
 
 @pytest.mark.parametrize("factor", [2, 8, 16, 32])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])
