@@ -4,6 +4,8 @@ from torch.nn import functional
 
 from bonepipe.models.fcn import Upsampling, fcn
 
+from .overfit import four_radiographs, overfit
+
 
 @pytest.mark.parametrize("factor", [2, 8, 16, 32])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])
@@ -39,3 +41,9 @@ def test_skips_bring_in_the_third_and_fourth_pooling():
             for factor in (2, 8) if stride == 16 else (8,):
                 added = functional.interpolate(added, scale_factor=factor, mode="bilinear")
             torch.testing.assert_close(model(images), plain + added, rtol=1e-3, atol=1e-4)
+
+
+def test_fcn8s_overfits_four_radiographs(phantom_root):
+    torch.manual_seed(0)
+    images, targets = four_radiographs(phantom_root, 64)
+    assert overfit(fcn(29, stride=8, width=12, dropout=0.0), images, targets, steps=300, lr=0.002) > 0.9
