@@ -46,6 +46,10 @@ def overfit(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0  # the next pass sets the statistics to those of these images at the final weights
     with torch.inference_mode():
+        model(images)
         predictions = (model.eval()(images) > 0).float()
     return float(soft_dice(predictions, targets, SMOOTH).mean())
