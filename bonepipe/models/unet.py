@@ -10,7 +10,14 @@ LEVELS = 5
 
 
 def unet(
-    classes: int, /, *, width: int = 64, batch_norm: bool = False, dropout: float = 0.5, prior: float = 0.01
+    classes: int,
+    /,
+    *,
+    width: int = 64,
+    batch_norm: bool = False,
+    dropout: float = 0.5,
+    encoder_weights: None = None,
+    prior: float = 0.01,
 ) -> nn.Module:
     """The original U-Net: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 
@@ -19,6 +26,7 @@ def unet(
         width: channels of the first level; each deeper one has twice as many. 64 in the paper.
         batch_norm: normalise after each 3 x 3 convolution; the paper does not.
         dropout: at the end of the contracting path (section 3.1).
+        encoder_weights: there are none; taken so that a recipe that asks every model to start from scratch may say so.
         prior: see `factory.complete`.
     """
     if width < 1:

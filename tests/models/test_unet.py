@@ -26,11 +26,10 @@ def test_every_level_of_unet_has_its_skip(level):
         torch.nn.init.zeros_(up.bias)
     with torch.inference_mode():
         features = network.encoder[0](images)
-        for _ in range(level):
-            features = network.encoder[_ + 1](network.pool(features))
-        stage = network.decoder[3 - level]
+        for stage in network.encoder[1 : level + 1]:
+            features = stage(network.pool(features))
         seen = []
-        stage.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+        network.decoder[3 - level].register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
         network(images)
     half = features.shape[1]
     torch.testing.assert_close(seen[0][:, :half], features, rtol=0, atol=0)
