@@ -138,24 +138,26 @@ def score(
 ) -> float:
     """Mean Dice at threshold 0.5 of augmented images, each against its augmented labels, at model resolution.
 
-    Classes that an augmented image does not show are left out of its mean: else a policy that pushes bones over the
-    border would score best. The same seed draws the same augmentations, so that candidates differ by policy alone.
+    Classes that an augmented image does not show are left out of its mean, and an image that shows none is left out:
+    else a policy that pushes bones over the border would score best. Where every image is, the score is 0. The same
+    seed draws the same augmentations, so that candidates differ by policy alone.
     """
     seeds = np.random.default_rng(seed).integers(2**31, size=(repeats, len(indices)))
     draws: list[Draw] = [(index, int(one)) for row in seeds for index, one in zip(indices, row, strict=True)]
     loader = DataLoader(TrainingImages(store, augmentation), batch_size=batch_size, sampler=draws)
     scores = [_dice_of_present(predict(batch["image"]), batch["planes"], store.class_count) for batch in loader]
-    return float(torch.cat(scores).mean())
+    values = torch.cat(scores)
+    return float(values.mean()) if len(values) else 0.0
 
 
 def _dice_of_present(probabilities: torch.Tensor, planes: torch.Tensor, classes: int) -> torch.Tensor:
-    """Mean Dice `[N]`, float64, over the classes that a sample's labels show; 1 where they show none."""
+    """Mean Dice, float64, over the classes that a sample's labels show, of each sample that shows any."""
     predicted = probabilities >= HALF
     truth = bitplane.unpack_torch(planes.to(probabilities.device), classes, torch.bool)
     overlap, area = (predicted & truth).sum((2, 3)).double(), truth.sum((2, 3)).double()
     values, present = dice(overlap, predicted.sum((2, 3)), area), area > 0
-    mean = (values * present).sum(1) / present.sum(1).clamp(min=1)
-    return torch.where(present.any(1), mean, torch.ones_like(mean)).cpu()
+    shown = present.sum(1)
+    return ((values * present).sum(1) / shown)[shown > 0].cpu()
 
 
 def run_search(
@@ -216,7 +218,8 @@ def _check_facts(study: "Study", path: Path, facts: Mapping[str, Any]) -> None:
         raise BonepipeError(
             f"{path}: this search was begun with other settings ({'; '.join(changed)}); delete the file to search anew"
         )
-    study.set_user_attr("facts", fixed)
+    if "facts" not in study.user_attrs:
+        study.set_user_attr("facts", fixed)
 
 
 def _sampler(seed: int, number: int) -> Any:

@@ -38,9 +38,9 @@ def test_a_policy_is_found_written_and_trained_with(trained, capsys):
     choice = yaml.safe_load(first)["transforms"][-1]
     assert choice["name"] == "OneOf"
     assert len(choice["transforms"]) == 4
-    trials = journal.read_bytes()
     assert main(["autoaugment", "fold=0", *SEARCH, *words]) == 0  # nothing is left to do
-    assert (path.read_bytes(), journal.read_bytes()) == (first, trials)
+    assert journal.read_text().count("datetime_start") == 3
+    assert path.read_bytes() == first
     journal.unlink()
     assert main(["autoaugment", "fold=0", *SEARCH, *words]) == 0
     assert path.read_bytes() == first
