@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train one fold (fold=K) and predict its validation images; resumes by itself",
     "train-all": "train every fold, then find the thresholds and write the cross-validation summary",
     "autoaugment": "search an augmentation policy on a trained fold (Fast AutoAugment)",
+    "cam": "weak supervision: masks from a classifier's activation maps, to train on (data.masks)",
     "submit": "predict the test images with all folds and write, check and score submission.csv",
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",

@@ -12,11 +12,18 @@ from bonepipe.labels import bitplane, rle
 COLUMNS = ["image_name", "class", "rle"]
 
 
+def existing(path: Path) -> Path:
+    """The path of a CSV that is there; BonepipeError otherwise."""
+    if not path.is_file():
+        raise BonepipeError(f"data.masks={path}: no such file; `bonepipe cam` writes one, or set data.masks=null")
+    return path
+
+
 def read_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict[str, list[str]]:
     """The run-length codes of images, one text a class in the order of `classes`, by image name.
 
     Raises:
-        BonepipeError: the file is missing or no such CSV, names an unknown class, or lacks a mask of one of the images.
+        BonepipeError: the file is no such CSV, names an unknown class, or lacks a mask of one of the images.
     """
     import pandas as pd
 

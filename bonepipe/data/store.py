@@ -21,7 +21,7 @@ from tqdm import tqdm
 from bonepipe.data.annotation import Polygon, read_annotation
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import read_grey, resize_grey
-from bonepipe.data.masks import planes_of, read_masks
+from bonepipe.data.masks import existing, planes_of, read_masks
 from bonepipe.data.spec import DataSpec
 from bonepipe.labels import bitplane, polygon
 from bonepipe.labels.cutout import Cutout
@@ -78,7 +78,7 @@ def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Sto
     Several processes may ask at once: one builds, the others wait for it.
 
     Raises:
-        BonepipeError: an image or annotation cannot be used; nothing half-built is left.
+        BonepipeError: an image, annotation or mask cannot be used; nothing half-built is left.
     """
     from filelock import FileLock
 
@@ -101,8 +101,8 @@ def _load(folder: Path, names: tuple[str, ...], class_count: int) -> Store:
 def key(images: Sequence[Radiograph], spec: DataSpec) -> str:
     """Name of the store: the training size and a hash of all that its content depends on."""
     files = [path for image in images for path in (image.path, image.annotation) if path is not None]
-    if spec.masks is not None and Path(spec.masks).is_file():
-        files.append(Path(spec.masks))
+    if spec.masks is not None:
+        files.append(existing(Path(spec.masks)))
     states = [(str(path.absolute()), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
     content = json.dumps([VERSION, spec.shape, spec.classes, states])
     height, width = spec.shape

@@ -90,7 +90,14 @@ def presence(planes: np.ndarray, part: np.ndarray, classes: int, share: float) -
     return ((inside > 0) & (inside >= share * whole)).astype(np.float32)
 
 
+def classifier(classes: int, spec: CamSpec, seed: int) -> PresenceNet:
+    """A new classifier; its weights depend on the seed alone. Raises ValueError where the spec names none."""
+    torch.manual_seed(seed)
+    return PresenceNet(classes, spec.encoder, spec.encoder_weights, spec.stride)
+
+
 def train_presence(
+    model: PresenceNet,
     store: Store,
     indices: Sequence[int],
     augmentation: Augmentation,
@@ -101,23 +108,21 @@ def train_presence(
     std: float,
     seed: int,
     device: str,
-) -> PresenceNet:
-    """Train a classifier on crops of these images; no mask is used but to tell what a crop shows.
+) -> None:
+    """Train a classifier on crops of these images, in place; no mask is used but to tell what a crop shows.
 
     Args:
+        model: the classifier; afterwards it is on the device, in evaluation mode.
         store: training images; `indices` of those to learn from.
         augmentation: applied before the crop.
-        spec: the network and its training.
+        spec: how it is trained.
         shape: height and width of the crops, pixels.
         mean, std: of the grey values, on the scale 0 to 1.
-        seed: of weights, order, augmentation and crops.
+        seed: of order, augmentation, crops and dropout.
         device: to train on.
-
-    Returns:
-        The classifier in evaluation mode, on the device.
     """
     torch.manual_seed(seed)
-    model = PresenceNet(store.class_count, spec.encoder, spec.encoder_weights, spec.stride).to(device).train()
+    model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=spec.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, spec.lr, total_steps=spec.steps)
     draws = _draws(indices, seed, spec.steps * spec.batch_size)
@@ -131,7 +136,7 @@ def train_presence(
             optimizer.step()
             schedule.step()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    return model.eval()
+    model.eval()
 
 
 def _draws(indices: Sequence[int], seed: int, count: int) -> list[Draw]:

@@ -44,7 +44,7 @@ def by_grey_value(images):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_each_operation_is_a_transform_at_every_magnitude_and_grows_with_it(name):
-    coarse = np.random.default_rng(0).integers(0, 200, (10, 10)).astype(np.uint8)
+    coarse = np.random.default_rng(0).integers(0, 200, (40, 40)).astype(np.uint8)
     image = cv2.resize(coarse, (256, 256), interpolation=cv2.INTER_LINEAR)
     planes = bitplane.pack((image[..., None] // 50) == np.arange(3))
     change = []
