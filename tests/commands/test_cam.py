@@ -12,7 +12,7 @@ from bonepipe.inference import submission
 from bonepipe.labels import rle
 from bonepipe.labels.cutout import to_mask
 
-CAM = ["cam.steps=2", "cam.batch_size=4", "cam.crop=0.6"]
+CAM = ["cam.steps=2", "cam.batch_size=4", "cam.crop=0.6", "cam.stride=32"]
 
 
 @pytest.fixture
