@@ -17,7 +17,7 @@ BEFORE    := $(shell cat $(RUN)/.asked 2>/dev/null)
 AGAIN     := $(if $(BEFORE),$(if $(filter-out $(strip $(BEFORE)),$(strip $(ASKED)))$(filter-out $(strip $(ASKED)),$(strip $(BEFORE))),FORCE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench data doctor folds all-folds submit lock clean FORCE
+.PHONY: help setup test lint bench study data doctor folds all-folds submit lock clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -58,6 +58,9 @@ lint: .venv/.ready ## Format the code, mend what can be mended, check types
 
 bench: .venv/.ready ## Measure every step against the baseline's way (QUICK=1: under a minute, no table written)
 	$(PYTHON) -m tests.benchmarks $(if $(QUICK),--quick)
+
+study: .venv/.ready $(DATASET) ## What does each technique gain? One change at a time (conf/study.yaml), into docs/study.md
+	$(BONEPIPE) study --document docs/study.md
 
 data: .venv/.ready $(DATASET) ## Make the phantom dataset (unless DATA names another)
 

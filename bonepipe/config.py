@@ -14,6 +14,7 @@ from types import UnionType
 from typing import Any
 
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.files import replacing
 
 Config = dict[str, Any]
 
@@ -124,7 +125,7 @@ def _check_node(path: str, node: Any) -> None:
     """Check one group's node against the signature of its `_target_`."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UsageError(f"{path}: needs a _target_ that names what to build")
-    parameters = _settings(locate(node["_target_"], path))
+    parameters = settings(locate(node["_target_"], path))
     for key, value in node.items():
         if key == "_target_":
             continue
@@ -136,7 +137,7 @@ def _check_node(path: str, node: Any) -> None:
         raise UsageError(f"{path}: {node['_target_']} needs {', '.join(lacking)}")
 
 
-def _settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters that a config may set: all that can be given by name."""
     parameters = inspect.signature(target).parameters.values()
     return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -185,7 +186,7 @@ def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
 
     node = dict(config[group])
     target = locate(node.pop("_target_"), group)
-    parameters = _settings(target)
+    parameters = settings(target)
     values = {key: TypeAdapter(parameters[key].annotation).validate_python(value) for key, value in node.items()}
     try:
         return target(*given, **values)
@@ -218,7 +219,8 @@ def save(config: Config, path: Path) -> None:
     from omegaconf import OmegaConf
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+    with replacing(path) as part:
+        part.write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
 
 
 def load(path: Path) -> Config:

@@ -1,6 +1,5 @@
 """`bonepipe cam fold=K`: masks from image-level labels, by class activation maps."""
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ import numpy as np
 from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment, parse, say
 from bonepipe.errors import UsageError
+from bonepipe.files import write_json
 
 if TYPE_CHECKING:
     from bonepipe.inference.cam import WeakMasks
@@ -55,9 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     rows = ((one.name, *row) for one in found for row in zip(experiment.data.classes, one.texts, strict=True))
     submission.write(folder / "masks.csv", rows)
     scores = _scores(experiment, fold, found)
-    temporary = folder / ".scores.json.part"
-    temporary.write_text(json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
-    temporary.replace(folder / "scores.json")
+    write_json(folder / "scores.json", scores)
     print(f"{folder / 'masks.csv'}: Dice {scores['training']:.4f} on the images that the classifier learned from, "
           f"{scores['validation']:.4f} on the others")  # fmt: skip
     print(f"train on them with: fold={fold} name={config['name']}-weak data.masks={folder / 'masks.csv'}")

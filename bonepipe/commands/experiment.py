@@ -137,7 +137,8 @@ class Experiment:
         if "encoder_weights" in node:  # its own weights follow at once
             node["encoder_weights"] = None
         model = configs.build({"model": node}, "model", len(self.data.classes))
-        member = load_member(path, model, self.data.classes, self.device)
+        compiled = configs.build(self.config, "ensemble").compile
+        member = load_member(path, model, self.data.classes, self.device, compiled=compiled)
         self.views.check(member.augmentations, path)
         return member
 

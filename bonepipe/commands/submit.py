@@ -15,6 +15,7 @@ from bonepipe.commands.train import is_done
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.image import read_shape
 from bonepipe.errors import BonepipeError
+from bonepipe.files import write_json
 from bonepipe.inference import submission, thresholds
 
 HELP = """usage: bonepipe submit [OVERRIDES]
@@ -67,8 +68,10 @@ def _rows(experiment: Experiment, images: Sequence[Radiograph]) -> Iterator[tupl
     limits = thresholds.read(experiment.folder / "thresholds.json", data.classes)
     members = [experiment.member(fold) for fold in _folds(experiment)]
     say(f"{len(members)} models x {len(experiment.views)} views on {experiment.device}")
-    predict = partial(mean_probabilities, members, experiment.views, mean=data.mean, std=data.std)
     spec = configs.build(experiment.config, "ensemble")
+    predict = partial(
+        mean_probabilities, members, experiment.views, mean=data.mean, std=data.std, precision=spec.precision
+    )
     masks: Iterable[tuple[Radiograph, list[str]]] = predict_masks(predict, images, data.shape, limits, spec)
     for image, texts in tqdm(masks, "submission", len(images), unit="image"):
         for label, text in zip(data.classes, texts, strict=True):
@@ -92,9 +95,7 @@ def _score(path: Path, experiment: Experiment) -> dict[str, Any]:
         result = submission.score_tables(submission.read(path), submission.read(answer))
         scores |= {key: result[key] for key in ("public", "private") if key in result}
         scores |= {"test_dice": result["dice"], "test_dice_per_class": result["per_class"]}
-        temporary = file.with_name(f".{file.name}.part")
-        temporary.write_text(json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
-        temporary.replace(file)
+        write_json(file, scores)
     return scores
 
 

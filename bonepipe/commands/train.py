@@ -51,7 +51,9 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     config, folder = experiment.config, experiment.fold_folder(fold)
     training, validation = experiment.indices(fold)
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
-    experiment.store  # noqa: B018 - built before the tracking starts, so that a fault in the data costs nothing
+    # Before the tracking starts, so that a fault in the data or the views costs nothing.
+    experiment.views.check(experiment.augmentation.names, "augment")
+    experiment.store  # noqa: B018
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").exists():
         configs.save(config, folder / "config.yaml")
@@ -81,7 +83,7 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
         store, training, validation, experiment.augmentation,
         batch_size=spec.batch_size, workers=spec.workers, seed=config["seed"],
     )  # fmt: skip
-    module = _module(experiment, hold, spec.compile)
+    module = make_module(experiment, hold, spec.compile)
     chosen = train_fold(
         module, data, averaging, spec, device=experiment.device, folder=folder, title=f"fold {fold}", run=run
     )
@@ -90,7 +92,8 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     save_weights(module.model, folder / "weights.safetensors", {**facts, "chosen": vars(chosen)})
 
 
-def _module(experiment: Experiment, hold: int | None, compiled: bool) -> Any:
+def make_module(experiment: Experiment, hold: int | None, compiled: bool) -> Any:
+    """The Lightning module of an experiment; `hold` is the step from which averaging keeps the learning rate."""
     from bonepipe.training.module import SegmentationModule
 
     config, data = experiment.config, experiment.data
@@ -116,14 +119,15 @@ def _predict(experiment: Experiment, fold: int, validation: list[int], run: Any)
     member = experiment.member(fold)
     (folder / "oof_dice.csv").unlink(missing_ok=True)  # its presence says that the three files belong together
     predict = partial(mean_probabilities, [member], experiment.views)
-    batch_size = configs.build(config, "ensemble").batch_size
+    spec = configs.build(config, "ensemble")
     dice = predict_fold(
-        lambda images: predict(images, data.mean, data.std),
+        lambda images: predict(images, data.mean, data.std, spec.precision),
         experiment.store,
         validation,
         data.classes,
         folder,
-        batch_size,
+        spec.batch_size,
+        spec.ahead,
     )
     configs.save(config, folder / "config.yaml")
     _report(experiment, fold, validation, dice, run)

@@ -1,6 +1,5 @@
 """`bonepipe train-all`: every fold, then thresholds and the cross-validation summary."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from bonepipe import config as configs
 from bonepipe.commands.experiment import HARMLESS, Experiment, parse, refuse_other_settings
 from bonepipe.commands.train import is_done
 from bonepipe.errors import BonepipeError
+from bonepipe.files import write_json
 from bonepipe.inference import thresholds
 from bonepipe.inference.outoffold import read_curves
 from bonepipe.inference.thresholds import Choice
@@ -62,7 +62,7 @@ def summarise(experiment: Experiment) -> None:
     margin = configs.build(experiment.config, "ensemble").margin
     choice = thresholds.choose(curves, folds, margin)
     scores = _scores(experiment, choice, folds)
-    _write_json(experiment.folder / "scores.json", scores)
+    write_json(experiment.folder / "scores.json", scores)
     picture = _picture(experiment, names, choice)
     _track(experiment, choice, scores, picture)
     thresholds.write(experiment.folder / "thresholds.json", experiment.data.classes, choice)
@@ -93,12 +93,6 @@ def _scores(experiment: Experiment, choice: Choice, folds: np.ndarray) -> dict[s
         "folds": [float(choice.dice_at_half[folds == fold].mean()) for fold in np.unique(folds)],
         "oof_dice_per_class": dict(per_class),
     }
-
-
-def _write_json(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    temporary.replace(path)
 
 
 def _picture(experiment: Experiment, names: Sequence[str], choice: Choice) -> Path:

@@ -11,7 +11,7 @@ from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.inference import submission
 from bonepipe.labels import rle
 
-BATCH = 8  # rows voted on at once: fewer calls, and arrays small enough to stay in the cache
+BATCH = 4  # rows voted on at once: fewer calls, and arrays small enough to stay in the cache
 
 EPILOG = """\
 A pixel belongs to a class when enough files say so. Without --min-votes this takes more than half of the total weight:

@@ -1,7 +1,6 @@
 """Folds: which images validate which model. A CSV under folds/, written once, verified every time it is read."""
 
 import csv
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError
+from bonepipe.files import replacing
 
 COLUMNS = ["image_name", "patient", "fold"]
 
@@ -53,12 +53,10 @@ def split(images: Sequence[Radiograph], spec: FoldSpec) -> Folds:
 def write(path: Path, images: Sequence[Radiograph], folds: Folds) -> None:
     """Write the fold CSV, atomically, in catalog order."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
         rows.writerows([image.name, image.patient, folds[image.name]] for image in images)
-    temporary.replace(path)
 
 
 def read(path: Path, images: Sequence[Radiograph], count: int) -> Folds:

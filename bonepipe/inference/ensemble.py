@@ -4,13 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.inference.outoffold import Predict
+from bonepipe.inference.overlap import overlapped
 from bonepipe.labels import cutout, rle, upsample
+from bonepipe.training.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,16 +26,22 @@ class EnsembleSpec:
         margin: a class leaves threshold 0.5 only if its cross-fitted gain exceeds so many standard errors.
         batch_size: images a forward pass.
         workers: processes that decode images; 0 for none.
+        ahead: images whose masks may wait for their encoding while the next ones are predicted; 0 for none.
+        precision: of the forward passes; `auto` is half precision on GPUs.
+        compile: run the models through torch.compile.
     """
 
     folds: tuple[int, ...] | None = None
     margin: float = 2.0
     batch_size: int = 4
     workers: int = 0
+    ahead: int = 4
+    precision: Precision = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.workers < 0 or self.margin < 0:
-            raise ValueError("batch_size must be positive, workers and margin not negative")
+        if self.batch_size < 1 or min(self.workers, self.ahead, self.margin) < 0:
+            raise ValueError("batch_size must be positive, workers, ahead and margin not negative")
 
 
 class TestImages(Dataset[dict[str, Any]]):
@@ -66,9 +76,23 @@ def predict_masks(
         thresholds: one a class.
         spec: batch size and workers.
     """
-    loader = DataLoader(TestImages(images, shape), batch_size=spec.batch_size, num_workers=spec.workers)
-    for batch in loader:
-        maps = predict(batch["image"]).cpu().numpy()
-        for probabilities, original, index in zip(maps, batch["shape"].tolist(), batch["index"].tolist(), strict=True):
-            masks = upsample.cutouts(probabilities, thresholds, (original[0], original[1]))
-            yield images[index], [rle.format_runs(cutout.runs(mask, original[1])) for mask in masks]
+    loader = DataLoader(
+        TestImages(images, shape),
+        batch_size=spec.batch_size,
+        num_workers=spec.workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+    def encode(item: tuple[int, NDArray[np.float32], list[int]]) -> tuple[Radiograph, list[str]]:
+        index, maps, (height, width) = item
+        masks = upsample.cutouts(maps, thresholds, (height, width))
+        return images[index], [rle.format_runs(cutout.runs(mask, width)) for mask in masks]
+
+    predicted = (
+        item
+        for batch in loader
+        for item in zip(
+            batch["index"].tolist(), predict(batch["image"]).cpu().numpy(), batch["shape"].tolist(), strict=True
+        )
+    )
+    return overlapped(encode, predicted, spec.ahead)

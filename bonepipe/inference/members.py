@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch.nn import functional
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.views import Views
 from bonepipe.training.module import normalise
+from bonepipe.training.precision import Precision, autocast
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Member:
     augmentations: tuple[str, ...]
 
 
-def load_member(path: Path, model: nn.Module, classes: Sequence[str], device: str) -> Member:
-    """Load safetensors into a freshly built model.
+def load_member(path: Path, model: nn.Module, classes: Sequence[str], device: str, *, compiled: bool = False) -> Member:
+    """Load safetensors into a freshly built model, and let torch.compile have it if asked to.
 
     Raises:
         BonepipeError: no such file, not safetensors, other classes, or weights of another model.
@@ -48,7 +48,9 @@ def load_member(path: Path, model: nn.Module, classes: Sequence[str], device: st
         )
     model.load_state_dict(tensors)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Member(path, model.eval(), tuple(facts.get("augmentations", ())))
+    model.eval()
+    callable_model: Any = torch.compile(model) if compiled else model
+    return Member(path, callable_model, tuple(facts.get("augmentations", ())))
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -73,7 +75,12 @@ def _mismatch(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor])
 
 @torch.inference_mode()
 def mean_probabilities(
-    members: Iterable[Member], views: Views, images: torch.Tensor, mean: float, std: float
+    members: Iterable[Member],
+    views: Views,
+    images: torch.Tensor,
+    mean: float,
+    std: float,
+    precision: Precision = "auto",
 ) -> torch.Tensor:
     """Average the members' and views' probabilities at model resolution.
 
@@ -84,6 +91,7 @@ def mean_probabilities(
         views: applied to every member.
         images: grey bytes uint8 `[N, h, w]`.
         mean, std: of the grey values, on the scale 0 to 1.
+        precision: of the forward passes; sigmoids and sums stay in float32.
 
     Returns:
         float32 `[N, C, h, w]` on the members' device.
@@ -92,7 +100,7 @@ def mean_probabilities(
     device = next(members[0].model.parameters()).device
     batch = normalise(images.to(device, non_blocking=True), mean, std).contiguous(memory_format=torch.channels_last)
     total: torch.Tensor | None = None
-    with _autocast(device):
+    with autocast(precision, device.type):
         for member in members:
             for weight, forth, back in views:
                 maps = back(member.model(forth(batch)).float().sigmoid_())
@@ -103,10 +111,3 @@ def mean_probabilities(
                 total = maps.mul_(share) if total is None else total.add_(maps, alpha=share)
     assert total is not None
     return total
-
-
-def _autocast(device: torch.device) -> Any:
-    """Half precision on a GPU; sigmoids and sums stay in float32."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.autocast("cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)

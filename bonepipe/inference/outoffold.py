@@ -1,7 +1,6 @@
 """Out-of-fold predictions: what a fold's weights say of the images they never saw, at the original size."""
 
 import csv
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from tqdm import tqdm
 from bonepipe.data.datamodule import ValidationImages
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
+from bonepipe.files import replacing
+from bonepipe.inference.overlap import overlapped
 from bonepipe.labels import cutout, histogram, rle, upsample
 
 HALF = 0.5
@@ -22,7 +23,13 @@ Predict = Callable[[torch.Tensor], torch.Tensor]  # grey bytes [N, h, w] to prob
 
 
 def predict_fold(
-    predict: Predict, store: Store, indices: Sequence[int], classes: Sequence[str], folder: Path, batch_size: int
+    predict: Predict,
+    store: Store,
+    indices: Sequence[int],
+    classes: Sequence[str],
+    folder: Path,
+    batch_size: int,
+    ahead: int = 0,
 ) -> np.ndarray:
     """Predict validation images and write oof.csv, oof_dice.csv and histograms.npz; the table of Dice comes last.
 
@@ -32,20 +39,20 @@ def predict_fold(
         classes: class names.
         folder: of the fold.
         batch_size: images a forward pass.
+        ahead: images whose comparison with the truth may wait while the next ones are predicted.
 
     Returns:
         Dice at threshold 0.5, float64 `[N, C]`.
     """
-    masks, scores, counts = [], [], []
-    loader = DataLoader(ValidationImages(store, indices), batch_size=batch_size)
-    with tqdm(total=len(indices), desc=f"{folder.name} out of fold", unit="image") as bar:
-        for batch in loader:
-            for maps, index in zip(predict(batch["image"]).cpu().numpy(), batch["index"].tolist(), strict=True):
-                runs, dice, hist = _compare(maps, store, index)
-                masks.append(runs)
-                scores.append(dice)
-                counts.append(hist)
-                bar.update()
+    loader = DataLoader(ValidationImages(store, indices), batch_size=batch_size, pin_memory=torch.cuda.is_available())
+    predicted = (
+        item
+        for batch in loader
+        for item in zip(predict(batch["image"]).cpu().numpy(), batch["index"].tolist(), strict=True)
+    )
+    compared = overlapped(lambda item: _compare(item[0], store, item[1]), predicted, ahead)
+    rows = list(tqdm(compared, f"{folder.name} out of fold", len(indices), unit="image"))
+    masks, scores, counts = zip(*rows, strict=True)
     names = [store.names[index] for index in indices]
     _write_csv(folder / "oof.csv", "rle", names, classes, masks)
     _write_histograms(folder / "histograms.npz", names, classes, np.stack(counts))
@@ -63,19 +70,16 @@ def _compare(maps: np.ndarray, store: Store, index: int) -> tuple[list[str], np.
 
 
 def _write_csv(path: Path, column: str, names: Sequence[str], classes: Sequence[str], rows: Sequence[Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="") as file:
+    with replacing(path) as part, part.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["image_name", "class", column])
         for name, row in zip(names, rows, strict=True):
             table.writerows([name, label, value] for label, value in zip(classes, row, strict=True))
-    temporary.replace(path)
 
 
 def _write_histograms(path: Path, names: Sequence[str], classes: Sequence[str], counts: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez_compressed(temporary, names=np.array(names), classes=np.array(classes), counts=counts.astype(np.int32))
-    temporary.replace(path)
+    with replacing(path) as part:
+        np.savez_compressed(part, names=np.array(names), classes=np.array(classes), counts=counts.astype(np.int32))
 
 
 def read_curves(path: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarray]:

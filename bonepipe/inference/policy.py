@@ -7,7 +7,6 @@ TPE proposes them. A candidate is a set of sub-policies, each a sequence of oper
 magnitude; the sub-policies of the best candidates together are the policy, one of them drawn for each image.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from bonepipe.data.augment import Augmentation
 from bonepipe.data.datamodule import Draw, TrainingImages
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
+from bonepipe.files import replacing
 from bonepipe.labels import bitplane
 from bonepipe.labels.dice import dice
 
@@ -241,7 +241,6 @@ def write(path: Path, nodes: Sequence[Node], remarks: Sequence[str]) -> None:
     import yaml
 
     content = {"_target_": f"{Augmentation.__module__}.{Augmentation.__name__}", "transforms": list(nodes)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     head = "".join(f"# {remark}\n" for remark in remarks)
-    temporary.write_text(head + yaml.safe_dump(content, sort_keys=False, width=110, default_flow_style=None))
-    temporary.replace(path)
+    with replacing(path) as part:
+        part.write_text(head + yaml.safe_dump(content, sort_keys=False, width=110, default_flow_style=None))

@@ -1,10 +1,8 @@
 """Submission and truth CSVs: reading, atomic writing, validity and score. Masks stay runs; pixels never appear."""
 
-import contextlib
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from operator import itemgetter
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from bonepipe.errors import BonepipeError
+from bonepipe.files import replacing
 from bonepipe.labels import rle
 
 COLUMNS = ("image_name", "class", "rle")
@@ -89,18 +88,12 @@ def write(path: str | Path, rows: Iterable[Sequence[str]]) -> int:
         BonepipeError: the folder is missing or not writable.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # the same folder: a move across devices is no move
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
+        with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
             file.write(_join(COLUMNS))
-            count = sum(1 for row in rows if file.write(_join(row)))
-        part.replace(path)
-        return count
+            return sum(1 for row in rows if file.write(_join(row)))
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def runs(path: Path, row: Row) -> rle.Runs:

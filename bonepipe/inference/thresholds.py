@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bonepipe.errors import BonepipeError
+from bonepipe.files import write_json
 from bonepipe.labels.histogram import THRESHOLDS
 
 HALF = 128  # index of threshold 0.5
@@ -83,9 +84,7 @@ def write(path: Path, classes: Sequence[str], choice: Choice) -> None:
         "standard_error": dict(zip(classes, choice.error.tolist(), strict=True)),
         "kept": [name for name, kept in zip(classes, choice.kept, strict=True) if kept],
     }
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    temporary.replace(path)
+    write_json(path, content)
 
 
 def read(path: Path, classes: Sequence[str]) -> list[float]:

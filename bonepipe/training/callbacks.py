@@ -1,7 +1,6 @@
 """What happens at the end of an epoch: keep the best weights, tell the user, save a checkpoint to resume from."""
 
 import csv
-import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 
+from bonepipe.files import replacing
 from bonepipe.training.averaging import model_of
 
 METRIC = "val/dice"
@@ -22,10 +22,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save a checkpoint."""
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        torch.save(checkpoint, temporary)
-        temporary.replace(target)
+        with replacing(Path(path)) as part:
+            torch.save(checkpoint, part)
 
 
 class BestWeights(pl.Callback):
@@ -76,8 +74,6 @@ class History(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the row; validation has run by now."""
-        loader = trainer.train_dataloader
-        assert loader is not None
         seconds = time.perf_counter() - self._start
         metrics = {
             key: float(value)
@@ -88,7 +84,7 @@ class History(pl.Callback):
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, "seconds": seconds}
         self.rows.append({**row, **metrics})
         self._write()
-        pl_module.log_dict({"lr": rate, "images_per_second": len(loader.sampler) / seconds})
+        pl_module.log_dict({"lr": rate})
         dice = f"  dice {metrics[METRIC]:.4f}" if METRIC in metrics else ""
         loss = metrics.get("train/loss", float("nan"))
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
@@ -96,12 +92,10 @@ class History(pl.Callback):
 
     def _write(self) -> None:
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with temporary.open("w", newline="") as file:
+        with replacing(self.path) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-        temporary.replace(self.path)
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint, so that a resumed run's file holds every epoch once."""

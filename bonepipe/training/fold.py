@@ -3,11 +3,12 @@
 import json
 import logging
 import math
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -16,17 +17,18 @@ from torch import nn
 
 from bonepipe.data.datamodule import FoldData
 from bonepipe.errors import BonepipeError
+from bonepipe.files import replacing
 from bonepipe.training.averaging import StochasticWeightAveraging
 from bonepipe.training.callbacks import METRIC, AtomicCheckpointIO, BestWeights, History, Patience, SaveLast
 from bonepipe.training.module import SegmentationModule
+from bonepipe.training.precision import Precision, lightning_precision
+from bonepipe.training.speed import StepClock
 from bonepipe.training.tracking import Run
 
 # Lightning's advice on hardware it does not find and loggers it would like; the pipeline says itself what matters.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 for advice in (".*does not have many workers.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):
     warnings.filterwarnings("ignore", advice)
-
-Precision = Literal["auto", "32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +82,6 @@ class Chosen:
     dice: float  # on the fold's validation images at threshold 0.5, without test-time augmentation
 
 
-def lightning_precision(precision: Precision, device: str) -> Any:
-    """Lightning's name of a precision on a device (`cpu`, `cuda`, `mps`)."""
-    if precision == "auto":
-        precision = "32" if device != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision]
-
-
 def train_fold(
     module: SegmentationModule,
     data: FoldData,
@@ -106,15 +101,19 @@ def train_fold(
         BonepipeError: the checkpoint belongs to another model.
     """
     best = BestWeights()
-    callbacks = [best, averaging, History(folder / "metrics.csv", title), SaveLast(folder / "last.ckpt")]
+    clock = StepClock()  # before the history, which writes its figures
+    callbacks = [best, averaging, clock, History(folder / "metrics.csv", title), SaveLast(folder / "last.ckpt")]
     if spec.patience is not None:
         callbacks.append(Patience(spec.patience))
-    trainer = _trainer(spec, callbacks, device, run.lightning_logger(), folder)
+    trainer = make_trainer(spec, callbacks, device, run.lightning_logger(), folder)
     _fit(trainer, module, data, folder / "last.ckpt")
+    if times := clock.summary():
+        print(f"{title}  {times}", file=sys.stderr, flush=True)
     return _choose(trainer, module, data, best, averaging)
 
 
-def _trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, logger: Any, folder: Path) -> pl.Trainer:
+def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, logger: Any, folder: Path) -> pl.Trainer:
+    """Lightning's Trainer as every training here uses it."""
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         devices=1,
@@ -134,14 +133,13 @@ def _trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, logge
         log_every_n_steps=10,
         enable_progress_bar=_is_terminal(),
         enable_model_summary=False,
+        enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks),
         default_root_dir=folder,
     )
 
 
 def _is_terminal() -> bool:
     """A bar redrawn hundreds of times helps on a screen and ruins a log file, which gets a line an epoch."""
-    import sys
-
     return sys.stderr.isatty()
 
 
@@ -195,8 +193,7 @@ def _choose(
 def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
     """Write a model's weights as safetensors, atomically, with facts about them in the file's metadata."""
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.part")
-    # One entry: safetensors writes several in random order, and equal weights should be equal files.
-    save_file(tensors, temporary, {"bonepipe": json.dumps(facts)})
-    temporary.chmod(0o644)  # safetensors makes files that only their owner may read
-    temporary.replace(path)
+    with replacing(path) as part:
+        # One entry: safetensors writes several in random order, and equal weights should be equal files.
+        save_file(tensors, part, {"bonepipe": json.dumps(facts)})
+        part.chmod(0o644)  # safetensors makes files that only their owner may read

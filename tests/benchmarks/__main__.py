@@ -29,15 +29,15 @@ FULL: dict[str, Step] = {
     "threshold-growth": lambda m: growth.thresholds(m, (200, 400, 800)),
 }
 QUICK: dict[str, Step] = {
-    "cold": lambda m: steps_data.cold(m, 2),
+    "cold": lambda m: steps_data.cold(m, 1),
     "store": lambda m: steps_data.from_store(m, 1),
-    "validation": lambda m: steps_labels.validation(m, 2, classes=5),
-    "encoding": lambda m: steps_labels.encoding(m, 2),
+    "validation": lambda m: steps_labels.validation(m, 1, classes=2),
+    "encoding": lambda m: steps_labels.encoding(m, 1),
     "vote": lambda m: steps_files.vote(m, 1, 8),
     "score": lambda m: steps_files.score(m, 1, 8),
     "thresholds": lambda m: steps_labels.threshold_choice(m, 1, 100),
-    "ensemble": lambda m: steps_model.ensemble(m, 1),
-    "training": lambda m: steps_model.training_step(m, 1, 6),
+    "ensemble": lambda m: steps_model.ensemble(m, 3),
+    "training": lambda m: steps_model.training_step(m, 1, 10),
     "phantom": lambda m: steps_data.phantom(m, 1),
 }
 

@@ -54,7 +54,7 @@ class Material:
         return train_images(self.spec(512))
 
     @cached_property
-    def test(self) -> list[Radiograph]:
+    def unseen(self) -> list[Radiograph]:
         """Images to predict."""
         return test_images(self.spec(512))
 
@@ -67,10 +67,10 @@ class Material:
         store = self.store(32)
         return np.stack([to_mask(cutout, store.shape(index)) for cutout in store.truth(index)])
 
-    def test_masks(self) -> dict[str, np.ndarray]:
+    def unseen_masks(self) -> dict[str, np.ndarray]:
         """True masks bool `[C, H, W]` of the test images by name."""
-        masks: dict[str, list[np.ndarray]] = {image.name: [] for image in self.test}
-        shapes = {image.name: read_shape(image.path) for image in self.test}
+        masks: dict[str, list[np.ndarray]] = {image.name: [] for image in self.unseen}
+        shapes = {image.name: read_shape(image.path) for image in self.unseen}
         for row in submission.stream(self.root / "answer.csv"):
             masks[row.image].append(rle.decode(row.rle, shapes[row.image]))
         return {name: np.stack(planes) for name, planes in masks.items()}
@@ -129,7 +129,7 @@ def replicate(material: Material, split: str, images: int) -> Path:
     if root.is_dir():
         return root
     part = root.with_name(f"{root.name}.part")
-    sources = material.train if split == "train" else material.test
+    sources = material.train if split == "train" else material.unseen
     names = {}
     for number in range(images):
         source = sources[number % len(sources)]

@@ -100,7 +100,7 @@ def write_table(material: Material, size: int) -> Path:
     if path.exists():
         return path
     spec, keys, answers = material.spec(size), [], []
-    for number, (image, masks) in enumerate(zip(material.test, material.test_masks().values(), strict=True)):
+    for number, (image, masks) in enumerate(zip(material.unseen, material.unseen_masks().values(), strict=True)):
         pixels = normalise(torch.from_numpy(grey(image, size))[None], spec.mean, spec.std)[0, 0]
         keys += [float(key(pixels)), float(key(pixels.flip(-1)))]
         answers.append(blurred_logits(masks, min(TABLE_SIZE, size), number).astype(np.float16))

@@ -68,10 +68,12 @@ def cold(material: Material, repeats: int, size: int = 512) -> list[Row]:
     files = itertools.cycle([image.path for image in material.train])
     decoding = alternate(lambda: cv2.imread(str(next(files))), lambda: read_grey(next(files)), repeats, calls=2)
     theirs, ours = pair.baseline - decoding.baseline, pair.ours - decoding.ours
+    bound = Pair(pair.baseline, decoding.ours, pair.baseline / decoding.ours)
     return [
         faster(f"training sample, cold, {size}", pair, 20, check_labels(material, size)),
         faster("... of it, decoding the PNG", decoding, None, "grey bytes equal"),
         faster("... of it, everything else", Pair(theirs, ours, theirs / ours), None, "the difference of both"),
+        faster("... the bound: if ours were the decoding alone", bound, None, "why the target cannot be met"),
     ]
 
 

@@ -22,7 +22,7 @@ from bonepipe.inference.ensemble import EnsembleSpec, predict_masks
 from bonepipe.inference.members import Member, mean_probabilities
 from bonepipe.labels import bitplane
 from bonepipe.training.callbacks import SaveLast
-from bonepipe.training.fold import TrainerSpec, _trainer, save_weights
+from bonepipe.training.fold import TrainerSpec, make_trainer, save_weights
 from bonepipe.training.module import SegmentationModule, normalise
 
 from . import baseline
@@ -53,7 +53,7 @@ def run_ensemble(material: Material, size: int, images: int, members: list[Membe
     spec = material.spec(size)
     views = configs.build(material.config("tta=flip"), "tta", spec)
     predict = partial(mean_probabilities, members, views, mean=spec.mean, std=spec.std)
-    chosen = list(itertools.islice(itertools.cycle(material.test), images))
+    chosen = list(itertools.islice(itertools.cycle(material.unseen), images))
     masks = predict_masks(predict, chosen, spec.shape, [0.5] * len(spec.classes), EnsembleSpec())
     return [texts for _, texts in masks]
 
@@ -204,7 +204,7 @@ def lightning_steps(module: Any, data: FoldData, folder: Path) -> Steps:
     steps = Steps()
     spec = TrainerSpec(epochs=1, batch_size=data.batch_size, workers=0)
     callbacks = [steps, SaveLast(folder / "last.ckpt")]  # without one, Lightning adds its own
-    trainer = _trainer(spec, callbacks, "cpu", False, folder)
+    trainer = make_trainer(spec, callbacks, "cpu", False, folder)
     trainer.fit(module, data.train_dataloader())
     return steps
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
+from bonepipe.report import markdown
+
 from .measure import Pair, cores
 
-START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 HEADER = ("step", "baseline", "ours", "ratio", "target", "met", "results compared")
 
 
@@ -63,18 +64,9 @@ def machine() -> str:
 
 def render(rows: Sequence[Row]) -> str:
     """Markdown, columns aligned."""
-    lines = [HEADER, *(row.cells for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
-    texts = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-             for line in lines]  # fmt: skip
-    return "\n".join([texts[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *texts[1:]])
+    return markdown.table(HEADER, [row.cells for row in rows])
 
 
 def write(path: Path, rows: Sequence[Row], note: str) -> None:
     """Replace what lies between the markers, or add it at the end; the rest of the file stays."""
-    text = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
-    block = f"{START}\n{note}\n\n{render(rows)}\n{END}"
-    before, found, rest = text.partition(START)
-    after = rest.partition(END)[2] if found else "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{before if found else before.rstrip() + chr(10) * 2}{block}{after}", encoding="utf-8")
+    markdown.replace_block(path, "bench", f"{note}\n\n{render(rows)}", "Benchmarks")

@@ -7,7 +7,7 @@ import torch
 from . import baseline, growth, steps_data, steps_files, steps_labels, steps_model
 from .material import Material, replicate
 from .measure import Pair
-from .table import END, START, Row, faster, write
+from .table import Row, faster, write
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_votes_and_scores_equal_those_on_pixels(material):
     assert steps_files.check_scores(material, 6, rows)
 
 
-def test_masks_of_the_ensemble(material):
+def unseen_masks_of_the_ensemble(material):
     members = steps_model.members_of(material, 64, 2)
     texts = steps_model.run_ensemble(material, 64, 3, members)
     assert len(texts) == 3
@@ -83,7 +83,7 @@ def test_the_baseline_agrees_with_itself():
 
 def test_the_table_keeps_what_people_wrote(tmp_path):
     path = tmp_path / "benchmarks.md"
-    path.write_text(f"# By hand\n\n{START}\nold\n{END}\nbelow\n")
+    path.write_text("# By hand\n\n<!-- bench:start -->\nold\n<!-- bench:end -->\nbelow\n")
     write(path, [faster("step", Pair(1.0, 0.01, 100.0), 20, "equal"), Row("other", met=False)], "A note.")
     text = path.read_text()
     assert text.startswith("# By hand\n\n") and text.endswith("below\n") and "old" not in text

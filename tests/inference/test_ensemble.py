@@ -35,9 +35,9 @@ def brightness(batch):
     return torch.stack([bright, bright**2], 1)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_masks_equal_calculations_on_full_frames_in_order(images, batch_size):
-    spec = EnsembleSpec(batch_size=batch_size)
+@pytest.mark.parametrize(("batch_size", "ahead"), [(1, 0), (2, 1), (5, 4), (2, 100)])
+def test_masks_equal_calculations_on_full_frames_in_order(images, batch_size, ahead):
+    spec = EnsembleSpec(batch_size=batch_size, ahead=ahead)
     results = list(predict_masks(brightness, images, SIZE, THRESHOLDS, spec))
     assert [image for image, _ in results] == images
     for (image, texts), shape in zip(results, SHAPES, strict=True):
@@ -56,7 +56,7 @@ def test_images_are_predicted_when_they_are_asked_for(images):
         calls.append(len(batch))
         return brightness(batch)
 
-    stream = predict_masks(predict, images, SIZE, THRESHOLDS, EnsembleSpec(batch_size=2))
+    stream = predict_masks(predict, images, SIZE, THRESHOLDS, EnsembleSpec(batch_size=2, ahead=0))
     assert calls == []
     assert next(stream)[0] is images[0]
     assert calls == [2]

@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,23 @@ def test_weights_survive_the_round_trip(saved):
     tensors, facts = read_weights(saved)
     assert facts == FACTS
     assert all(torch.equal(tensors[key], value) for key, value in network().state_dict().items())
+
+
+def test_a_compiled_member_answers_like_a_plain_one(saved, monkeypatch):
+    # The graph is captured as ever; only the C++ compiler, which not every machine has, is left out.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    images = torch.rand(2, 1, 16, 12)
+    plain, compiled = (load_member(saved, network(1), CLASSES, "cpu", compiled=on) for on in (False, True))
+    assert compiled.model is not plain.model
+    torch.testing.assert_close(compiled.model(images), plain.model(images))
+
+
+def test_half_precision_moves_the_mean_a_little_and_keeps_float32(saved):
+    member, views = load_member(saved, network(1), CLASSES, "cpu"), Views(SPEC)
+    images = torch.randint(0, 256, (2, 16, 12), dtype=torch.uint8)
+    full, half = (mean_probabilities([member], views, images, MEAN, STD, name) for name in ("32", "bf16"))
+    assert half.dtype == torch.float32
+    assert 0 < (full - half).abs().max() < 0.02
 
 
 def test_weights_without_facts_are_taken_as_they_are(tmp_path):

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import polygon
 from bonepipe.training.averaging import StochasticWeightAveraging
-from bonepipe.training.fold import Chosen, TrainerSpec, lightning_precision, save_weights, train_fold
+from bonepipe.training.fold import Chosen, TrainerSpec, save_weights, train_fold
 from bonepipe.training.tracking import Run
 
 
@@ -285,12 +285,6 @@ def test_steps_per_epoch(images, settings, steps):
 def test_numbers_below_one_are_refused(name):
     with pytest.raises(ValueError, match=f"trainer.{name}=0"):
         TrainerSpec(**{"epochs": 1, "batch_size": 1, name: 0})
-
-
-def test_precision_names():
-    assert [lightning_precision(name, "cpu") for name in ("auto", "32", "bf16", "fp16")] == [
-        "32-true", "32-true", "bf16-mixed", "16-mixed",
-    ]  # fmt: skip
 
 
 def test_saved_weights_are_safetensors_with_facts(tmp_path):
