@@ -6,6 +6,7 @@ from bonepipe.data.augment import Augmentation
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import Store
 from bonepipe.labels import bitplane
+from bonepipe.training.module import normalise
 from bonepipe.training.presence import CamSpec, Crops, classifier, presence, train_presence
 
 DATA = DataSpec(name="tiny", root="x", classes=("square", "ring", "bar"), size=96)
@@ -62,7 +63,7 @@ def test_crops_tell_what_they_show_and_are_drawn_by_their_seed(tmp_path):
 
 
 def train(store, seed, steps):
-    spec = CamSpec(steps=steps, batch_size=8, crop=0.5)
+    spec = CamSpec(steps=steps, batch_size=8, crop=0.5, stride=32)
     model = classifier(3, spec, seed)
     train_presence(
         model, store, range(8), Augmentation(DATA), spec, shape=(48, 48), mean=0.15, std=0.2, seed=seed, device="cpu"
@@ -76,6 +77,18 @@ def test_the_same_seed_trains_the_same_classifier(tmp_path):
     first, again, other = (train(store, seed, 2).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+
+
+def test_it_learns_which_classes_crops_of_new_images_show(tmp_path):
+    """Better than always saying what is most frequent."""
+    store = shapes_store(tmp_path)
+    model, crops = train(store, 0, 40), Crops(store, Augmentation(DATA), (48, 48), 0.5)
+    items = [crops[index, seed] for index in range(8, 12) for seed in range(10)]
+    with torch.no_grad():
+        logits = model(normalise(torch.from_numpy(np.stack([item["image"] for item in items])), 0.15, 0.2))
+    present = np.stack([item["present"] for item in items]) > 0
+    most_frequent = max(present.mean(), 1 - present.mean())
+    assert ((logits.numpy() > 0) == present).mean() > most_frequent + 0.03
 
 
 @pytest.mark.parametrize(
