@@ -20,7 +20,7 @@ Config = dict[str, Any]
 
 GROUPS = (
     "data", "folds", "model", "loss", "optimizer", "scheduler", "averaging", "augment", "tta", "ensemble", "trainer",
-    "executor", "tracking",
+    "executor", "tracking", "strata", "sampler",
 )  # fmt: skip
 PLAIN_KEYS: dict[str, type] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
 

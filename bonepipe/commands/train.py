@@ -82,6 +82,7 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     data = FoldData(
         store, training, validation, experiment.augmentation,
         batch_size=spec.batch_size, workers=spec.workers, seed=config["seed"],
+        weights=experiment.draw_weights(training), foreground=configs.build(config, "sampler").foreground,
     )  # fmt: skip
     module = make_module(experiment, hold, spec.compile)
     chosen = train_fold(
