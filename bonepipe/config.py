@@ -196,6 +196,26 @@ def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
         raise UsageError(f"{group}: {error}") from error
 
 
+def command_settings(arguments: Sequence[str], prefix: str, target: str) -> Any:
+    """Build a command's own settings from its `prefix.key=value` words; other words are passed over.
+
+    Such settings say how a command works, not what an experiment is, so they are not part of its config.
+
+    Raises:
+        UsageError: an unknown key, a value of the wrong type, or one that the constructor refuses.
+    """
+    import yaml
+
+    words = [word.removeprefix(f"{prefix}.") for word in arguments if word.startswith(f"{prefix}.")]
+    pairs = [word.partition("=") for word in words]
+    try:
+        node = {"_target_": target, **{key: yaml.safe_load(value) for key, _, value in pairs}}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{prefix}: a value cannot be read ({error})") from error
+    _check_node(prefix, node)
+    return build({prefix: node}, prefix)
+
+
 def save(config: Config, path: Path) -> None:
     """Write the resolved config as YAML."""
     from omegaconf import OmegaConf

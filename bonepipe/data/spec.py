@@ -40,6 +40,8 @@ class DataSpec:
         patient: regular expression on an image's path below its folder; its first group is the patient.
         mean, std: of the grey values, on the scale 0 to 1.
         swaps: class pairs that trade places when an image is mirrored, by axis (`horizontal`, `vertical`).
+        masks: CSV of run-length codes (`image_name,class,rle`) of every training image, trained on instead of the
+            annotations; validation compares with the annotations all the same. None for the annotations.
         palette: a colour `[R, G, B]` a class for pictures; empty for evenly spaced hues.
         strata: in what the test set may differ from the training images, see `bonepipe.data.strata`.
         external: further datasets to train on.
@@ -57,6 +59,7 @@ class DataSpec:
     mean: float = 0.5
     std: float = 0.25
     swaps: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    masks: str | None = None
     palette: tuple[tuple[int, int, int], ...] = ()
     strata: tuple[Literal["wrist", "sex", "age"], ...] = ()
     external: tuple[External, ...] = ()
