@@ -19,8 +19,8 @@ from bonepipe.files import replacing
 Config = dict[str, Any]
 
 GROUPS = (
-    "data", "folds", "model", "loss", "optimizer", "scheduler", "averaging", "augment", "tta", "ensemble", "trainer",
-    "executor", "tracking",
+    "data", "folds", "model", "loss", "optimizer", "scheduler", "averaging", "augment", "tta", "windows", "ensemble",
+    "postprocess", "trainer", "executor", "tracking",
 )  # fmt: skip
 PLAIN_KEYS: dict[str, type] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
 
