@@ -4,7 +4,7 @@ import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +25,16 @@ if TYPE_CHECKING:
 
     from bonepipe.data.augment import Augmentation
     from bonepipe.inference.members import Member
+    from bonepipe.inference.outoffold import Predict
+    from bonepipe.inference.postprocess import PostprocessSpec
     from bonepipe.inference.views import Views
+    from bonepipe.inference.windows import Windows
 
 # Settings that may differ between two runs of the same experiment without making its results another experiment's.
 HARMLESS = ("fold", "runs", "device", "executor", "tracking", "ensemble", "trainer.workers", "trainer.compile")
+# Groups that change how trained weights predict, and what in them no out-of-fold prediction depends on.
+PREDICTION = ("tta", "windows", "postprocess")
+AFTER_PREDICTION = ("windows.batch_size", "postprocess.operations", "postprocess.min_area")
 
 OVERRIDES = """\
 Settings come from conf/ and are changed by overrides, key=value:
@@ -164,6 +170,26 @@ class Experiment:
     def views(self) -> "Views":
         """The test-time views."""
         return configs.build(self.config, "tta", self.data)
+
+    @cached_property
+    def windows(self) -> "Windows":
+        """At which size, and in which windows, images are predicted."""
+        return configs.build(self.config, "windows", self.data)
+
+    @cached_property
+    def postprocess(self) -> "PostprocessSpec":
+        """What happens to probabilities and masks."""
+        return configs.build(self.config, "postprocess")
+
+    def predictor(self, members: Sequence["Member"]) -> "Predict":
+        """Grey bytes `[N, *windows.shape]` to probabilities: members and views averaged, in windows, then the CRF."""
+        from bonepipe.inference.crf import refine
+        from bonepipe.inference.members import mean_probabilities
+
+        data, precision = self.data, configs.build(self.config, "ensemble").precision
+        mean = partial(mean_probabilities, members, self.views, mean=data.mean, std=data.std, precision=precision)
+        predict, crf = self.windows.over(mean), self.postprocess.crf
+        return predict if crf is None else lambda images: refine(predict(images), images, crf)
 
     def model(self) -> "nn.Module":
         """A new model, its weights drawn from the seed or pretrained."""

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import HARMLESS, Experiment, parse, refuse_other_settings, say
+from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
 from bonepipe.commands.train import is_done
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.image import read_shape
@@ -36,11 +36,11 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     experiment = Experiment(config)
     for fold in _folds(experiment):
-        refuse_other_settings(experiment.fold_folder(fold) / "config.yaml", config, [*HARMLESS, "tta"])
+        refuse_other_settings(experiment.fold_folder(fold) / "config.yaml", config, [*HARMLESS, *PREDICTION])
         if not is_done(experiment, fold):
             raise BonepipeError(
-                f"{experiment.fold_folder(fold)}: is not trained yet, or was predicted with other views (tta); run "
-                "`bonepipe train-all` with the same overrides first"
+                f"{experiment.fold_folder(fold)}: is not trained yet, or was predicted in another way (tta, windows, "
+                "postprocess.crf); run `bonepipe train-all` with the same overrides first"
             )
     images, path = test_images(experiment.data), experiment.folder / "submission.csv"
     start = time.perf_counter()
@@ -62,17 +62,19 @@ def _folds(experiment: Experiment) -> Sequence[int]:
 def _rows(experiment: Experiment, images: Sequence[Radiograph]) -> Iterator[tuple[str, str, str]]:
     """Rows of the submission, one image at a time."""
     from bonepipe.inference.ensemble import predict_masks
-    from bonepipe.inference.members import mean_probabilities
+    from bonepipe.inference.postprocess import read_operations
 
-    data = experiment.data
-    limits = thresholds.read(experiment.folder / "thresholds.json", data.classes)
+    data, chosen = experiment.data, experiment.folder / "thresholds.json"
+    limits = thresholds.read(chosen, data.classes)
+    operations = read_operations(chosen, data.classes, experiment.postprocess)
     members = [experiment.member(fold) for fold in _folds(experiment)]
-    say(f"{len(members)} models x {len(experiment.views)} views on {experiment.device}")
+    windows = f" x {len(experiment.windows)} windows" if len(experiment.windows) > 1 else ""
+    say(f"{len(members)} models x {len(experiment.views)} views{windows} on {experiment.device}")
     spec = configs.build(experiment.config, "ensemble")
-    predict = partial(
-        mean_probabilities, members, experiment.views, mean=data.mean, std=data.std, precision=spec.precision
-    )
-    masks: Iterable[tuple[Radiograph, list[str]]] = predict_masks(predict, images, data.shape, limits, spec)
+    masks: Iterable[tuple[Radiograph, list[str]]] = predict_masks(
+        experiment.predictor(members), images, experiment.windows.shape, limits, spec,
+        partial(experiment.postprocess.apply_all, operations),
+    )  # fmt: skip
     for image, texts in tqdm(masks, "submission", len(images), unit="image"):
         for label, text in zip(data.classes, texts, strict=True):
             yield image.name, label, text

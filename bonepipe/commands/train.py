@@ -1,13 +1,21 @@
 """`bonepipe train fold=K`: one fold, to its out-of-fold predictions."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import HARMLESS, Experiment, parse, refuse_other_settings, say, seed_everything
+from bonepipe.commands.experiment import (
+    AFTER_PREDICTION,
+    HARMLESS,
+    PREDICTION,
+    Experiment,
+    parse,
+    refuse_other_settings,
+    say,
+    seed_everything,
+)
 from bonepipe.data.folds import take_patients
 from bonepipe.errors import UsageError
 
@@ -34,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     if not 0 <= fold < count:
         raise UsageError(f"fold={fold}: there are folds 0 to {count - 1} (folds.count={count})")
     folder = experiment.fold_folder(fold)
-    refuse_other_settings(folder / "config.yaml", config, [*HARMLESS, "tta"])
+    refuse_other_settings(folder / "config.yaml", config, [*HARMLESS, *PREDICTION])
     if is_done(experiment, fold):
         say(f"{folder}: done already")
         return 0
@@ -43,11 +51,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def is_done(experiment: Experiment, fold: int) -> bool:
-    """Whether a fold is trained and predicted, with the views that are asked for now."""
+    """Whether a fold is trained and predicted, in the way that is asked for now."""
     folder = experiment.fold_folder(fold)
     if not all((folder / name).is_file() for name in RESULTS):
         return False
-    return configs.load(folder / "config.yaml")["tta"] == experiment.config["tta"]
+    then, now = ({key: c[key] for key in PREDICTION} for c in (configs.load(folder / "config.yaml"), experiment.config))
+    return not configs.differences(then, now, AFTER_PREDICTION)
 
 
 def run_fold(experiment: Experiment, fold: int) -> None:
@@ -61,7 +70,7 @@ def run_fold(experiment: Experiment, fold: int) -> None:
         configs.build(config, group)
     # Before the tracking starts, so that a fault in the data or the views costs nothing.
     experiment.views.check(experiment.augmentation.names, "augment")
-    experiment.store  # noqa: B018
+    _ = experiment.store, experiment.windows, experiment.postprocess
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").exists():
         configs.save(config, folder / "config.yaml")
@@ -153,22 +162,27 @@ def make_module(experiment: Experiment, hold: int | None, compiled: bool) -> Any
 
 
 def _predict(experiment: Experiment, fold: int, validation: list[int], run: Any) -> None:
-    from bonepipe.inference.members import mean_probabilities
+    from torch.utils.data import Subset
+
+    from bonepipe.inference.ensemble import TestImages
     from bonepipe.inference.outoffold import predict_fold
 
     config, data, folder = experiment.config, experiment.data, experiment.fold_folder(fold)
     member = experiment.member(fold)
     (folder / "oof_dice.csv").unlink(missing_ok=True)  # its presence says that the three files belong together
-    predict = partial(mean_probabilities, [member], experiment.views)
     spec = configs.build(config, "ensemble")
+    shape = experiment.windows.shape
+    # The store holds the size of training; for another one the files are read again.
+    images = None if shape == data.shape else Subset(TestImages(experiment.images, shape), validation)
     dice = predict_fold(
-        lambda images: predict(images, data.mean, data.std, spec.precision),
+        experiment.predictor([member]),
         experiment.store,
         validation,
         data.classes,
         folder,
         spec.batch_size,
         spec.ahead,
+        images,
     )
     configs.save(config, folder / "config.yaml")
     _report(experiment, fold, validation, dice, run)

@@ -8,20 +8,22 @@ from typing import Any
 import numpy as np
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import HARMLESS, Experiment, parse, refuse_other_settings, say
+from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
 from bonepipe.commands.train import is_done
 from bonepipe.data import strata
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
-from bonepipe.inference import thresholds
+from bonepipe.inference import postprocess, thresholds
 from bonepipe.inference.outoffold import read_curves
+from bonepipe.inference.postprocess import Selection
 from bonepipe.inference.thresholds import Choice
 
 HELP = """usage: bonepipe train-all [OVERRIDES]
 
 Train every fold that is not finished (executor=local: here, one a visible GPU; executor=ray: as Ray tasks), then find
-one threshold a class from all out-of-fold predictions and write thresholds.json, scores.json and examples.jpg.
-Beside the plain out-of-fold Dice stands the one weighted to the test set's mix of strata (conf/strata).
+one threshold a class from all out-of-fold predictions, and the post-processing that each class gains from, and write
+thresholds.json, scores.json and examples.jpg. Beside the plain out-of-fold Dice stands the one weighted to the test
+set's mix of strata (conf/strata).
 
 example: bonepipe train-all experiment=demo executor=ray"""
 
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     experiment = Experiment(config)
     for fold in range(experiment.folds.count):
         path = experiment.fold_folder(fold) / "config.yaml"
-        refuse_other_settings(path, config, [*HARMLESS, "tta"])
+        refuse_other_settings(path, config, [*HARMLESS, *PREDICTION])
     _train_missing(experiment, arguments)
     summarise(experiment)
     return 0
@@ -45,7 +47,7 @@ def _train_missing(experiment: Experiment, overrides: Sequence[str]) -> None:
     if not missing:
         return
     # Everything that folds share is made once, before several of them ask for it.
-    _ = experiment.assignment, experiment.store, experiment.augmentation, experiment.views
+    _ = experiment.assignment, experiment.store, experiment.augmentation, experiment.views, experiment.windows
     _ = experiment.test_mix  # a test image that cannot be read is found before the training, not after
     own = [word for word in overrides if not word.startswith("fold=")]
     commands = [[sys.executable, "-m", "bonepipe.cli", "train", f"fold={fold}", *own] for fold in missing]
@@ -65,16 +67,25 @@ def summarise(experiment: Experiment) -> None:
     margin = configs.build(experiment.config, "ensemble").margin
     choice = thresholds.choose(curves, folds, margin)
     scores = _scores(experiment, choice, folds) | _weighted_scores(experiment, names, choice.dice.mean(1))
+    selection = _select_operations(experiment, folds)
+    if selection is not None:
+        scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
     write_json(experiment.folder / "scores.json", scores)
     picture = _picture(experiment, names, choice)
     _track(experiment, choice, scores, picture)
-    thresholds.write(experiment.folder / "thresholds.json", experiment.data.classes, choice)
+    classes = experiment.data.classes
+    further = selection.record(classes, experiment.postprocess) if selection else None
+    thresholds.write(experiment.folder / "thresholds.json", classes, choice, further)
     _print_table(experiment, choice)
     spread = f"{np.mean(scores['folds']):.4f} +- {_deviation(scores['folds']):.4f} over the folds"
     kept = int(choice.kept.sum())
     print(f"out-of-fold Dice {scores['oof_dice']:.4f} ({scores['oof_dice_at_half']:.4f} at threshold 0.5, {spread})")
     _print_strata(scores)
     print(f"thresholds: {kept} of {len(choice.kept)} classes leave 0.5; the others gain no more than noise")
+    if selection is not None:
+        kept = sum(map(bool, selection.operations))
+        gain = scores["postprocess_gain"]
+        print(f"post-processing: {kept} of {len(classes)} classes keep some, {gain:+.4f} out of fold at threshold 0.5")
 
 
 def _read_folds(experiment: Experiment) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -87,6 +98,16 @@ def _read_folds(experiment: Experiment) -> tuple[list[str], np.ndarray, np.ndarr
         curves.append(curve)
         folds += [fold] * len(here)
     return names, np.concatenate(curves), np.array(folds)
+
+
+def _select_operations(experiment: Experiment, folds: np.ndarray) -> Selection | None:
+    """The operations of each class from all out-of-fold masks; None where the config names none to try."""
+    spec = experiment.postprocess
+    if not spec.operations:
+        return None
+    paths = [experiment.fold_folder(fold) / "oof.csv" for fold in range(experiment.folds.count)]
+    dice = np.concatenate([postprocess.score_file(path, experiment.store, spec) for path in paths])
+    return postprocess.choose(dice, folds, spec.candidates())
 
 
 def _scores(experiment: Experiment, choice: Choice, folds: np.ndarray) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The ensemble's masks of the test images, one image after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.inference.outoffold import Predict
 from bonepipe.inference.overlap import overlapped
 from bonepipe.labels import cutout, rle, upsample
+from bonepipe.labels.cutout import Cutout
 from bonepipe.training.precision import Precision
 
 
@@ -66,6 +67,7 @@ def predict_masks(
     shape: tuple[int, int],
     thresholds: Sequence[float],
     spec: EnsembleSpec,
+    refine: Callable[[list[Cutout], tuple[int, int]], list[Cutout]] = lambda masks, shape: masks,
 ) -> Iterator[tuple[Radiograph, list[str]]]:
     """Yield every image with the run-length strings of its classes, in order; memory does not grow with the images.
 
@@ -75,6 +77,7 @@ def predict_masks(
         shape: height and width that the model sees.
         thresholds: one a class.
         spec: batch size and workers.
+        refine: what is done to an image's masks, one a class, given its height and width.
     """
     loader = DataLoader(
         TestImages(images, shape),
@@ -85,7 +88,7 @@ def predict_masks(
 
     def encode(item: tuple[int, NDArray[np.float32], list[int]]) -> tuple[Radiograph, list[str]]:
         index, maps, (height, width) = item
-        masks = upsample.cutouts(maps, thresholds, (height, width))
+        masks = refine(upsample.cutouts(maps, thresholds, (height, width)), (height, width))
         return images[index], [rle.format_runs(cutout.runs(mask, width)) for mask in masks]
 
     predicted = (

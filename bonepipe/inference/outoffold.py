@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from bonepipe.data.datamodule import ValidationImages
@@ -30,6 +30,7 @@ def predict_fold(
     folder: Path,
     batch_size: int,
     ahead: int = 0,
+    images: Dataset[dict[str, Any]] | None = None,
 ) -> np.ndarray:
     """Predict validation images and write oof.csv, oof_dice.csv and histograms.npz; the table of Dice comes last.
 
@@ -40,11 +41,13 @@ def predict_fold(
         folder: of the fold.
         batch_size: images a forward pass.
         ahead: images whose comparison with the truth may wait while the next ones are predicted.
+        images: grey bytes `image` and store index `index`, in the order of `indices`; None for those of the store.
 
     Returns:
         Dice at threshold 0.5, float64 `[N, C]`.
     """
-    loader = DataLoader(ValidationImages(store, indices), batch_size=batch_size, pin_memory=torch.cuda.is_available())
+    source = ValidationImages(store, indices) if images is None else images
+    loader = DataLoader(source, batch_size=batch_size, pin_memory=torch.cuda.is_available())
     predicted = (
         item
         for batch in loader

@@ -1,9 +1,10 @@
 """One threshold a class from the histograms of all folds, with the gain that other data would see."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,15 +77,15 @@ def _best(curves: np.ndarray) -> np.ndarray:
     return distance.argmin(1)
 
 
-def write(path: Path, classes: Sequence[str], choice: Choice) -> None:
-    """Write thresholds and their gains as JSON, atomically."""
+def write(path: Path, classes: Sequence[str], choice: Choice, further: Mapping[str, Any] | None = None) -> None:
+    """Write thresholds, their gains, and what else was chosen, as JSON, atomically."""
     content = {
         "thresholds": dict(zip(classes, choice.thresholds.tolist(), strict=True)),
         "cross_fitted_gain": dict(zip(classes, choice.gain.tolist(), strict=True)),
         "standard_error": dict(zip(classes, choice.error.tolist(), strict=True)),
         "kept": [name for name, kept in zip(classes, choice.kept, strict=True) if kept],
     }
-    write_json(path, content)
+    write_json(path, content | dict(further or {}))
 
 
 def read(path: Path, classes: Sequence[str]) -> list[float]:

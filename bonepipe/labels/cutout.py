@@ -62,6 +62,21 @@ def from_mask(mask: NDArray[np.bool_]) -> Cutout:
     return Cutout(box, mask[box.slices].copy())
 
 
+def from_runs(runs: rle.Runs, shape: tuple[int, int]) -> Cutout:
+    """Draw runs `[R, 2]` of an image `[H, W]` inside their smallest box; ValueError for runs that do not fit."""
+    rle.check(runs, shape[0] * shape[1])
+    if not len(runs):
+        return empty()
+    rows, columns = np.divmod(runs[:, 0] - 1, shape[1])
+    last_rows, last_columns = np.divmod(runs.sum(axis=1) - 2, shape[1])
+    whole = bool((last_rows > rows).any())  # a run that goes on in the next row holds pixels of both borders
+    left, right = (0, shape[1]) if whole else (int(columns.min()), int(last_columns.max()) + 1)
+    box = Box(int(rows[0]), left, int(last_rows[-1]) + 1, right)
+    inside = runs.copy()
+    inside[:, 0] = (rows - box.top) * box.width + columns - left + 1
+    return Cutout(box, rle.decode(inside, (box.height, box.width)))
+
+
 def to_mask(cutout: Cutout, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Rebuild the whole mask bool `[H, W]`; raises ValueError where the box does not fit `shape`."""
     box = cutout.box

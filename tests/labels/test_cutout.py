@@ -71,3 +71,16 @@ def test_from_mask_copies_its_pixels():
     cut = cutout.from_mask(mask)
     mask[:] = False
     assert cutout.area(cut) == 9
+
+
+@settings(max_examples=150, deadline=None)
+@given(masks)
+def test_runs_are_drawn_inside_the_smallest_box(mask):
+    drawn, expected = cutout.from_runs(rle.mask_runs(mask), mask.shape), cutout.from_mask(mask)
+    assert drawn.box == expected.box
+    np.testing.assert_array_equal(drawn.mask, expected.mask)
+
+
+def test_runs_beyond_the_image_are_refused():
+    with pytest.raises(ValueError, match="beyond the image"):
+        cutout.from_runs(np.array([[8, 3]]), (3, 3))

@@ -1,0 +1,127 @@
+"""Windows, another inference size, CRF and repairs of masks, from trained folds to a submission."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bonepipe.cli import main
+from bonepipe.commands.experiment import Experiment
+from bonepipe.config import compose
+from bonepipe.data.catalog import test_images as images_to_predict
+from bonepipe.data.image import read_grey, resize_grey
+from bonepipe.inference import submission
+from bonepipe.labels import cutout, rle, upsample
+
+WINDOWS = [
+    "windows=sliding", "windows.size=96", "windows.window=64", "windows.centre=0.75", "windows.mirror=true",
+    "windows.background=4", "postprocess=standard", "postprocess.crf={iterations: 2, radius: 2}",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def words(phantom_root):
+    return [
+        "experiment=demo", "data.size=64", "folds.count=2", "trainer.epochs=6", "trainer.validate_every=6",
+        "averaging=none", "device=cpu", "tracking=none", f"data.root={phantom_root}",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, words):
+    """A folder where two folds of the tiny phantom were trained and predicted without windows."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "conf").symlink_to(Path("conf").resolve())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for fold in (0, 1):
+            assert main(["train", f"fold={fold}", *words]) == 0
+        assert main(["train-all", *words]) == 0
+        yield folder / "runs" / "demo"
+
+
+@pytest.fixture(scope="module")
+def windowed(trained, words):
+    """The same folder predicted anew in windows; the weights and the plain files as they were before."""
+    names = ("weights.safetensors", "oof_dice.csv")
+    before = {name: (trained / "fold-0" / name).read_bytes() for name in names}
+    recorded = json.loads((trained / "thresholds.json").read_text())
+    for fold in (0, 1):
+        assert main(["train", f"fold={fold}", *words, *WINDOWS]) == 0
+    assert main(["train-all", *words, *WINDOWS]) == 0
+    return trained, before, recorded
+
+
+def by_hand(experiment, members, path):
+    """Probabilities at model resolution and the shape of an image file."""
+    grey = read_grey(path)
+    image = torch.from_numpy(resize_grey(grey, (96, 96)))[None]
+    return experiment.predictor(members)(image)[0].numpy(), grey.shape
+
+
+def test_submit_asks_for_predictions_made_in_the_same_way(trained, words, capsys):
+    capsys.readouterr()
+    assert main(["submit", *words, "windows.size=96"]) == 1
+    assert (
+        "predicted in another way (tta, windows, postprocess.crf); run `bonepipe train-all`" in capsys.readouterr().err
+    )
+
+
+def test_windows_change_the_predictions_and_not_the_weights(windowed):
+    folder, before, recorded = windowed
+    assert (folder / "fold-0" / "weights.safetensors").read_bytes() == before["weights.safetensors"]
+    assert (folder / "fold-0" / "oof_dice.csv").read_bytes() != before["oof_dice.csv"]
+    assert "postprocess" not in recorded
+    now = json.loads((folder / "thresholds.json").read_text())
+    assert set(now["postprocess"]) == set(now["thresholds"])
+    scores = json.loads((folder / "scores.json").read_text())
+    assert isinstance(scores["postprocess_gain"], float)
+
+
+def test_out_of_fold_windows_look_at_the_image_file(windowed, words):
+    folder, *_ = windowed
+    experiment = Experiment(compose([*words, *WINDOWS]))
+    assert len(experiment.windows) > 1
+    store, (index, *_) = experiment.store, experiment.indices(1)[1]
+    maps, shape = by_hand(experiment, [experiment.member(1)], experiment.images[index].path)
+    masks = upsample.cutouts(maps, [0.5] * len(maps), shape)
+    expected = upsample.dice_scores(masks, store.truth(index))
+    with (folder / "fold-1" / "oof_dice.csv").open() as file:
+        rows = [float(row["dice"]) for row in csv.DictReader(file) if row["image_name"] == store.names[index]]
+    np.testing.assert_allclose(rows, expected, atol=1e-6)
+    assert sum(map(cutout.area, masks)) > 0
+
+
+def test_submit_applies_windows_thresholds_and_operations(windowed, words, capsys):
+    folder, *_ = windowed
+    experiment = Experiment(compose([*words, *WINDOWS]))
+    classes, record = experiment.data.classes, json.loads((folder / "thresholds.json").read_text())
+    record["thresholds"] = dict.fromkeys(classes, 0.125)
+    record["postprocess"] = {name: ["largest"] if number % 2 else [] for number, name in enumerate(classes)}
+    (folder / "thresholds.json").write_text(json.dumps(record))
+    assert main(["submit", *words, *WINDOWS]) == 0
+    assert f"x {len(experiment.windows)} windows" in capsys.readouterr().err
+    members = [experiment.member(fold) for fold in (0, 1)]
+    image = images_to_predict(experiment.data)[0]
+    rows = {row.label: row.rle for row in submission.stream(folder / "submission.csv") if row.image == image.name}
+    maps, shape = by_hand(experiment, members, image.path)
+    parts = []
+    for number, (name, map_) in enumerate(zip(classes, maps, strict=True)):
+        plain = upsample.cutout(map_, 0.125, shape)
+        done = experiment.postprocess.apply(["largest"] if number % 2 else [], plain, shape)
+        np.testing.assert_array_equal(rle.decode(rows[name], shape), cutout.to_mask(done, shape))
+        parts.append(cutout.area(plain) - cutout.area(done))
+    assert sum(parts[1::2]) > 0
+    assert sum(parts[::2]) == 0
+    assert main(["check", str(folder / "submission.csv"), "--data", str(experiment.data.path)]) == 0
+    assert main(["submit", *words, *WINDOWS, "postprocess.operations=[largest]"]) == 1
+    assert "chosen with other settings" in capsys.readouterr().err
+
+
+def test_a_window_larger_than_the_image_is_refused_before_anything_runs(trained, words, capsys):
+    assert main(["train", "fold=0", *words, "name=other", "windows=sliding", "windows.window=65"]) == 2
+    assert "windows.window=65: larger than the image, 64 pixels" in capsys.readouterr().err
+    assert not (trained.parent / "other").exists()
