@@ -62,6 +62,31 @@ def from_mask(mask: NDArray[np.bool_]) -> Cutout:
     return Cutout(box, mask[box.slices].copy())
 
 
+def from_runs(found: rle.Runs, width: int) -> Cutout:
+    """Draw the runs of an image `width` pixels wide inside their smallest box; the inverse of `runs`."""
+    if not len(found):
+        return empty()
+    (top, start_column), (bottom, end_column) = (
+        np.divmod(found[:, 0] - 1, width),
+        np.divmod(found[:, 0] + found[:, 1] - 2, width),
+    )
+    if (top != bottom).any():  # a run that goes on in the next row: the box is as wide as the image
+        box = Box(int(top[0]), 0, int(bottom[-1]) + 1, width)
+    else:
+        box = Box(int(top[0]), int(start_column.min()), int(bottom[-1]) + 1, int(end_column.max()) + 1)
+    steps = np.zeros(box.height * box.width + 1, np.int8)
+    steps[(top - box.top) * box.width + start_column - box.left] = 1
+    steps[(bottom - box.top) * box.width + end_column - box.left + 1] -= 1  # where runs touch, the steps cancel
+    drawn = Cutout(box, np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_).reshape(box.height, box.width))
+    return _tightened(drawn) if (top != bottom).any() else drawn
+
+
+def _tightened(loose: Cutout) -> Cutout:
+    box, mask = from_mask(loose.mask)
+    top, left = loose.box.top, loose.box.left
+    return Cutout(Box(box.top + top, box.left + left, box.bottom + top, box.right + left), mask)
+
+
 def to_mask(cutout: Cutout, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Rebuild the whole mask bool `[H, W]`; raises ValueError where the box does not fit `shape`."""
     box = cutout.box
