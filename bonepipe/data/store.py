@@ -63,12 +63,16 @@ class Store:
         height, width = self.shapes[index].tolist()
         return height, width
 
+    def outlines(self, index: int) -> list[list[np.ndarray]]:
+        """The annotated outlines of every class, int32 `[K, 2]` as x, y in pixels at the image's original size."""
+        found: list[list[np.ndarray]] = [[] for _ in range(self.class_count)]
+        for row in range(*np.searchsorted(self.owners, [index, index + 1])):
+            found[self.classes[row]].append(self.points[self.starts[row] : self.starts[row + 1]])
+        return found
+
     def truth(self, index: int) -> list[Cutout]:
         """The true mask of every class at the image's original size, each inside its bounding box."""
-        outlines: list[list[np.ndarray]] = [[] for _ in range(self.class_count)]
-        for row in range(*np.searchsorted(self.owners, [index, index + 1])):
-            outlines[self.classes[row]].append(self.points[self.starts[row] : self.starts[row + 1]])
-        return [polygon.cutout(points, self.shape(index)) for points in outlines]
+        return [polygon.cutout(points, self.shape(index)) for points in self.outlines(index)]
 
 
 def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Store:
