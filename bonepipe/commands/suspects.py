@@ -121,8 +121,9 @@ def _picture(experiment: Experiment, number: int, suspect: Suspect, codes: Seque
     labels = ", ".join(data.classes[label] for label in suspect.classes)
     remark = f"{len(suspect.classes)} labels" if suspect.moved else f"{labels}: {suspect.remark}"
     title = f"{number}  {suspect.kind} {suspect.score:.2f}  {image.patient} {image.path.stem}  {remark}"
+    predicted = _masks(image.path, codes, grey.shape[1])
     return picture(
-        title, grey, store.truth(index), _masks(image.path, codes, grey.shape[1]), suspect.classes,
+        title, grey, store.truth(index), predicted, store.outlines(index), suspect.classes,
         data.classes, overlay.palette(len(data.classes), data.palette),
     )  # fmt: skip
 
