@@ -10,6 +10,7 @@ from bonepipe.errors import BonepipeError, UsageError
 
 COMMANDS = {
     "phantom": "write a synthetic dataset in the competition's format",
+    "options": "list everything that can be chosen: models, losses, augmentations, ...",
     "doctor": "audit a dataset: every problem named with its file",
     "split": "write the fold file that says which fold validates each patient",
     "train": "train one fold (fold=K) and predict its validation images; resumes by itself",
@@ -22,6 +23,7 @@ COMMANDS = {
     "study": "what does each technique gain? one change at a time, several seeds, as a table",
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",
+    "compare": "which settings differ between two runs, and how the Dice changed",
     "vote": "combine several submission CSVs by majority vote",
 }
 

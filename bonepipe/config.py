@@ -20,7 +20,7 @@ Config = dict[str, Any]
 
 GROUPS = (
     "data", "folds", "model", "loss", "optimizer", "scheduler", "averaging", "augment", "tta", "ensemble", "trainer",
-    "executor", "tracking",
+    "executor", "tracking", "strata", "sampler", "transfer",
 )  # fmt: skip
 PLAIN_KEYS: dict[str, type] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
 
@@ -125,7 +125,7 @@ def _check_node(path: str, node: Any) -> None:
     """Check one group's node against the signature of its `_target_`."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UsageError(f"{path}: needs a _target_ that names what to build")
-    parameters = _settings(locate(node["_target_"], path))
+    parameters = settings(locate(node["_target_"], path))
     for key, value in node.items():
         if key == "_target_":
             continue
@@ -137,7 +137,7 @@ def _check_node(path: str, node: Any) -> None:
         raise UsageError(f"{path}: {node['_target_']} needs {', '.join(lacking)}")
 
 
-def _settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters that a config may set: all that can be given by name."""
     parameters = inspect.signature(target).parameters.values()
     return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -186,7 +186,7 @@ def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
 
     node = dict(config[group])
     target = locate(node.pop("_target_"), group)
-    parameters = _settings(target)
+    parameters = settings(target)
     values = {key: TypeAdapter(parameters[key].annotation).validate_python(value) for key, value in node.items()}
     try:
         return target(*given, **values)
@@ -203,8 +203,8 @@ def save(config: Config, path: Path) -> None:
         part.write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
 
 
-def load(path: Path) -> Config:
-    """Read a resolved config. Raises BonepipeError when the file is missing, unreadable or does not pass `check`."""
+def read(path: Path) -> Config:
+    """Read a resolved config as it is. Raises BonepipeError when the file is missing or no config."""
     import yaml
 
     try:
@@ -213,6 +213,12 @@ def load(path: Path) -> Config:
         raise BonepipeError(f"{path}: cannot read the config ({error})") from error
     if not isinstance(config, dict):
         raise BonepipeError(f"{path}: is not a config")
+    return config
+
+
+def load(path: Path) -> Config:
+    """Read a resolved config. Raises BonepipeError when the file is missing, unreadable or does not pass `check`."""
+    config = read(path)
     try:
         check(config)
     except UsageError as error:

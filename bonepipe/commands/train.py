@@ -8,6 +8,7 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import HARMLESS, Experiment, parse, refuse_other_settings, say, seed_everything
+from bonepipe.data.folds import take_patients
 from bonepipe.errors import UsageError
 
 HELP = """usage: bonepipe train fold=K [OVERRIDES]
@@ -26,6 +27,9 @@ def main(arguments: Sequence[str]) -> int:
     if config is None:
         return 0
     experiment = Experiment(config)
+    spec = configs.build(config, "trainer")
+    for warning in configs.build(config, "transfer").check(config["model"].get("encoder_weights"), spec.epochs):
+        say(warning)
     fold, count = config["fold"], experiment.folds.count
     if not 0 <= fold < count:
         raise UsageError(f"fold={fold}: there are folds 0 to {count - 1} (folds.count={count})")
@@ -50,8 +54,11 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     """Steps 3 to 7 of a radiograph's walk, for one fold."""
     config, folder = experiment.config, experiment.fold_folder(fold)
     training, validation = experiment.indices(fold)
+    training = _fraction(experiment, training)
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
-    experiment.store  # noqa: B018 - built before the tracking starts, so that a fault in the data costs nothing
+    # Before the tracking starts, so that a fault in the data or the views costs nothing.
+    experiment.views.check(experiment.augmentation.names, "augment")
+    experiment.store  # noqa: B018
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").exists():
         configs.save(config, folder / "config.yaml")
@@ -67,6 +74,13 @@ def run_fold(experiment: Experiment, fold: int) -> None:
         run.finish()
 
 
+def _fraction(experiment: Experiment, training: list[int]) -> list[int]:
+    """The images of the share of patients that the trainer asks for."""
+    patients = [experiment.images[index].patient for index in training]
+    fraction = configs.build(experiment.config, "trainer").fraction
+    return [training[position] for position in take_patients(patients, fraction, experiment.config["seed"])]
+
+
 def _train(experiment: Experiment, fold: int, training: list[int], validation: list[int], run: Any) -> None:
     from bonepipe.data.datamodule import FoldData
     from bonepipe.training.fold import save_weights, train_fold
@@ -76,14 +90,26 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     spec = configs.build(config, "trainer")
     averaging = configs.build(config, "averaging")
     store = experiment.store
+    overfit = spec.overfit_batches
+    if overfit is not None:
+        training = validation = training[: overfit * spec.batch_size]
     hold = averaging.hold_step(spec.epochs, spec.steps_per_epoch(len(training)))
     data = FoldData(
         store, training, validation, experiment.augmentation,
-        batch_size=spec.batch_size, workers=spec.workers, seed=config["seed"],
+        batch_size=spec.batch_size, workers=spec.workers, seed=config["seed"], fixed=overfit is not None,
+        weights=experiment.draw_weights(training), foreground=configs.build(config, "sampler").foreground,
     )  # fmt: skip
     module = make_module(experiment, hold, spec.compile)
     chosen = train_fold(
-        module, data, averaging, spec, device=experiment.device, folder=folder, title=f"fold {fold}", run=run
+        module,
+        data,
+        averaging,
+        spec,
+        device=experiment.device,
+        folder=folder,
+        title=f"fold {fold}",
+        run=run,
+        transfer=configs.build(config, "transfer"),
     )
     say(f"fold {fold}: predicts with its {chosen.source} ({chosen.epoch}), Dice {chosen.dice:.4f} without views")
     facts = {"classes": experiment.data.classes, "augmentations": experiment.augmentation.names, "fold": fold}
