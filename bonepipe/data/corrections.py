@@ -48,6 +48,11 @@ class Correction:
     moved: Mapping[int, int] = field(default_factory=dict)
     replaced: Mapping[int, str] = field(default_factory=dict)
 
+    @property
+    def ignores(self) -> bool:
+        """Whether some class does not count."""
+        return bool(self.ignored)
+
     def order(self, classes: int) -> list[int]:
         """For each class, the class under which it is drawn."""
         sources = {right: drawn for drawn, right in self.moved.items()}

@@ -1,4 +1,8 @@
-"""Batches of bytes: `image` uint8 [B, h, w], `planes` uint8 [B, h, w, P] and `index` int64 [B] into the store."""
+"""Batches of bytes: `image` uint8 [B, h, w], `planes` uint8 [B, h, w, P] and `index` int64 [B] into the store.
+
+A training batch may also have `ignored` uint8 [B, h, w, P], the pixels whose labels do not count, and `share` float32
+[B], the weight of each image in the loss.
+"""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,10 +107,13 @@ class TrainingImages(Dataset[dict[str, Any]]):
         store: all training images.
         augmentation: applied to each draw.
         foreground: probability that an augmented image without any label is augmented anew.
+        shares: weight of each of the store's images in the loss, float32 `[N]`; None where all count alike.
     """
 
-    def __init__(self, store: Store, augmentation: Augmentation, foreground: float = 0.0) -> None:
-        self.store, self.augmentation, self.foreground = store, augmentation, foreground
+    def __init__(
+        self, store: Store, augmentation: Augmentation, foreground: float = 0.0, shares: np.ndarray | None = None
+    ) -> None:
+        self.store, self.augmentation, self.foreground, self.shares = store, augmentation, foreground, shares
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         index, seed = draw
@@ -117,10 +124,20 @@ class TrainingImages(Dataset[dict[str, Any]]):
                 if planes.any() or generator.random() >= self.foreground:
                     break
                 image, planes = self._augmented(index, again)
-        return {"image": np.ascontiguousarray(image), "planes": np.ascontiguousarray(planes), "index": index}
+        count = self.store.planes.shape[-1]
+        sample = {"image": np.ascontiguousarray(image), "planes": np.ascontiguousarray(planes[..., :count])}
+        if self.store.ignored is not None:
+            sample["ignored"] = np.ascontiguousarray(planes[..., count:])
+        if self.shares is not None:
+            sample["share"] = self.shares[index]
+        return {**sample, "index": index}
 
     def _augmented(self, index: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.augmentation(np.array(self.store.images[index]), np.array(self.store.planes[index]), seed)
+        """Image and planes; those of the ignored pixels come after those of the labels, to be warped alike."""
+        planes = np.array(self.store.planes[index])
+        if self.store.ignored is not None:
+            planes = np.concatenate([planes, self.store.ignored[index]], axis=-1)
+        return self.augmentation(np.array(self.store.images[index]), planes, seed)
 
 
 class ValidationImages(Dataset[dict[str, Any]]):
@@ -150,6 +167,7 @@ class FoldData:
         weights: how often each training image is drawn relative to the others; None for each once an epoch.
         foreground: probability that an augmented image without any label is augmented anew.
         fixed: every epoch has the very batches of the first, for debugging.
+        shares: weight of each of the store's images in the loss, float32 `[N]`; None where all count alike.
     """
 
     def __init__(
@@ -165,11 +183,12 @@ class FoldData:
         weights: np.ndarray | None = None,
         foreground: float = 0.0,
         fixed: bool = False,
+        shares: np.ndarray | None = None,
     ) -> None:
         self.store, self.batch_size = store, batch_size
         self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
         self.sampler = EpochSampler(training, seed, weights, fixed)
-        self.training = TrainingImages(store, augmentation, foreground)
+        self.training = TrainingImages(store, augmentation, foreground, shares)
         self.validation = ValidationImages(store, validation)
 
     def _loader(self, dataset: Dataset[Any], **arguments: Any) -> DataLoader[Any]:

@@ -43,6 +43,10 @@ class DataSpec:
         palette: a colour `[R, G, B]` a class for pictures; empty for evenly spaced hues.
         strata: in what the test set may differ from the training images, see `bonepipe.data.strata`.
         external: further datasets to train on.
+        corrections: CSV of what to leave out, rename or replace in training, see `bonepipe.data.corrections`; the masks
+            that validation compares with stay as they are annotated.
+        pseudo: CSV of pseudo-labels of test images to train on as well, see `bonepipe.data.pseudo`.
+        pseudo_weight: of such an image in the loss, where an annotated one has 1.
     """
 
     name: str
@@ -60,6 +64,9 @@ class DataSpec:
     palette: tuple[tuple[int, int, int], ...] = ()
     strata: tuple[Literal["wrist", "sex", "age"], ...] = ()
     external: tuple[External, ...] = ()
+    corrections: str | None = None
+    pseudo: str | None = None
+    pseudo_weight: float = 0.5
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes) or not self.classes:
@@ -70,6 +77,8 @@ class DataSpec:
             raise ValueError(f"data.palette has {len(self.palette)} colours for {len(self.classes)} classes")
         if re.compile(self.patient).groups < 1:
             raise ValueError(f"data.patient={self.patient!r}: the pattern needs a group, for example '^([^/]+)/'")
+        if not 0 < self.pseudo_weight <= 1:
+            raise ValueError(f"data.pseudo_weight={self.pseudo_weight}: above 0 and at most 1")
         for axis in self.swaps:
             self.mirrored_order(axis)
         for values, what in (([e.prefix for e in self.external], "prefix"), (self._roots(), "root")):
@@ -91,7 +100,7 @@ class DataSpec:
 
     def of(self, external: External) -> "DataSpec":
         """The form of an external dataset: this one's, at another place."""
-        return replace(self, root=external.root, external=())
+        return replace(self, root=external.root, external=(), corrections=None, pseudo=None)
 
     def mirrored_order(self, axis: str) -> tuple[int, ...]:
         """For each class, the index of the class whose place it takes when the image is mirrored along an axis."""
