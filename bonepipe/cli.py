@@ -15,6 +15,8 @@ COMMANDS = {
     "split": "write the fold file that says which fold validates each patient",
     "train": "train one fold (fold=K) and predict its validation images; resumes by itself",
     "train-all": "train every fold, then find the thresholds and write the cross-validation summary",
+    "autoaugment": "search an augmentation policy on a trained fold (Fast AutoAugment)",
+    "cam": "weak supervision: masks from a classifier's activation maps, to train on (data.masks)",
     "speed": "measure a training step: does the network or the data loading hold it back?",
     "submit": "predict the test images with all folds and write, check and score submission.csv",
     "predict": "predict any radiographs: overlays, masks, polygons to correct, and a CSV",
@@ -30,7 +32,7 @@ COMMANDS = {
 
 def usage() -> str:
     """The text of `bonepipe --help`."""
-    rows = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
+    rows = "\n".join(f"  {name:<12} {summary}" for name, summary in COMMANDS.items())
     return (
         f"bonepipe {__version__}: segment the bones of hand radiographs, fold by fold\n\n"
         f"usage: bonepipe COMMAND [ARGUMENTS] [--traceback]\n\n{rows}\n\n"

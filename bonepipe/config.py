@@ -19,8 +19,8 @@ from bonepipe.files import replacing
 Config = dict[str, Any]
 
 GROUPS = (
-    "data", "folds", "model", "loss", "optimizer", "scheduler", "averaging", "augment", "tta", "ensemble", "trainer",
-    "executor", "tracking", "strata", "sampler", "transfer",
+    "data", "folds", "strata", "model", "transfer", "loss", "optimizer", "scheduler", "averaging", "sampler", "augment",
+    "mixing", "tta", "ensemble", "trainer", "executor", "tracking",
 )  # fmt: skip
 PLAIN_KEYS: dict[str, type] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
 
@@ -82,7 +82,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
         if folder.is_dir() and not word.startswith("~"):
             options = sorted(path.stem for path in folder.glob("*.yaml"))
             if choice not in options:
-                return f"override {word!r}: {key} has no option {choice!r}; it has {', '.join(options)}"
+                near = difflib.get_close_matches(choice, options, n=1)
+                hint = f" (did you mean {near[0]}?)" if near else ""
+                return f"override {word!r}: {key} has no option {choice!r}{hint}; it has {', '.join(options)}"
         if reason == f"Key '{key.rpartition('.')[2]}' is not in struct":
             return f"override {word!r}: the chosen file leaves {key} at its default; write +{word} to set it"
     return reason
@@ -192,6 +194,26 @@ def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
         return target(*given, **values)
     except ValueError as error:
         raise UsageError(f"{group}: {error}") from error
+
+
+def command_settings(arguments: Sequence[str], prefix: str, target: str) -> Any:
+    """Build a command's own settings from its `prefix.key=value` words; other words are passed over.
+
+    Such settings say how a command works, not what an experiment is, so they are not part of its config.
+
+    Raises:
+        UsageError: an unknown key, a value of the wrong type, or one that the constructor refuses.
+    """
+    import yaml
+
+    words = [word.removeprefix(f"{prefix}.") for word in arguments if word.startswith(f"{prefix}.")]
+    pairs = [word.partition("=") for word in words]
+    try:
+        node = {"_target_": target, **{key: yaml.safe_load(value) for key, _, value in pairs}}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{prefix}: a value cannot be read ({error})") from error
+    _check_node(prefix, node)
+    return build({prefix: node}, prefix)
 
 
 def save(config: Config, path: Path) -> None:

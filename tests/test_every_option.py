@@ -53,9 +53,17 @@ def test_every_model_trains_and_predicts(train, model):
     train(model, "experiment=debug", f"model={model}", *smaller(model))
 
 
+@pytest.fixture
+def needed(tmp_path):
+    """What an option needs beside itself: a policy to train with."""
+    path = tmp_path / "policy.yaml"
+    path.write_text("transforms: [{name: Affine, rotate: [-20, 20], p: 1.0}]")
+    return {"augment=searched": [f"augment.file={path}"]}
+
+
 @pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_trains_and_predicts(train, option):
-    train(option.replace("=", "-"), "experiment=debug", "tta=none", option)
+def test_every_option_trains_and_predicts(train, needed, option):
+    train(option.replace("=", "-"), "experiment=debug", "tta=none", option, *needed.get(option, []))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

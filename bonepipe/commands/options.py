@@ -91,7 +91,7 @@ def _settings(node: dict[str, Any]) -> dict[str, Any]:
 def _value(value: Any) -> str:
     """A value as an override would give it."""
     if isinstance(value, list | tuple | dict):
-        text: str = yaml.safe_dump(_plain(value), default_flow_style=True, width=1000, allow_unicode=True)
+        text: str = yaml.safe_dump(_plain(value), default_flow_style=True, width=10**6, allow_unicode=True)
         return text.strip()
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 

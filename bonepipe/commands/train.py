@@ -56,6 +56,9 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     training, validation = experiment.indices(fold)
     training = _fraction(experiment, training)
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
+    # Before anything is written: a value that is refused leaves no run behind that was begun with it.
+    for group in ("loss", "mixing"):
+        configs.build(config, group)
     # Before the tracking starts, so that a fault in the data or the views costs nothing.
     experiment.views.check(experiment.augmentation.names, "augment")
     experiment.store  # noqa: B018
@@ -82,23 +85,16 @@ def _fraction(experiment: Experiment, training: list[int]) -> list[int]:
 
 
 def _train(experiment: Experiment, fold: int, training: list[int], validation: list[int], run: Any) -> None:
-    from bonepipe.data.datamodule import FoldData
     from bonepipe.training.fold import save_weights, train_fold
 
     config, folder = experiment.config, experiment.fold_folder(fold)
     seed_everything(config["seed"])
     spec = configs.build(config, "trainer")
     averaging = configs.build(config, "averaging")
-    store = experiment.store
-    overfit = spec.overfit_batches
-    if overfit is not None:
-        training = validation = training[: overfit * spec.batch_size]
+    if spec.overfit_batches is not None:
+        training = validation = training[: spec.overfit_batches * spec.batch_size]
     hold = averaging.hold_step(spec.epochs, spec.steps_per_epoch(len(training)))
-    data = FoldData(
-        store, training, validation, experiment.augmentation,
-        batch_size=spec.batch_size, workers=spec.workers, seed=config["seed"], fixed=overfit is not None,
-        weights=experiment.draw_weights(training), foreground=configs.build(config, "sampler").foreground,
-    )  # fmt: skip
+    data = make_data(experiment, training, validation, spec)
     module = make_module(experiment, hold, spec.compile)
     chosen = train_fold(
         module,
@@ -114,6 +110,26 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     say(f"fold {fold}: predicts with its {chosen.source} ({chosen.epoch}), Dice {chosen.dice:.4f} without views")
     facts = {"classes": experiment.data.classes, "augmentations": experiment.augmentation.names, "fold": fold}
     save_weights(module.model, folder / "weights.safetensors", {**facts, "chosen": vars(chosen)})
+
+
+def make_data(experiment: Experiment, training: list[int], validation: list[int], spec: Any) -> Any:
+    """The batches of a fold, from store indices and the trainer's settings."""
+    from bonepipe.data.datamodule import FoldData
+
+    config = experiment.config
+    return FoldData(
+        experiment.store,
+        training,
+        validation,
+        experiment.augmentation,
+        batch_size=spec.batch_size,
+        workers=spec.workers,
+        seed=config["seed"],
+        weights=experiment.draw_weights(training),
+        foreground=configs.build(config, "sampler").foreground,
+        pixel_weights=configs.build(config, "loss").pixel_weights(len(experiment.data.classes)),
+        fixed=spec.overfit_batches is not None,
+    )
 
 
 def make_module(experiment: Experiment, hold: int | None, compiled: bool) -> Any:
@@ -132,6 +148,7 @@ def make_module(experiment: Experiment, hold: int | None, compiled: bool) -> Any
         std=data.std,
         seed=config["seed"],
         compiled=compiled,
+        mixing=configs.build(config, "mixing"),
     )
 
 

@@ -37,12 +37,16 @@ class Correction:
     """What is to be done to one image's annotation; classes are indices.
 
     Attributes:
+        where: the file and line, for messages.
+        classes: number of classes.
         dropped: the whole image is left out.
         ignored: classes that do not count.
         moved: class as drawn -> class that it is.
         replaced: class -> run-length code of its mask.
     """
 
+    where: str
+    classes: int
     dropped: bool = False
     ignored: frozenset[int] = frozenset()
     moved: Mapping[int, int] = field(default_factory=dict)
@@ -53,27 +57,30 @@ class Correction:
         """Whether some class does not count."""
         return bool(self.ignored)
 
-    def order(self, classes: int) -> list[int]:
+    def order(self) -> list[int]:
         """For each class, the class under which it is drawn."""
         sources = {right: drawn for drawn, right in self.moved.items()}
-        return [sources.get(index, index) for index in range(classes)]
+        return [sources.get(index, index) for index in range(self.classes)]
 
-    def apply(self, planes: bitplane.Planes, classes: int) -> bitplane.Planes:
-        """Bit-planes `[H, W, P]` of the mended annotation, at the original size; ValueError for a code beyond it."""
+    def apply(self, planes: bitplane.Planes) -> bitplane.Planes:
+        """Bit-planes `[H, W, P]` of the mended annotation, at the original size; BonepipeError for a code beyond it."""
         if self.moved:
-            planes = bitplane.permute_classes(planes, self.order(classes))
+            planes = bitplane.permute_classes(planes, self.order())
         for index, text in self.replaced.items():
-            mask = rle.decode(text, planes.shape[:2])
+            try:
+                mask = rle.decode(text, planes.shape[:2])
+            except ValueError as error:
+                raise BonepipeError(f"{self.where}: replace: {error}") from error
             bit = np.uint8(1 << index % 8)
             plane = planes[..., index // 8]
             planes[..., index // 8] = np.where(mask, plane | bit, plane & ~bit)
         return planes
 
-    def ignored_planes(self, shape: tuple[int, int], classes: int) -> bitplane.Planes:
+    def ignored_planes(self, shape: tuple[int, int]) -> bitplane.Planes:
         """Bit-planes `[h, w, P]` that are set where a class does not count."""
-        flags = np.zeros(classes, np.bool_)
+        flags = np.zeros(self.classes, np.bool_)
         flags[list(self.ignored)] = True
-        return np.broadcast_to(bitplane.pack(flags), (*shape, bitplane.plane_count(classes))).copy()
+        return np.broadcast_to(bitplane.pack(flags), (*shape, bitplane.plane_count(self.classes))).copy()
 
 
 Corrections = dict[str, Correction]  # by image name
@@ -140,7 +147,7 @@ def _correction(entries: Sequence[tuple[str, Row]], index: Mapping[str, int]) ->
         names = list(index)
         odd = ", ".join(sorted(names[number] for number in set(moved) ^ set(moved.values())))
         raise BonepipeError(f"{entries[0][0]}: the image's `permute` rows are no permutation; see {odd}")
-    return Correction(dropped, frozenset(ignored), moved, replaced)
+    return Correction(entries[0][0], len(index), dropped, frozenset(ignored), moved, replaced)
 
 
 def _class(where: str, column: str, row: Row, index: Mapping[str, int]) -> int:

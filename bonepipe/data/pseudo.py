@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from bonepipe.data.catalog import Radiograph, test_images
+from bonepipe.data.masks import planes_of, read_masks
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
@@ -24,13 +23,15 @@ COLUMNS = ("image_name", "class", "rle", "ambiguous")
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """One image's pseudo-labels: run-length codes, one a class, at the image's original size.
+    """One image's labels as run-length codes, one a class, at the image's original size.
 
     Attributes:
+        where: the file and the image, for messages.
         sure: where the class is.
         ambiguous: where nobody knows.
     """
 
+    where: str
     sure: tuple[str, ...]
     ambiguous: tuple[str, ...]
 
@@ -39,21 +40,20 @@ class PseudoLabel:
         """Whether some pixel does not count."""
         return any(self.ambiguous)
 
-    def apply(self, planes: bitplane.Planes, classes: int) -> bitplane.Planes:
-        """Bit-planes `[H, W, P]` of the sure pixels, whatever `planes` hold; ValueError for a code beyond the image."""
-        return _draw(self.sure, planes.shape[:2], classes)
+    def apply(self, planes: bitplane.Planes) -> bitplane.Planes:
+        """Bit-planes `[H, W, P]` of the sure pixels, whatever `planes` hold; BonepipeError for one beyond the image."""
+        return planes_of(self.sure, planes.shape[:2], self.where)
 
-    def ignored_planes(self, shape: tuple[int, int], classes: int) -> bitplane.Planes:
+    def ignored_planes(self, shape: tuple[int, int]) -> bitplane.Planes:
         """Bit-planes `[H, W, P]` of the ambiguous pixels."""
-        return _draw(self.ambiguous, shape, classes)
+        return planes_of(self.ambiguous, shape, self.where)
 
 
-def _draw(codes: Sequence[str], shape: tuple[int, int], classes: int) -> bitplane.Planes:
-    planes = np.zeros((*shape, bitplane.plane_count(classes)), np.uint8)
-    for number, code in enumerate(codes):
-        if code:
-            planes[..., number // 8] |= rle.decode(code, shape).astype(np.uint8) << number % 8
-    return planes
+def whole_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict[str, PseudoLabel]:
+    """The masks of `data.masks` as labels without ambiguous pixels. Raises BonepipeError, see `read_masks`."""
+    texts = read_masks(path, names, classes)
+    nothing = ("",) * len(classes)
+    return {name: PseudoLabel(f"data.masks={path}: {name}", tuple(texts[name]), nothing) for name in names}
 
 
 def write(path: Path, rows: Iterable[tuple[str, str, str, str]]) -> None:
@@ -105,7 +105,7 @@ def _label(path: Path, name: str, codes: dict[str, tuple[str, str]], classes: Se
     if missing:
         raise BonepipeError(f"{path}: {name} has no row of {missing[0]}; an absent class has an empty code")
     sure, ambiguous = zip(*(codes[label] for label in classes), strict=True)
-    return PseudoLabel(sure, ambiguous)
+    return PseudoLabel(f"{path}: {name}", sure, ambiguous)
 
 
 def pseudo_images(spec: DataSpec) -> list[Radiograph]:

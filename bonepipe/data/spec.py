@@ -40,6 +40,8 @@ class DataSpec:
         patient: regular expression on an image's path below its folder; its first group is the patient.
         mean, std: of the grey values, on the scale 0 to 1.
         swaps: class pairs that trade places when an image is mirrored, by axis (`horizontal`, `vertical`).
+        masks: CSV of run-length codes (`image_name,class,rle`) of every training image, trained on instead of the
+            annotations; validation compares with the annotations all the same. None for the annotations.
         palette: a colour `[R, G, B]` a class for pictures; empty for evenly spaced hues.
         strata: in what the test set may differ from the training images, see `bonepipe.data.strata`.
         external: further datasets to train on.
@@ -61,6 +63,7 @@ class DataSpec:
     mean: float = 0.5
     std: float = 0.25
     swaps: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    masks: str | None = None
     palette: tuple[tuple[int, int, int], ...] = ()
     strata: tuple[Literal["wrist", "sex", "age"], ...] = ()
     external: tuple[External, ...] = ()
@@ -77,6 +80,8 @@ class DataSpec:
             raise ValueError(f"data.palette has {len(self.palette)} colours for {len(self.classes)} classes")
         if re.compile(self.patient).groups < 1:
             raise ValueError(f"data.patient={self.patient!r}: the pattern needs a group, for example '^([^/]+)/'")
+        if self.masks is not None and self.corrections is not None:
+            raise ValueError("data.masks and data.corrections: the masks take the place of annotations, so mend them")
         if not 0 < self.pseudo_weight <= 1:
             raise ValueError(f"data.pseudo_weight={self.pseudo_weight}: above 0 and at most 1")
         for axis in self.swaps:
@@ -100,7 +105,7 @@ class DataSpec:
 
     def of(self, external: External) -> "DataSpec":
         """The form of an external dataset: this one's, at another place."""
-        return replace(self, root=external.root, external=(), corrections=None, pseudo=None)
+        return replace(self, root=external.root, external=())
 
     def mirrored_order(self, axis: str) -> tuple[int, ...]:
         """For each class, the index of the class whose place it takes when the image is mirrored along an axis."""

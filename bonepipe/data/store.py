@@ -23,6 +23,7 @@ from bonepipe.data.annotation import Polygon, read_annotation
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.corrections import Correction
 from bonepipe.data.image import read_grey, resize_grey
+from bonepipe.data.masks import existing, read_masks
 from bonepipe.data.pseudo import PseudoLabel
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
@@ -90,7 +91,7 @@ def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Sto
     Several processes may ask at once: one builds, the others wait for it.
 
     Raises:
-        BonepipeError: an image or annotation cannot be used; nothing half-built is left.
+        BonepipeError: an image, annotation or mask cannot be used; nothing half-built is left.
     """
     from filelock import FileLock
 
@@ -115,6 +116,8 @@ def _load(folder: Path, names: tuple[str, ...], class_count: int) -> Store:
 def key(images: Sequence[Radiograph], spec: DataSpec) -> str:
     """Name of the store: the training size and a hash of all that its content depends on."""
     files = [path for image in images for path in (image.path, image.annotation) if path is not None]
+    if spec.masks is not None:
+        files.append(existing(Path(spec.masks)))
     states = [(str(path.absolute()), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
     lists = [_digest(Path(path)) for path in (spec.corrections, spec.pseudo) if path is not None]
     content = json.dumps([VERSION, spec.shape, spec.classes, states, *lists])
@@ -134,6 +137,9 @@ def amendments(images: Sequence[Radiograph], spec: DataSpec) -> dict[str, Correc
     found: dict[str, Correction | PseudoLabel] = {}
     if spec.corrections is not None:
         found |= corrections.read(Path(spec.corrections), spec.classes, [image.name for image in images])
+    if spec.masks is not None:
+        names = [image.name for image in images if image.annotation is not None]
+        found |= pseudo.whole_masks(Path(spec.masks), names, spec.classes)
     if spec.pseudo is not None:
         found |= pseudo.read(Path(spec.pseudo), spec.classes)
     return found
@@ -159,7 +165,7 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
             amendment = amended.get(images[index].name)
             grey[index], planes[index], original, polygons = prepare(images[index], spec, amendment)
             if ignored is not None and amendment is not None and amendment.ignores:
-                large = amendment.ignored_planes(original, len(spec.classes))
+                large = amendment.ignored_planes(original)
                 ignored[index] = bitplane.resize(large, spec.shape)
             return original, polygons
 
@@ -180,17 +186,14 @@ def prepare(
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int], list[Polygon]]:
     """Grey bytes `[h, w]` and bit-planes `[h, w, P]` at training size, the original shape, and the outlines.
 
-    An amendment changes the planes. Raises BonepipeError, naming the image, where it does not fit the image.
+    An amendment changes the planes; the outlines are the annotation's all the same, because validation compares with
+    the truth. Raises BonepipeError, naming the image, where an amendment does not fit the image.
     """
     grey = read_grey(image.path)
     polygons = [] if image.annotation is None else read_annotation(image.annotation, spec.classes)
     planes = polygon.rasterise(polygons, grey.shape, len(spec.classes))
     if amendment is not None:
-        try:
-            planes = amendment.apply(planes, len(spec.classes))
-        except ValueError as error:
-            source = spec.pseudo if image.annotation is None else spec.corrections
-            raise BonepipeError(f"{source}: {image.name}: {error}") from error
+        planes = amendment.apply(planes)
     return resize_grey(grey, spec.shape), bitplane.resize(planes, spec.shape), grey.shape, polygons
 
 

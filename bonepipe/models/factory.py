@@ -118,10 +118,10 @@ def pretrained(encoder: str, weights: str | None) -> Iterator[None]:
     try:
         yield
     except OSError as error:  # what the hub's client raises when it neither finds nor fetches a file
-        raise _no_weights(encoder, str(weights), error) from error
+        raise no_weights(encoder, str(weights), error) from error
     except (TypeError, RuntimeError, AttributeError) as error:
         if weights is not None and _is_download(error):
-            raise _no_weights(encoder, weights, error) from error
+            raise no_weights(encoder, weights, error) from error
         raise
 
 
@@ -130,7 +130,8 @@ def _is_download(error: Exception) -> bool:
     return any(sign in str(error).lower() for sign in signs)
 
 
-def _no_weights(encoder: str, weights: str, error: Exception) -> BonepipeError:
+def no_weights(encoder: str, weights: str, error: Exception) -> BonepipeError:
+    """The error to raise where pretrained weights cannot be had: which, why, and both ways out."""
     reason = str(error).strip().splitlines()[0]
     return BonepipeError(
         f"model.encoder_weights={weights}: the weights of {encoder} cannot be had ({reason}). "

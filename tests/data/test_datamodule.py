@@ -9,6 +9,8 @@ from bonepipe.data.catalog import train_images
 from bonepipe.data.datamodule import EpochSampler, FoldData, SamplerSpec, TrainingImages, draw_weights
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import open_store
+from bonepipe.labels import boundary
+from bonepipe.training.losses import Boundary, Dice
 
 RECIPE = [{"name": "HorizontalFlip"}, {"name": "Affine", "rotate": [-30, 30], "p": 1.0}]
 TRAINING, VALIDATION = (1, 2, 4, 5, 7, 8, 10), (0, 3, 6, 9)
@@ -23,10 +25,12 @@ def chest(chest_root, tmp_path_factory):
     return spec, open_store(train_images(spec), spec, tmp_path_factory.mktemp("store"))
 
 
-def fold_data(chest, workers=0, seed=3, transforms=RECIPE):
+def fold_data(chest, workers=0, seed=3, transforms=RECIPE, weights=None):
     spec, store = chest
     recipe = Augmentation(spec, transforms=transforms)
-    return FoldData(store, TRAINING, VALIDATION, recipe, batch_size=3, workers=workers, seed=seed)
+    return FoldData(
+        store, TRAINING, VALIDATION, recipe, batch_size=3, workers=workers, seed=seed, pixel_weights=weights
+    )
 
 
 def epoch(data, number):
@@ -244,3 +248,14 @@ def test_skipping_leaves_crops_with_foreground_as_they_were(chest):
         if before["planes"].any():
             assert all(np.array_equal(before[key], after[key]) for key in before)
         assert np.array_equal(after["image"], skipping[1, seed]["image"])
+
+
+def test_pixel_weights_are_those_of_the_augmented_labels_and_travel_to_loader_processes(chest):
+    weights = Dice(boundary=Boundary(weight=4, sigma=2)).pixel_weights(5)
+    batches = epoch(fold_data(chest, weights=weights), 1)
+    for batch in batches:
+        expected = [boundary.weight_map(planes, 5, 4, 2) for planes in batch["planes"].numpy()]
+        np.testing.assert_array_equal(batch["weight"].numpy()[:, 0], np.stack(expected))
+        assert batch["weight"].max() > 2
+    assert same(batches, epoch(fold_data(chest, workers=2, weights=weights), 1))
+    assert "weight" not in epoch(fold_data(chest), 1)[0]
