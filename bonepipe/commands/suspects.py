@@ -1,4 +1,4 @@
-"""`bonepipe suspects`: which annotations look wrong to models that never saw them?"""
+"""`bonepipe suspects`: the annotations that look wrong to models that never saw them."""
 
 import csv
 import shutil
@@ -26,7 +26,12 @@ that are permuted, bones that are not drawn, extra parts, and a Dice far below w
   runs/NAME/suspects.jpg     the first candidates: annotation beside prediction
   runs/NAME/suspects/        a picture of each of the first 40
   runs/NAME/corrections.csv  suggested corrections of those that are sure; look at them, edit them, and train with
-                             name=NAME-mended data.corrections=runs/NAME/corrections.csv
+                             name=NAME-mended data.corrections=runs/NAME/corrections.csv. A file that is there already
+                             is kept, and the suggestions go to corrections.new.csv.
+
+A correction (image_name,class,action,value) drops an image or, with a class, what it says of that class; permutes its
+labels (class: as drawn, value: right); or replaces a mask (value: run lengths). Only what is trained on changes:
+validation and its scores keep to the annotations as they are.
 
 example: bonepipe suspects experiment=demo"""
 
@@ -48,9 +53,10 @@ def main(arguments: Sequence[str]) -> int:
     found = rank(evidence, experiment.data.classes)
     _write_table(experiment, found)
     rows = correction_rows(found, texts, experiment.data.classes)
-    corrections.write(experiment.folder / "corrections.csv", rows)
+    path = _write_corrections(experiment.folder / "corrections.csv", rows)
     _write_pictures(experiment, found, texts)
-    _print(experiment, found, len(rows))
+    _print(experiment, found)
+    say(f"{experiment.folder}: {len(found)} candidates in suspects.csv, {len(rows)} rows in {path.name}")
     return 0
 
 
@@ -128,8 +134,17 @@ def _picture(experiment: Experiment, number: int, suspect: Suspect, codes: Seque
     )  # fmt: skip
 
 
-def _print(experiment: Experiment, found: Sequence[Suspect], corrected: int) -> None:
+def _print(experiment: Experiment, found: Sequence[Suspect]) -> None:
     for number, suspect in enumerate(found[:SHEET], 1):
         labels = ", ".join(experiment.data.classes[label] for label in suspect.classes)
         print(f"{number:3d}  {suspect.score:.3f}  {suspect.kind:<8}  {suspect.name}  {labels}")
-    say(f"{experiment.folder}: {len(found)} candidates in suspects.csv, {corrected} rows in corrections.csv")
+
+
+def _write_corrections(path: Path, rows: Sequence[Sequence[str]]) -> Path:
+    """Write the suggestions; beside a file of corrections that is there already, which somebody may have edited."""
+    free = path if not path.exists() else path.with_name(f"{path.stem}.new{path.suffix}")
+    corrections.write(free, rows)
+    if free != path and free.read_bytes() == path.read_bytes():
+        free.unlink()
+        return path
+    return free

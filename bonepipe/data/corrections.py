@@ -93,7 +93,8 @@ def read(path: Path, classes: Sequence[str], names: Sequence[str]) -> Correction
         BonepipeError: no such file, a column is missing, or a row cannot be carried out; the message names its line.
     """
     rows = _read_rows(path)
-    known, grouped = set(names), {}
+    known = set(names)
+    grouped: dict[str, list[tuple[str, Row]]] = {}
     for line, row in rows:
         where = f"{path}: line {line}"
         if row["image_name"] not in known:

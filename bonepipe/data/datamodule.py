@@ -152,7 +152,8 @@ class TrainingImages(Dataset[dict[str, Any]]):
         if ignored is None:
             return *self.augmentation(image, np.array(planes), seed), None
         image, both = self.augmentation(image, np.concatenate([planes, ignored[index]], axis=-1), seed)
-        return image, *np.split(both, 2, axis=-1)
+        count = planes.shape[-1]
+        return image, both[..., :count], both[..., count:]
 
 
 class ValidationImages(Dataset[dict[str, Any]]):

@@ -23,7 +23,7 @@ from bonepipe.data.annotation import Polygon, read_annotation
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.corrections import Correction
 from bonepipe.data.image import read_grey, resize_grey
-from bonepipe.data.masks import existing, read_masks
+from bonepipe.data.masks import existing
 from bonepipe.data.pseudo import PseudoLabel
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError

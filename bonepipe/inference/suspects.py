@@ -128,7 +128,7 @@ def dice_matrix(annotated: Sequence[Cutout], predicted: Sequence[Cutout]) -> NDA
     """Dice `[C, C]` of every annotated with every predicted mask; 0 where one is empty. Only boxes that meet count."""
     left, right = ([cutout.area(mask) for mask in masks] for masks in (annotated, predicted))
     matrix = np.zeros((len(left), len(right)))
-    for row, column in product(np.flatnonzero(left), np.flatnonzero(right)):
+    for row, column in product(np.flatnonzero(left).tolist(), np.flatnonzero(right).tolist()):
         common = cutout.intersection_area(annotated[row], predicted[column])
         if common:
             matrix[row, column] = dice(common, left[row], right[column])
@@ -182,12 +182,11 @@ def usual(evidence: Sequence[Evidence]) -> Usual:
     scores = np.stack([item.dice for item in evidence])
     areas = np.stack([item.annotated for item in evidence])
     middle = np.median(scores, axis=0)
-    drawn = areas > 0
     return Usual(
         dice=middle,
         spread=1.4826 * np.median(np.abs(scores - middle), axis=0),
-        area=np.array([np.median(column[here]) if here.any() else 0.0 for column, here in zip(areas.T, drawn.T)]),
-        drawn=drawn.mean(0),
+        area=np.array([np.median(column[column > 0]) if column.any() else 0.0 for column in areas.T]),
+        drawn=(areas > 0).mean(0),
         stray=np.mean([item.stray > STRAY for item in evidence], axis=0),
         hole=np.mean([item.hole > HOLE for item in evidence], axis=0),
         inner=np.mean([item.inner for item in evidence], axis=0),
@@ -220,11 +219,11 @@ def _cycles(goals: Sequence[int]) -> list[list[int]]:
     """The cycles of a permutation, without the fixed points."""
     found, seen = [], set()
     for start in range(len(goals)):
-        cycle = []
-        while start not in seen:
-            seen.add(start)
-            cycle.append(start)
-            start = goals[start]
+        cycle, label = [], start
+        while label not in seen:
+            seen.add(label)
+            cycle.append(label)
+            label = goals[label]
         if len(cycle) > 1:
             found.append(cycle)
     return found
@@ -330,5 +329,3 @@ def correction_rows(
             value = predicted[suspect.name][label] if action == "replace" else ""
             rows.append((suspect.name, classes[label], action, value, remark))
     return rows
-
-

@@ -48,7 +48,7 @@ def outlines(mask: Cutout) -> list[NDArray[np.int32]]:
         return []
     corner = (mask.box.left, mask.box.top)
     found, _ = cv2.findContours(canvas, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=corner)
-    return [part.reshape(-1, 2) for part in sorted(found, key=cv2.contourArea, reverse=True)]
+    return [np.asarray(part, np.int32).reshape(-1, 2) for part in sorted(found, key=cv2.contourArea, reverse=True)]
 
 
 def _as_points(points: Points) -> NDArray[np.int32]:

@@ -42,7 +42,7 @@ def window_weight(batch_index: int, batch_samples: int, batches: int, samples: i
 
 
 def pixel_weights(batch: Batch, classes: int) -> torch.Tensor | None:
-    """What each pixel weighs in the loss, `[N, 1 or C, h, w]`: nothing where labels do not count; None for all alike."""
+    """What each pixel weighs in the loss, `[N, 1 or C, h, w]`: 0 where labels do not count; None for all alike."""
     weight = batch.get("weight")
     if "ignored" not in batch:
         return weight
