@@ -71,3 +71,17 @@ def test_from_mask_copies_its_pixels():
     cut = cutout.from_mask(mask)
     mask[:] = False
     assert cutout.area(cut) == 9
+
+
+@settings(max_examples=200, deadline=None)
+@given(masks)
+def test_from_runs_is_the_mask_in_its_smallest_box(mask):
+    drawn, expected = cutout.from_runs(rle.mask_runs(mask), mask.shape[1]), cutout.from_mask(mask)
+    assert drawn.box == expected.box
+    np.testing.assert_array_equal(drawn.mask, expected.mask)
+
+
+def test_from_runs_takes_runs_that_touch():
+    drawn = cutout.from_runs(np.array([[7, 2], [9, 1]]), 5)
+    assert drawn.box == Box(1, 1, 2, 4)
+    assert drawn.mask.all()
