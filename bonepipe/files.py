@@ -23,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON with an indent, whole."""
+def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
+    """Write JSON, whole; without an indent it is one line."""
     with replacing(path) as part:
-        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -14,9 +14,11 @@ from bonepipe import config as configs
 from bonepipe.data import folds as fold_files
 from bonepipe.data import strata
 from bonepipe.data.catalog import Radiograph, external_images, read_catalog, train_images
+from bonepipe.data.corrections import Correction
 from bonepipe.data.folds import FoldSpec
+from bonepipe.data.pseudo import PseudoLabel, pseudo_images
 from bonepipe.data.spec import DataSpec
-from bonepipe.data.store import Store, open_store
+from bonepipe.data.store import Store, amendments, open_store
 from bonepipe.data.strata import StrataSpec
 from bonepipe.errors import BonepipeError, UsageError
 
@@ -99,8 +101,24 @@ class Experiment:
 
     @cached_property
     def images(self) -> list[Radiograph]:
-        """All annotated images in the store's order: the dataset's own, then those of external datasets."""
-        return [*self.own_images, *external_images(self.data)]
+        """All images to train on in the store's order: the dataset's own, external ones, then pseudo-labelled ones."""
+        return [*self.own_images, *external_images(self.data), *pseudo_images(self.data)]
+
+    @cached_property
+    def amended(self) -> dict[str, Correction | PseudoLabel]:
+        """Image name -> what takes the place of its annotation in training."""
+        return amendments(self.images, self.data)
+
+    def _left_out(self, image: Radiograph) -> bool:
+        amendment = self.amended.get(image.name)
+        return isinstance(amendment, Correction) and amendment.dropped
+
+    @cached_property
+    def shares(self) -> np.ndarray | None:
+        """Weight of each image of the store in the loss, float32 `[N]`; None where all count alike."""
+        if self.data.pseudo is None:
+            return None
+        return np.array([self.data.pseudo_weight if i.split == "pseudo" else 1.0 for i in self.images], np.float32)
 
     @cached_property
     def assignment(self) -> fold_files.Folds:
@@ -151,9 +169,10 @@ class Experiment:
         return open_store(self.images, self.data, Path(self.config["runs"]) / ".store")
 
     def indices(self, fold: int) -> tuple[list[int], list[int]]:
-        """Store indices that a fold trains on and validates on."""
+        """Store indices that a fold trains on and validates on; only training leaves out what a correction drops."""
         numbers = [self.assignment.get(image.name, fold_files.TRAIN_ONLY) for image in self.images]
-        training = [index for index, number in enumerate(numbers) if number != fold]
+        others = [index for index, number in enumerate(numbers) if number != fold]
+        training = [index for index in others if not self._left_out(self.images[index])]
         return training, [index for index, number in enumerate(numbers) if number == fold]
 
     @cached_property

@@ -3,20 +3,19 @@
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
-from bonepipe.commands.train import is_done
+from bonepipe.commands.experiment import Experiment, parse, say
+from bonepipe.commands.predictor import make_predict, make_refine, read_thresholds, require_finished
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.image import read_shape
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
-from bonepipe.inference import submission, thresholds
+from bonepipe.inference import submission
 
 HELP = """usage: bonepipe submit [OVERRIDES]
 
@@ -35,13 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     if config is None:
         return 0
     experiment = Experiment(config)
-    for fold in _folds(experiment):
-        refuse_other_settings(experiment.fold_folder(fold) / "config.yaml", config, [*HARMLESS, *PREDICTION])
-        if not is_done(experiment, fold):
-            raise BonepipeError(
-                f"{experiment.fold_folder(fold)}: is not trained yet, or was predicted in another way (tta, windows, "
-                "postprocess.crf); run `bonepipe train-all` with the same overrides first"
-            )
+    require_finished(experiment)
     images, path = test_images(experiment.data), experiment.folder / "submission.csv"
     start = time.perf_counter()
     submission.write(path, _rows(experiment, images))
@@ -53,30 +46,16 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _folds(experiment: Experiment) -> Sequence[int]:
-    """The folds that vote."""
-    chosen = configs.build(experiment.config, "ensemble").folds
-    return range(experiment.folds.count) if chosen is None else chosen
-
-
 def _rows(experiment: Experiment, images: Sequence[Radiograph]) -> Iterator[tuple[str, str, str]]:
     """Rows of the submission, one image at a time."""
     from bonepipe.inference.ensemble import predict_masks
-    from bonepipe.inference.postprocess import read_operations
 
-    data, chosen = experiment.data, experiment.folder / "thresholds.json"
-    limits = thresholds.read(chosen, data.classes)
-    operations = read_operations(chosen, data.classes, experiment.postprocess)
-    members = [experiment.member(fold) for fold in _folds(experiment)]
-    windows = f" x {len(experiment.windows)} windows" if len(experiment.windows) > 1 else ""
-    say(f"{len(members)} models x {len(experiment.views)} views{windows} on {experiment.device}")
-    spec = configs.build(experiment.config, "ensemble")
+    spec, shape = configs.build(experiment.config, "ensemble"), experiment.windows.shape
     masks: Iterable[tuple[Radiograph, list[str]]] = predict_masks(
-        experiment.predictor(members), images, experiment.windows.shape, limits, spec,
-        partial(experiment.postprocess.apply_all, operations),
-    )  # fmt: skip
+        make_predict(experiment), images, shape, read_thresholds(experiment), spec, make_refine(experiment)
+    )
     for image, texts in tqdm(masks, "submission", len(images), unit="image"):
-        for label, text in zip(data.classes, texts, strict=True):
+        for label, text in zip(experiment.data.classes, texts, strict=True):
             yield image.name, label, text
 
 

@@ -138,6 +138,7 @@ def make_data(experiment: Experiment, training: list[int], validation: list[int]
         foreground=configs.build(config, "sampler").foreground,
         pixel_weights=configs.build(config, "loss").pixel_weights(len(experiment.data.classes)),
         fixed=spec.overfit_batches is not None,
+        shares=experiment.shares,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bonepipe.errors import BonepipeError
+from bonepipe.files import write_json
 
 Polygon = tuple[int, np.ndarray]  # class index, int32 points [K, 2] as x, y in pixels
 Fault = tuple[str, str]  # field of the file, what is wrong with it
@@ -57,6 +58,41 @@ def read_with_faults(path: Path, classes: Sequence[str]) -> tuple[list[Polygon],
 def read_labels(path: Path) -> list[str]:
     """The labels of an annotation file in file order, known or not. Raises BonepipeError if it cannot be parsed."""
     return [str(entry.get("label")) for entry in _entries(path) if isinstance(entry, dict)]
+
+
+def write_annotation(
+    path: Path, polygons: Sequence[Polygon], classes: Sequence[str], image: Path, shape: tuple[int, int]
+) -> None:
+    """Write polygons in the format that `read_annotation` reads and labelling tools of the competition open.
+
+    Args:
+        path: the file, which appears whole or not at all.
+        polygons: pairs of class index and integer points `[K, 2]` (x, y); a class may have several, or none.
+        classes: class names.
+        image: the image's file, for the fields that name it.
+        shape: the image's height and width in pixels.
+    """
+    entries = [
+        {
+            "id": f"{number:024x}",
+            "type": "poly_seg",
+            "attributes": {},
+            "points": points.tolist(),
+            "label": classes[index],
+        }
+        for number, (index, points) in enumerate(polygons)
+    ]
+    content = {
+        "annotations": entries,
+        "attributes": {},
+        "file_id": "",
+        "filename": image.name,
+        "parent_path": f"/{image.parent.name}",
+        "last_modifier_id": "",
+        "metadata": {"height": shape[0], "width": shape[1]},
+        "last_workers": [],
+    }
+    write_json(path, content, indent=None)
 
 
 def _unknown_label(label: Any, classes: Sequence[str]) -> str:

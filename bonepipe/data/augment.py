@@ -206,6 +206,9 @@ def _swapping(kind: type, order: tuple[int, ...]) -> type:
 
     class SwappingFlip(kind):
         def apply_to_mask(self, mask: np.ndarray, *args: Any, **params: Any) -> np.ndarray:
-            return bitplane.permute_classes(super().apply_to_mask(mask, *args, **params), order)
+            flipped = super().apply_to_mask(mask, *args, **params)
+            # Planes of labels may be followed by as many planes of pixels whose labels do not count.
+            sets = np.split(flipped, flipped.shape[-1] // bitplane.plane_count(len(order)), axis=-1)
+            return np.concatenate([bitplane.permute_classes(planes, order) for planes in sets], axis=-1)
 
     return SwappingFlip

@@ -1,6 +1,7 @@
 """Batches of bytes: `image` uint8 [B, h, w], `planes` uint8 [B, h, w, P] and `index` int64 [B] into the store.
 
-A training batch has `weight` float32 [B, 1, h, w] as well where the loss asks for pixel weights.
+A training batch has `weight` float32 [B, 1, h, w] as well where the loss asks for pixel weights, `ignored` uint8
+[B, h, w, P] where the labels of some pixels do not count, and `share` float32 [B] where images weigh differently.
 """
 
 import os
@@ -113,6 +114,7 @@ class TrainingImages(Dataset[dict[str, Any]]):
         augmentation: applied to each draw.
         foreground: probability that an augmented image without any label is augmented anew.
         pixel_weights: makes the weights of an image's pixels of its augmented planes, or None.
+        shares: weight of each of the store's images in the loss, float32 `[N]`; None where all count alike.
     """
 
     def __init__(
@@ -121,26 +123,37 @@ class TrainingImages(Dataset[dict[str, Any]]):
         augmentation: Augmentation,
         foreground: float = 0.0,
         pixel_weights: PixelWeights | None = None,
+        shares: np.ndarray | None = None,
     ) -> None:
         self.store, self.augmentation, self.foreground = store, augmentation, foreground
-        self.pixel_weights = pixel_weights
+        self.pixel_weights, self.shares = pixel_weights, shares
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         index, seed = draw
-        image, planes = self._augmented(index, seed)
+        image, planes, ignored = self._augmented(index, seed)
         if self.foreground:
             generator = np.random.default_rng(seed)  # the draw's seed decides this as well
             for again in generator.integers(2**31, size=TRIES - 1).tolist():
                 if planes.any() or generator.random() >= self.foreground:
                     break
-                image, planes = self._augmented(index, again)
+                image, planes, ignored = self._augmented(index, again)
         sample = {"image": np.ascontiguousarray(image), "planes": np.ascontiguousarray(planes), "index": index}
         if self.pixel_weights is not None:
             sample["weight"] = self.pixel_weights(planes)[None]
+        if ignored is not None:
+            sample["ignored"] = np.ascontiguousarray(ignored)
+        if self.shares is not None:
+            sample["share"] = self.shares[index]
         return sample
 
-    def _augmented(self, index: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.augmentation(np.array(self.store.images[index]), np.array(self.store.planes[index]), seed)
+    def _augmented(self, index: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Image, planes of the labels, and planes of the pixels that do not count, all warped alike."""
+        image, planes, ignored = np.array(self.store.images[index]), self.store.planes[index], self.store.ignored
+        if ignored is None:
+            return *self.augmentation(image, np.array(planes), seed), None
+        image, both = self.augmentation(image, np.concatenate([planes, ignored[index]], axis=-1), seed)
+        count = planes.shape[-1]
+        return image, both[..., :count], both[..., count:]
 
 
 class ValidationImages(Dataset[dict[str, Any]]):
@@ -171,6 +184,7 @@ class FoldData:
         foreground: probability that an augmented image without any label is augmented anew.
         fixed: every epoch has the very batches of the first, for debugging.
         pixel_weights: makes the weights of a training image's pixels of its augmented planes, or None.
+        shares: weight of each of the store's images in the loss, float32 `[N]`; None where all count alike.
     """
 
     def __init__(
@@ -187,11 +201,12 @@ class FoldData:
         foreground: float = 0.0,
         pixel_weights: PixelWeights | None = None,
         fixed: bool = False,
+        shares: np.ndarray | None = None,
     ) -> None:
         self.store, self.batch_size = store, batch_size
         self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
         self.sampler = EpochSampler(training, seed, weights, fixed)
-        self.training = TrainingImages(store, augmentation, foreground, pixel_weights)
+        self.training = TrainingImages(store, augmentation, foreground, pixel_weights, shares)
         self.validation = ValidationImages(store, validation)
 
     def _loader(self, dataset: Dataset[Any], **arguments: Any) -> DataLoader[Any]:

@@ -45,6 +45,10 @@ class DataSpec:
         palette: a colour `[R, G, B]` a class for pictures; empty for evenly spaced hues.
         strata: in what the test set may differ from the training images, see `bonepipe.data.strata`.
         external: further datasets to train on.
+        corrections: CSV of what to leave out, rename or replace in training, see `bonepipe.data.corrections`; the masks
+            that validation compares with stay as they are annotated.
+        pseudo: CSV of pseudo-labels of test images to train on as well, see `bonepipe.data.pseudo`.
+        pseudo_weight: of such an image in the loss, where an annotated one has 1.
     """
 
     name: str
@@ -63,6 +67,9 @@ class DataSpec:
     palette: tuple[tuple[int, int, int], ...] = ()
     strata: tuple[Literal["wrist", "sex", "age"], ...] = ()
     external: tuple[External, ...] = ()
+    corrections: str | None = None
+    pseudo: str | None = None
+    pseudo_weight: float = 0.5
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes) or not self.classes:
@@ -73,6 +80,10 @@ class DataSpec:
             raise ValueError(f"data.palette has {len(self.palette)} colours for {len(self.classes)} classes")
         if re.compile(self.patient).groups < 1:
             raise ValueError(f"data.patient={self.patient!r}: the pattern needs a group, for example '^([^/]+)/'")
+        if self.masks is not None and self.corrections is not None:
+            raise ValueError("data.masks and data.corrections: the masks take the place of annotations, so mend them")
+        if not 0 < self.pseudo_weight <= 1:
+            raise ValueError(f"data.pseudo_weight={self.pseudo_weight}: above 0 and at most 1")
         for axis in self.swaps:
             self.mirrored_order(axis)
         for values, what in (([e.prefix for e in self.external], "prefix"), (self._roots(), "root")):

@@ -18,11 +18,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from bonepipe.data import corrections, pseudo
 from bonepipe.data.annotation import Polygon, read_annotation
 from bonepipe.data.catalog import Radiograph
+from bonepipe.data.corrections import Correction
 from bonepipe.data.image import read_grey, resize_grey
-from bonepipe.data.masks import existing, planes_of, read_masks
+from bonepipe.data.masks import existing
+from bonepipe.data.pseudo import PseudoLabel
 from bonepipe.data.spec import DataSpec
+from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane, polygon
 from bonepipe.labels.cutout import Cutout
 
@@ -42,6 +46,10 @@ class Store:
         points, starts, classes, owners: the outlines: int32 `[M, 2]`, and a row an outline of where its points start
             (one more than outlines), its class, and its image's index.
         class_count: number of classes.
+        ignored: the pixels whose labels do not count, by class, as `planes`; None where all count.
+
+    Where the spec names corrections or pseudo-labels, `planes` are the amended labels. The outlines, and with them
+    `truth`, are always those of the annotation.
     """
 
     folder: Path
@@ -54,6 +62,7 @@ class Store:
     classes: np.ndarray
     owners: np.ndarray
     class_count: int
+    ignored: np.ndarray | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to loader processes by name: pickling a memory map would copy it."""
@@ -64,12 +73,16 @@ class Store:
         height, width = self.shapes[index].tolist()
         return height, width
 
+    def outlines(self, index: int) -> list[list[np.ndarray]]:
+        """The annotated outlines of every class, int32 `[K, 2]` as x, y in pixels at the image's original size."""
+        found: list[list[np.ndarray]] = [[] for _ in range(self.class_count)]
+        for row in range(*np.searchsorted(self.owners, [index, index + 1])):
+            found[self.classes[row]].append(self.points[self.starts[row] : self.starts[row + 1]])
+        return found
+
     def truth(self, index: int) -> list[Cutout]:
         """The true mask of every class at the image's original size, each inside its bounding box."""
-        outlines: list[list[np.ndarray]] = [[] for _ in range(self.class_count)]
-        for row in range(*np.searchsorted(self.owners, [index, index + 1])):
-            outlines[self.classes[row]].append(self.points[self.starts[row] : self.starts[row + 1]])
-        return [polygon.cutout(points, self.shape(index)) for points in outlines]
+        return [polygon.cutout(points, self.shape(index)) for points in self.outlines(index)]
 
 
 def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Store:
@@ -95,7 +108,9 @@ def _load(folder: Path, names: tuple[str, ...], class_count: int) -> Store:
     with np.load(folder / "outlines.npz") as outlines:
         arrays = {name: outlines[name] for name in ("shapes", "points", "starts", "classes", "owners")}
     images, planes = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "planes"))
-    return Store(folder, names, images, planes, class_count=class_count, **arrays)
+    path = folder / "ignored.npy"
+    ignored = np.load(path, mmap_mode="r") if path.is_file() else None
+    return Store(folder, names, images, planes, class_count=class_count, ignored=ignored, **arrays)
 
 
 def key(images: Sequence[Radiograph], spec: DataSpec) -> str:
@@ -104,9 +119,30 @@ def key(images: Sequence[Radiograph], spec: DataSpec) -> str:
     if spec.masks is not None:
         files.append(existing(Path(spec.masks)))
     states = [(str(path.absolute()), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
-    content = json.dumps([VERSION, spec.shape, spec.classes, states])
+    lists = [_digest(Path(path)) for path in (spec.corrections, spec.pseudo) if path is not None]
+    content = json.dumps([VERSION, spec.shape, spec.classes, states, *lists])
     height, width = spec.shape
     return f"{spec.name}-{height}x{width}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BonepipeError(f"{path}: cannot be read ({error.strerror}); see data.corrections, data.pseudo") from error
+
+
+def amendments(images: Sequence[Radiograph], spec: DataSpec) -> dict[str, Correction | PseudoLabel]:
+    """What takes the place of annotated labels in training, by image name. Raises BonepipeError, see the readers."""
+    found: dict[str, Correction | PseudoLabel] = {}
+    if spec.corrections is not None:
+        found |= corrections.read(Path(spec.corrections), spec.classes, [image.name for image in images])
+    if spec.masks is not None:
+        names = [image.name for image in images if image.annotation is not None]
+        found |= pseudo.whole_masks(Path(spec.masks), names, spec.classes)
+    if spec.pseudo is not None:
+        found |= pseudo.read(Path(spec.pseudo), spec.classes)
+    return found
 
 
 def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
@@ -120,17 +156,25 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
         grey = np.lib.format.open_memmap(temporary / "images.npy", "w+", np.uint8, shape)
         planes = np.lib.format.open_memmap(temporary / "planes.npy", "w+", np.uint8, planes_shape)
 
-        weak = None if spec.masks is None else read_masks(Path(spec.masks), [i.name for i in images], spec.classes)
+        amended = amendments(images, spec)
+        ignored = None
+        if any(amendment.ignores for amendment in amended.values()):
+            ignored = np.lib.format.open_memmap(temporary / "ignored.npy", "w+", np.uint8, planes_shape)
 
         def fill(index: int) -> tuple[tuple[int, int], list[Polygon]]:
-            texts = None if weak is None else weak[images[index].name]
-            grey[index], planes[index], original, polygons = prepare(images[index], spec, texts)
+            amendment = amended.get(images[index].name)
+            grey[index], planes[index], original, polygons = prepare(images[index], spec, amendment)
+            if ignored is not None and amendment is not None and amendment.ignores:
+                large = amendment.ignored_planes(original)
+                ignored[index] = bitplane.resize(large, spec.shape)
             return original, polygons
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding, filling and resizing release the GIL
             rows = list(tqdm(pool.map(fill, range(len(images))), f"store {folder.name}", len(images), unit="image"))
         grey.flush()
         planes.flush()
+        if ignored is not None:
+            ignored.flush()
         np.savez(temporary / "outlines.npz", **_flatten(rows))
         temporary.rename(folder)
     finally:
@@ -138,20 +182,18 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
 
 
 def prepare(
-    image: Radiograph, spec: DataSpec, texts: Sequence[str] | None = None
+    image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLabel | None = None
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, int], list[Polygon]]:
     """Grey bytes `[h, w]` and bit-planes `[h, w, P]` at training size, the original shape, and the outlines.
 
-    With run-length codes `texts`, one a class, the planes show these masks; the outlines are the annotation's all the
-    same, because validation compares with the truth.
+    An amendment changes the planes; the outlines are the annotation's all the same, because validation compares with
+    the truth. Raises BonepipeError, naming the image, where an amendment does not fit the image.
     """
-    assert image.annotation is not None
     grey = read_grey(image.path)
-    polygons = read_annotation(image.annotation, spec.classes)
-    if texts is None:
-        planes = polygon.rasterise(polygons, grey.shape, len(spec.classes))
-    else:
-        planes = planes_of(texts, grey.shape, f"data.masks={spec.masks}: {image.name}")
+    polygons = [] if image.annotation is None else read_annotation(image.annotation, spec.classes)
+    planes = polygon.rasterise(polygons, grey.shape, len(spec.classes))
+    if amendment is not None:
+        planes = amendment.apply(planes)
     return resize_grey(grey, spec.shape), bitplane.resize(planes, spec.shape), grey.shape, polygons
 
 

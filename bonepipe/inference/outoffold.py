@@ -86,7 +86,13 @@ def _write_histograms(path: Path, names: Sequence[str], classes: Sequence[str], 
 
 
 def read_curves(path: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """Image names and Dice `[N, C, 256]` at thresholds k / 256 from a fold's histograms.
+    """Image names and Dice `[N, C, 256]` at thresholds k / 256 from a fold's histograms; raises as `read_counts`."""
+    names, counts = read_counts(path, classes)
+    return names, histogram.dice_curve(counts)
+
+
+def read_counts(path: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Image names and pixel counts `[N, C, 2, 256]` from a fold's histograms.
 
     Raises:
         BonepipeError: the file is missing, broken, or of other classes.
@@ -98,4 +104,4 @@ def read_curves(path: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarr
         raise BonepipeError(f"{path}: cannot be read ({error}); train this fold again") from error
     if labels != list(classes):
         raise BonepipeError(f"{path}: was written for other classes ({', '.join(labels)})")
-    return names, histogram.dice_curve(counts)
+    return names, counts

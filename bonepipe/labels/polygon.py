@@ -38,6 +38,19 @@ def cutout(polygons: Sequence[Points], shape: tuple[int, int]) -> Cutout:
     return empty() if box is None else Cutout(box, _fill(outlines, box, 1).view(np.bool_))
 
 
+def outlines(mask: Cutout) -> list[NDArray[np.int32]]:
+    """Trace a mask: one polygon (int32 points `[K, 2]` as x, y on its border pixels) a connected part, largest first.
+
+    Filling them gives the mask back, except that a polygon cannot tell of holes: they come back filled.
+    """
+    canvas = np.ascontiguousarray(mask.mask, np.uint8)
+    if not canvas.any():
+        return []
+    corner = (mask.box.left, mask.box.top)
+    found, _ = cv2.findContours(canvas, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=corner)
+    return [np.asarray(part, np.int32).reshape(-1, 2) for part in sorted(found, key=cv2.contourArea, reverse=True)]
+
+
 def _as_points(points: Points) -> NDArray[np.int32]:
     array = np.asarray(points)
     if array.size == 0:

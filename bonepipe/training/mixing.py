@@ -92,7 +92,7 @@ class MixUp(Mixing):
         ratio, shift = float(rng.beta(self.alpha, self.alpha)), _shift(len(images), rng)
         other = _roll(part, shift)
         blend = ratio * images + (1 - ratio) * images.roll(shift, 0)
-        return blend, (part._replace(share=ratio), other._replace(share=1 - ratio))
+        return blend, (part._replace(share=ratio * part.share), other._replace(share=(1 - ratio) * other.share))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +111,11 @@ class CutMix(Mixing):
         other = _roll(part, shift)
         pasted = _paste(images, images.roll(shift, 0)[(..., *box.slices)], box)
         planes = _paste_planes(part.planes, other.planes[(slice(None), *box.slices)], box)
+        cut = box.height * box.width / (images.shape[-2] * images.shape[-1])
+        share = part.share + cut * (other.share - part.share)  # of images that weigh differently, by area
         if part.weight is None or other.weight is None:
-            return pasted, (Part(planes),)
-        return pasted, (Part(planes, _paste(part.weight, other.weight[(..., *box.slices)], box)),)
+            return pasted, (Part(planes, None, share),)
+        return pasted, (Part(planes, _paste(part.weight, other.weight[(..., *box.slices)], box), share),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,10 @@ class SnapMix(Mixing):
         own = 1 - semantic[(..., *target.slices)].sum((1, 2))
         partners = semantic.roll(shift, 0)[(..., *source.slices)].sum((1, 2))
         inside = _mask(target, images)
-        parts = (Part(planes, _product(weight, 1 - inside), own), Part(planes, _product(weight, inside), partners))
+        parts = (
+            Part(planes, _product(weight, 1 - inside), own * part.share),
+            Part(planes, _product(weight, inside), partners * other.share),
+        )
         return _paste(images, patch, target), parts
 
 
@@ -192,6 +197,7 @@ def _roll(part: Part, shift: int) -> Part:
     return part._replace(
         planes=part.planes.roll(shift, 0),
         weight=weight if weight is None or len(weight) == 1 else weight.roll(shift, 0),
+        share=part.share.roll(shift, 0) if isinstance(part.share, torch.Tensor) else part.share,
     )
 
 

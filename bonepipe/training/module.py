@@ -41,6 +41,15 @@ def window_weight(batch_index: int, batch_samples: int, batches: int, samples: i
     return window * batch_samples / in_window
 
 
+def pixel_weights(batch: Batch, classes: int) -> torch.Tensor | None:
+    """What each pixel weighs in the loss, `[N, 1 or C, h, w]`: 0 where labels do not count; None for all alike."""
+    weight = batch.get("weight")
+    if "ignored" not in batch:
+        return weight
+    counts = 1 - bitplane.unpack_torch(batch["ignored"], classes)
+    return counts if weight is None else weight * counts
+
+
 class SegmentationModule(pl.LightningModule):
     """Lightning's view of a model: bytes in, loss out; Dice at the images' original size in validation.
 
@@ -100,7 +109,7 @@ class SegmentationModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         """The loss, weighted for the accumulation window."""
         rng = np.random.default_rng((self.seed, self.current_epoch, batch_index))  # its own: dropout stays as it is
-        labels = Part(batch["planes"], batch.get("weight"))
+        labels = Part(batch["planes"], pixel_weights(batch, len(self.classes)), batch.get("share", 1.0))
         images, parts = self.mixing(self.images(batch), labels, rng, self._predict)
         answer = self(images)
         loss = torch.stack([self._loss(answer, part) for part in parts]).sum()

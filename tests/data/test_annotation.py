@@ -1,9 +1,10 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bonepipe.data.annotation import read_annotation, read_labels, read_with_faults
+from bonepipe.data.annotation import read_annotation, read_labels, read_with_faults, write_annotation
 from bonepipe.errors import BonepipeError
 
 CLASSES = ("Radius", "Ulna")
@@ -83,3 +84,21 @@ def test_all_faults_are_found_and_the_rest_is_read(tmp_path):
     polygons, faults = read_with_faults(write(tmp_path, content), CLASSES)
     assert [label for label, _ in polygons] == [1]
     assert [field for field, _ in faults] == ["annotations[0]", "annotations[1].label", "annotations[1].points"]
+
+
+def test_what_is_written_is_read_back_and_looks_like_the_competitions(tmp_path):
+    polygons = [(1, np.array([[0, 0], [4, 0], [0, 4]])), (0, np.array([[7, 8]])), (1, np.array([[5, 5], [6, 6]]))]
+    path = tmp_path / "b.json"
+    write_annotation(path, polygons, CLASSES, Path("DCM/ID007/b.png"), (30, 40))
+    again = read_annotation(path, CLASSES)
+    assert [label for label, _ in again] == [1, 0, 1]
+    assert all((points == before).all() for (_, points), (_, before) in zip(again, polygons, strict=True))
+    content = json.loads(path.read_text())
+    assert set(content) == {
+        "annotations", "attributes", "file_id", "filename", "parent_path", "last_modifier_id", "metadata",
+        "last_workers",
+    }  # fmt: skip
+    assert content["metadata"] == {"height": 30, "width": 40}
+    assert content["parent_path"] == "/ID007"
+    assert set(content["annotations"][0]) == {"id", "type", "attributes", "points", "label"}
+    assert len({entry["id"] for entry in content["annotations"]}) == 3

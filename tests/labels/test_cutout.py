@@ -84,3 +84,9 @@ def test_runs_are_drawn_inside_the_smallest_box(mask):
 def test_runs_beyond_the_image_are_refused():
     with pytest.raises(ValueError, match="beyond the image"):
         cutout.from_runs(np.array([[8, 3]]), (3, 3))
+
+
+def test_from_runs_takes_runs_that_touch():
+    drawn = cutout.from_runs(np.array([[7, 2], [9, 1]]), (3, 5))
+    assert drawn.box == Box(1, 1, 2, 4)
+    assert drawn.mask.all()

@@ -71,3 +71,29 @@ def test_wrong_classes_and_shapes_are_refused():
         polygon.rasterise([(-1, triangle)], (5, 5), 2)
     with pytest.raises(ValueError, match=r"\[3, 3\]"):
         polygon.rasterise([(0, np.zeros((3, 3), int))], (5, 5), 2)
+
+
+def smooth_mask(seed, shape=(90, 70)):
+    noise = np.random.default_rng(seed).normal(size=shape)
+    return cv2.GaussianBlur(noise, (0, 0), 5) > 0.05
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_filling_the_traced_outlines_gives_the_mask_without_its_holes(seed):
+    from scipy import ndimage
+
+    mask = smooth_mask(seed)
+    lines = polygon.outlines(cutout.from_mask(mask))
+    assert len(lines) > 1
+    np.testing.assert_array_equal(fill_whole_frame(lines, mask.shape), ndimage.binary_fill_holes(mask))
+    areas = [cv2.contourArea(points) for points in lines]
+    assert areas == sorted(areas, reverse=True)
+
+
+def test_a_pixel_and_a_line_are_outlines_and_nothing_is_none():
+    mask = np.zeros((9, 9), bool)
+    assert polygon.outlines(cutout.from_mask(mask)) == []
+    mask[2, 3] = True
+    mask[6, 1:8] = True
+    lines = polygon.outlines(cutout.from_mask(mask))
+    np.testing.assert_array_equal(fill_whole_frame(lines, mask.shape), mask)

@@ -1,0 +1,136 @@
+"""`bonepipe predict IMAGE_OR_FOLDER... -o OUT`: masks of any radiographs from a finished experiment."""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bonepipe import config as configs
+from bonepipe.commands.experiment import OVERRIDES, Experiment, say
+from bonepipe.commands.predictor import make_predict, make_refine, provenance, read_thresholds, require_finished
+from bonepipe.data.catalog import Radiograph
+from bonepipe.data.image import read_grey
+from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.files import write_json
+from bonepipe.inference import submission
+
+DESCRIPTION = """\
+Predict radiographs of any size with all folds' models and views of a finished experiment. Writes into OUT:
+  overlays/NAME.jpg        the masks drawn over the image
+  masks/NAME/CLASS.png     one mask a class: 255 inside, 0 outside
+  polygons/NAME.json       the outlines in the annotation format, to be corrected in a labelling tool; parts of a class
+                           are several polygons of its label, and holes are filled, as a polygon cannot have any
+  predictions.csv          all masks as run lengths (image_name,class,rle)
+Images that are finished are not predicted again unless --force."""
+
+SOURCE, TABLE = "source.json", "predictions.csv"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line, overrides apart."""
+    result = argparse.ArgumentParser(
+        "bonepipe predict",
+        usage="bonepipe predict IMAGE_OR_FOLDER... -o OUT [--force] [OVERRIDES]",
+        description=DESCRIPTION,
+        epilog=f"{OVERRIDES}\n\nexample: bonepipe predict hand.png more/ -o predicted experiment=demo",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="a folder is searched for PNG files")
+    result.add_argument("-o", "--output", metavar="OUT", required=True, help="the folder to write")
+    result.add_argument("--force", action="store_true", help="predict finished images again")
+    return result
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Predict what is not predicted yet, then write the table of all."""
+    overrides = [word for word in arguments if _is_override(word)]
+    given = parser().parse_args([word for word in arguments if not _is_override(word)])
+    experiment = Experiment(configs.compose(overrides))
+    images, out = find_images([Path(name) for name in given.images]), Path(given.output)
+    require_finished(experiment)
+    _claim(out, provenance(experiment), given.force)
+    _predict_missing(experiment, images, out, given.force)
+    rows = submission.write(out / TABLE, _rows(experiment, images, out))
+    print(f"wrote {out}: {len(images)} images, {rows} masks")
+    return 0
+
+
+def _is_override(word: str) -> bool:
+    """Whether a word sets a key; files whose names hold an equals sign are files."""
+    return "=" in word and not word.startswith("-") and not Path(word).exists()
+
+
+def find_images(paths: Sequence[Path]) -> list[Radiograph]:
+    """The images that files and folders stand for, each once, in the order given, folders sorted.
+
+    Raises:
+        BonepipeError: a path does not exist, a folder holds no PNG, or two images have one name.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise BonepipeError(f"{path}: no such file or folder")
+        files = sorted(path.rglob("*.png")) if path.is_dir() else [path]
+        if not files:
+            raise BonepipeError(f"{path}: no PNG images in this folder")
+        found |= {file.resolve(): file for file in files}
+    names: dict[str, Path] = {}
+    for file in found.values():
+        if other := names.get(file.stem):
+            raise BonepipeError(f"{other} and {file}: one name twice; results are told apart by it, so use two folders")
+        names[file.stem] = file
+    return [Radiograph(file.name, patient=file.parent.name, path=file, split="test") for file in found.values()]
+
+
+def _claim(out: Path, source: dict[str, Any], force: bool) -> None:
+    """Note what the folder's predictions come from. Raises BonepipeError where others lie there already."""
+    path = out / SOURCE
+    if path.is_file() and not force:
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BonepipeError(f"{path}: cannot be read ({error}); --force predicts all images anew") from error
+        if earlier != source:
+            raise BonepipeError(
+                f"{out}: holds predictions of other weights, views or thresholds; write to another folder, or --force"
+            )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {out}: cannot be made ({error.strerror})") from error
+    write_json(path, source)
+
+
+def _predict_missing(experiment: Experiment, images: Sequence[Radiograph], out: Path, force: bool) -> None:
+    from bonepipe.inference.ensemble import predict_masks
+    from bonepipe.labels import cutout, rle
+    from bonepipe.report import masks as files
+
+    missing = [image for image in images if force or not files.polygons_file(out, image.path).is_file()]
+    if len(missing) < len(images):
+        say(f"{out}: {len(images) - len(missing)} images are finished already")
+    if not missing:
+        return
+    if force:  # an interrupted second run must not take the first one's results for its own
+        for image in missing:
+            files.polygons_file(out, image.path).unlink(missing_ok=True)
+    data, spec = experiment.data, configs.build(experiment.config, "ensemble")
+    shape, refine = experiment.windows.shape, make_refine(experiment)
+    predicted = predict_masks(make_predict(experiment), missing, shape, read_thresholds(experiment), spec, refine)
+    for image, texts in tqdm(predicted, "predict", len(missing), unit="image"):
+        grey = read_grey(image.path)
+        masks = [cutout.from_runs(rle.parse(text), grey.shape) for text in texts]
+        files.write_masks(out, image.path, grey, masks, data)
+
+
+def _rows(experiment: Experiment, images: Sequence[Radiograph], out: Path) -> Iterator[tuple[str, str, str]]:
+    """Rows of the table, from the written masks, so that those of an earlier run are in it."""
+    from bonepipe.report.masks import read_texts
+
+    for image in images:
+        texts = read_texts(out, image.path, experiment.data.classes)
+        for label, text in zip(experiment.data.classes, texts, strict=True):
+            yield image.name, label, text

@@ -1,0 +1,73 @@
+"""A finished experiment as one function from images to probabilities: what submit, predict and pseudo share."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bonepipe import config as configs
+from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, refuse_other_settings, say
+from bonepipe.commands.train import is_done
+from bonepipe.errors import BonepipeError
+from bonepipe.inference import thresholds
+from bonepipe.labels.cutout import Cutout
+
+if TYPE_CHECKING:
+    from bonepipe.inference.outoffold import Predict
+
+
+def voting_folds(experiment: Experiment) -> Sequence[int]:
+    """The folds that vote."""
+    chosen = configs.build(experiment.config, "ensemble").folds
+    return range(experiment.folds.count) if chosen is None else chosen
+
+
+def require_finished(experiment: Experiment) -> None:
+    """Raise BonepipeError unless every voting fold is trained and predicted with these settings and views."""
+    for fold in voting_folds(experiment):
+        refuse_other_settings(experiment.fold_folder(fold) / "config.yaml", experiment.config, [*HARMLESS, *PREDICTION])
+        if not is_done(experiment, fold):
+            raise BonepipeError(
+                f"{experiment.fold_folder(fold)}: is not trained yet, or was predicted in another way (tta, windows, "
+                "postprocess.crf); run `bonepipe train-all` with the same overrides first"
+            )
+
+
+def read_thresholds(experiment: Experiment) -> list[float]:
+    """The experiment's thresholds in class order."""
+    return thresholds.read(experiment.folder / "thresholds.json", experiment.data.classes)
+
+
+def make_predict(experiment: Experiment) -> "Predict":
+    """Load the voting folds: mean probabilities of grey bytes `[N, *windows.shape]` over members and views."""
+    members = [experiment.member(fold) for fold in voting_folds(experiment)]
+    windows = f" x {len(experiment.windows)} windows" if len(experiment.windows) > 1 else ""
+    say(f"{len(members)} models x {len(experiment.views)} views{windows} on {experiment.device}")
+    return experiment.predictor(members)
+
+
+def make_refine(experiment: Experiment) -> Callable[[list[Cutout], tuple[int, int]], list[Cutout]]:
+    """What is done to an image's masks: the post-processing that `train-all` chose for each class."""
+    from bonepipe.inference.postprocess import read_operations
+
+    path = experiment.folder / "thresholds.json"
+    operations = read_operations(path, experiment.data.classes, experiment.postprocess)
+    return partial(experiment.postprocess.apply_all, operations)
+
+
+def provenance(experiment: Experiment) -> dict[str, Any]:
+    """What predictions depend on: the experiment's name, the hash of each member's weights, views and thresholds."""
+    paths = [experiment.fold_folder(fold) / "weights.safetensors" for fold in voting_folds(experiment)]
+    return {
+        "experiment": experiment.config["name"],
+        "weights": {path.parent.name: _digest(path) for path in paths},
+        **{group: experiment.config[group] for group in PREDICTION},
+        "thresholds": dict(zip(experiment.data.classes, read_thresholds(experiment), strict=True)),
+    }
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,150 @@
+"""`bonepipe suspects`: the annotations that look wrong to models that never saw them."""
+
+import csv
+import shutil
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from bonepipe.commands.experiment import Experiment, parse, say
+from bonepipe.data import corrections
+from bonepipe.errors import BonepipeError
+from bonepipe.files import replacing
+from bonepipe.inference import submission
+from bonepipe.inference.suspects import Evidence, Suspect, correction_rows, gather, rank, suggestion
+from bonepipe.labels import cutout
+from bonepipe.labels.cutout import Cutout
+
+HELP = """usage: bonepipe suspects [OVERRIDES]
+
+Rank suspicious annotations by the out-of-fold predictions of a finished experiment (`bonepipe train-all`): labels
+that are permuted, bones that are not drawn, extra parts, and a Dice far below what is usual for its class. Writes
+  runs/NAME/suspects.csv     rank, image_name, patient, class, kind, score, suggestion, remark; the worst first
+  runs/NAME/suspects.jpg     the first candidates: annotation beside prediction
+  runs/NAME/suspects/        a picture of each of the first 40
+  runs/NAME/corrections.csv  suggested corrections of those that are sure; look at them, edit them, and train with
+                             name=NAME-mended data.corrections=runs/NAME/corrections.csv. A file that is there already
+                             is kept, and the suggestions go to corrections.new.csv.
+
+A correction (image_name,class,action,value) drops an image or, with a class, what it says of that class; permutes its
+labels (class: as drawn, value: right); or replaces a mask (value: run lengths). Only what is trained on changes:
+validation and its scores keep to the annotations as they are.
+
+example: bonepipe suspects experiment=demo"""
+
+COLUMNS = ("rank", "image_name", "patient", "class", "kind", "score", "suggestion", "remark")
+PICTURES, SHEET = 40, 10  # candidates with a picture; of these, on one sheet
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compare, rank, write."""
+    config = parse(arguments, HELP)
+    if config is None:
+        return 0
+    experiment = Experiment(config)
+    texts: dict[str, list[str]] = {}
+    evidence = []
+    for index, codes in tqdm(_predictions(experiment), "suspects", len(experiment.images), unit="image"):
+        evidence.append(_evidence(experiment, index, codes))
+        texts[experiment.store.names[index]] = codes
+    found = rank(evidence, experiment.data.classes)
+    _write_table(experiment, found)
+    rows = correction_rows(found, texts, experiment.data.classes)
+    path = _write_corrections(experiment.folder / "corrections.csv", rows)
+    _write_pictures(experiment, found, texts)
+    _print(experiment, found)
+    say(f"{experiment.folder}: {len(found)} candidates in suspects.csv, {len(rows)} rows in {path.name}")
+    return 0
+
+
+def _predictions(experiment: Experiment) -> Iterator[tuple[int, list[str]]]:
+    """Store index and run-length codes, one a class, of every image's out-of-fold prediction."""
+    index = {image.name: number for number, image in enumerate(experiment.images)}
+    for fold in range(experiment.folds.count):
+        path = experiment.fold_folder(fold) / "oof.csv"
+        if not path.is_file():
+            raise BonepipeError(f"{path}: fold {fold} has no out-of-fold predictions yet; run `bonepipe train-all`")
+        for name, rows in groupby(submission.stream(path), key=lambda row: row.image):
+            codes = {row.label: row.rle for row in rows}
+            lacking = [label for label in experiment.data.classes if label not in codes]
+            if name not in index or lacking:
+                what = f"lacks {lacking[0]} of {name}" if lacking else f"{name} is not in the dataset"
+                raise BonepipeError(f"{path}: {what}; the predictions belong to other data, so train the fold again")
+            yield index[name], [codes[label] for label in experiment.data.classes]
+
+
+def _masks(path: Path, codes: Sequence[str], shape: tuple[int, int]) -> list[Cutout]:
+    rows = [submission.Row(0, path.name, "", code) for code in codes]
+    return [cutout.from_runs(submission.runs(path, row), shape) for row in rows]
+
+
+def _evidence(experiment: Experiment, index: int, codes: Sequence[str]) -> Evidence:
+    store, name = experiment.store, experiment.store.names[index]
+    predicted = _masks(Path(name), codes, store.shape(index))
+    return gather(name, store.truth(index), predicted, store.outlines(index), store.shape(index))
+
+
+def _write_table(experiment: Experiment, found: Sequence[Suspect]) -> None:
+    patients = {image.name: image.patient for image in experiment.images}
+    with replacing(experiment.folder / "suspects.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for number, suspect in enumerate(found, 1):
+            labels = "; ".join(experiment.data.classes[label] for label in suspect.classes)
+            facts = labels, suspect.kind, f"{suspect.score:.4f}", suggestion(suspect), suspect.remark
+            table.writerow([number, suspect.name, patients[suspect.name], *facts])
+
+
+def _write_pictures(experiment: Experiment, found: Sequence[Suspect], texts: dict[str, list[str]]) -> None:
+    """Pictures of the first candidates, and the very first ones on a sheet; those of an earlier run go."""
+    from bonepipe.report.examples import save
+
+    folder = experiment.folder / "suspects"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    strips = []
+    for number, suspect in enumerate(found[:PICTURES], 1):
+        strip = _picture(experiment, number, suspect, texts[suspect.name])
+        save(folder / f"{number:03d}-{suspect.kind}-{Path(suspect.name).stem}.jpg", strip)
+        strips += [strip] if number <= SHEET else []
+    if strips:
+        width = max(strip.shape[1] for strip in strips)
+        padded = [np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips]
+        save(experiment.folder / "suspects.jpg", np.vstack(padded))
+
+
+def _picture(experiment: Experiment, number: int, suspect: Suspect, codes: Sequence[str]) -> np.ndarray:
+    from bonepipe.data.image import read_grey
+    from bonepipe.report import overlay
+    from bonepipe.report.suspects import picture
+
+    data, store = experiment.data, experiment.store
+    index = store.names.index(suspect.name)
+    image, grey = experiment.images[index], read_grey(experiment.images[index].path)
+    labels = ", ".join(data.classes[label] for label in suspect.classes)
+    remark = f"{len(suspect.classes)} labels" if suspect.moved else f"{labels}: {suspect.remark}"
+    title = f"{number}  {suspect.kind} {suspect.score:.2f}  {image.patient} {image.path.stem}  {remark}"
+    predicted = _masks(image.path, codes, grey.shape[1])
+    return picture(
+        title, grey, store.truth(index), predicted, store.outlines(index), suspect.classes,
+        data.classes, overlay.palette(len(data.classes), data.palette),
+    )  # fmt: skip
+
+
+def _print(experiment: Experiment, found: Sequence[Suspect]) -> None:
+    for number, suspect in enumerate(found[:SHEET], 1):
+        labels = ", ".join(experiment.data.classes[label] for label in suspect.classes)
+        print(f"{number:3d}  {suspect.score:.3f}  {suspect.kind:<8}  {suspect.name}  {labels}")
+
+
+def _write_corrections(path: Path, rows: Sequence[Sequence[str]]) -> Path:
+    """Write the suggestions; beside a file of corrections that is there already, which somebody may have edited."""
+    free = path if not path.exists() else path.with_name(f"{path.stem}.new{path.suffix}")
+    corrections.write(free, rows)
+    if free != path and free.read_bytes() == path.read_bytes():
+        free.unlink()
+        return path
+    return free

@@ -1,0 +1,176 @@
+"""Corrections of annotations: a CSV of what to leave out, rename or replace in training.
+
+Columns `image_name,class,action,value`; further columns are remarks. A row's action is
+
+- `drop` without a class: the image is not trained on.
+- `drop` with a class: the image's pixels do not count for this class in the loss.
+- `permute`: what is drawn as `class` is the class `value`. An image's rows must be a permutation: each class that goes
+  somewhere is also the goal of another.
+- `replace`: the run-length code `value` (at the image's original size) takes the annotation's place.
+
+Permutations come first, so that the classes of `drop` and `replace` are the right ones. Corrections change what is
+trained on and nothing else: validation and its scores keep to the annotations as they are, so that a correction can
+flatter no score.
+"""
+
+import csv
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bonepipe.errors import BonepipeError
+from bonepipe.files import replacing
+from bonepipe.labels import bitplane, rle
+
+COLUMNS = ("image_name", "class", "action", "value")
+REMARK = "remark"
+ACTIONS = ("drop", "permute", "replace")
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What is to be done to one image's annotation; classes are indices.
+
+    Attributes:
+        where: the file and line, for messages.
+        classes: number of classes.
+        dropped: the whole image is left out.
+        ignored: classes that do not count.
+        moved: class as drawn -> class that it is.
+        replaced: class -> run-length code of its mask.
+    """
+
+    where: str
+    classes: int
+    dropped: bool = False
+    ignored: frozenset[int] = frozenset()
+    moved: Mapping[int, int] = field(default_factory=dict)
+    replaced: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def ignores(self) -> bool:
+        """Whether some class does not count."""
+        return bool(self.ignored)
+
+    def order(self) -> list[int]:
+        """For each class, the class under which it is drawn."""
+        sources = {right: drawn for drawn, right in self.moved.items()}
+        return [sources.get(index, index) for index in range(self.classes)]
+
+    def apply(self, planes: bitplane.Planes) -> bitplane.Planes:
+        """Bit-planes `[H, W, P]` of the mended annotation, at the original size; BonepipeError for a code beyond it."""
+        if self.moved:
+            planes = bitplane.permute_classes(planes, self.order())
+        for index, text in self.replaced.items():
+            try:
+                mask = rle.decode(text, planes.shape[:2])
+            except ValueError as error:
+                raise BonepipeError(f"{self.where}: replace: {error}") from error
+            bit = np.uint8(1 << index % 8)
+            plane = planes[..., index // 8]
+            planes[..., index // 8] = np.where(mask, plane | bit, plane & ~bit)
+        return planes
+
+    def ignored_planes(self, shape: tuple[int, int]) -> bitplane.Planes:
+        """Bit-planes `[h, w, P]` that are set where a class does not count."""
+        flags = np.zeros(self.classes, np.bool_)
+        flags[list(self.ignored)] = True
+        return np.broadcast_to(bitplane.pack(flags), (*shape, bitplane.plane_count(self.classes))).copy()
+
+
+Corrections = dict[str, Correction]  # by image name
+
+
+def read(path: Path, classes: Sequence[str], names: Sequence[str]) -> Corrections:
+    """Read a file of corrections and verify it against the dataset's classes and image names.
+
+    Raises:
+        BonepipeError: no such file, a column is missing, or a row cannot be carried out; the message names its line.
+    """
+    rows = _read_rows(path)
+    known = set(names)
+    grouped: dict[str, list[tuple[str, Row]]] = {}
+    for line, row in rows:
+        where = f"{path}: line {line}"
+        if row["image_name"] not in known:
+            raise BonepipeError(
+                f"{where}: column image_name: {row['image_name']!r} is not in the dataset{_hint(row, names)}"
+            )
+        grouped.setdefault(row["image_name"], []).append((where, row))
+    index = {label: number for number, label in enumerate(classes)}
+    return {name: _correction(entries, index) for name, entries in grouped.items()}
+
+
+def _hint(row: Row, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(row["image_name"], names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _read_rows(path: Path) -> list[tuple[int, Row]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets like to put a byte-order mark first
+            csv.field_size_limit(1 << 24)  # a code of a large, ragged mask is longer than the default limit
+            reader = csv.DictReader(file, restval="")
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BonepipeError(f"data.corrections: {path}: cannot be read ({error})") from error
+    lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    if lacking:
+        raise BonepipeError(f"{path}: no column {lacking[0]!r}; expected {','.join(COLUMNS)}")
+    return rows
+
+
+def _correction(entries: Sequence[tuple[str, Row]], index: Mapping[str, int]) -> Correction:
+    """Gather one image's rows."""
+    dropped, ignored, moved, replaced = False, set(), {}, {}
+    for where, row in entries:
+        action = row["action"]
+        if action not in ACTIONS:
+            raise BonepipeError(f"{where}: column action: {action!r} is not one of {', '.join(ACTIONS)}")
+        if action == "drop" and not row["class"]:
+            dropped = True
+            continue
+        label = _class(where, "class", row, index)
+        if action == "drop":
+            ignored.add(label)
+        elif action == "permute":
+            if label in moved:
+                raise BonepipeError(f"{where}: {row['class']} is renamed twice")
+            moved[label] = _class(where, "value", row, index)
+        else:
+            replaced[label] = _code(where, row)
+    if set(moved) != set(moved.values()):
+        names = list(index)
+        odd = ", ".join(sorted(names[number] for number in set(moved) ^ set(moved.values())))
+        raise BonepipeError(f"{entries[0][0]}: the image's `permute` rows are no permutation; see {odd}")
+    return Correction(entries[0][0], len(index), dropped, frozenset(ignored), moved, replaced)
+
+
+def _class(where: str, column: str, row: Row, index: Mapping[str, int]) -> int:
+    label = row[column]
+    if label not in index:
+        near = difflib.get_close_matches(label, index, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise BonepipeError(f"{where}: column {column}: unknown class {label!r}{hint}")
+    return index[label]
+
+
+def _code(where: str, row: Row) -> str:
+    try:
+        rle.parse(row["value"])
+    except ValueError as error:
+        raise BonepipeError(f"{where}: column value: {error}") from error
+    return row["value"]
+
+
+def write(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Write rows of (image name, class, action, value, remark), whole."""
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow((*COLUMNS, REMARK))
+        table.writerows(rows)

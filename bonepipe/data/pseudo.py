@@ -1,0 +1,124 @@
+"""Pseudo-labels: what an ensemble says of test images, sure enough to train on (Lee 2013).
+
+A CSV with the columns `image_name,class,rle,ambiguous`, a row an image and class. `rle` is where the probability is at
+least the confidence c; `ambiguous` is where it lies above 1 - c and below c: these pixels do not count in the loss.
+Elsewhere the class is taken to be absent. A JSON file of the same name tells where the labels come from.
+"""
+
+import csv
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bonepipe.data.catalog import Radiograph, test_images
+from bonepipe.data.masks import planes_of, read_masks
+from bonepipe.data.spec import DataSpec
+from bonepipe.errors import BonepipeError
+from bonepipe.files import replacing
+from bonepipe.labels import bitplane, rle
+
+COLUMNS = ("image_name", "class", "rle", "ambiguous")
+
+
+@dataclass(frozen=True)
+class PseudoLabel:
+    """One image's labels as run-length codes, one a class, at the image's original size.
+
+    Attributes:
+        where: the file and the image, for messages.
+        sure: where the class is.
+        ambiguous: where nobody knows.
+    """
+
+    where: str
+    sure: tuple[str, ...]
+    ambiguous: tuple[str, ...]
+
+    @property
+    def ignores(self) -> bool:
+        """Whether some pixel does not count."""
+        return any(self.ambiguous)
+
+    def apply(self, planes: bitplane.Planes) -> bitplane.Planes:
+        """Bit-planes `[H, W, P]` of the sure pixels, whatever `planes` hold; BonepipeError for one beyond the image."""
+        return planes_of(self.sure, planes.shape[:2], self.where)
+
+    def ignored_planes(self, shape: tuple[int, int]) -> bitplane.Planes:
+        """Bit-planes `[H, W, P]` of the ambiguous pixels."""
+        return planes_of(self.ambiguous, shape, self.where)
+
+
+def whole_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict[str, PseudoLabel]:
+    """The masks of `data.masks` as labels without ambiguous pixels. Raises BonepipeError, see `read_masks`."""
+    texts = read_masks(path, names, classes)
+    nothing = ("",) * len(classes)
+    return {name: PseudoLabel(f"data.masks={path}: {name}", tuple(texts[name]), nothing) for name in names}
+
+
+def write(path: Path, rows: Iterable[tuple[str, str, str, str]]) -> None:
+    """Write rows of (image name, class, rle, ambiguous), whole."""
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        table.writerows(rows)
+
+
+def read(path: Path, classes: Sequence[str]) -> dict[str, PseudoLabel]:
+    """Pseudo-labels by image name.
+
+    Raises:
+        BonepipeError: no such file, a column is missing, an unknown class, bad runs, or an image lacks a class.
+    """
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    known = set(classes)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            csv.field_size_limit(1 << 24)  # a code of a large, ragged mask is longer than the default limit
+            reader = csv.DictReader(file, restval="")
+            lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            if lacking:
+                raise BonepipeError(f"{path}: no column {lacking[0]!r}; expected {','.join(COLUMNS)}")
+            for row in reader:
+                where = f"{path}: line {reader.line_num}"
+                if row["class"] not in known:
+                    near = difflib.get_close_matches(row["class"], classes, n=1)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
+                    raise BonepipeError(f"{where}: unknown class {row['class']!r}{hint}")
+                found.setdefault(row["image_name"], {})[row["class"]] = _codes(where, row)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BonepipeError(f"data.pseudo: {path}: cannot be read ({error}); `bonepipe pseudo` writes it") from error
+    return {name: _label(path, name, codes, classes) for name, codes in found.items()}
+
+
+def _codes(where: str, row: dict[str, str]) -> tuple[str, str]:
+    for column in ("rle", "ambiguous"):
+        try:
+            rle.parse(row[column])
+        except ValueError as error:
+            raise BonepipeError(f"{where}: column {column}: {error}") from error
+    return row["rle"], row["ambiguous"]
+
+
+def _label(path: Path, name: str, codes: dict[str, tuple[str, str]], classes: Sequence[str]) -> PseudoLabel:
+    missing = [label for label in classes if label not in codes]
+    if missing:
+        raise BonepipeError(f"{path}: {name} has no row of {missing[0]}; an absent class has an empty code")
+    sure, ambiguous = zip(*(codes[label] for label in classes), strict=True)
+    return PseudoLabel(f"{path}: {name}", sure, ambiguous)
+
+
+def pseudo_images(spec: DataSpec) -> list[Radiograph]:
+    """The test images that have pseudo-labels, to train on in every fold; none where the spec names no file.
+
+    Raises:
+        BonepipeError: the file cannot be used, or names an image that is not in the test set.
+    """
+    if spec.pseudo is None:
+        return []
+    wanted = set(read(Path(spec.pseudo), spec.classes))
+    images = [image for image in test_images(spec) if image.name in wanted]
+    strange = wanted - {image.name for image in images}
+    if strange:
+        raise BonepipeError(f"{spec.pseudo}: {min(strange)} is not a test image of {spec.root}")
+    return [replace(image, split="pseudo") for image in images]

@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+
+from bonepipe.data import pseudo
+from bonepipe.data.augment import Augmentation
+from bonepipe.data.catalog import test_images as find_test_images
+from bonepipe.data.catalog import train_images
+from bonepipe.data.datamodule import FoldData
+from bonepipe.data.spec import DataSpec
+from bonepipe.data.store import open_store
+from bonepipe.errors import BonepipeError
+from bonepipe.labels import bitplane, rle
+
+CLASSES = ("Left Lung", "Right Lung", "Cardiomediastinum", "Airways", "Ground Glass Opacities")
+SWAPS = {"horizontal": [("Left Lung", "Right Lung")]}
+
+
+def block(shape, top, left):
+    mask = np.zeros(shape, bool)
+    mask[top : top + 30, left : left + 25] = True
+    return mask
+
+
+@pytest.fixture(scope="module")
+def spec(chest_root, tmp_path_factory):
+    """Pseudo-labels of two test images: a block is sure and the pixels around it are not, at another place a class."""
+    path = tmp_path_factory.mktemp("pseudo") / "pseudo.csv"
+    form = {"name": "chest", "root": str(chest_root), "classes": CLASSES, "size": 64, "metadata": None, "swaps": SWAPS}
+    rows = []
+    for image, shape in zip(find_test_images(DataSpec(**form))[:2], ((96, 120), (128, 128)), strict=True):
+        for number, label in enumerate(CLASSES):
+            sure, around = block(shape, 5 * number, 8 * number), block(shape, 5 * number + 8, 8 * number + 4)
+            rows.append((image.name, label, rle.encode(sure), rle.encode(around & ~sure) if number else ""))
+    pseudo.write(path, rows)
+    return DataSpec(**form, pseudo=str(path), pseudo_weight=0.25)
+
+
+@pytest.fixture(scope="module")
+def images(spec):
+    return [*train_images(spec), *pseudo.pseudo_images(spec)]
+
+
+@pytest.fixture(scope="module")
+def store(spec, images, tmp_path_factory):
+    return open_store(images, spec, tmp_path_factory.mktemp("store"))
+
+
+def test_only_the_named_test_images_join(spec, images):
+    assert [image.split for image in images] == ["train"] * 12 + ["pseudo"] * 2
+    assert [image.name for image in images[12:]] == [image.name for image in find_test_images(spec)[:2]]
+    assert all(image.annotation is None for image in images[12:])
+
+
+def test_sure_pixels_are_labels_and_ambiguous_ones_do_not_count(spec, store):
+    for row, shape in ((12, (96, 120)), (13, (128, 128))):
+        assert store.shape(row) == shape
+        labels, ignored = (bitplane.unpack(planes[row], 5) for planes in (store.planes, store.ignored))
+        rows, columns = (((np.arange(64) + 0.5) * side / 64).astype(int) for side in shape)
+        for number in range(5):
+            sure, around = block(shape, 5 * number, 8 * number), block(shape, 5 * number + 8, 8 * number + 4)
+            assert (labels[..., number] == sure[np.ix_(rows, columns)]).all()
+            assert (ignored[..., number] == ((around & ~sure) & (number > 0))[np.ix_(rows, columns)]).all()
+    assert not store.ignored[:12].any()
+
+
+def batches(spec, store, transforms, shares=None, workers=0):
+    recipe = Augmentation(spec, transforms=transforms)
+    data = FoldData(store, [3, 12, 13], [0], recipe, batch_size=3, workers=workers, seed=1, shares=shares)
+    data.sampler.set_epoch(0)
+    (batch,) = data.train_dataloader()
+    order = np.argsort(batch["index"].numpy())
+    return {key: value.numpy()[order] for key, value in batch.items()}
+
+
+def test_a_batch_carries_ignored_pixels_and_shares(spec, store):
+    shares = np.array([1.0] * 12 + [0.25] * 2, np.float32)
+    batch = batches(spec, store, (), shares)
+    assert batch["share"].tolist() == [1, 0.25, 0.25]
+    assert batch["share"].dtype == np.float32
+    assert (batch["planes"] == store.planes[[3, 12, 13]]).all()
+    assert (batch["ignored"] == store.ignored[[3, 12, 13]]).all()
+    assert set(batches(spec, store, (), shares, workers=1)) == set(batch)
+
+
+def test_ignored_pixels_are_warped_as_the_labels_are(spec, store):
+    """Where a class's labels and ignored pixels touch before, they do so after; flips swap the lungs in both."""
+    flipped = batches(spec, store, [{"name": "HorizontalFlip", "p": 1.0}])
+    for key, planes in (("planes", store.planes), ("ignored", store.ignored)):
+        for row, index in enumerate((3, 12, 13)):
+            expected = bitplane.unpack(planes[index], 5)[:, ::-1, [1, 0, 2, 3, 4]]
+            assert (bitplane.unpack(flipped[key][row], 5) == expected).all()
+    recipe = [{"name": "Affine", "rotate": [17, 17], "scale": [1.2, 1.2], "p": 1.0}, {"name": "ElasticTransform"}]
+    warped = batches(spec, store, recipe)
+    both = warped["planes"] & warped["ignored"]
+    assert warped["ignored"][1:].any((1, 2)).all()
+    assert not both.any()
+    assert (warped["ignored"][1:] != store.ignored[[12, 13]]).any()
+
+
+def written(tmp_path, *rows):
+    path = tmp_path / "pseudo.csv"
+    pseudo.write(path, rows)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("a.png", "left lung", "", ""), r"line 2: unknown class 'left lung'; did you mean 'Left Lung'"),
+        (("a.png", "Airways", "5", ""), r"line 2: column rle: .*no length"),
+        (("a.png", "Airways", "", "5 x"), r"line 2: column ambiguous: run 1: 'x' is not an integer"),
+        (("a.png", "Left Lung", "", ""), r"a\.png has no row of Right Lung"),
+    ],
+)
+def test_bad_pseudo_labels_are_named(tmp_path, row, message):
+    with pytest.raises(BonepipeError, match=message):
+        pseudo.read(written(tmp_path, row), CLASSES)
+
+
+def test_pseudo_labels_of_unknown_images_or_beyond_the_image_are_refused(spec, tmp_path):
+    form = {"name": "chest", "root": spec.root, "classes": CLASSES, "size": 64, "metadata": None}
+    path = written(tmp_path, *(("strange.png", label, "", "") for label in CLASSES))
+    with pytest.raises(BonepipeError, match=r"strange\.png is not a test image"):
+        pseudo.pseudo_images(DataSpec(**form, pseudo=str(path)))
+    name = find_test_images(spec)[0].name
+    path = written(tmp_path, *((name, label, "99999 9", "") for label in CLASSES))
+    other = DataSpec(**form, pseudo=str(path))
+    with pytest.raises(BonepipeError, match=rf"pseudo\.csv: {name}, class 0: .*beyond"):
+        open_store(pseudo.pseudo_images(other), other, tmp_path)
+    with pytest.raises(BonepipeError, match=r"none\.csv: cannot be read .*`bonepipe pseudo` writes it"):
+        pseudo.read(tmp_path / "none.csv", CLASSES)
+
+
+@pytest.mark.parametrize("weight", [0, 1.5])
+def test_a_weight_outside_its_range_is_refused(weight):
+    with pytest.raises(ValueError, match="pseudo_weight"):
+        DataSpec(name="x", root="x", classes=("a",), size=64, pseudo_weight=weight)
