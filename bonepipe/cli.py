@@ -10,22 +10,26 @@ from bonepipe.errors import BonepipeError, UsageError
 
 COMMANDS = {
     "phantom": "write a synthetic dataset in the competition's format",
+    "options": "list everything that can be chosen: models, losses, augmentations, ...",
     "doctor": "audit a dataset: every problem named with its file",
     "split": "write the fold file that says which fold validates each patient",
     "train": "train one fold (fold=K) and predict its validation images; resumes by itself",
     "train-all": "train every fold, then find the thresholds and write the cross-validation summary",
+    "autoaugment": "search an augmentation policy on a trained fold (Fast AutoAugment)",
+    "cam": "weak supervision: masks from a classifier's activation maps, to train on (data.masks)",
     "speed": "measure a training step: does the network or the data loading hold it back?",
     "submit": "predict the test images with all folds and write, check and score submission.csv",
     "study": "what does each technique gain? one change at a time, several seeds, as a table",
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",
+    "compare": "which settings differ between two runs, and how the Dice changed",
     "vote": "combine several submission CSVs by majority vote",
 }
 
 
 def usage() -> str:
     """The text of `bonepipe --help`."""
-    rows = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
+    rows = "\n".join(f"  {name:<12} {summary}" for name, summary in COMMANDS.items())
     return (
         f"bonepipe {__version__}: segment the bones of hand radiographs, fold by fold\n\n"
         f"usage: bonepipe COMMAND [ARGUMENTS] [--traceback]\n\n{rows}\n\n"

@@ -19,8 +19,8 @@ from bonepipe.files import replacing
 Config = dict[str, Any]
 
 GROUPS = (
-    "data", "folds", "model", "loss", "optimizer", "scheduler", "averaging", "augment", "tta", "windows", "ensemble",
-    "postprocess", "trainer", "executor", "tracking",
+    "data", "folds", "strata", "model", "transfer", "loss", "optimizer", "scheduler", "averaging", "sampler", "augment",
+    "mixing", "tta", "windows", "ensemble", "postprocess", "trainer", "executor", "tracking",
 )  # fmt: skip
 PLAIN_KEYS: dict[str, type] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
 
@@ -82,7 +82,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
         if folder.is_dir() and not word.startswith("~"):
             options = sorted(path.stem for path in folder.glob("*.yaml"))
             if choice not in options:
-                return f"override {word!r}: {key} has no option {choice!r}; it has {', '.join(options)}"
+                near = difflib.get_close_matches(choice, options, n=1)
+                hint = f" (did you mean {near[0]}?)" if near else ""
+                return f"override {word!r}: {key} has no option {choice!r}{hint}; it has {', '.join(options)}"
         if reason == f"Key '{key.rpartition('.')[2]}' is not in struct":
             return f"override {word!r}: the chosen file leaves {key} at its default; write +{word} to set it"
     return reason
@@ -125,7 +127,7 @@ def _check_node(path: str, node: Any) -> None:
     """Check one group's node against the signature of its `_target_`."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UsageError(f"{path}: needs a _target_ that names what to build")
-    parameters = _settings(locate(node["_target_"], path))
+    parameters = settings(locate(node["_target_"], path))
     for key, value in node.items():
         if key == "_target_":
             continue
@@ -137,7 +139,7 @@ def _check_node(path: str, node: Any) -> None:
         raise UsageError(f"{path}: {node['_target_']} needs {', '.join(lacking)}")
 
 
-def _settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters that a config may set: all that can be given by name."""
     parameters = inspect.signature(target).parameters.values()
     return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -186,12 +188,32 @@ def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
 
     node = dict(config[group])
     target = locate(node.pop("_target_"), group)
-    parameters = _settings(target)
+    parameters = settings(target)
     values = {key: TypeAdapter(parameters[key].annotation).validate_python(value) for key, value in node.items()}
     try:
         return target(*given, **values)
     except ValueError as error:
         raise UsageError(f"{group}: {error}") from error
+
+
+def command_settings(arguments: Sequence[str], prefix: str, target: str) -> Any:
+    """Build a command's own settings from its `prefix.key=value` words; other words are passed over.
+
+    Such settings say how a command works, not what an experiment is, so they are not part of its config.
+
+    Raises:
+        UsageError: an unknown key, a value of the wrong type, or one that the constructor refuses.
+    """
+    import yaml
+
+    words = [word.removeprefix(f"{prefix}.") for word in arguments if word.startswith(f"{prefix}.")]
+    pairs = [word.partition("=") for word in words]
+    try:
+        node = {"_target_": target, **{key: yaml.safe_load(value) for key, _, value in pairs}}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{prefix}: a value cannot be read ({error})") from error
+    _check_node(prefix, node)
+    return build({prefix: node}, prefix)
 
 
 def save(config: Config, path: Path) -> None:
@@ -203,8 +225,8 @@ def save(config: Config, path: Path) -> None:
         part.write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
 
 
-def load(path: Path) -> Config:
-    """Read a resolved config. Raises BonepipeError when the file is missing, unreadable or does not pass `check`."""
+def read(path: Path) -> Config:
+    """Read a resolved config as it is. Raises BonepipeError when the file is missing or no config."""
     import yaml
 
     try:
@@ -213,6 +235,12 @@ def load(path: Path) -> Config:
         raise BonepipeError(f"{path}: cannot read the config ({error})") from error
     if not isinstance(config, dict):
         raise BonepipeError(f"{path}: is not a config")
+    return config
+
+
+def load(path: Path) -> Config:
+    """Read a resolved config. Raises BonepipeError when the file is missing, unreadable or does not pass `check`."""
+    config = read(path)
     try:
         check(config)
     except UsageError as error:

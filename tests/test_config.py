@@ -119,7 +119,7 @@ def test_a_wrong_type_is_refused_naming_the_field(override, field):
 
 
 def test_an_unknown_option_lists_the_known_ones():
-    assert_refused(["loss=dcie"], "loss has no option 'dcie'", "bce, dice_focal")
+    assert_refused(["loss=dcie"], "loss has no option 'dcie'", "(did you mean dice?)", "bce, bce_dice, dice")
     assert_refused(["experiment=nothing"], "experiment has no option 'nothing'", "demo")
     assert_refused(["~data"], "data")
 

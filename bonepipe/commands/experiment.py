@@ -3,7 +3,7 @@
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +12,12 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.data import folds as fold_files
-from bonepipe.data.catalog import Radiograph, train_images
+from bonepipe.data import strata
+from bonepipe.data.catalog import Radiograph, external_images, read_catalog, train_images
 from bonepipe.data.folds import FoldSpec
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import Store, open_store
+from bonepipe.data.strata import StrataSpec
 from bonepipe.errors import BonepipeError, UsageError
 
 if TYPE_CHECKING:
@@ -91,14 +93,57 @@ class Experiment:
         return self.folder / f"fold-{fold}"
 
     @cached_property
-    def images(self) -> list[Radiograph]:
-        """The annotated images."""
+    def own_images(self) -> list[Radiograph]:
+        """The dataset's own annotated images: those that the folds split."""
         return train_images(self.data)
 
     @cached_property
+    def images(self) -> list[Radiograph]:
+        """All annotated images in the store's order: the dataset's own, then those of external datasets."""
+        return [*self.own_images, *external_images(self.data)]
+
+    @cached_property
     def assignment(self) -> fold_files.Folds:
-        """Image name -> the fold that validates it, verified."""
-        return fold_files.ensure(self.folds, self.images)
+        """Image name -> the fold that validates it, verified; external images are not in it."""
+        images, spec = self.own_images, self.folds
+        folds = fold_files.ensure(spec, images, lambda: strata.stratify(images, replace(self.strata, by=spec.by)))
+        torn = fold_files.torn_patients(images, folds)
+        if torn:
+            say(
+                f"warning: {spec.file}: {len(torn)} patients have images in several folds (folds.kind={spec.kind}), so "
+                "the out-of-fold Dice will look too good; folds=group keeps them together"
+            )
+        return folds
+
+    @cached_property
+    def strata(self) -> StrataSpec:
+        """What tells the strata apart."""
+        spec: StrataSpec = configs.build(self.config, "strata")
+        return spec
+
+    @cached_property
+    def stratum(self) -> dict[str, str]:
+        """Image name -> its stratum, for all annotated images."""
+        names = [image.name for image in self.images]
+        return dict(zip(names, strata.stratify(self.images, self.strata), strict=True))
+
+    @cached_property
+    def test_mix(self) -> dict[str, float] | None:
+        """The shares of the strata in the test set; None where there are no test images."""
+        images = [image for image in read_catalog(self.data) if image.split == "test"]
+        return strata.test_mix(images, self.strata)
+
+    def draw_weights(self, indices: Sequence[int]) -> np.ndarray | None:
+        """How often each of these training images is drawn relative to the others; None for each once an epoch."""
+        from bonepipe.data.datamodule import draw_weights
+
+        spec = configs.build(self.config, "sampler")
+        if spec.balance is None:
+            return None
+        try:
+            return draw_weights(spec, [self.stratum[self.images[index].name] for index in indices], self.test_mix or {})
+        except ValueError as error:
+            raise BonepipeError(f"sampler.{error}") from error
 
     @cached_property
     def store(self) -> Store:
@@ -107,7 +152,7 @@ class Experiment:
 
     def indices(self, fold: int) -> tuple[list[int], list[int]]:
         """Store indices that a fold trains on and validates on."""
-        numbers = [self.assignment[image.name] for image in self.images]
+        numbers = [self.assignment.get(image.name, fold_files.TRAIN_ONLY) for image in self.images]
         training = [index for index, number in enumerate(numbers) if number != fold]
         return training, [index for index, number in enumerate(numbers) if number == fold]
 
@@ -182,6 +227,8 @@ def refuse_other_settings(path: Path, config: configs.Config, ignore: Sequence[s
     """Raise BonepipeError if results that are already there were made with other settings, naming each of them."""
     if not path.is_file():
         return
+    if config["sampler"].get("balance") is None:
+        ignore = [*ignore, "strata", "data.strata"]  # they then only weight the report
     changed = configs.differences(configs.load(path), config, ignore)
     if changed:
         rows = "\n".join(f"  {key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())

@@ -9,7 +9,7 @@ from typing import Any
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment, parse, say, seed_everything
-from bonepipe.commands.train import make_module
+from bonepipe.commands.train import make_data, make_module
 
 HELP = """usage: bonepipe speed [OVERRIDES]
 
@@ -40,7 +40,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def _measure(experiment: Experiment, spec: Any, loading: bool) -> Any:
     """The step's times in one mode."""
-    from bonepipe.data.datamodule import FoldData
     from bonepipe.training.fold import make_trainer
     from bonepipe.training.speed import Repeated, StepClock
 
@@ -48,10 +47,7 @@ def _measure(experiment: Experiment, spec: Any, loading: bool) -> Any:
     seed_everything(config["seed"])
     training, validation = experiment.indices(config["fold"])
     indices = list(islice(cycle(training), spec.train_batches * spec.batch_size))
-    data = FoldData(
-        experiment.store, indices, validation, experiment.augmentation,
-        batch_size=spec.batch_size, workers=spec.workers, seed=config["seed"],
-    )  # fmt: skip
+    data = make_data(experiment, indices, validation, spec)
     clock = StepClock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(spec, [clock], experiment.device, False, Path(folder))

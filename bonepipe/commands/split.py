@@ -9,7 +9,8 @@ from bonepipe.data.folds import summary
 HELP = """usage: bonepipe split [OVERRIDES]
 
 Write the CSV that says which fold validates each patient (folds.file), unless it is there, and verify it against the
-data: no patient in two folds, every image listed once. Patients are dealt out by scikit-learn's GroupKFold.
+data: no patient in two folds, every image listed once. Patients are dealt out by scikit-learn's GroupKFold;
+folds=holdout, kfold, stratified and stratified_group split otherwise, into files of their own.
 
 example: bonepipe split experiment=effunet_512 data.root=/data/hand folds.count=5"""
 
@@ -21,6 +22,6 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     experiment = Experiment(config)
     there = Path(experiment.folds.file).exists()
-    text = summary(experiment.images, experiment.assignment)
+    text = summary(experiment.own_images, experiment.assignment)
     print(f"{experiment.folds.file}: {'verified' if there else 'written'}\n{text}")
     return 0

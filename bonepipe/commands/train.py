@@ -16,6 +16,7 @@ from bonepipe.commands.experiment import (
     say,
     seed_everything,
 )
+from bonepipe.data.folds import take_patients
 from bonepipe.errors import UsageError
 
 HELP = """usage: bonepipe train fold=K [OVERRIDES]
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str]) -> int:
     if config is None:
         return 0
     experiment = Experiment(config)
+    spec = configs.build(config, "trainer")
+    for warning in configs.build(config, "transfer").check(config["model"].get("encoder_weights"), spec.epochs):
+        say(warning)
     fold, count = config["fold"], experiment.folds.count
     if not 0 <= fold < count:
         raise UsageError(f"fold={fold}: there are folds 0 to {count - 1} (folds.count={count})")
@@ -59,9 +63,14 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     """Steps 3 to 7 of a radiograph's walk, for one fold."""
     config, folder = experiment.config, experiment.fold_folder(fold)
     training, validation = experiment.indices(fold)
+    training = _fraction(experiment, training)
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
-    # Built before the tracking starts, so that a fault in the data or in the way to predict costs nothing.
-    _ = experiment.store, experiment.views, experiment.windows, experiment.postprocess
+    # Before anything is written: a value that is refused leaves no run behind that was begun with it.
+    for group in ("loss", "mixing"):
+        configs.build(config, group)
+    # Before the tracking starts, so that a fault in the data or in the way to predict costs nothing.
+    experiment.views.check(experiment.augmentation.names, "augment")
+    _ = experiment.store, experiment.windows, experiment.postprocess
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").exists():
         configs.save(config, folder / "config.yaml")
@@ -77,27 +86,59 @@ def run_fold(experiment: Experiment, fold: int) -> None:
         run.finish()
 
 
+def _fraction(experiment: Experiment, training: list[int]) -> list[int]:
+    """The images of the share of patients that the trainer asks for."""
+    patients = [experiment.images[index].patient for index in training]
+    fraction = configs.build(experiment.config, "trainer").fraction
+    return [training[position] for position in take_patients(patients, fraction, experiment.config["seed"])]
+
+
 def _train(experiment: Experiment, fold: int, training: list[int], validation: list[int], run: Any) -> None:
-    from bonepipe.data.datamodule import FoldData
     from bonepipe.training.fold import save_weights, train_fold
 
     config, folder = experiment.config, experiment.fold_folder(fold)
     seed_everything(config["seed"])
     spec = configs.build(config, "trainer")
     averaging = configs.build(config, "averaging")
-    store = experiment.store
+    if spec.overfit_batches is not None:
+        training = validation = training[: spec.overfit_batches * spec.batch_size]
     hold = averaging.hold_step(spec.epochs, spec.steps_per_epoch(len(training)))
-    data = FoldData(
-        store, training, validation, experiment.augmentation,
-        batch_size=spec.batch_size, workers=spec.workers, seed=config["seed"],
-    )  # fmt: skip
+    data = make_data(experiment, training, validation, spec)
     module = make_module(experiment, hold, spec.compile)
     chosen = train_fold(
-        module, data, averaging, spec, device=experiment.device, folder=folder, title=f"fold {fold}", run=run
+        module,
+        data,
+        averaging,
+        spec,
+        device=experiment.device,
+        folder=folder,
+        title=f"fold {fold}",
+        run=run,
+        transfer=configs.build(config, "transfer"),
     )
     say(f"fold {fold}: predicts with its {chosen.source} ({chosen.epoch}), Dice {chosen.dice:.4f} without views")
     facts = {"classes": experiment.data.classes, "augmentations": experiment.augmentation.names, "fold": fold}
     save_weights(module.model, folder / "weights.safetensors", {**facts, "chosen": vars(chosen)})
+
+
+def make_data(experiment: Experiment, training: list[int], validation: list[int], spec: Any) -> Any:
+    """The batches of a fold, from store indices and the trainer's settings."""
+    from bonepipe.data.datamodule import FoldData
+
+    config = experiment.config
+    return FoldData(
+        experiment.store,
+        training,
+        validation,
+        experiment.augmentation,
+        batch_size=spec.batch_size,
+        workers=spec.workers,
+        seed=config["seed"],
+        weights=experiment.draw_weights(training),
+        foreground=configs.build(config, "sampler").foreground,
+        pixel_weights=configs.build(config, "loss").pixel_weights(len(experiment.data.classes)),
+        fixed=spec.overfit_batches is not None,
+    )
 
 
 def make_module(experiment: Experiment, hold: int | None, compiled: bool) -> Any:
@@ -116,6 +157,7 @@ def make_module(experiment: Experiment, hold: int | None, compiled: bool) -> Any
         std=data.std,
         seed=config["seed"],
         compiled=compiled,
+        mixing=configs.build(config, "mixing"),
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings
+from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
 from bonepipe.commands.train import is_done
+from bonepipe.data import strata
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
 from bonepipe.inference import postprocess, thresholds
@@ -22,6 +23,7 @@ HELP = """usage: bonepipe train-all [OVERRIDES]
 Train every fold that is not finished (executor=local: here, one a visible GPU; executor=ray: as Ray tasks), then find
 one threshold a class from all out-of-fold predictions, and the post-processing that each class gains from, and write
 thresholds.json, scores.json and examples.jpg.
+Beside the plain out-of-fold Dice stands the one weighted to the test set's mix of strata (conf/strata).
 
 example: bonepipe train-all experiment=demo executor=ray"""
 
@@ -46,6 +48,7 @@ def _train_missing(experiment: Experiment, overrides: Sequence[str]) -> None:
         return
     # Everything that folds share is made once, before several of them ask for it.
     _ = experiment.assignment, experiment.store, experiment.augmentation, experiment.views, experiment.windows
+    _ = experiment.test_mix  # a test image that cannot be read is found before the training, not after
     own = [word for word in overrides if not word.startswith("fold=")]
     commands = [[sys.executable, "-m", "bonepipe.cli", "train", f"fold={fold}", *own] for fold in missing]
     codes = configs.build(experiment.config, "executor").run(commands)
@@ -64,7 +67,7 @@ def summarise(experiment: Experiment) -> None:
     margin = configs.build(experiment.config, "ensemble").margin
     choice = thresholds.choose(curves, folds, margin)
     selection = _select_operations(experiment, folds)
-    scores = _scores(experiment, choice, folds)
+    scores = _scores(experiment, choice, folds) | _weighted_scores(experiment, names, choice.dice.mean(1))
     if selection is not None:
         scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
     write_json(experiment.folder / "scores.json", scores)
@@ -74,9 +77,10 @@ def summarise(experiment: Experiment) -> None:
     further = selection.record(classes, experiment.postprocess) if selection else None
     thresholds.write(experiment.folder / "thresholds.json", classes, choice, further)
     _print_table(experiment, choice)
-    spread = f"{np.mean(scores['folds']):.4f} +- {np.std(scores['folds'], ddof=1):.4f} over the folds"
+    spread = f"{np.mean(scores['folds']):.4f} +- {_deviation(scores['folds']):.4f} over the folds"
     kept = int(choice.kept.sum())
     print(f"out-of-fold Dice {scores['oof_dice']:.4f} ({scores['oof_dice_at_half']:.4f} at threshold 0.5, {spread})")
+    _print_strata(scores)
     print(f"thresholds: {kept} of {len(choice.kept)} classes leave 0.5; the others gain no more than noise")
     if selection is not None:
         kept = sum(map(bool, selection.operations))
@@ -116,6 +120,40 @@ def _scores(experiment: Experiment, choice: Choice, folds: np.ndarray) -> dict[s
     }
 
 
+def _weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarray) -> dict[str, Any]:
+    """The Dice `[N]` of these images weighted to the test set's mix, and the strata's table; empty without test set."""
+    mix = experiment.test_mix
+    if mix is None:
+        return {}
+    labels = [experiment.stratum[name] for name in names]
+    rows = {"strata": strata.table(labels, dice, mix)}
+    missing = strata.uncovered(labels, mix)
+    if missing:
+        share = f"{sum(mix[stratum] for stratum in missing):.0%} of the test set"
+        say(f"warning: no validated image is of the stratum {', '.join(missing)}: {share} stays unseen")
+    if not any(mix.get(label) for label in labels):
+        return rows
+    return {"oof_dice_weighted": float(np.average(dice, weights=strata.weights(labels, mix))), **rows}
+
+
+def _print_strata(scores: dict[str, Any]) -> None:
+    """The strata where there are several, and the Dice weighted to the test set's mix."""
+    rows = scores.get("strata", {})
+    if len(rows) < 2:
+        return
+    print(f"{'stratum':<24} {'OOF Dice':>9} {'images':>9} {'share':>8} {'in test':>8}")
+    for name, row in rows.items():
+        dice = "-" if row["dice"] is None else f"{row['dice']:.4f}"
+        print(f"{name:<24} {dice:>9} {row['images']:9d} {row['share']:8.1%} {row['test_share']:8.1%}")
+    if "oof_dice_weighted" in scores:
+        print(f"out-of-fold Dice weighted to the test set's mix {scores['oof_dice_weighted']:.4f}")
+
+
+def _deviation(folds: Sequence[float]) -> float:
+    """The standard deviation over the folds; 0 for a hold-out."""
+    return float(np.std(folds, ddof=1)) if len(folds) > 1 else 0.0
+
+
 def _picture(experiment: Experiment, names: Sequence[str], choice: Choice) -> Path:
     """Save examples.jpg: worst, median and best image out of fold."""
     from bonepipe.report.examples import extremes, picture, read_masks, save
@@ -136,7 +174,7 @@ def _picture(experiment: Experiment, names: Sequence[str], choice: Choice) -> Pa
 def _track(experiment: Experiment, choice: Choice, scores: dict[str, Any], picture: Path) -> None:
     config, folder = experiment.config, experiment.folder
     run = configs.build(config, "tracking").start(config["name"], "ensemble", "cross-validation", config, folder)
-    run.summarise({"cv_mean": np.mean(scores["folds"]), "cv_std": np.std(scores["folds"], ddof=1), **scores})
+    run.summarise({"cv_mean": np.mean(scores["folds"]), "cv_std": _deviation(scores["folds"]), **scores})
     numbers = np.stack([choice.dice.mean(0), choice.dice_at_half.mean(0), choice.thresholds, choice.gain], 1)
     rows = [[name, *row] for name, row in zip(experiment.data.classes, numbers.tolist(), strict=True)]
     run.table("classes", ["class", "oof_dice", "oof_dice_at_half", "threshold", "cross_fitted_gain"], rows)

@@ -64,11 +64,13 @@ def audit(spec: DataSpec, folds: FoldSpec) -> list[Finding]:
         message = "no such folder; set DATA=... (or data.root=...), or make the phantom with `make data`"
         return [Finding("error", spec.path, "data.root", message, "no dataset")]
     images, findings = find_images(spec)
-    findings += [*check_parts(spec, images), *check_names(images), *check_patients(images)]
+    others, more = find_external(spec)
+    findings += [*more, *check_parts(spec, images), *check_names([*images, *others]), *check_patients(images)]
     findings += [*check_annotation_files(spec, images), *check_metadata(spec, images), *check_folds(folds, images)]
     checked = check_files(images, spec)
-    findings += [finding for one in checked for finding in one.findings]
-    findings += [*check_duplicates(checked), *check_sizes(checked, spec)]
+    external = check_files(others, spec)
+    findings += [finding for one in [*checked, *external] for finding in one.findings]
+    findings += [*check_duplicates([*checked, *external]), *check_sizes(checked, spec)]
     return sorted(findings, key=lambda finding: finding.severity)
 
 
@@ -83,6 +85,24 @@ def find_images(spec: DataSpec) -> tuple[list[Radiograph], list[Finding]]:
             findings.append(_from_error(error, path, "unknown patient"))
             continue
         images.append(Radiograph(path.name, patient, path, split, annotation))
+    return images, findings
+
+
+def find_external(spec: DataSpec) -> tuple[list[Radiograph], list[Finding]]:
+    """The images of external datasets that would be trained on, and what is wrong with those datasets' tables."""
+    images: list[Radiograph] = []
+    findings: list[Finding] = []
+    for other in map(spec.of, spec.external):
+        if not other.path.is_dir():
+            findings.append(Finding("error", other.path, "data.external", "no such folder", "no external dataset"))
+            continue
+        found, more = find_images(other)
+        train = [image for image in found if image.split == "train"]
+        if not train:
+            folder = other.path / other.train_images
+            more.append(Finding("error", folder, "data.external", "no train images here", "no external dataset"))
+        findings += [*more, *check_annotation_files(other, train), *check_metadata(other, found)]
+        images += train
     return images, findings
 
 
@@ -149,17 +169,17 @@ def check_metadata(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Fin
 
 
 def check_folds(folds: FoldSpec, images: Sequence[Radiograph]) -> Iterator[Finding]:
-    """The fold file, where there is one, splits exactly these images by patient."""
+    """The fold file, where there is one, splits exactly these images, by patient if the kind of split says so."""
     path = Path(folds.file)
     train = [image for image in images if image.split == "train"]
-    patients = len({image.patient for image in train})
-    if train and patients < folds.count:
-        message = f"{folds.count} folds of {patients} patients; lower folds.count"
-        yield Finding("error", path, "folds.count", message, "too few patients")
+    units, noun = ({image.patient for image in train}, "patients") if folds.groups else (train, "images")
+    if train and len(units) < folds.count:
+        message = f"{folds.count} folds of {len(units)} {noun}; lower folds.count"
+        yield Finding("error", path, "folds.count", message, f"too few {noun}")
     if not path.exists() or not train:
         return
     try:
-        messages = find_faults(path, train, folds.count)
+        messages = find_faults(path, train, folds.count, groups=folds.groups)
     except BonepipeError as error:
         yield _from_error(error, path, "fold file")
         return

@@ -1,86 +1,203 @@
 """Augmentation: an albumentations recipe on a grey image and its bit-planes, the same for the same seed."""
 
 import difflib
+import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import albumentations as A
 import cv2
 import numpy as np
+from pydantic import ValidationError
 
 from bonepipe.data.spec import DataSpec
+from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane
+
+Nodes = Sequence[Mapping[str, Any]]
 
 FLIPS = {"HorizontalFlip": "horizontal", "VerticalFlip": "vertical"}
 MIRRORING = {"Transpose", "D4", "SquareSymmetry"}  # mirror without saying along which axis
+TURNING = MIRRORING | {"RandomRotate90"}  # exchange height and width
 CHOICES = {"OneOf", "SomeOf", "Sequential"}
+# Resampling that knows a nearest neighbour with aligned centres; the other one would shift labels by half a pixel.
+RESAMPLING = {
+    "Resize", "RandomScale", "LongestMaxSize", "SmallestMaxSize", "RandomSizedCrop", "RandomResizedCrop",
+}  # fmt: skip
+WITHOUT_SIZE = {"Resize": ("height", "width"), "RandomSizedCrop": ("size",), "RandomResizedCrop": ("size",)}
+# Arguments that write, read or blend the labels' bytes as if they were numbers, and the values that do no harm.
+ON_LABELS: dict[str, tuple[Any, ...]] = {
+    "fill_mask": (None, 0), "mask_drop_value": (None, 0), "ignore_values": (None,), "ignore_channels": (None,),
+    "area_for_downscale": (None, "image"),
+}  # fmt: skip
+PROBES = 8  # seeds tried when a recipe is built that may change an image's size
 
 
 class Augmentation:
     """A recipe from conf/augment: a list of albumentations transforms, each `{name: ..., argument: value, ...}`.
 
     `OneOf`, `SomeOf` and `Sequential` take a nested list under `transforms`. Bit-planes are warped by nearest
-    neighbour, whatever a transform's default, because interpolating bits would invent labels. Where the dataset swaps
-    classes under a flip, the flip does so here.
+    neighbour, whatever a transform's default, because interpolating bits would invent labels. Dropouts hide the image
+    and keep its labels, unless `fill_mask: 0` takes these away as well. Where the dataset swaps classes under a flip,
+    the flip does so here. Sides of a crop may be shares of the image (0.75 of its height), and `Resize` without a size
+    goes back to the size that the model sees, which is the size that every recipe must end with.
+
+    Args:
+        data: the dataset; its size is that of the images.
+        transforms: the recipe.
+        file: a YAML file with more `transforms`, applied after them; `bonepipe autoaugment` writes such files.
 
     Raises:
-        ValueError: an unknown transform (the nearest name is suggested) or an argument that it does not take; a
-            mirroring transform whose class swap is not defined.
+        ValueError: an unknown transform (the nearest name is suggested), an argument that it does not take or that
+            would change labels, a mirroring transform whose class swap is not defined, a crop larger than the image, a
+            recipe that changes the image's size, or a file that is missing or holds no recipe.
     """
 
-    def __init__(self, data: DataSpec, /, *, transforms: Sequence[Mapping[str, Any]] = ()) -> None:
-        self._recipe = data, tuple(transforms)
-        self.names = sorted(set(_names(transforms)))
-        self._pipeline = A.Compose([_build(node, data) for node in transforms])
+    def __init__(self, data: DataSpec, /, *, transforms: Nodes = (), file: str | None = None) -> None:
+        nodes = (*transforms, *(read_policy(Path(file)) if file is not None else ()))
+        self._recipe = data, nodes
+        self.names = sorted(set(_names(nodes)))
+        self._pipeline = A.Compose([_build(node, data) for node in nodes])
+        if any(word in name for name in self.names for word in ("Crop", "Resize", "Size", "Scale", "Pad")):
+            self._probe(data)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to loader processes as the recipe: the flips that swap classes are made here and cannot be pickled."""
         return _cook, self._recipe
 
     def __call__(self, image: np.ndarray, planes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Augment uint8 `[h, w]` and `[h, w, P]`; the seed alone decides how, so that workers and resuming do not."""
+        """Augment uint8 `[h, w]` and `[h, w, P]`; the seed alone decides how, so that workers and resuming do not.
+
+        Raises:
+            BonepipeError: the recipe changed the image's size or type.
+        """
         self._pipeline.set_random_seed(seed)
         result = self._pipeline(image=image, mask=planes)
+        for before, after in ((image, result["image"]), (planes, result["mask"])):
+            if before.shape != after.shape or before.dtype != after.dtype:
+                raise BonepipeError(f"augment: the recipe ({', '.join(self.names)}) {_change(before, after)}")
         return result["image"], result["mask"]
 
+    def _probe(self, data: DataSpec) -> None:
+        """Refuse a recipe that changes sizes now and not in the middle of training."""
+        image = np.zeros(data.shape, np.uint8)
+        planes = np.zeros((*data.shape, bitplane.plane_count(len(data.classes))), np.uint8)
+        try:
+            for seed in range(PROBES):
+                self(image, planes, seed)
+        except BonepipeError as error:
+            raise ValueError(str(error).removeprefix("augment: ")) from error
 
-def _cook(data: DataSpec, transforms: Sequence[Mapping[str, Any]]) -> Augmentation:
+
+def _change(before: np.ndarray, after: np.ndarray) -> str:
+    if before.dtype != after.dtype:
+        return f"turns {before.dtype} into {after.dtype}; training takes bytes, and normalises them itself"
+    old, new = (" x ".join(map(str, array.shape[:2])) for array in (before, after))
+    return f"turns an image of {old} pixels into {new}; end what changes the size with {{name: Resize}}"
+
+
+def _cook(data: DataSpec, transforms: Nodes) -> Augmentation:
     return Augmentation(data, transforms=transforms)
 
 
-def _names(nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+def read_policy(path: Path) -> list[dict[str, Any]]:
+    """The recipe under `transforms` in a YAML file. Raises ValueError where there is none."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"file={path}: there is no such policy; `bonepipe autoaugment fold=0 ...` writes one to "
+            "runs/NAME/policy.yaml from a trained fold (augment.file=PATH names another file)"
+        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"file={path}: cannot be read ({error})") from error
+    nodes = content.get("transforms") if isinstance(content, dict) else None
+    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+        raise ValueError(f"file={path}: holds no list of {{name: ..., ...}} under `transforms`")
+    return nodes
+
+
+def _names(nodes: Nodes) -> list[str]:
     return [name for node in nodes for name in [str(node.get("name")), *_names(node.get("transforms", ()))]]
 
 
 def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
     arguments = dict(node)
     name = str(arguments.pop("name", None))
+    kind = _kind(name, data)
+    unknown = set(arguments) - _arguments(kind)
+    if unknown:
+        raise ValueError(f"{name} takes no {sorted(unknown)[0]!r}; it takes {', '.join(sorted(_arguments(kind)))}")
+    if name in CHOICES:
+        if not arguments.get("transforms"):
+            raise ValueError(f"{name} needs a list of transforms to choose from, under `transforms`")
+        arguments["transforms"] = [_build(inner, data) for inner in arguments["transforms"]]
+    else:
+        _guard_labels(name, kind, arguments)
+        _set_size(name, arguments, data.shape)
+    if name in FLIPS and data.swaps.get(FLIPS[name]):
+        kind = _swapping(kind, data.mirrored_order(FLIPS[name]))
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        first = error.__cause__.errors()[0]  # pydantic's own text has a line a field, and addresses
+        where = ".".join(str(part) for part in (name, *first["loc"]))
+        raise ValueError(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    except TypeError as error:  # an argument without default is missing
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _kind(name: str, data: DataSpec) -> type:
+    """The class of a transform, if the dataset allows it."""
     kind = getattr(A, name, None)
     if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform | A.BaseCompose)):
         near = difflib.get_close_matches(name, dir(A), n=1)
         raise ValueError(f"albumentations has no {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     if name in MIRRORING and any(data.swaps.values()):
         raise ValueError(f"{name} mirrors along either axis, and {data.name} swaps mirrored classes; use the flips")
-    if name in CHOICES:
-        if not arguments.get("transforms"):
-            raise ValueError(f"{name} needs a list of transforms to choose from, under `transforms`")
-        arguments["transforms"] = [_build(inner, data) for inner in arguments["transforms"]]
-    elif "mask_interpolation" in _arguments(kind):
-        arguments["mask_interpolation"] = cv2.INTER_NEAREST
-    unknown = set(arguments) - _arguments(kind)
-    if unknown:
-        raise ValueError(f"{name} takes no {sorted(unknown)[0]!r}; it takes {', '.join(sorted(_arguments(kind)))}")
-    if name in FLIPS and data.swaps.get(FLIPS[name]):
-        kind = _swapping(kind, data.mirrored_order(FLIPS[name]))
-    try:
-        return kind(**arguments)
-    except TypeError as error:  # an argument without default is missing
-        raise ValueError(f"{name}: {error}") from error
+    if name in TURNING and data.shape[0] != data.shape[1]:
+        height, width = data.shape
+        raise ValueError(f"{name} exchanges height and width, and images of {height} x {width} pixels are not square")
+    if name == "Morphological":
+        raise ValueError(f"{name} grows and shrinks labels as if their bits were one number")
+    return kind
+
+
+def _guard_labels(name: str, kind: type, arguments: dict[str, Any]) -> None:
+    """Let nothing interpolate or overwrite the bits of labels; changes `arguments`."""
+    for key, harmless in ON_LABELS.items():
+        if arguments.get(key) not in harmless:
+            raise ValueError(
+                f"{name}.{key}={arguments[key]!r}: labels are bit-planes, and their bytes are no numbers; "
+                f"it may be {' or '.join('null' if value is None else str(value) for value in harmless)}"
+            )
+    if "mask_interpolation" in _arguments(kind):
+        arguments["mask_interpolation"] = cv2.INTER_NEAREST_EXACT if name in RESAMPLING else cv2.INTER_NEAREST
+
+
+def _set_size(name: str, arguments: dict[str, Any], shape: tuple[int, int]) -> None:
+    """Turn shares of the image into pixels and fill in its size where none is given; changes `arguments`."""
+    if name in WITHOUT_SIZE and not any(key in arguments for key in WITHOUT_SIZE[name]):
+        arguments |= {"height": shape[0], "width": shape[1]} if name == "Resize" else {"size": shape}
+    for side, full in zip(("height", "width"), shape, strict=True):
+        value = arguments.get(side)
+        if isinstance(value, float):
+            if not 0 < value <= 1:
+                raise ValueError(f"{name}.{side}={value}: a share of the image lies between 0 and 1")
+            value = arguments[side] = max(1, round(value * full))
+        if "Crop" in name and isinstance(value, int) and value > full and not arguments.get("pad_if_needed"):
+            raise ValueError(
+                f"{name}.{side}={value}: the crop is larger than the image, {shape[0]} x {shape[1]} pixels (data.size);"
+                " make it smaller, or give a share such as 0.75"
+            )
 
 
 def _arguments(kind: type) -> set[str]:
-    import inspect
-
     return set(inspect.signature(kind).parameters)
 
 

@@ -3,7 +3,8 @@
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class Radiograph:
         name: file name, as the submission writes it.
         patient: the key that must never be split across folds.
         path, annotation: files; annotation is None for test images and where the file is missing.
-        split: `train` or `test`.
+        split: `train`, `test`, or `external` for further images to train on.
         side: `R`, `L`, or None where the name does not tell.
         rotated: whether the wrist is bent sideways; None where unknown.
         age, sex, weight, height: years, `F` or `M`, kilograms, centimetres; None where unknown.
@@ -81,7 +82,34 @@ def _radiograph(spec: DataSpec, path: Path, split: str, **facts: Any) -> Radiogr
 
 def train_images(spec: DataSpec) -> list[Radiograph]:
     """The annotated images. Raises BonepipeError where there are none or one lacks its annotation."""
-    rows = [row for row in read_catalog(spec) if row.split == "train"]
+    return _annotated(spec, read_catalog(spec))
+
+
+def external_images(spec: DataSpec) -> list[Radiograph]:
+    """The annotated images of the external datasets, in order; their patients carry their dataset's prefix.
+
+    Raises:
+        BonepipeError: a dataset is missing or has no annotated images, or one of its file names is also used elsewhere.
+    """
+    if not spec.external:
+        return []
+    paths = {row.name: row.path for row in read_catalog(spec)}
+    found = []
+    for external in spec.external:
+        other = spec.of(external)
+        for row in _annotated(other, read_catalog(other)):
+            if row.name in paths:
+                raise BonepipeError(
+                    f"{row.path} and {paths[row.name]}: the same file name in two datasets; images are told apart by "
+                    "name only, so rename the external image and its annotation"
+                )
+            paths[row.name] = row.path
+            found.append(replace(row, patient=f"{external.prefix}-{row.patient}", split="external"))
+    return found
+
+
+def _annotated(spec: DataSpec, catalog: Sequence[Radiograph]) -> list[Radiograph]:
+    rows = [row for row in catalog if row.split == "train"]
     if not rows:
         raise BonepipeError(f"{spec.path / spec.train_images}: no training images (*.png) here")
     bare = [row for row in rows if row.annotation is None]

@@ -1,53 +1,114 @@
 """Folds: which images validate which model. A CSV under folds/, written once, verified every time it is read."""
 
 import csv
+import math
+import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
 
 COLUMNS = ["image_name", "patient", "fold"]
+TRAIN_ONLY = -1  # the fold of images that never validate, as scikit-learn's PredefinedSplit marks them
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoldSpec:
-    """How patients are split.
+    """How images are split.
 
     Attributes:
         file: the CSV, made when it is missing.
-        count: number of folds.
-        seed: shuffles patients before they are dealt out; None keeps scikit-learn's own order.
+        count: number of folds; 1 where one part is held out.
+        seed: shuffles before dealing out; None keeps scikit-learn's own order (a hold-out draws with seed 0).
+        kind: `group` keeps a patient's images together; `stratified_group` also gives every fold the strata's shares;
+            `holdout` holds one part out, by patient; `kfold` and `stratified` do not look at patients.
+        share: of the patients that `holdout` holds out.
+        by: what makes the strata, as in conf/strata; only the stratified kinds look at it.
     """
 
     file: str
     count: int = 5
     seed: int | None = None
+    kind: Literal["group", "kfold", "stratified", "stratified_group", "holdout"] = "group"
+    share: float = 0.2
+    by: tuple[Literal["wrist", "sex", "age"], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.count < 2:
+        if self.kind == "holdout" and self.count != 1:
+            raise ValueError(f"folds.count={self.count}: a hold-out is one fold; leave it at 1, or use folds=group")
+        if self.kind != "holdout" and self.count < 2:
             raise ValueError(f"folds.count={self.count}: at least 2")
+        if not 0 < self.share < 1:
+            raise ValueError(f"folds.share={self.share}: a share between 0 and 1")
+
+    @property
+    def groups(self) -> bool:
+        """Whether a patient's images stay together."""
+        return self.kind not in ("kfold", "stratified")
+
+    @property
+    def stratified(self) -> bool:
+        """Whether every fold gets the strata's shares."""
+        return self.kind in ("stratified", "stratified_group")
 
 
-Folds = dict[str, int]  # image name -> the fold that validates it
+Folds = dict[str, int]  # image name -> the fold that validates it, or TRAIN_ONLY
 Row = dict[str, str]  # of the CSV
 
 
-def split(images: Sequence[Radiograph], spec: FoldSpec) -> Folds:
-    """Deal patients into folds of nearly equal numbers of images, with scikit-learn's GroupKFold."""
-    from sklearn.model_selection import GroupKFold
+def split(images: Sequence[Radiograph], spec: FoldSpec, strata: Sequence[str] = ()) -> Folds:
+    """Deal images out with scikit-learn's splitter of the spec's kind.
 
-    groups = [image.patient for image in images]
-    if len(set(groups)) < spec.count:
-        raise BonepipeError(f"folds.count={spec.count}: only {len(set(groups))} patients to split")
-    splitter = GroupKFold(spec.count, shuffle=spec.seed is not None, random_state=spec.seed)
-    folds: Folds = {}
-    for number, (_, held_out) in enumerate(splitter.split(groups, groups=groups)):
+    Args:
+        images: to deal out.
+        spec: kind and number of folds.
+        strata: the stratum of each image, for the stratified kinds.
+
+    Raises:
+        BonepipeError: too few patients or images for so many folds.
+    """
+    patients = [image.patient for image in images]
+    units, noun = (set(patients), "patients") if spec.groups else (images, "images")
+    if len(units) < max(2, spec.count):
+        raise BonepipeError(f"folds.count={spec.count}: only {len(units)} {noun} to split")
+    folds = dict.fromkeys((image.name for image in images), TRAIN_ONLY)
+    try:
+        parts = list(_splitter(spec).split(patients, list(strata) or None, patients if spec.groups else None))
+    except ValueError as error:  # fewer images of every stratum than folds
+        raise BonepipeError(f"folds.count={spec.count}: {error}") from error
+    for number, (_, held_out) in enumerate(parts):
         folds |= {images[i].name: number for i in held_out}
     return folds
+
+
+def _splitter(spec: FoldSpec) -> Any:
+    from sklearn import model_selection
+
+    if spec.kind == "holdout":
+        return model_selection.GroupShuffleSplit(1, test_size=spec.share, random_state=spec.seed or 0)
+    kinds = {
+        "group": model_selection.GroupKFold,
+        "kfold": model_selection.KFold,
+        "stratified": model_selection.StratifiedKFold,
+        "stratified_group": model_selection.StratifiedGroupKFold,
+    }
+    return kinds[spec.kind](spec.count, shuffle=spec.seed is not None, random_state=spec.seed)
+
+
+def take_patients(patients: Sequence[str], fraction: float, seed: int) -> list[int]:
+    """Positions of the images of a fraction of the patients, rounded up, in their order.
+
+    Drawn by the seed; a smaller fraction takes some of the patients of a larger one.
+    """
+    names = sorted(set(patients))
+    random.Random(seed).shuffle(names)
+    taken = set(names[: math.ceil(fraction * len(names))])
+    return [position for position, patient in enumerate(patients) if patient in taken]
 
 
 def write(path: Path, images: Sequence[Radiograph], folds: Folds) -> None:
@@ -59,32 +120,41 @@ def write(path: Path, images: Sequence[Radiograph], folds: Folds) -> None:
         rows.writerows([image.name, image.patient, folds[image.name]] for image in images)
 
 
-def read(path: Path, images: Sequence[Radiograph], count: int) -> Folds:
+def read(path: Path, images: Sequence[Radiograph], count: int, *, groups: bool = True) -> Folds:
     """Read a fold CSV and verify it against the dataset.
+
+    Args:
+        path: of the CSV.
+        images: that it must list.
+        count: number of folds; 1 for a hold-out, whose other images are marked -1.
+        groups: whether a patient in two folds is a fault.
 
     Raises:
         BonepipeError: a column is missing, a patient sits in two folds, an image is missing, unknown or listed twice,
             a fold number is out of range or empty.
     """
     rows = _read_rows(path)
-    for message in _faults(rows, images, count):
+    for message in _faults(rows, images, count, groups):
         raise BonepipeError(f"{path}: {message}")
     return {row["image_name"]: int(row["fold"]) for row in rows}
 
 
-def find_faults(path: Path, images: Sequence[Radiograph], count: int) -> list[str]:
+def find_faults(path: Path, images: Sequence[Radiograph], count: int, *, groups: bool = True) -> list[str]:
     """Everything that is wrong with a fold CSV. Raises BonepipeError where it cannot be read as one."""
-    return list(_faults(_read_rows(path), images, count))
+    return list(_faults(_read_rows(path), images, count, groups))
 
 
-def _faults(rows: Sequence[Row], images: Sequence[Radiograph], count: int) -> Iterator[str]:
+def _faults(rows: Sequence[Row], images: Sequence[Radiograph], count: int, groups: bool) -> Iterator[str]:
     """What is wrong with the rows of a fold CSV, one message after the other."""
     yield from _number_faults(rows, count)
     yield from _image_faults([row["image_name"] for row in rows], images)
-    yield from _patient_faults(rows, images)
+    if groups:
+        yield from _patient_faults(rows, images)
     for fold in range(count):
         if all(row["fold"] != str(fold) for row in rows):
             yield f"column fold: no image in fold {fold} of {count} (folds.count={count})"
+    if count == 1 and all(row["fold"] == "0" for row in rows):
+        yield "column fold: every image is held out, none is left to train on"
 
 
 def _read_rows(path: Path) -> list[Row]:
@@ -99,27 +169,42 @@ def _read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def ensure(spec: FoldSpec, images: Sequence[Radiograph]) -> Folds:
-    """The folds of the file, made first where there is none, and always verified as read back from disk."""
+def ensure(spec: FoldSpec, images: Sequence[Radiograph], strata: Callable[[], Sequence[str]] = tuple) -> Folds:
+    """The folds of the file, made first where there is none, and always verified as read back from disk.
+
+    Args:
+        spec: file and kind of the split.
+        images: of the dataset.
+        strata: gives the stratum of each image; asked only where a stratified split has to be made.
+    """
     path = Path(spec.file)
     if not path.exists():
-        write(path, images, split(images, spec))
-    return read(path, images, spec.count)
+        write(path, images, split(images, spec, strata() if spec.stratified else ()))
+    return read(path, images, spec.count, groups=spec.groups)
+
+
+def torn_patients(images: Sequence[Radiograph], folds: Folds) -> list[str]:
+    """The patients whose images lie in more than one fold: they make the out-of-fold Dice too good."""
+    seen: dict[str, set[int]] = defaultdict(set)
+    for image in images:
+        seen[image.patient].add(folds[image.name])
+    return [patient for patient, numbers in seen.items() if len(numbers) > 1]
 
 
 def summary(images: Sequence[Radiograph], folds: Folds) -> str:
     """A line a fold: patients, images, rotated wrists where known."""
     lines = []
-    for fold in sorted(set(folds.values())):
+    for fold in sorted(set(folds.values()), key=lambda fold: (fold == TRAIN_ONLY, fold)):
         rows = [image for image in images if folds[image.name] == fold]
         rotated = sum(bool(image.rotated) for image in rows)
         known = f", {rotated} with a rotated wrist" if any(image.rotated is not None for image in rows) else ""
-        lines.append(f"fold {fold}: {len({r.patient for r in rows})} patients, {len(rows)} images{known}")
+        title = "training only" if fold == TRAIN_ONLY else f"fold {fold}"
+        lines.append(f"{title}: {len({r.patient for r in rows})} patients, {len(rows)} images{known}")
     return "\n".join(lines)
 
 
 def _number_faults(rows: Sequence[Row], count: int) -> Iterator[str]:
-    numbers = {str(fold) for fold in range(count)}
+    numbers = {str(fold) for fold in range(count)} | ({str(TRAIN_ONLY)} if count == 1 else set())
     for line, row in enumerate(rows, 2):
         if row["fold"] not in numbers:
             yield f"line {line}, column fold: {row['fold']!r} is not one of 0..{count - 1} (folds.count={count})"

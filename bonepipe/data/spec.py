@@ -2,8 +2,28 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class External:
+    """Another dataset in the same format and with the same classes, to train on and never to validate on.
+
+    Attributes:
+        root: its folder.
+        prefix: put before its patients, so that none of them is taken for one of the dataset's own.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic's name: a misspelt key is refused
+
+    root: str
+    prefix: str = "external"
+
+    def __post_init__(self) -> None:
+        if not self.prefix:
+            raise ValueError(f"data.external: {self.root} needs a prefix for its patients, for example 'more'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +40,11 @@ class DataSpec:
         patient: regular expression on an image's path below its folder; its first group is the patient.
         mean, std: of the grey values, on the scale 0 to 1.
         swaps: class pairs that trade places when an image is mirrored, by axis (`horizontal`, `vertical`).
+        masks: CSV of run-length codes (`image_name,class,rle`) of every training image, trained on instead of the
+            annotations; validation compares with the annotations all the same. None for the annotations.
         palette: a colour `[R, G, B]` a class for pictures; empty for evenly spaced hues.
+        strata: in what the test set may differ from the training images, see `bonepipe.data.strata`.
+        external: further datasets to train on.
     """
 
     name: str
@@ -35,7 +59,10 @@ class DataSpec:
     mean: float = 0.5
     std: float = 0.25
     swaps: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    masks: str | None = None
     palette: tuple[tuple[int, int, int], ...] = ()
+    strata: tuple[Literal["wrist", "sex", "age"], ...] = ()
+    external: tuple[External, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes) or not self.classes:
@@ -48,6 +75,12 @@ class DataSpec:
             raise ValueError(f"data.patient={self.patient!r}: the pattern needs a group, for example '^([^/]+)/'")
         for axis in self.swaps:
             self.mirrored_order(axis)
+        for values, what in (([e.prefix for e in self.external], "prefix"), (self._roots(), "root")):
+            if len(set(values)) != len(values):
+                raise ValueError(f"data.external: each dataset needs a {what} of its own, got {', '.join(values)}")
+
+    def _roots(self) -> list[str]:
+        return [str(Path(root)) for root in (self.root, *(other.root for other in self.external))]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -58,6 +91,10 @@ class DataSpec:
     def path(self) -> Path:
         """The dataset's folder."""
         return Path(self.root)
+
+    def of(self, external: External) -> "DataSpec":
+        """The form of an external dataset: this one's, at another place."""
+        return replace(self, root=external.root, external=())
 
     def mirrored_order(self, axis: str) -> tuple[int, ...]:
         """For each class, the index of the class whose place it takes when the image is mirrored along an axis."""

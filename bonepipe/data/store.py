@@ -21,6 +21,7 @@ from tqdm import tqdm
 from bonepipe.data.annotation import Polygon, read_annotation
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import read_grey, resize_grey
+from bonepipe.data.masks import existing, planes_of, read_masks
 from bonepipe.data.spec import DataSpec
 from bonepipe.labels import bitplane, polygon
 from bonepipe.labels.cutout import Cutout
@@ -77,7 +78,7 @@ def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Sto
     Several processes may ask at once: one builds, the others wait for it.
 
     Raises:
-        BonepipeError: an image or annotation cannot be used; nothing half-built is left.
+        BonepipeError: an image, annotation or mask cannot be used; nothing half-built is left.
     """
     from filelock import FileLock
 
@@ -100,6 +101,8 @@ def _load(folder: Path, names: tuple[str, ...], class_count: int) -> Store:
 def key(images: Sequence[Radiograph], spec: DataSpec) -> str:
     """Name of the store: the training size and a hash of all that its content depends on."""
     files = [path for image in images for path in (image.path, image.annotation) if path is not None]
+    if spec.masks is not None:
+        files.append(existing(Path(spec.masks)))
     states = [(str(path.absolute()), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
     content = json.dumps([VERSION, spec.shape, spec.classes, states])
     height, width = spec.shape
@@ -117,8 +120,11 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
         grey = np.lib.format.open_memmap(temporary / "images.npy", "w+", np.uint8, shape)
         planes = np.lib.format.open_memmap(temporary / "planes.npy", "w+", np.uint8, planes_shape)
 
+        weak = None if spec.masks is None else read_masks(Path(spec.masks), [i.name for i in images], spec.classes)
+
         def fill(index: int) -> tuple[tuple[int, int], list[Polygon]]:
-            grey[index], planes[index], original, polygons = prepare(images[index], spec)
+            texts = None if weak is None else weak[images[index].name]
+            grey[index], planes[index], original, polygons = prepare(images[index], spec, texts)
             return original, polygons
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding, filling and resizing release the GIL
@@ -131,12 +137,21 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def prepare(image: Radiograph, spec: DataSpec) -> tuple[np.ndarray, np.ndarray, tuple[int, int], list[Polygon]]:
-    """Grey bytes `[h, w]` and bit-planes `[h, w, P]` at training size, the original shape, and the outlines."""
+def prepare(
+    image: Radiograph, spec: DataSpec, texts: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int], list[Polygon]]:
+    """Grey bytes `[h, w]` and bit-planes `[h, w, P]` at training size, the original shape, and the outlines.
+
+    With run-length codes `texts`, one a class, the planes show these masks; the outlines are the annotation's all the
+    same, because validation compares with the truth.
+    """
     assert image.annotation is not None
     grey = read_grey(image.path)
     polygons = read_annotation(image.annotation, spec.classes)
-    planes = polygon.rasterise(polygons, grey.shape, len(spec.classes))
+    if texts is None:
+        planes = polygon.rasterise(polygons, grey.shape, len(spec.classes))
+    else:
+        planes = planes_of(texts, grey.shape, f"data.masks={spec.masks}: {image.name}")
     return resize_grey(grey, spec.shape), bitplane.resize(planes, spec.shape), grey.shape, polygons
 
 

@@ -1,17 +1,20 @@
-"""Stochastic weight averaging (Izmailov et al. 2018) as a callback that keeps out of the way.
+"""Averages of the weights that training passes through, as callbacks that keep out of the way.
 
-It adds the weights to a running mean at the end of every epoch from a start epoch on, the last included. It changes
-neither the model in training, nor the schedule, nor what is validated meanwhile; its state travels in the checkpoint.
-When training is over, `averaged_model` gives a copy to calibrate, score and choose like any other weights.
+They change neither the model in training, nor the schedule, nor what is validated meanwhile; their state travels in
+the checkpoint. When training is over, `averaged_model` gives a copy to calibrate, score and choose like any other
+weights.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
 
 def model_of(pl_module: pl.LightningModule) -> nn.Module:
@@ -21,60 +24,74 @@ def model_of(pl_module: pl.LightningModule) -> nn.Module:
     return model
 
 
-class StochasticWeightAveraging(pl.Callback):
-    """Average the weights of the last epochs.
+@torch.no_grad()
+def recalibrate(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
+    """Recompute the running statistics of BatchNorm layers in training mode, as means over batches `[N, 1, h, w]`.
 
-    Args:
-        start: first epoch to average, as a share of all epochs; 1 switches averaging off.
-        hold: keep the learning rate constant from the start epoch on, so that the averaged weights differ.
+    Layers in evaluation mode, those of a frozen encoder, keep theirs; torch's `update_bn` would recompute them too.
     """
+    momenta = {m: m.momentum for m in model.modules() if isinstance(m, _BatchNorm) and m.training}
+    if not momenta:
+        return
+    for norm in momenta:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over all batches
+    device = next(model.parameters()).device
+    for images in batches:
+        model(images.to(device))
+    for norm, momentum in momenta.items():
+        norm.momentum = momentum
 
-    def __init__(self, *, start: float = 0.75, hold: bool = False) -> None:
-        if not 0 <= start <= 1:
-            raise ValueError(f"start={start} must lie between 0 and 1")
-        self.start, self.hold = start, hold
+
+class WeightAveraging(pl.Callback):
+    """What the averages share: their state, its way through the checkpoint, and the finished model."""
+
+    def __init__(self) -> None:
         self._averaged: AveragedModel | None = None
         self._restored: dict[str, torch.Tensor] | None = None
 
-    def start_epoch(self, epochs: int) -> int:
-        """The first epoch that is averaged, counted from 0; `epochs` for none."""
-        return round(self.start * epochs)
-
     def hold_step(self, epochs: int, steps_per_epoch: int) -> int | None:
         """The optimiser step from which the learning rate is held, or None."""
-        return self.start_epoch(epochs) * steps_per_epoch if self.hold else None
+        return None
 
     @property
     def count(self) -> int:
-        """Number of epochs in the average so far."""
+        """How many times weights were added so far."""
         return 0 if self._averaged is None else int(self._averaged.n_averaged)
+
+    def _start(self, model: nn.Module) -> AveragedModel:
+        """An average without anything in it."""
+        return AveragedModel(model)
+
+    def add(self, model: nn.Module) -> None:
+        """Add the model's present weights."""
+        if self._averaged is None:
+            self._averaged = self._start(model)
+        self._averaged.update_parameters(model)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take up the average that a checkpoint restored."""
         if self._restored is not None:
-            self._averaged = AveragedModel(model_of(pl_module))
+            self._averaged = self._start(model_of(pl_module))
             self._averaged.load_state_dict(self._restored)
             self._restored = None
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add this epoch's weights."""
-        assert trainer.max_epochs is not None
-        if trainer.current_epoch < self.start_epoch(trainer.max_epochs):
-            return
-        if self._averaged is None:
-            self._averaged = AveragedModel(model_of(pl_module))
-        self._averaged.update_parameters(model_of(pl_module))
-
-    def averaged_model(self, batches: Iterable[torch.Tensor]) -> nn.Module | None:
+    def averaged_model(
+        self, batches: Iterable[torch.Tensor], prepare: Callable[[nn.Module], None] | None = None
+    ) -> nn.Module | None:
         """The averaged model with BatchNorm statistics of its own, or None where nothing was averaged.
 
-        Running means and variances of single epochs do not fit the averaged weights, so they are recomputed from
-        `batches` of normalised images `[N, 1, h, w]`. Models without BatchNorm skip that.
+        Running means and variances of single steps fit their weights, not the average, and averaging them as well
+        would only blur them; so they are recomputed from `batches` of normalised images `[N, 1, h, w]`. Models without
+        BatchNorm skip that. `prepare` may put parts whose statistics shall stay into evaluation mode.
         """
         if self._averaged is None or not self.count:
             return None
         model: nn.Module = self._averaged.module
-        update_bn(batches, model, next(model.parameters()).device)
+        model.train()
+        if prepare is not None:
+            prepare(model)
+        recalibrate(model, batches)
         return model.eval()
 
     def state_dict(self) -> dict[str, Any]:
@@ -85,3 +102,73 @@ class StochasticWeightAveraging(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint; applied when the fit starts, as the model is not known before."""
         self._restored = state_dict.get("averaged")
+
+
+class StochasticWeightAveraging(WeightAveraging):
+    """The mean of the weights at the end of the last epochs (Izmailov et al. 2018).
+
+    Args:
+        start: first epoch to average, as a share of all epochs; 1 switches averaging off.
+        hold: keep the learning rate constant from the start epoch on, so that the averaged weights differ.
+    """
+
+    def __init__(self, *, start: float = 0.75, hold: bool = False) -> None:
+        if not 0 <= start <= 1:
+            raise ValueError(f"start={start} must lie between 0 and 1")
+        super().__init__()
+        self.start, self.hold = start, hold
+
+    def start_epoch(self, epochs: int) -> int:
+        """The first epoch that is averaged, counted from 0; `epochs` for none."""
+        return round(self.start * epochs)
+
+    def hold_step(self, epochs: int, steps_per_epoch: int) -> int | None:
+        """The optimiser step from which the learning rate is held, or None."""
+        return self.start_epoch(epochs) * steps_per_epoch if self.hold else None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add this epoch's weights."""
+        assert trainer.max_epochs is not None
+        if trainer.current_epoch >= self.start_epoch(trainer.max_epochs):
+            self.add(model_of(pl_module))
+
+
+def decay_at(count: int, decay: float) -> float:
+    """Share of the average that stays when weights are added to `count` earlier ones.
+
+    The ramp (1 + n) / (10 + n), known from TensorFlow's moving averages, soon forgets the untrained weights: with 0.999
+    from the start, half of them would still be there after 700 steps.
+    """
+    return min(decay, (1 + count) / (10 + count))
+
+
+class ExponentialMovingAverage(WeightAveraging):
+    """An exponential moving average of the weights, updated after every optimiser step (Polyak averaging).
+
+    Args:
+        decay: share of the average that stays at each step, reached by a ramp (`decay_at`).
+    """
+
+    def __init__(self, *, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay={decay} must be at least 0 and below 1")
+        super().__init__()
+        self.decay, self._seen = decay, 0
+
+    def _start(self, model: nn.Module) -> AveragedModel:
+        def update(averaged: Tensors, current: Tensors, count: torch.Tensor | int) -> None:
+            get_ema_multi_avg_fn(decay_at(int(count), self.decay))(averaged, current, count)
+
+        return AveragedModel(model, multi_avg_fn=update)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note where a new or resumed run begins."""
+        self._seen = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add the weights if the optimiser has stepped; with accumulation it does so only now and then."""
+        if trainer.global_step > self._seen:
+            self._seen = trainer.global_step
+            self.add(model_of(pl_module))

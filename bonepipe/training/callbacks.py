@@ -13,6 +13,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from bonepipe.files import replacing
 from bonepipe.training.averaging import model_of
+from bonepipe.training.optim import Plateau
 
 METRIC = "val/dice"
 
@@ -49,6 +50,17 @@ class BestWeights(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.dice, self.epoch, self.weights = state_dict["dice"], state_dict["epoch"], state_dict["weights"]
+
+
+class TellSchedule(pl.Callback):
+    """Tells a schedule that waits for plateaus how validation went, before the epoch's checkpoint is saved."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hand over the Dice."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            for config in trainer.lr_scheduler_configs:
+                if isinstance(config.scheduler, Plateau):
+                    config.scheduler.observe(float(trainer.callback_metrics[METRIC]))
 
 
 class History(pl.Callback):

@@ -6,6 +6,7 @@ import math
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,14 +17,24 @@ from safetensors.torch import save_file
 from torch import nn
 
 from bonepipe.data.datamodule import FoldData
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import replacing
-from bonepipe.training.averaging import StochasticWeightAveraging
-from bonepipe.training.callbacks import METRIC, AtomicCheckpointIO, BestWeights, History, Patience, SaveLast
+from bonepipe.models.inspect import is_lone_value, learns_from_one
+from bonepipe.training.averaging import WeightAveraging
+from bonepipe.training.callbacks import (
+    METRIC,
+    AtomicCheckpointIO,
+    BestWeights,
+    History,
+    Patience,
+    SaveLast,
+    TellSchedule,
+)
 from bonepipe.training.module import SegmentationModule
 from bonepipe.training.precision import Precision, lightning_precision
 from bonepipe.training.speed import StepClock
 from bonepipe.training.tracking import Run
+from bonepipe.training.transfer import Transfer
 
 # Lightning's advice on hardware it does not find and loggers it would like; the pipeline says itself what matters.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -46,6 +57,9 @@ class TrainerSpec:
         patience: validations without a better Dice before training stops, or null.
         compile: run the model through torch.compile.
         train_batches, val_batches: use so many batches of an epoch, or null for all (for debugging).
+        fraction: share of the training patients that are used, for light runs.
+        overfit_batches: train and validate on the same so many batches, or null (for debugging).
+        detect_anomaly: name the operation that made a NaN in the backward pass (slow, for debugging).
     """
 
     epochs: int
@@ -59,11 +73,18 @@ class TrainerSpec:
     compile: bool = False
     train_batches: int | None = None
     val_batches: int | None = None
+    fraction: float = 1.0
+    overfit_batches: int | None = None
+    detect_anomaly: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name}={getattr(self, name)}: at least 1")
+        if self.overfit_batches is not None and self.overfit_batches < 1:
+            raise ValueError(f"trainer.overfit_batches={self.overfit_batches}: at least 1, or null")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"trainer.fraction={self.fraction}: a share of the patients, above 0 and at most 1")
         if self.validate_every > self.epochs:
             raise ValueError(f"trainer.validate_every={self.validate_every}: more than trainer.epochs={self.epochs}")
 
@@ -72,26 +93,34 @@ class TrainerSpec:
         batches = math.ceil(images / self.batch_size)
         return math.ceil(min(batches, self.train_batches or batches) / self.accumulate)
 
+    def smallest_batch(self, images: int) -> int:
+        """Images in the smallest batch of an epoch of so many images: the last, where it is used."""
+        full, rest = divmod(images, self.batch_size)
+        if full and (not rest or (self.train_batches or full + 1) <= full):
+            return self.batch_size
+        return rest
+
 
 @dataclass(frozen=True)
 class Chosen:
     """The weights that a fold predicts with."""
 
     source: str  # `best epoch` or `average`
-    epoch: int  # of the best weights, counted from 1; number of epochs averaged
+    epoch: int  # of the best weights, counted from 1; number of epochs (SWA) or steps (EMA) averaged
     dice: float  # on the fold's validation images at threshold 0.5, without test-time augmentation
 
 
 def train_fold(
     module: SegmentationModule,
     data: FoldData,
-    averaging: StochasticWeightAveraging,
+    averaging: WeightAveraging,
     spec: TrainerSpec,
     *,
     device: str,
     folder: Path,
     title: str,
     run: Run,
+    transfer: Transfer | None = None,
 ) -> Chosen:
     """Train, going on from `folder/last.ckpt` where there is one, and load the better weights into the module.
 
@@ -99,17 +128,43 @@ def train_fold(
 
     Raises:
         BonepipeError: the checkpoint belongs to another model.
+        UsageError: the encoder of a model without one shall be frozen; BatchNorm would meet a single value.
     """
-    best = BestWeights()
-    clock = StepClock()  # before the history, which writes its figures
-    callbacks = [best, averaging, clock, History(folder / "metrics.csv", title), SaveLast(folder / "last.ckpt")]
+    best, transfer = BestWeights(), transfer or Transfer()
+    transfer.apply(module.model, 0)
+    _refuse_lone_values(module.model, data, spec)
+    clock, history = StepClock(), History(folder / "metrics.csv", title)  # the history writes the clock's figures
+    callbacks = [best, transfer, averaging, TellSchedule(), clock, history, SaveLast(folder / "last.ckpt")]
     if spec.patience is not None:
         callbacks.append(Patience(spec.patience))
     trainer = make_trainer(spec, callbacks, device, run.lightning_logger(), folder)
     _fit(trainer, module, data, folder / "last.ckpt")
     if times := clock.summary():
         print(f"{title}  {times}", file=sys.stderr, flush=True)
-    return _choose(trainer, module, data, best, averaging)
+    return _choose(trainer, module, data, best, averaging, transfer)
+
+
+def _refuse_lone_values(model: nn.Module, data: FoldData, spec: TrainerSpec) -> None:
+    """Raise UsageError where a batch of one image would leave BatchNorm one value a channel, before anything runs."""
+    if spec.smallest_batch(len(data.sampler)) > 1:
+        return
+    if not learns_from_one(model, _training_shape(data)):
+        raise _lone_value(data)
+
+
+def _training_shape(data: FoldData) -> tuple[int, int]:
+    """Height and width of the images that are trained on, after augmentation."""
+    height, width = data.training[next(iter(data.sampler))]["image"].shape[:2]
+    return height, width
+
+
+def _lone_value(data: FoldData) -> UsageError:
+    size = "x".join(str(side) for side in _training_shape(data))
+    alone = f" leaves one of {len(data.sampler)} training images alone in the last batch" if data.batch_size > 1 else ""
+    return UsageError(
+        f"trainer.batch_size={data.batch_size}{alone}: from a single image of {size} pixels BatchNorm gets one value "
+        "a channel (a feature map of 1x1) and cannot normalise it; change trainer.batch_size, or enlarge data.size"
+    )
 
 
 def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, logger: Any, folder: Path) -> pl.Trainer:
@@ -124,6 +179,7 @@ def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, l
         check_val_every_n_epoch=spec.validate_every,
         limit_train_batches=spec.train_batches,
         limit_val_batches=spec.val_batches,
+        detect_anomaly=spec.detect_anomaly,
         num_sanity_val_steps=0,
         deterministic="warn" if device == "cpu" else False,
         use_distributed_sampler=False,
@@ -152,6 +208,10 @@ def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldData, checkp
         if fault is None:
             raise
         raise BonepipeError(f"{checkpoint}: {fault}; move it away to start anew") from error
+    except ValueError as error:  # from networks that could not be asked beforehand
+        if not is_lone_value(error):
+            raise
+        raise _lone_value(data) from error
 
 
 def _checkpoint_fault(error: Exception) -> str | None:
@@ -171,7 +231,8 @@ def _choose(
     module: SegmentationModule,
     data: FoldData,
     best: BestWeights,
-    averaging: StochasticWeightAveraging,
+    averaging: WeightAveraging,
+    transfer: Transfer,
 ) -> Chosen:
     if not best.weights:
         raise BonepipeError("no validation ran, so there are no weights to choose; lower trainer.validate_every")
@@ -180,7 +241,8 @@ def _choose(
     torch.manual_seed(module.seed)  # dropout while the statistics are recomputed must not depend on what ran before
     device = trainer.strategy.root_device  # when the fit ends, Lightning moves the module, not the average, to the CPU
     batches = (module.images({"image": batch["image"].to(device)}) for batch in data.train_dataloader())
-    average = averaging.averaged_model(batches)
+    last = trainer.current_epoch - 1
+    average = averaging.averaged_model(batches, partial(transfer.settle, epoch=last))
     if average is not None:
         module.model.load_state_dict(average.state_dict())
         dice = trainer.validate(module, data.val_dataloader(), verbose=False)[0][METRIC]

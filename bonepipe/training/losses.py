@@ -1,66 +1,302 @@
 """Losses on logits and binary targets `[N, C, h, w]`: means over samples, so that a batch equals its parts."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional
+from pydantic import ConfigDict
+
+from bonepipe.labels import boundary as boundaries
+from bonepipe.models.outputs import Outputs
+from bonepipe.training.loss_terms import (
+    class_mean,
+    cross_entropy,
+    focal,
+    lovasz_hinge,
+    presence,
+    soft_dice,
+    soft_tversky,
+    top_k,
+    towards_share,
+)
 
 
-def soft_dice(probabilities: torch.Tensor, targets: torch.Tensor, smooth: float) -> torch.Tensor:
-    """Soft Dice `[N, C]`, per sample and class (V-Net, section 3, with plain sums in the denominator)."""
-    overlap = (probabilities * targets).sum((2, 3))
-    return (2 * overlap + smooth) / (probabilities.sum((2, 3)) + targets.sum((2, 3)) + smooth)
+@dataclass(frozen=True, kw_only=True)
+class Boundary:
+    """U-Net's weights of the pixels between objects, see `labels.boundary.weight_map`.
 
-
-def focal(logits: torch.Tensor, targets: torch.Tensor, gamma: float, alpha: float | None) -> torch.Tensor:
-    """Focal loss `[N]` of each sample over its number of positive pixels (RetinaNet, equations 4-5, section 4.1).
-
-    The many easy pixels of the background would otherwise set the scale: from scratch, dividing by all pixels stalls.
+    Attributes:
+        weight: what is added to a pixel's weight where two objects touch.
+        sigma: width of the rise, in pixels at training size.
     """
-    entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    wrong = 1 - torch.exp(-entropy)  # exp(-entropy) is the probability given to the truth
-    if gamma < 1:
-        wrong = wrong.clamp(min=1e-8)  # at 0 the power's slope is infinite, and infinity times 0 is not a number
-    loss = wrong**gamma * entropy
-    if alpha is not None:
-        loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
-    return loss.sum((1, 2, 3)) / targets.sum((1, 2, 3)).clamp(min=1)
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    weight: float = 10.0
+    sigma: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.weight < 0 or self.sigma <= 0:
+            raise ValueError(f"weight={self.weight} must not be negative and sigma={self.sigma} must be above 0")
 
 
-class DiceFocal(nn.Module):
-    """Weighted sum of soft Dice and focal loss.
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """What all losses have in common.
 
-    Args:
-        dice_weight, focal_weight: of the two terms.
+    Called with logits or `Outputs`, targets `[N, C, h, w]` of 0 and 1, and optionally pixel weights
+    `[N or 1, C or 1, h, w]`, not negative: a pixel of weight w counts as w pixels, and at 0 it does not exist.
+
+    Attributes:
+        label_smoothing: how far targets move towards one half in cross entropy and focal terms, and towards the class's
+            share of the image in Dice-like terms (see `loss_terms.towards_share`); 0 leaves them alone.
+        boundary: weights of pixels between objects, or None. They are made with the batch, not here.
+        side_weight: of each output of deep supervision, where the network has such; its answer proper has 1.
+        presence_weight: of the cross entropy of the head that tells which classes occur, where the network has one.
+    """
+
+    label_smoothing: float = 0.0
+    boundary: Boundary | None = None
+    side_weight: float = 0.5
+    presence_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing={self.label_smoothing} must be at least 0 and below 1")
+        self._not_negative("side_weight", "presence_weight")
+
+    def _not_negative(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+
+    def _two_terms(self, first: str, second: str) -> None:
+        self._not_negative(first, second)
+        if getattr(self, first) == getattr(self, second) == 0:
+            raise ValueError(f"{first} and {second} are both 0, so there is nothing to learn from")
+
+    def __call__(
+        self, answer: torch.Tensor | Outputs, targets: torch.Tensor, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Scalar loss in float32, whatever the precision of the logits."""
+        return self.each(answer, targets, weight).mean()
+
+    def each(
+        self, answer: torch.Tensor | Outputs, targets: torch.Tensor, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Loss of each sample, float32 `[N]`."""
+        targets = targets.float()
+        weight = None if weight is None else weight.float().expand_as(targets)
+        if not isinstance(answer, Outputs):
+            return self.of_logits(answer.float(), targets, weight)
+        main, *sides = (self.of_logits(logits.float(), targets, weight) for logits in answer.maps)
+        total = main + self.side_weight * torch.stack(sides).sum(0) if sides else main
+        if answer.presence is not None:
+            total = total + self.presence_weight * presence(answer.presence.float(), targets, weight)
+        return total
+
+    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """Loss of each sample `[N]`; everything is float32 and of one shape."""
+        raise NotImplementedError
+
+    def pixel_weights(self, classes: int) -> Callable[[np.ndarray], np.ndarray] | None:
+        """What makes an image's weights float32 `[h, w]` of its planes, or None where all pixels count alike."""
+        if self.boundary is None:
+            return None
+        return partial(boundaries.weight_map, classes=classes, weight=self.boundary.weight, sigma=self.boundary.sigma)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinaryCrossEntropy(Loss):
+    """Cross entropy of one sigmoid a class, averaged over all pixels and classes."""
+
+    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """Cross entropy of each sample."""
+        return cross_entropy(logits, targets, weight, self.label_smoothing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Focal(Loss):
+    """Focal loss over the number of positive pixels.
+
+    Attributes:
         gamma: focusing exponent; 0 gives cross entropy.
         alpha: weight of positive pixels, 1 - alpha of negative ones; None for no weighting.
+    """
+
+    gamma: float = 2.0
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_focal(self.gamma, self.alpha)
+
+    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """Focal loss of each sample."""
+        return focal(logits, targets, self.gamma, self.alpha, weight, self.label_smoothing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tversky(Loss):
+    """One minus the Tversky index, per sample and class.
+
+    Attributes:
+        alpha, beta: costs of false positives and of false negatives; beta above alpha favours recall.
+        smooth: added to numerator and denominator, in pixels.
+    """
+
+    alpha: float = 0.3
+    beta: float = 0.7
+    smooth: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._two_terms("alpha", "beta")
+        _check_smooth(self.smooth)
+
+    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """Mean over classes of one minus the index."""
+        targets = towards_share(targets, weight, self.label_smoothing)
+        index = soft_tversky(logits.sigmoid(), targets, self.alpha, self.beta, self.smooth, weight)
+        return class_mean(1 - index, weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jaccard(Loss):
+    """One minus the soft Jaccard index (intersection over union), per sample and class.
+
+    Attributes:
+        smooth: added to numerator and denominator, in pixels.
+    """
+
+    smooth: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_smooth(self.smooth)
+
+    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """Mean over classes of one minus the index."""
+        targets = towards_share(targets, weight, self.label_smoothing)
+        return class_mean(1 - soft_tversky(logits.sigmoid(), targets, 1.0, 1.0, self.smooth, weight), weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lovasz(Loss):
+    """Lovász hinge, per sample and class; label smoothing lowers its margin from 1 to 1 - label_smoothing."""
+
+    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """Mean over classes of the hinge."""
+        return class_mean(lovasz_hinge(logits, targets, weight, 1 - self.label_smoothing), weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dice(Loss):
+    """One minus soft Dice, per sample and class.
+
+    Attributes:
         smooth: added to numerator and denominator of Dice, in pixels.
     """
 
-    def __init__(
-        self,
-        *,
-        dice_weight: float = 1.0,
-        focal_weight: float = 1.0,
-        gamma: float = 2.0,
-        alpha: float | None = None,
-        smooth: float = 1.0,
-    ) -> None:
-        super().__init__()
-        if gamma < 0 or (alpha is not None and not 0 < alpha < 1):
-            raise ValueError(f"gamma={gamma} must not be negative and alpha={alpha} must lie between 0 and 1")
-        self.dice_weight, self.focal_weight = dice_weight, focal_weight
-        self.gamma, self.alpha, self.smooth = gamma, alpha, smooth
+    smooth: float = 1.0
 
-    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Scalar loss in float32, whatever the precision of the logits."""
-        logits, targets = logits.float(), targets.float()
-        dice = 1 - soft_dice(logits.sigmoid(), targets, self.smooth).mean(1)
-        return (self.dice_weight * dice + self.focal_weight * focal(logits, targets, self.gamma, self.alpha)).mean()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_smooth(self.smooth)
+
+    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """Mean over classes of one minus Dice."""
+        return self.dice(logits, targets, weight)
+
+    def dice(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """One minus the mean Dice `[N]`; the first of two terms in the sums below."""
+        targets = towards_share(targets, weight, self.label_smoothing)
+        return class_mean(1 - soft_dice(logits.sigmoid(), targets, self.smooth, weight), weight)
 
 
-class BinaryCrossEntropy(nn.Module):
-    """Cross entropy of one sigmoid a class, averaged over all pixels and classes."""
+@dataclass(frozen=True, kw_only=True)
+class DiceFocal(Dice):
+    """Weighted sum of soft Dice and focal loss.
 
-    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Scalar loss in float32."""
-        return functional.binary_cross_entropy_with_logits(logits.float(), targets.float())
+    Attributes:
+        dice_weight, focal_weight: of the two terms.
+        gamma: focusing exponent; 0 gives cross entropy.
+        alpha: weight of positive pixels, 1 - alpha of negative ones; None for no weighting.
+    """
+
+    dice_weight: float = 1.0
+    focal_weight: float = 1.0
+    gamma: float = 2.0
+    alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._two_terms("dice_weight", "focal_weight")
+        _check_focal(self.gamma, self.alpha)
+
+    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """Both terms of each sample."""
+        first = self.dice_weight * self.dice(logits, targets, weight)
+        return first + self.focal_weight * focal(logits, targets, self.gamma, self.alpha, weight, self.label_smoothing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BCEDice(Dice):
+    """Weighted sum of binary cross entropy and soft Dice.
+
+    Attributes:
+        bce_weight, dice_weight: of the two terms.
+    """
+
+    bce_weight: float = 1.0
+    dice_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._two_terms("bce_weight", "dice_weight")
+
+    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """Both terms of each sample."""
+        first = self.dice_weight * self.dice(logits, targets, weight)
+        return first + self.bce_weight * cross_entropy(logits, targets, weight, self.label_smoothing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiceTopK(Dice):
+    """Weighted sum of soft Dice and the cross entropy of each sample's worst pixels.
+
+    Attributes:
+        dice_weight, topk_weight: of the two terms.
+        k: share of the pixels that counts as the worst, above 0 and at most 1 (all pixels: plain cross entropy).
+    """
+
+    dice_weight: float = 1.0
+    topk_weight: float = 1.0
+    k: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._two_terms("dice_weight", "topk_weight")
+        if not 0 < self.k <= 1:
+            raise ValueError(
+                f"k={self.k}: the share of pixels that the loss looks at must be above 0, or there is nothing to learn "
+                "from, and at most 1, which is all of them; for example k=0.1"
+            )
+
+    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """Both terms of each sample."""
+        first = self.dice_weight * self.dice(logits, targets, weight)
+        return first + self.topk_weight * top_k(logits, targets, self.k, weight, self.label_smoothing)
+
+
+def _check_focal(gamma: float, alpha: float | None) -> None:
+    if gamma < 0 or (alpha is not None and not 0 < alpha < 1):
+        raise ValueError(f"gamma={gamma} must not be negative and alpha={alpha} must lie between 0 and 1")
+
+
+def _check_smooth(smooth: float) -> None:
+    if smooth <= 0:
+        raise ValueError(f"smooth={smooth} must be above 0, or a class that occurs nowhere gives 0 / 0")

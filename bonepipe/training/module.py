@@ -13,6 +13,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from bonepipe.data.datamodule import Batch
 from bonepipe.data.store import Store
 from bonepipe.labels import bitplane, upsample
+from bonepipe.models.outputs import Outputs
+from bonepipe.training.losses import Loss
+from bonepipe.training.mixing import Mixed, Part, Predict, evaluating, unmixed
 
 HALF = 0.5  # the threshold until better ones are known
 
@@ -42,8 +45,8 @@ class SegmentationModule(pl.LightningModule):
     """Lightning's view of a model: bytes in, loss out; Dice at the images' original size in validation.
 
     Args:
-        model: float32 `[N, 1, h, w]` to logits `[N, C, h, w]`.
-        loss: of logits and targets, a mean over samples.
+        model: float32 `[N, 1, h, w]` to logits `[N, C, h, w]`, or `Outputs` while it is trained.
+        loss: of its answer, targets and pixel weights, a mean over samples.
         optimizer: makes the optimiser of a model.
         scheduler: makes the schedule of an optimiser and a total number of steps; stepped with the optimiser.
         store: the images' true masks and original sizes.
@@ -51,12 +54,13 @@ class SegmentationModule(pl.LightningModule):
         mean, std: of the grey values, on the scale 0 to 1.
         seed: of everything random in the network, set anew each batch so that a resumed run continues exactly.
         compiled: run the model through torch.compile.
+        mixing: mixes the images of a training batch with each other.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        loss: nn.Module,
+        loss: Loss,
         optimizer: Callable[[nn.Module], Optimizer],
         scheduler: Callable[[Optimizer, int], LRScheduler],
         *,
@@ -66,10 +70,11 @@ class SegmentationModule(pl.LightningModule):
         std: float,
         seed: int,
         compiled: bool = False,
+        mixing: Callable[[torch.Tensor, Part, np.random.Generator, Predict], Mixed] = unmixed,
     ) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss, self.store, self.classes = loss, store, tuple(classes)
+        self.loss, self.mixing, self.store, self.classes = loss, mixing, store, tuple(classes)
         self.mean, self.std, self.seed = mean, std, seed
         self._optimizer, self._scheduler = optimizer, scheduler
         # Outside the module tree: the compiled wrapper would store every weight a second time under another name.
@@ -80,8 +85,8 @@ class SegmentationModule(pl.LightningModule):
         """The batch's images as the model wants them."""
         return normalise(batch["image"], self.mean, self.std).contiguous(memory_format=torch.channels_last)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of normalised images."""
+    def forward(self, images: torch.Tensor) -> torch.Tensor | Outputs:
+        """The network's answer to normalised images: logits, or `Outputs` while it is trained."""
         return self._call[0](images)
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
@@ -94,11 +99,23 @@ class SegmentationModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         """The loss, weighted for the accumulation window."""
-        targets = bitplane.unpack_torch(batch["planes"], len(self.classes))
-        loss = self.loss(self(self.images(batch)), targets)
-        samples = len(batch["image"])
+        rng = np.random.default_rng((self.seed, self.current_epoch, batch_index))  # its own: dropout stays as it is
+        labels = Part(batch["planes"], batch.get("weight"))
+        images, parts = self.mixing(self.images(batch), labels, rng, self._predict)
+        answer = self(images)
+        loss = torch.stack([self._loss(answer, part) for part in parts]).sum()
+        samples = len(images)
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=samples)
         return loss * self._window_weight(batch_index, samples)
+
+    def _predict(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits without gradients, in evaluation mode."""
+        with evaluating(self.model) as model:
+            return model(images)
+
+    def _loss(self, answer: torch.Tensor | Outputs, part: Part) -> torch.Tensor:
+        targets = bitplane.unpack_torch(part.planes, len(self.classes))
+        return (part.share * self.loss.each(answer, targets, part.weight)).mean()
 
     def _window_weight(self, batch_index: int, batch_samples: int) -> float:
         loader = self.trainer.train_dataloader
@@ -114,7 +131,7 @@ class SegmentationModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Dice of every class at the image's original size, at threshold 0.5."""
-        probabilities = self(self.images(batch)).float().sigmoid().cpu().numpy()
+        probabilities = self(self.images(batch)).float().sigmoid_().cpu().numpy()
         for maps, index in zip(probabilities, batch["index"].tolist(), strict=True):
             masks = upsample.cutouts(maps, [HALF] * len(self.classes), self.store.shape(index))
             self._dice.append(upsample.dice_scores(masks, self.store.truth(index)))

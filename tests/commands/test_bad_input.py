@@ -145,6 +145,9 @@ def test_ill_typed_override(assert_refused, command):
 def test_value_that_makes_no_sense(assert_refused):
     assert_refused(["split", *WORDS, "folds.count=1"], 2, "folds: folds.count=1: at least 2")
     assert_refused(train("fold=5"), 2, "fold=5: there are folds 0 to 4")
+    assert_refused(train("loss=dice_topk", "loss.k=0"), 2, "loss: k=0.0", "nothing to learn")
+    assert_refused(train("mixing=cutmix", "mixing.p=2"), 2, "mixing: p=2.0")
+    assert_refused(train("loss.boundary={sigmaa:5}"), 2, "loss.boundary", "unexpected keyword argument")
 
 
 def test_damaged_metadata(assert_refused):

@@ -236,3 +236,50 @@ def test_no_damage_crashes_it(doctor, root, seed):
     assert code == 1
     assert f"{sum(len(v) for k, v in found.items() if k.startswith('error'))} errors" in verdict
     assert doctor("data.metadata=meta.xlsx") == (code, found, verdict)
+
+
+@pytest.fixture
+def more(chest_root, tmp_path):
+    """The same chests once more under other names, as an external dataset."""
+    root = tmp_path / "more"
+    for path in sorted(path for path in (chest_root / "train").rglob("*") if path.is_file()):
+        target = root / path.relative_to(chest_root).with_name(f"more{path.name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    return root
+
+
+def test_external_data_is_audited_with_the_dataset(doctor, more):
+    words = f"data.external=[{{root: {more}, prefix: more}}]"
+    code, found, verdict = doctor(words)
+    assert (code, len(found[REPEATED])) == (0, 24)
+    assert len(found["warning: duplicate image"]) == 12
+    assert "0 errors" in verdict
+    bare, broken, clash = sorted((more / LABELS).rglob("*.json"))[:3]
+    bare.unlink()
+    broken.write_text("{")
+    for folder, suffix in ((LABELS, "json"), (TRAIN, "png")):
+        path = more / folder / clash.parent.name / f"{clash.stem}.{suffix}"
+        path.rename(path.with_name(f"scan015.{suffix}"))
+    code, found, _ = doctor(words)
+    assert code == 1
+    assert str(more) in found["error: image without annotation"][0]
+    assert found["error: unreadable annotation"][0].startswith(str(broken))
+    assert "scan015.png: has the same file name as" in found["error: file name used twice"][0]
+
+
+def test_external_data_that_is_not_there(doctor, more):
+    shutil.rmtree(more / "train")
+    _, found, _ = doctor(f"data.external=[{{root: {more}}}, {{root: nowhere, prefix: b}}]")
+    assert [line.split(": ")[1:] for line in found["error: no external dataset"]] == [
+        ["data.external", "no train images here"], ["data.external", "no such folder"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "code"), [("kfold", 0), ("group", 1)])
+def test_only_splits_by_patient_are_audited_for_leaks(doctor, root, kind, code):
+    names = [f"scan{number:03d}.png,case{number // 2:02d},{number % 5}" for number in range(12)]
+    (root / "folds.csv").write_text("\n".join(["image_name,patient,fold", *names]) + "\n")
+    result, found, _ = doctor(f"folds={kind}", f"folds.file={root / 'folds.csv'}")
+    assert result == code
+    assert ("error: fold file" in found) == bool(code)

@@ -51,3 +51,31 @@ def test_help_and_flags(words, capsys):
     assert "usage: bonepipe split" in capsys.readouterr().out
     assert main([*words, "--force"]) == 2
     assert "no flag '--force' here" in capsys.readouterr().err
+
+
+def test_every_kind_of_split_has_a_file_of_its_own(phantom_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["split", f"data.root={phantom_root}", "data.name=tiny"]
+    names = {}
+    for kind in ("group", "kfold", "stratified", "stratified_group", "holdout"):
+        more = [] if kind == "holdout" else ["folds.count=3"]
+        assert main([*words, f"folds={kind}", *more]) == 0
+        output = capsys.readouterr()
+        names[kind], lines = output.out.split(":")[0], output.out.splitlines()[1:]
+        assert lines[-1].startswith("training only: 8 patients" if kind == "holdout" else "fold 2: ")
+        assert ("patients have images in several folds" in output.err) == (kind in ("kfold", "stratified"))
+    assert len({Path(name) for name in names.values() if Path(name).is_file()}) == 5
+    rotated = [int(line.split(", ")[2].split()[0]) for line in _summary(words, "stratified", capsys)]
+    assert max(rotated) - min(rotated) <= 1
+
+
+def _summary(words, kind, capsys):
+    main([*words, f"folds={kind}", "folds.count=3"])
+    return capsys.readouterr().out.splitlines()[1:]
+
+
+def test_misspelt_external_data_is_refused(words, capsys):
+    assert main([*words, "data.external=[{rot: x}]"]) == 2
+    assert "data.external" in capsys.readouterr().err
+    assert main([*words, "strata.by=[hand]"]) == 2
+    assert "strata.by" in capsys.readouterr().err

@@ -1,11 +1,16 @@
 import pickle
+from pathlib import Path
 
+import albumentations as A
 import cv2
 import numpy as np
 import pytest
+import yaml
 
+from bonepipe import config as configs
 from bonepipe.data.augment import Augmentation
 from bonepipe.data.spec import DataSpec
+from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane
 
 CLASSES = tuple(f"class {i}" for i in range(29))
@@ -19,7 +24,7 @@ RECIPES = {
     "flips": [{"name": "HorizontalFlip"}, {"name": "VerticalFlip"}, {"name": "Transpose"}, {"name": "RandomRotate90"}],
     "elastic": [{"name": "ElasticTransform", "alpha": 40, "sigma": 5, "p": 1.0} | NEAREST],
     "grid": [{"name": "GridDistortion", "p": 1.0} | NEAREST],
-    "crop": [{"name": "RandomResizedCrop", "size": [64, 64], "p": 1.0} | NEAREST],
+    "crop": [{"name": "RandomResizedCrop", "size": [64, 64], "p": 1.0, "interpolation": cv2.INTER_NEAREST_EXACT}],
     "perspective": [{"name": "Perspective", "p": 1.0} | NEAREST],
     "choice": [{"name": "OneOf", "p": 1.0, "transforms": [AFFINE | NEAREST, {"name": "HorizontalFlip"}]}],
 }
@@ -139,11 +144,26 @@ def test_it_travels_to_loader_processes(data):
         ({"name": "HorizontalFlop"}, "no 'HorizontalFlop'; did you mean 'HorizontalFlip'"),
         ({"p": 1.0}, "no 'None'"),
         ({"name": "Compose"}, "Compose: .*missing"),
-        ({"name": "RandomResizedCrop"}, "size"),
+        ({"name": "RandomCrop"}, r"^RandomCrop\.height: field required$"),
+        ({"name": "RandomCrop", "height": 65, "width": 8}, r"RandomCrop\.height=65: .*larger than the image, 64 x 64"),
+        ({"name": "CropNonEmptyMaskIfExists", "height": 8, "width": 99}, r"\.width=99: .*larger.*share such as 0\.75"),
+        (
+            {"name": "RandomCrop", "height": 1.5, "width": 0.5},
+            r"height=1\.5: a share of the image lies between 0 and 1",
+        ),
+        (
+            {"name": "RandomCrop", "height": 0.5, "width": 48},
+            r"turns an image of 64 x 64 pixels into 32 x 48; end .*Res",
+        ),
+        ({"name": "RandomScale", "p": 1.0}, "RandomScale.* turns an image of 64 x 64 pixels"),
+        ({"name": "GridDropout", "fill_mask": 7}, r"GridDropout\.fill_mask=7: labels are bit-planes.* null or 0"),
+        ({"name": "CropNonEmptyMaskIfExists", "height": 8, "width": 8, "ignore_values": [1]}, "ignore_values.*be null"),
+        ({"name": "Resize", "area_for_downscale": "image_mask"}, "area_for_downscale='image_mask'.* null or image"),
+        ({"name": "Morphological"}, "Morphological grows and shrinks"),
         ({"name": "Affine", "rotat": 3}, "Affine takes no 'rotat'; it takes .*rotate"),
         ({"name": "OneOf", "p": 1.0}, "OneOf needs a list of transforms"),
         ({"name": "OneOf", "transforms": [{"name": "Flop"}]}, "no 'Flop'"),
-        ({"name": "HorizontalFlip", "p": 3.0}, "p"),
+        ({"name": "HorizontalFlip", "p": 3.0}, r"^HorizontalFlip\.p: "),
     ],
 )
 def test_nonsense_is_refused(node, reason):
@@ -158,3 +178,189 @@ def test_unnamed_mirrors_are_refused_where_classes_swap(name):
     with pytest.raises(ValueError, match=name):
         Augmentation(CHEST, transforms=[{"name": "OneOf", "transforms": [{"name": name}]}])
     assert Augmentation(HAND, transforms=[{"name": name}]).names == [name]
+
+
+CONF = Path(configs.conf_dir()) / "augment"
+STORED = {path.stem: yaml.safe_load(path.read_text())["transforms"] for path in CONF.glob("*.yaml")}
+NAMED = sorted(STORED.keys() - {"searched"})
+SQUARE = DataSpec(name="square", root="x", classes=CLASSES, size=96)
+
+
+def leaves(nodes):
+    return [leaf for node in nodes for leaf in (leaves(node["transforms"]) if "transforms" in node else [node])]
+
+
+LEAVES = {str(leaf): leaf for name in NAMED for leaf in leaves(STORED[name])}
+
+
+def hand_like(shape, seed=0):
+    """A grey picture with texture, and 29 overlapping discs as bool [29, h, w]."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    centres, radii = rng.uniform(0.1, 0.9, (29, 2)) * shape, rng.uniform(4, 16, 29)
+    masks = np.stack([(y - cy) ** 2 + (x - cx) ** 2 < r**2 for (cy, cx), r in zip(centres, radii, strict=True)])
+    return (rng.integers(0, 90, shape) + 5 * masks.sum(0)).clip(0, 255).astype(np.uint8), masks
+
+
+def plain(leaf, shape):
+    """The transform straight from albumentations, nearest neighbours for masks, sides in pixels."""
+    arguments = {key: value for key, value in leaf.items() if key != "name"} | {"p": 1.0}
+    if leaf["name"] == "Resize":
+        arguments |= {"height": shape[0], "width": shape[1]}
+    for side, full in zip(("height", "width"), shape, strict=True):
+        if isinstance(arguments.get(side), float):
+            arguments[side] = round(arguments[side] * full)
+    kind = getattr(A, leaf["name"])
+    if leaf["name"] in ("Affine", "ElasticTransform", "GridDistortion"):
+        arguments["mask_interpolation"] = cv2.INTER_NEAREST
+    return kind(**arguments)
+
+
+@pytest.mark.parametrize("leaf", LEAVES.values(), ids=lambda leaf: leaf["name"])
+def test_each_transform_of_each_recipe_warps_every_class_as_its_own_mask(leaf):
+    """Bit for bit: the planes move as 29 separate masks do in plain albumentations, and grey bytes stay bytes."""
+    image, masks = hand_like(SQUARE.shape)
+    planes = bitplane.pack(masks.transpose(1, 2, 0))
+    crops = leaf["name"] in ("RandomCrop", "CropNonEmptyMaskIfExists")
+    recipe = [leaf | {"p": 1.0}] + [{"name": "Resize", "interpolation": cv2.INTER_NEAREST_EXACT}] * crops
+    augment, reference = Augmentation(SQUARE, transforms=recipe), A.Compose([plain(leaf, SQUARE.shape)])
+    for seed in range(4):
+        new_image, new_planes = augment(image, planes, seed)
+        reference.set_random_seed(seed)
+        expected = reference(image=image, mask=planes, masks=list(masks.astype(np.uint8)))
+        separate = [cv2.resize(m, (96, 96), interpolation=cv2.INTER_NEAREST_EXACT) for m in expected["masks"]]
+        np.testing.assert_array_equal(bitplane.unpack(new_planes, 29), np.stack(separate, -1).astype(bool))
+        assert (new_image.shape, new_image.dtype) == (SQUARE.shape, np.uint8)
+        if not crops:
+            np.testing.assert_array_equal(new_image, expected["image"])
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_each_recipe_keeps_shapes_and_invents_no_label(name):
+    augment = Augmentation(SQUARE, transforms=STORED[name])
+    image, masks = hand_like(SQUARE.shape)
+    only = masks & (np.cumsum(masks, 0) == 1)  # no overlaps: a byte that was blended would show two classes or others
+    planes = bitplane.pack(only.transpose(1, 2, 0))
+    results = [augment(image, planes, seed) for seed in range(12)]
+    for new_image, new_planes in results:
+        assert (new_image.shape, new_image.dtype, new_planes.shape) == (SQUARE.shape, np.uint8, planes.shape)
+        assert set(np.unique(new_planes.view(np.uint32))) <= set(np.unique(planes.view(np.uint32)))
+    assert len({new_image.tobytes() for new_image, _ in results}) >= {"none": 1, "flip": 2}.get(name, 4)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMED) - {"orientation"}))
+def test_each_recipe_serves_chests_that_are_not_square(name):
+    data = DataSpec(name="chest", root="x", classes=("left", "right", "heart"), size=(64, 96), swaps=SWAPS)
+    image, masks = hand_like(data.shape)
+    new_image, new_planes = Augmentation(data, transforms=STORED[name])(
+        image, bitplane.pack(masks[:3].transpose(1, 2, 0)), 1
+    )
+    assert (new_image.shape, new_planes.shape) == ((64, 96), (64, 96, 1))
+
+
+def test_the_recipes_cover_the_list():
+    listed = {
+        "RandomCrop", "HorizontalFlip", "VerticalFlip", "RandomRotate90", "Transpose", "Affine", "GaussNoise", "CLAHE",
+        "RandomBrightnessContrast", "ElasticTransform", "CoarseDropout", "GridDropout", "CropNonEmptyMaskIfExists",
+    }  # fmt: skip
+    assert listed <= {leaf["name"] for leaf in LEAVES.values()}
+
+
+def test_the_default_recipe_is_what_it_always_was():
+    pipeline = A.Compose(
+        [
+            A.HorizontalFlip(p=0.5),
+            A.Affine(
+                rotate=(-30, 30), scale=(0.85, 1.15), translate_percent=(-0.06, 0.06), shear=(-8, 8), p=0.9,
+                mask_interpolation=cv2.INTER_NEAREST,
+            ),
+            A.RandomBrightnessContrast(brightness_limit=0.15, contrast_limit=0.2, p=0.5),
+        ]
+    )  # fmt: skip
+    image, masks = hand_like(SQUARE.shape)
+    planes = bitplane.pack(masks.transpose(1, 2, 0))
+    augment = Augmentation(SQUARE, transforms=STORED["geometric"])
+    for seed in range(10):
+        pipeline.set_random_seed(seed)
+        expected = pipeline(image=image, mask=planes)
+        result = augment(image, planes, seed)
+        np.testing.assert_array_equal(result[0], expected["image"])
+        np.testing.assert_array_equal(result[1], expected["mask"])
+
+
+@pytest.mark.parametrize("name", ["CoarseDropout", "GridDropout"])
+def test_dropouts_hide_the_image_and_keep_its_labels_unless_told_otherwise(name):
+    image, masks = hand_like(SQUARE.shape)
+    image, planes = np.maximum(image, 1), bitplane.pack(masks.transpose(1, 2, 0))
+    hidden, kept = Augmentation(SQUARE, transforms=[{"name": name, "p": 1.0}])(image, planes, 3)
+    assert (kept == planes).all()
+    assert 0.005 < (hidden == 0).mean() < 0.9
+    again, dropped = Augmentation(SQUARE, transforms=[{"name": name, "p": 1.0, "fill_mask": 0}])(image, planes, 3)
+    assert (again == hidden).all()
+    np.testing.assert_array_equal(dropped, np.where((hidden == 0)[..., None], 0, planes))
+
+
+def test_a_crop_around_labels_finds_the_one_that_there_is():
+    planes = np.zeros((96, 96, 4), np.uint8)
+    planes[80:84, 10:14, 3] = 1 << 4  # the last class, in the highest plane
+    crop = {"name": "CropNonEmptyMaskIfExists", "height": 0.25, "width": 0.25}
+    augment = Augmentation(SQUARE, transforms=[crop, {"name": "Resize"}])
+    for seed in range(20):
+        _, found = augment(planes[..., 3], planes, seed)
+        assert bitplane.unpack(found, 29)[..., 28].any()
+    empty = augment(planes[..., 3], np.zeros_like(planes), 0)[1]
+    assert not empty.any()
+
+
+def test_labels_are_resized_with_aligned_centres():
+    """A blob's centre stays within half a pixel when a crop is enlarged; unaligned neighbours would move it."""
+    recipe = [{"name": "CenterCrop", "height": 0.25, "width": 0.25}, {"name": "Resize"}]
+    image, planes = np.zeros((96, 96), np.uint8), np.zeros((96, 96, 4), np.uint8)
+    planes[44:52, 44:52, 0] = 1  # the middle third of the crop
+    moved = np.argwhere(Augmentation(SQUARE, transforms=recipe)(image, planes, 0)[1][..., 0])
+    np.testing.assert_allclose(moved.mean(0), 47.5)
+
+
+def test_a_recipe_that_changes_sizes_now_and_then_is_refused_at_once():
+    crop = {"name": "RandomCrop", "height": 32, "width": 32, "p": 0.3}
+    with pytest.raises(ValueError, match="into 32 x 32"):
+        Augmentation(HAND, transforms=[crop])
+    assert Augmentation(HAND, transforms=[crop, {"name": "Resize"}]).names == ["RandomCrop", "Resize"]
+
+
+def test_a_change_of_size_that_only_the_image_shows_is_refused_then():
+    augment = Augmentation(HAND, transforms=[{"name": "RandomRotate90", "p": 1.0}])
+    with pytest.raises(BonepipeError, match=r"RandomRotate90.* turns an image of 24 x 64 pixels into 64 x 24"):
+        for seed in range(8):
+            augment(np.zeros((24, 64), np.uint8), np.zeros((24, 64, 4), np.uint8), seed)
+
+
+@pytest.mark.parametrize("name", ["Transpose", "D4", "RandomRotate90"])
+def test_turning_images_that_are_not_square_is_refused(name):
+    wide = DataSpec(name="wide", root="x", classes=CLASSES, size=(64, 96))
+    with pytest.raises(ValueError, match=f"{name} exchanges height and width, .*64 x 96"):
+        Augmentation(wide, transforms=[{"name": name}])
+
+
+def test_a_policy_file_is_a_recipe(tmp_path):
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump({"transforms": [AFFINE, {"name": "HorizontalFlip", "p": 1.0}]}))
+    augment = Augmentation(HAND, transforms=[{"name": "VerticalFlip", "p": 1.0}], file=str(path))
+    assert augment.names == ["Affine", "HorizontalFlip", "VerticalFlip"]
+    written = [{"name": "VerticalFlip", "p": 1.0}, AFFINE, {"name": "HorizontalFlip", "p": 1.0}]
+    image, planes = labelled(29)
+    path.unlink()  # loader processes must not need it
+    for other in (augment, pickle.loads(pickle.dumps(augment)), Augmentation(HAND, transforms=written)):
+        assert (other(image, planes, 5)[1] == augment(image, planes, 5)[1]).all()
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"\xff\xfe", b"transforms: {a", b"transforms: 3", b"- 1", b"transforms: [a]"]
+)
+def test_a_policy_file_that_is_none_is_refused(tmp_path, content):
+    path = tmp_path / "policy.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    reason = "no such policy; `bonepipe autoaugment" if content is None else "cannot be read|holds no list"
+    with pytest.raises(ValueError, match=rf"policy\.yaml: .*{reason}"):
+        Augmentation(HAND, file=str(path))

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -6,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bonepipe.data import catalog
-from bonepipe.data.spec import DataSpec
+from bonepipe.data.spec import DataSpec, External
 from bonepipe.errors import BonepipeError
 
 SPELLINGS = {1: "_x0008_여", 2: "_x0008_남", 3: "남", 4: "여", 5: " 여", 6: " 남"}
@@ -155,3 +156,46 @@ def test_the_phantom_is_read_whole(phantom_root):
     rows = catalog.read_catalog(DataSpec(name="hand", root=str(phantom_root), classes=("Radius",), size=64))
     assert [sum(row.split == part for row in rows) for part in ("train", "test")] == [20, 8]
     assert all(row.age is not None and row.sex in ("F", "M") and row.rotated is not None for row in rows)
+
+
+@pytest.fixture
+def external(spec, tmp_path_factory):
+    """The dataset of `spec` joined by another with a patient of the same id."""
+    root = tmp_path_factory.mktemp("external")
+    for folder, suffix in (("train/DCM", "png"), ("train/outputs_json", "json"), ("test/DCM", "png")):
+        path = root / folder / "ID001" / f"more{folder[:2]}.{suffix}"
+        path.parent.mkdir(parents=True)
+        if suffix == "png":
+            cv2.imwrite(str(path), np.zeros((4, 4), np.uint8))
+        else:
+            path.write_text("{}")
+    return replace(spec, external=(External(root=str(root), prefix="more"),))
+
+
+def test_external_images_join_with_patients_of_their_own(spec, external):
+    (image,) = catalog.external_images(external)
+    root = external.of(external.external[0]).path
+    assert (image.name, image.patient, image.split) == ("moretr.png", "more-ID001", "external")
+    assert image.path == root / "train/DCM/ID001/moretr.png"
+    assert image.annotation == root / "train/outputs_json/ID001/moretr.json"
+    assert catalog.train_images(external) == catalog.train_images(spec)
+    assert catalog.external_images(spec) == []
+
+
+@pytest.mark.parametrize("name", ["ID002/image1661130000001", "ID009/image2"])
+def test_a_name_that_two_datasets_use_is_refused(external, name):
+    """Of a train image and of a test image."""
+    root = external.of(external.external[0]).path
+    for folder, suffix in (("train/DCM", "png"), ("train/outputs_json", "json")):
+        (root / folder / "ID001" / f"moretr.{suffix}").rename(root / folder / "ID001" / f"{name[6:]}.{suffix}")
+    with pytest.raises(BonepipeError, match=rf"{name[6:]}\.png and .*{name}\.png: the same file name in two datasets"):
+        catalog.external_images(external)
+
+
+def test_an_external_dataset_that_is_missing_or_bare_is_named(spec, external, tmp_path):
+    with pytest.raises(BonepipeError, match=r"no folder .*nowhere"):
+        catalog.external_images(replace(spec, external=(External(root=str(tmp_path / "nowhere")),)))
+    annotation = external.of(external.external[0]).path / "train/outputs_json/ID001/moretr.json"
+    annotation.unlink()
+    with pytest.raises(BonepipeError, match=r"moretr\.png: image without annotation"):
+        catalog.external_images(external)

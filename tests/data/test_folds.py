@@ -5,7 +5,7 @@ from sklearn.model_selection import GroupKFold
 
 from bonepipe.data import folds
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.folds import FoldSpec
+from bonepipe.data.folds import FoldSpec, take_patients
 from bonepipe.errors import BonepipeError
 
 COUNT = 3
@@ -153,3 +153,158 @@ def test_the_summary_counts(path, images):
     for number, line in enumerate(lines):
         mine = [image for image in images if assignment[image.name] == number]
         assert line == f"fold {number}: {len({i.patient for i in mine})} patients, {len(mine)} images"
+
+
+def test_a_fraction_takes_whole_patients():
+    patients = [f"p{number % 7}" for number in range(21)]
+    taken = take_patients(patients, 0.4, seed=3)
+    chosen = {patients[position] for position in taken}
+    assert len(chosen) == 3  # 0.4 * 7, rounded up
+    assert taken == [position for position, patient in enumerate(patients) if patient in chosen]
+    assert take_patients(patients, 1.0, seed=3) == list(range(21))
+    assert take_patients(patients, 1e-9, seed=3) != []
+
+
+def test_a_smaller_fraction_lies_inside_a_larger_and_depends_on_the_seed():
+    patients = [f"p{number}" for number in range(40)]
+    sets = [set(take_patients(patients, share, seed=3)) for share in (0.1, 0.5, 0.9)]
+    assert sets[0] < sets[1] < sets[2]
+    assert set(take_patients(patients, 0.5, seed=4)) != sets[1]
+
+
+KINDS = ["group", "kfold", "stratified", "stratified_group", "holdout"]
+BENT = 8  # of the 60 patients of `crowd`, the last ones, as they came to the hospital
+
+
+@pytest.fixture
+def crowd():
+    """Sixty patients with two images each and the stratum of each image."""
+    owners = [f"ID{number // 2:03d}" for number in range(120)]
+    images = [Radiograph(f"i{i}.png", owner, Path(f"{owner}/i{i}.png"), "train") for i, owner in enumerate(owners)]
+    return images, ["rotated" if i >= 2 * (60 - BENT) else "straight" for i in range(120)]
+
+
+def spec_of(kind, file="x", **settings):
+    return FoldSpec(file=str(file), kind=kind, **({"count": 1} if kind == "holdout" else {"count": 4}) | settings)
+
+
+def torn(images, assignment):
+    return {
+        a.patient for a in images for b in images if a.patient == b.patient and assignment[a.name] != assignment[b.name]
+    }
+
+
+def rotated_share(assignment, images, strata, fold):
+    mine = [label for image, label in zip(images, strata, strict=True) if assignment[image.name] == fold]
+    return mine.count("rotated") / len(mine)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", [None, 3])
+def test_each_kind_of_split_deals_every_image_out_once(crowd, kind, seed):
+    images, strata = crowd
+    assignment = folds.split(images, spec_of(kind, seed=seed), strata)
+    assert sorted(assignment) == sorted(image.name for image in images)
+    assert assignment == folds.split(images, spec_of(kind, seed=seed), strata)
+    sizes = [list(assignment.values()).count(fold) for fold in sorted(set(assignment.values()))]
+    assert sizes == ([96, 24] if kind == "holdout" else [30] * 4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_kinds_that_ignore_patients_tear_them_apart(crowd, kind):
+    images, strata = crowd
+    assignment = folds.split(images, spec_of(kind, seed=None if kind == "stratified_group" else 3), strata)
+    expected = torn(images, assignment)
+    assert set(folds.torn_patients(images, assignment)) == expected
+    assert bool(expected) == (kind in ("kfold", "stratified"))
+    assert spec_of(kind).groups == (kind not in ("kfold", "stratified"))
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("stratified", 1 / 30), ("stratified_group", 2 / 30)])
+def test_stratified_folds_have_the_strata_in_equal_shares(crowd, kind, tolerance):
+    """To within one image, or one patient of two, a fold; by patient number alone the shares differ far more."""
+    images, strata = crowd
+    assignment = folds.split(images, spec_of(kind), strata)
+    found = [rotated_share(assignment, images, strata, fold) for fold in range(4)]
+    assert max(abs(share - BENT / 60) for share in found) <= tolerance
+    blind = folds.split(images, spec_of("kfold"))
+    assert max(abs(rotated_share(blind, images, strata, fold) - BENT / 60) for fold in range(4)) > 0.3
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25])
+def test_a_hold_out_is_one_fold_of_a_share_of_the_patients(tmp_path, crowd, share):
+    images, _ = crowd
+    spec = spec_of("holdout", tmp_path / "hand.csv", share=share, seed=5)
+    assignment = folds.ensure(spec, images)
+    held_out = {image.patient for image in images if assignment[image.name] == 0}
+    assert len(held_out) == share * 60
+    assert set(assignment.values()) == {0, folds.TRAIN_ONLY}
+    assert folds.summary(images, assignment).splitlines() == [
+        f"fold 0: {len(held_out)} patients, {2 * len(held_out)} images",
+        f"training only: {60 - len(held_out)} patients, {120 - 2 * len(held_out)} images",
+    ]
+    other = folds.split(images, spec_of("holdout", share=share, seed=6))
+    assert held_out != {image.patient for image in images if other[image.name] == 0}
+
+
+@pytest.mark.parametrize(("kind", "numbers"), [("kfold", ("0", "1")), ("group", ("0", "1")), ("holdout", ("0", "-1"))])
+def test_a_torn_patient_is_refused_unless_asked_for(tmp_path, crowd, kind, numbers):
+    images, _ = crowd
+    spec = spec_of(kind, tmp_path / "hand.csv", seed=3)
+    folds.ensure(spec, images)
+    rewrite(
+        tmp_path / "hand.csv",
+        lambda lines: [lines[0], *([*row[:2], new] for row, new in zip(lines[1:3], numbers, strict=True)), *lines[3:]],
+    )
+    if kind == "kfold":
+        assert folds.ensure(spec, images)["i1.png"] == 1
+        return
+    with pytest.raises(BonepipeError, match=f"patient ID000 leaks across folds {' and '.join(sorted(numbers))}"):
+        folds.ensure(spec, images)
+
+
+def test_training_only_belongs_to_hold_outs(tmp_path, crowd):
+    images, _ = crowd
+    path = tmp_path / "hand.csv"
+    folds.ensure(spec_of("holdout", path), images)
+    assert_fails(path, images, r"column fold: '-1' is not one of 0\.\.2")
+    rewrite(path, lambda lines: [lines[0], *([a, b, "0"] for a, b, _ in lines[1:])])
+    assert_fails(path, images, "every image is held out", count=1)
+
+
+def test_strata_are_asked_for_only_when_a_stratified_file_is_made(tmp_path, crowd):
+    images, strata = crowd
+    asked = []
+
+    def ask():
+        asked.append(1)
+        return strata
+
+    for kind in ("group", "stratified_group"):
+        spec = spec_of(kind, tmp_path / f"{kind}.csv")
+        first = folds.ensure(spec, images, ask)
+        assert folds.ensure(spec, images, ask) == first
+        assert len(asked) == (kind == "stratified_group")
+    assert first == folds.split(images, spec, strata)
+
+
+def test_impossible_splits_are_refused(images, crowd):
+    with pytest.raises(ValueError, match=r"folds\.count=5: a hold-out is one fold"):
+        FoldSpec(file="x", kind="holdout")
+    with pytest.raises(ValueError, match=r"folds\.share=1"):
+        FoldSpec(file="x", kind="holdout", count=1, share=1.0)
+    with pytest.raises(BonepipeError, match=r"folds\.count=99: only 13 images"):
+        folds.split(images, FoldSpec(file="x", kind="kfold", count=99))
+    with pytest.raises(BonepipeError, match=r"folds\.count=100: .*members"):
+        folds.split(crowd[0], FoldSpec(file="x", kind="stratified", count=100), [str(i % 3) for i in range(120)])
+    one = [image for image in images if image.patient == "ID002"]
+    with pytest.raises(BonepipeError, match="only 1 patients"):
+        folds.split(one, FoldSpec(file="x", kind="holdout", count=1))
+
+
+def test_the_projects_own_fold_file_is_what_the_default_split_writes(tmp_path):
+    tracked = Path("folds/phantom.csv")
+    images = [Radiograph(row[0], row[1], Path(row[0]), "train") for row in rows(tracked)[1:]]
+    path = tmp_path / "phantom.csv"
+    folds.ensure(FoldSpec(file=str(path)), images)
+    assert path.read_bytes() == tracked.read_bytes()

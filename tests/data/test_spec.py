@@ -1,6 +1,6 @@
 import pytest
 
-from bonepipe.data.spec import DataSpec
+from bonepipe.data.spec import DataSpec, External
 
 CHEST = {"name": "chest", "root": "x", "classes": ("left", "right", "heart"), "size": 64}
 
@@ -32,3 +32,19 @@ def test_mirrored_order_swaps_the_pairs():
 def test_nonsense_is_refused(change, field):
     with pytest.raises(ValueError, match=field):
         DataSpec(**CHEST | change)
+
+
+def test_external_datasets_need_places_and_prefixes_of_their_own():
+    settings = {"name": "hand", "root": "data/a", "classes": ("Radius",), "size": 64}
+    more, other = External(root="data/b", prefix="b"), External(root="data/c", prefix="c")
+    spec = DataSpec(**settings, external=(more, other))
+    assert spec.of(other) == DataSpec(**{**settings, "root": "data/c"})
+    for external, reason in (
+        ((more, External(root="data/c", prefix="b")), "prefix of its own"),
+        ((more, External(root="data/b/", prefix="c")), "root of its own"),
+        ((External(root="data/a"),), "root of its own"),
+    ):
+        with pytest.raises(ValueError, match=rf"data\.external: .*{reason}"):
+            DataSpec(**settings, external=external)
+    with pytest.raises(ValueError, match="needs a prefix"):
+        External(root="data/b", prefix="")

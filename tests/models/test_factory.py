@@ -1,11 +1,15 @@
+import copy
+
 import huggingface_hub
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+import ttach
 from safetensors.torch import save_file
 
 from bonepipe.errors import BonepipeError
 from bonepipe.models.factory import smp_model
+from bonepipe.models.outputs import Outputs
 
 SMALL = {"decoder_channels": [16, 16, 8, 8, 8]}
 
@@ -56,6 +60,38 @@ def test_other_architectures_take_any_size(architecture):
         assert model(torch.rand(1, 1, 75, 90)).shape == (1, 5, 75, 90)
 
 
+@pytest.mark.parametrize("size", [(64, 64), (128, 128), (160, 75)])
+def test_pan_is_given_images_that_its_pyramid_can_halve(size):
+    """Size 128 goes through as it is; a smaller image is the crop of one whose edges go on."""
+    torch.manual_seed(0)
+    model, images = small_unet(architecture="PAN", settings={}).eval(), torch.rand(1, 1, *size)
+    rows, columns = (torch.arange(max(128, -(-s // 32) * 32)).clamp(max=s - 1) for s in size)
+    with torch.inference_mode():
+        whole = model.network(images[:, :, rows][:, :, :, columns])
+        torch.testing.assert_close(model(images), whole[..., : size[0], : size[1]], rtol=0, atol=1e-6)
+
+
+def test_a_classification_head_answers_in_training_only(unet):
+    model = small_unet(presence=True)
+    images = torch.rand(2, 1, 75, 50)
+    answer = model(images)
+    assert isinstance(answer, Outputs)
+    assert [logits.shape for logits in answer.maps] == [(2, 5, 75, 50)]
+    assert answer.presence.shape == (2, 5)
+    model.load_state_dict(unet.state_dict(), strict=False)  # the same names, and the head's beside them
+    with torch.inference_mode():
+        torch.testing.assert_close(model.eval()(images), unet(images), rtol=0, atol=0)
+        merged = ttach.SegmentationTTAWrapper(model, ttach.aliases.hflip_transform())(images)
+    assert merged.shape == (2, 5, 75, 50)
+
+
+def test_the_classification_head_teaches_the_encoder_and_survives_copying():
+    model = copy.deepcopy(small_unet(presence=True))
+    model(torch.rand(2, 1, 64, 64)).presence.sum().backward()
+    assert all(p.grad is not None for p in model.network.encoder.parameters())
+    assert all(p.grad is None for p in model.network.decoder.parameters())
+
+
 @pytest.mark.parametrize("prior", [0.01, 0.3])
 def test_an_untrained_model_answers_with_the_prior(prior):
     torch.manual_seed(0)
@@ -87,6 +123,7 @@ def test_settings_reach_the_architecture(unet):
         ({"encoder": "tu-resnet18x"}, "tu-resnet18x"),
         ({"settings": {"decoder_chanels": [8] * 5}}, "'decoder_chanels'; did you mean 'decoder_channels'"),
         ({"settings": {"classes": 3}}, "'classes'"),
+        ({"settings": {"aux_params": {"classes": 3}}}, "'aux_params'"),
         ({"settings": {"decoder_channels": [8, 8]}}, "decoder_channels"),
         ({"encoder_weights": "imagnet"}, "encoder 'resnet18' has no weights 'imagnet'.*imagenet"),
     ],

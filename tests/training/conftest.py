@@ -12,6 +12,7 @@ from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import Store
 from bonepipe.labels import bitplane, polygon
 from bonepipe.training.losses import BinaryCrossEntropy
+from bonepipe.training.mixing import unmixed
 from bonepipe.training.module import SegmentationModule
 
 CLASSES = ("Radius", "Ulna")
@@ -76,10 +77,10 @@ def make_store(tmp_path_factory):
 def make_module():
     """Make a module around a ConvNet; its first weights depend on nothing but its arguments."""
 
-    def make(store, *, lr=0.2, seed=7, schedule=None, momentum=0.0, loss=None, **network):
+    def make(store, *, lr=0.2, seed=7, schedule=None, momentum=0.0, loss=None, mixing=unmixed, model=None, **network):
         torch.manual_seed(3)
         return SegmentationModule(
-            ConvNet(**network),
+            model or ConvNet(**network),
             loss or BinaryCrossEntropy(),
             lambda model: torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum),
             schedule or (lambda optimizer, steps: LambdaLR(optimizer, lambda step: 1 - 0.5 * step / steps)),
@@ -88,6 +89,7 @@ def make_module():
             mean=0.3,
             std=0.2,
             seed=seed,
+            mixing=mixing,
         )
 
     return make
@@ -97,7 +99,9 @@ def make_module():
 def make_data():
     """Make a fold's data: the last `held_out` images validate."""
 
-    def make(store, *, batch_size=4, held_out=2, transforms=({"name": "HorizontalFlip", "p": 0.5},), seed=5):
+    def make(
+        store, *, batch_size=4, held_out=2, transforms=({"name": "HorizontalFlip", "p": 0.5},), seed=5, weights=None
+    ):
         spec = DataSpec(name="tiny", root="nowhere", classes=CLASSES, size=32)
         count = len(store.names)
         return FoldData(
@@ -108,6 +112,7 @@ def make_data():
             batch_size=batch_size,
             workers=0,
             seed=seed,
+            pixel_weights=weights,
         )
 
     return make

@@ -4,8 +4,35 @@ import pytorch_lightning as pl
 import torch
 
 from bonepipe.labels import bitplane
-from bonepipe.training.losses import DiceFocal
+from bonepipe.models.outputs import Outputs
+from bonepipe.training.losses import (
+    BCEDice,
+    BinaryCrossEntropy,
+    Boundary,
+    Dice,
+    DiceFocal,
+    DiceTopK,
+    Focal,
+    Jaccard,
+    Lovasz,
+    Tversky,
+)
 from bonepipe.training.module import window_weight
+
+LOSSES = (BinaryCrossEntropy, Dice, Focal, DiceFocal, DiceTopK, Jaccard, Tversky, Lovasz, BCEDice)
+
+
+class DeepNet(torch.nn.Module):
+    """Two convolutions with a side output and a presence head, without BatchNorm."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = torch.nn.Conv2d(1, 3, 3, padding=1), torch.nn.Conv2d(3, 2, 3, padding=1)
+        self.side, self.head = torch.nn.Conv2d(3, 2, 1), torch.nn.Linear(3, 2)
+
+    def forward(self, images):
+        features = torch.tanh(self.first(images))
+        return Outputs((self.last(features), self.side(features)), self.head(features.mean((2, 3))))
 
 
 def train_one_epoch(module, data, accumulate, batches=None):
@@ -84,3 +111,46 @@ def test_weights_make_every_image_of_a_window_count_alike(samples, size, window)
 def test_a_window_ends_where_the_epoch_is_cut():
     weights = [window_weight(index, 2, 5, 20, 2, 4) for index in range(5)]  # 5 of 10 batches run
     assert weights == [1, 1, 1, 1, 4]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", LOSSES)
+def test_gradients_of_four_batches_of_two_equal_those_of_one_of_eight(kind, weighted, smoothing):
+    torch.manual_seed(0)
+    model, loss = DeepNet(), kind(label_smoothing=smoothing, side_weight=0.4, presence_weight=0.2)
+    images, targets = torch.randn(8, 1, 12, 10), (torch.rand(8, 2, 12, 10) < 0.3).float()
+    targets[2, 1] = 0
+    weight = None
+    if weighted:
+        weight = 3 * torch.rand(8, 2, 12, 10) * (torch.rand(8, 1, 12, 10) < 0.6)
+        weight[5, 0] = 0
+        weight[6] = 0
+    gradients = []
+    for size in (8, 2):
+        model.zero_grad()
+        for first in range(0, 8, size):
+            part = slice(first, first + size)
+            given = None if weight is None else weight[part]
+            (loss(model(images[part]), targets[part], given) * size / 8).backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert max(gradient.abs().max() for gradient in gradients[0]) > 1e-3
+    for large, small in zip(*gradients, strict=True):
+        torch.testing.assert_close(large, small, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_every_loss_trains_the_same_weights_accumulated_with_boundaries_and_smoothing(
+    make_store, make_module, make_data, kind
+):
+    store, weights = make_store(12), []
+    loss = kind(label_smoothing=0.1, boundary=Boundary(weight=5, sigma=2))
+    for batch_size, accumulate in ((2, 4), (8, 1)):
+        module = make_module(store, loss=loss)
+        before = {key: value.clone() for key, value in module.model.state_dict().items()}
+        data = make_data(store, batch_size=batch_size, held_out=0, weights=loss.pixel_weights(2))
+        train_one_epoch(module, data, accumulate)
+        weights.append(module.model.state_dict())
+        assert any((value - before[key]).abs().max() > 1e-3 for key, value in module.model.state_dict().items())
+    for key in weights[0]:
+        torch.testing.assert_close(weights[0][key], weights[1][key], rtol=0, atol=1e-6)

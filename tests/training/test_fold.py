@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.labels import polygon
 from bonepipe.training.averaging import StochasticWeightAveraging
 from bonepipe.training.fold import Chosen, TrainerSpec, save_weights, train_fold
+from bonepipe.training.losses import Loss
 from bonepipe.training.tracking import Run
 
 
@@ -29,10 +30,10 @@ class Crashing(StochasticWeightAveraging):
         if (trainer.current_epoch, batch_idx) == self.at:
             raise Crash
 
-    def averaged_model(self, batches):
+    def averaged_model(self, *given):
         if self.when_done:
             raise Crash
-        return super().averaged_model(batches)
+        return super().averaged_model(*given)
 
 
 def read_rows(path):
@@ -296,3 +297,84 @@ def test_saved_weights_are_safetensors_with_facts(tmp_path):
         assert set(file.keys()) == set(model.state_dict())
         assert all(torch.equal(file.get_tensor(key), value) for key, value in model.state_dict().items())
     assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "train_batches", "smallest"),
+    [(8, 4, None, 4), (9, 4, None, 1), (9, 4, 2, 4), (9, 4, 3, 1), (11, 4, None, 3), (3, 4, None, 3), (5, 1, None, 1)],
+)
+def test_the_smallest_batch_of_an_epoch(images, batch_size, train_batches, smallest):
+    spec = TrainerSpec(epochs=1, batch_size=batch_size, train_batches=train_batches)
+    assert spec.smallest_batch(images) == smallest
+
+
+class Deep(torch.nn.Module):
+    """Down to one pixel, BatchNorm, and up again; `looking` looks at values, so that shapes alone do not suffice."""
+
+    def __init__(self, looking=False):
+        super().__init__()
+        self.first, self.norm, self.looking = torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2), looking
+
+    def forward(self, images):
+        if self.looking and images.sum().item() == 0.5:
+            return images
+        deep = self.norm(torch.nn.functional.adaptive_avg_pool2d(self.first(images), 1))
+        return deep.expand(-1, -1, *images.shape[-2:])
+
+
+@pytest.mark.parametrize("looking", [False, True])
+@pytest.mark.parametrize(("batch_size", "text"), [(1, "batch_size=1: from"), (7, r"batch_size=7 leaves one of 8")])
+def test_a_batch_of_one_that_batchnorm_cannot_take_is_refused(
+    make_store, make_module, make_data, tmp_path, looking, batch_size, text
+):
+    store = make_store(10)
+    module, spec = make_module(store), TrainerSpec(epochs=1, batch_size=batch_size)
+    module.model = Deep(looking)
+    module._call = (module.model,)
+    steps = []
+    module.on_train_batch_start = lambda batch, index: steps.append(index)
+    with pytest.raises(UsageError, match=text) as caught:
+        train_fold(
+            module, make_data(store, batch_size=batch_size), StochasticWeightAveraging(start=1), spec,
+            device="cpu", folder=tmp_path, title="", run=Run(),
+        )  # fmt: skip
+    assert "24x20 pixels" in str(caught.value)
+    assert "data.size" in str(caught.value)
+    assert bool(steps) == looking  # before anything ran, where shapes can tell
+
+
+def test_a_fixed_sampler_draws_the_same_batches_every_epoch(make_store, make_data):
+    from bonepipe.data.datamodule import EpochSampler
+
+    free, fixed = (EpochSampler(range(9), 4, fixed=flag) for flag in (False, True))
+    draws = {flag: [] for flag in (False, True)}
+    for epoch in range(3):
+        for flag, sampler in ((False, free), (True, fixed)):
+            sampler.set_epoch(epoch)
+            draws[flag].append(list(sampler))
+    assert draws[True] == [draws[False][0]] * 3
+    assert draws[False][1] != draws[False][0]
+
+
+class Rooting(Loss):
+    """The root's gradient at 0 is infinite; the product passes it on times 0, which is no number."""
+
+    def of_logits(self, logits, targets, weight):
+        return (logits.mean(dim=(1, 2, 3)) * 0).sqrt()
+
+
+def test_an_anomaly_is_traced_to_its_operation(train):
+    with pytest.raises(RuntimeError, match="MulBackward0"):
+        train(settings={"detect_anomaly": True}, loss=Rooting())
+    train("unwatched", settings={"epochs": 1}, loss=Rooting())
+
+
+@pytest.mark.parametrize("fraction", [0, -0.5, 1.01])
+def test_a_fraction_outside_its_range_is_refused(fraction):
+    with pytest.raises(ValueError, match=r"trainer\.fraction"):
+        TrainerSpec(epochs=1, batch_size=1, fraction=fraction)
+
+
+def test_overfitting_on_no_batch_is_refused():
+    with pytest.raises(ValueError, match=r"trainer\.overfit_batches=0"):
+        TrainerSpec(epochs=1, batch_size=1, overfit_batches=0)

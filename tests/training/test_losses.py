@@ -3,7 +3,23 @@ import math
 import pytest
 import torch
 
-from bonepipe.training.losses import BinaryCrossEntropy, DiceFocal, focal, soft_dice
+from bonepipe.models.outputs import Outputs
+from bonepipe.training.loss_terms import focal, soft_dice
+from bonepipe.training.losses import (
+    BCEDice,
+    BinaryCrossEntropy,
+    Boundary,
+    Dice,
+    DiceFocal,
+    DiceTopK,
+    Focal,
+    Jaccard,
+    Lovasz,
+    Tversky,
+)
+
+KINDS = (BinaryCrossEntropy, Dice, Focal, DiceFocal, DiceTopK, Jaccard, Tversky, Lovasz, BCEDice)
+SMOOTHED = [kind(label_smoothing=e) for kind in KINDS for e in (0.0, 0.2)]
 
 
 def example(seed=0, shape=(3, 4, 5, 6), dtype=torch.float32):
@@ -72,7 +88,7 @@ def test_gradients_equal_finite_differences():
     torch.testing.assert_close(loss.double(), both(logits), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", [DiceFocal(), DiceFocal(alpha=0.3, gamma=1.5), BinaryCrossEntropy()])
+@pytest.mark.parametrize("loss", [*SMOOTHED, DiceFocal(alpha=0.3, gamma=1.5)])
 def test_a_batch_is_the_mean_of_its_samples(loss):
     logits, targets = example(3)
     alone = [loss(logits[i : i + 1], targets[i : i + 1]) for i in range(len(logits))]
@@ -80,7 +96,7 @@ def test_a_batch_is_the_mean_of_its_samples(loss):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("loss", [DiceFocal(), DiceFocal(alpha=0.25), DiceFocal(gamma=0.5), BinaryCrossEntropy()])
+@pytest.mark.parametrize("loss", [*SMOOTHED, DiceFocal(alpha=0.25), DiceFocal(gamma=0.5)])
 def test_extreme_logits_give_finite_losses_and_gradients(loss, dtype):
     logits = torch.tensor([-6e4, -100.0, -20.0, 0.0, 20.0, 100.0, 6e4]).repeat(1, 2, 4, 1).to(dtype).requires_grad_()
     targets = torch.zeros(1, 2, 4, 7)
@@ -113,5 +129,202 @@ def test_cross_entropy_equals_torch():
 
 @pytest.mark.parametrize("settings", [{"gamma": -1}, {"alpha": 0.0}, {"alpha": 1.0}])
 def test_impossible_settings_are_refused(settings):
-    with pytest.raises(ValueError, match=r"gamma|alpha"):
-        DiceFocal(**settings)
+    for kind in (Focal, DiceFocal):
+        with pytest.raises(ValueError, match=r"gamma|alpha"):
+            kind(**settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "reason"),
+    [
+        (DiceTopK, {"k": 0}, "nothing to learn"),
+        (DiceTopK, {"k": 1.1}, "at most 1"),
+        (Dice, {"smooth": 0}, "0 / 0"),
+        (Jaccard, {"smooth": -1}, "above 0"),
+        (Tversky, {"alpha": -0.1}, "alpha=-0.1 must not be negative"),
+        (Tversky, {"alpha": 0, "beta": 0}, "both 0"),
+        (DiceFocal, {"dice_weight": 0, "focal_weight": 0}, "both 0"),
+        (BCEDice, {"bce_weight": -1}, "bce_weight=-1"),
+        (Lovasz, {"label_smoothing": 1}, "below 1"),
+        (Dice, {"label_smoothing": -0.1}, "label_smoothing=-0.1"),
+        (Dice, {"side_weight": -1}, "side_weight"),
+        (Dice, {"presence_weight": -1}, "presence_weight"),
+        (Boundary, {"sigma": 0}, "sigma=0"),
+        (Boundary, {"weight": -1}, "weight=-1"),
+    ],
+)
+def test_impossible_settings_of_the_other_losses_are_refused_with_the_reason(kind, settings, reason):
+    with pytest.raises(ValueError, match=reason):
+        kind(**settings)
+
+
+def per_sample_and_class(loss, logits, targets):
+    """Mean of a library's loss asked for one sample and class at a time."""
+    n, c = logits.shape[:2]
+    values = [loss(logits[i : i + 1, j : j + 1], targets[i : i + 1, j : j + 1]) for i in range(n) for j in range(c)]
+    return torch.stack(values).mean()
+
+
+def test_losses_equal_those_of_the_libraries():
+    import monai.losses
+    import segmentation_models_pytorch.losses as smp
+
+    logits, targets = example(6)
+    targets[0, 1, 2, 3] = 1  # smp leaves classes out that have no pixels
+    multi = {"mode": "multilabel", "smooth": 1.0}
+    pairs = [
+        (Dice(), monai.losses.DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)),
+        (Dice(), monai.losses.TverskyLoss(sigmoid=True, alpha=0.5, beta=0.5, smooth_nr=0.5, smooth_dr=0.5)),
+        (Tversky(), monai.losses.TverskyLoss(sigmoid=True, alpha=0.3, beta=0.7, smooth_nr=1.0, smooth_dr=1.0)),
+        (Tversky(alpha=0.2, beta=1.1), smp.TverskyLoss(alpha=0.2, beta=1.1, **multi)),
+        (Jaccard(), smp.JaccardLoss(**multi)),
+        (Lovasz(), smp.LovaszLoss("binary")),
+        (Dice(smooth=2.0), smp.DiceLoss("multilabel", smooth=1.0)),
+    ]
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours(logits, targets), per_sample_and_class(theirs, logits, targets))
+    entropy = smp.SoftBCEWithLogitsLoss(smooth_factor=0.1)
+    torch.testing.assert_close(BinaryCrossEntropy(label_smoothing=0.2)(logits, targets), entropy(logits, targets))
+
+
+def test_sums_are_the_weighted_sums_of_their_terms():
+    pair = example(7)
+    bce, dice = BinaryCrossEntropy()(*pair), Dice()(*pair)
+    torch.testing.assert_close(BCEDice(bce_weight=0.3, dice_weight=2.0)(*pair), 0.3 * bce + 2 * dice)
+    torch.testing.assert_close(DiceFocal(focal_weight=5.0)(*pair), dice + 5 * Focal()(*pair))
+    torch.testing.assert_close(DiceTopK(k=1.0, topk_weight=0.5)(*pair), dice + 0.5 * bce)
+
+
+@pytest.mark.parametrize("k", [1e-9, 0.1, 0.37])
+def test_top_k_is_the_mean_of_the_worst_pixels_of_each_sample(k):
+    logits, targets = example(8)
+    pixels = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").flatten(1)
+    count = max(1, round(k * pixels.shape[1]))
+    expected = pixels.sort(1, descending=True).values[:, :count].mean()
+    torch.testing.assert_close(DiceTopK(k=k, dice_weight=0)(logits, targets), expected)
+
+
+@pytest.mark.parametrize("loss", SMOOTHED, ids=repr)
+def test_ignored_pixels_have_neither_value_nor_gradient(loss):
+    logits, targets = example(9)
+    weight = (torch.rand(logits.shape, generator=torch.Generator().manual_seed(1)) < 0.7).float()
+    weight[1, 2] = 0  # a class that is ignored wholly
+    weight[2] = 0  # a sample that is ignored wholly
+    ignored = weight == 0
+    other = torch.where(ignored, 50 * torch.randn(logits.shape), logits).requires_grad_()
+    flipped = torch.where(ignored, 1 - targets, targets)
+    value = loss(other, flipped, weight)
+    torch.testing.assert_close(value, loss(logits, targets, weight), rtol=1e-6, atol=1e-6)
+    value.backward()
+    assert torch.isfinite(value)
+    assert (other.grad[ignored] == 0).all()
+    assert (other.grad[~ignored] != 0).any()
+    assert loss.each(logits, targets, weight)[2] == 0
+
+
+@pytest.mark.parametrize("loss", SMOOTHED, ids=repr)
+def test_ignoring_all_but_a_crop_equals_the_loss_on_the_crop(loss):
+    logits, targets = example(10, (2, 3, 12, 14))
+    weight = torch.zeros(1, 1, 12, 14)
+    weight[..., 2:9, 3:12] = 1
+    crop = loss(logits[..., 2:9, 3:12], targets[..., 2:9, 3:12])
+    torch.testing.assert_close(loss(logits, targets, weight), crop, rtol=1e-5, atol=1e-6)
+    assert not torch.isclose(crop, loss(logits, targets), rtol=1e-3)
+
+
+@pytest.mark.parametrize("loss", SMOOTHED, ids=repr)
+def test_ignoring_classes_equals_the_loss_on_the_others(loss):
+    logits, targets = example(11)
+    weight = torch.ones(3, 4, 1, 1)
+    weight[:, 1:3] = 0
+    kept = loss(logits[:, [0, 3]], targets[:, [0, 3]])
+    torch.testing.assert_close(loss(logits, targets, weight), kept, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", SMOOTHED, ids=repr)
+def test_a_pixel_of_weight_two_counts_as_two_pixels(loss):
+    if isinstance(loss, DiceTopK):
+        loss = DiceTopK(k=1.0, label_smoothing=loss.label_smoothing)  # else a doubled pixel takes another's place
+    logits, targets = example(12)
+    weight = torch.ones(3, 1, 5, 6)
+    weight[..., 2, :] = 2
+    rows = [0, 1, 2, 2, 3, 4]
+    doubled = loss(logits[:, :, rows], targets[:, :, rows])
+    torch.testing.assert_close(loss(logits, targets, weight), doubled, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", SMOOTHED, ids=repr)
+def test_weights_of_one_change_nothing(loss):
+    logits, targets = example(13)
+    torch.testing.assert_close(
+        loss(logits, targets, torch.ones(1, 1, 1, 1)), loss(logits, targets), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_weighted_top_k_weighs_the_worst_existing_pixels():
+    logits = torch.tensor([9.0, 3.0, 2.0, 1.0]).view(1, 1, 1, 4)
+    weight = torch.tensor([0.0, 1.0, 3.0, 5.0]).view(1, 1, 1, 4)
+    targets = torch.zeros_like(logits)
+    expected = (math.log1p(math.exp(3)) + 3 * math.log1p(math.exp(2))) / 4
+    loss = DiceTopK(k=0.6, dice_weight=0)(logits, targets, weight)  # 2 of the 3 pixels that exist
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Dice, Jaccard, Tversky])
+def test_smoothing_keeps_areas_and_moves_targets_towards_the_share(kind):
+    logits, targets = example(14)
+    share = targets.mean((2, 3), keepdim=True)
+    soft = 0.7 * targets + 0.3 * share
+    torch.testing.assert_close(kind(label_smoothing=0.3)(logits, targets), kind()(logits, soft))
+
+
+def test_smoothed_losses_are_least_short_of_certainty():
+    targets = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2).repeat(1, 1, 8, 1)
+    signs = 2 * targets - 1
+    for kind in KINDS:
+        if kind in (Dice, Jaccard, Tversky):
+            continue  # linear in the probabilities where the overlap is: certainty stays best, errors weigh less
+        loss = kind(label_smoothing=0.2)
+        assert loss(signs * 2.2, targets) < loss(signs * 12, targets) or kind is Lovasz
+    assert Lovasz(label_smoothing=0.2)(signs * 0.8, targets) == 0
+    assert Lovasz()(signs * 0.8, targets) > 0
+
+
+def test_side_outputs_and_presence_are_added_with_their_weights():
+    logits, targets = example(15)
+    sides = [example(seed)[0] for seed in (16, 17)]
+    presence = torch.randn(3, 4, generator=torch.Generator().manual_seed(2))
+    plain = DiceFocal()
+    occurs = targets.amax((2, 3))
+    assert occurs.min() == 0
+    expected = plain(logits, targets) + 0.3 * (plain(sides[0], targets) + plain(sides[1], targets))
+    loss = DiceFocal(side_weight=0.3, presence_weight=0.7)
+    torch.testing.assert_close(loss(Outputs((logits, *sides)), targets), expected)
+    expected += 0.7 * torch.nn.functional.binary_cross_entropy_with_logits(presence, occurs)
+    torch.testing.assert_close(loss(Outputs((logits, *sides), presence), targets), expected)
+    torch.testing.assert_close(loss(Outputs((logits,)), targets), plain(logits, targets))
+
+
+def test_presence_is_unknown_where_a_class_may_hide_under_ignored_pixels():
+    targets = torch.zeros(1, 3, 2, 2)
+    targets[0, :2, 0, 0] = 1
+    weight = torch.ones(1, 3, 2, 2)
+    weight[0, 1, 0] = 0  # its pixels are ignored: it may occur or not
+    presence = torch.tensor([[1.0, 2.0, 3.0]])
+    loss = Dice(presence_weight=1.0)
+    maps = (torch.zeros(1, 3, 2, 2),)
+    added = loss(Outputs(maps, presence), targets, weight) - loss(maps[0], targets, weight)
+    expected = (math.log1p(math.exp(-1)) + math.log1p(math.exp(3))) / 2
+    assert added.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_boundary_settings_make_the_pixel_weights():
+    import numpy as np
+
+    from bonepipe.labels.boundary import weight_map
+
+    planes = np.zeros((12, 14, 1), np.uint8)
+    planes[2:9, 2:6], planes[2:9, 8:12] = 1, 2
+    weights = Dice(boundary=Boundary(weight=4, sigma=2)).pixel_weights(2)
+    np.testing.assert_array_equal(weights(planes), weight_map(planes, 2, 4, 2))
+    assert Dice().pixel_weights(2) is None

@@ -1,0 +1,84 @@
+"""`bonepipe autoaugment fold=K`: search an augmentation policy on a trained fold."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bonepipe import config as configs
+from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
+
+if TYPE_CHECKING:
+    from bonepipe.inference import policy
+
+HELP = """usage: bonepipe autoaugment fold=K [search.KEY=VALUE] [OVERRIDES]
+
+Fast AutoAugment: search the augmentation policy under which the fold's trained weights still recognise its validation
+images. Nothing is trained. What was interrupted goes on (runs/NAME/fold-K/policy.journal). The result is
+runs/NAME/policy.yaml, which another experiment trains with:
+  bonepipe train-all experiment=EXPERIMENT name=NAME-searched augment=searched augment.file=runs/NAME/policy.yaml
+The fold's validation images have chosen the policy, so that its own score is a little flattered afterwards.
+
+Settings of the search (default):
+  search.trials        candidate policies that are scored (200)
+  search.subpolicies   in a candidate (5)
+  search.operations    in a sub-policy (2)
+  search.top           best candidates whose sub-policies are merged (10)
+  search.repeats       augmented versions of an image that a candidate is scored on (1)
+  search.images        validation images to score on (all)
+
+example: bonepipe autoaugment experiment=demo fold=0 search.trials=100"""
+
+TARGET = "bonepipe.inference.policy.PolicySearch"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Search, merge, write."""
+    config = parse([word for word in arguments if not word.startswith("search.")], HELP)
+    if config is None:
+        return 0
+    search = configs.command_settings(arguments, "search", TARGET)
+    from bonepipe.inference import policy
+
+    experiment, fold = Experiment(config), config["fold"]
+    folder = experiment.fold_folder(fold)
+    refuse_other_settings(folder / "config.yaml", config, [*HARMLESS, *PREDICTION])
+    evaluate = _evaluation(experiment, fold, search)
+    plain = evaluate([])
+    say(f"{folder}: Dice {plain:.4f} without augmentation, at model resolution")
+    digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()[:16]
+    facts = {"fold": fold, "weights": digest}
+    ranked = policy.run_search(evaluate, search, config["seed"], folder / "policy.journal", facts)
+    nodes, path = policy.merge(ranked, search.top), experiment.folder / "policy.yaml"
+    best, last = ranked[0][0], ranked[min(search.top, len(ranked)) - 1][0]
+    remarks = [
+        f"Found by `bonepipe autoaugment fold={fold}` on {config['name']}: {search.trials} candidates.",
+        f"Dice of the held-out images under the fold's weights: {plain:.4f} plain, {last:.4f} to {best:.4f} under the",
+        f"{search.top} candidates merged here.",
+    ]
+    policy.write(path, nodes, remarks)
+    print(f"{path}: {len(nodes[-1]['transforms'])} sub-policies, Dice {last:.4f} to {best:.4f} ({plain:.4f} plain)")
+    print(f"use it with: name={config['name']}-searched augment=searched augment.file={path}")
+    return 0
+
+
+def _evaluation(experiment: Experiment, fold: int, search: "policy.PolicySearch") -> "policy.Evaluate":
+    """The score of a recipe on the fold's validation images under its trained weights, without test-time views."""
+    from bonepipe.data.augment import Augmentation
+    from bonepipe.inference import policy
+    from bonepipe.inference.members import mean_probabilities
+    from bonepipe.inference.views import Views
+
+    data, member = experiment.data, experiment.member(fold)
+    predict = partial(mean_probabilities, [member], Views(data), mean=data.mean, std=data.std)
+    images = search.chosen(experiment.indices(fold)[1])
+    batch_size = configs.build(experiment.config, "ensemble").batch_size
+
+    def evaluate(nodes: Sequence[policy.Node]) -> float:
+        augmentation = Augmentation(data, transforms=nodes)
+        return policy.score(
+            predict, experiment.store, images, augmentation,
+            seed=experiment.config["seed"], repeats=search.repeats, batch_size=batch_size,
+        )  # fmt: skip
+
+    return evaluate

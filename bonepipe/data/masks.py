@@ -1,0 +1,59 @@
+"""Masks from a CSV of run-length codes, in place of the annotations: pseudo-labels and weak labels."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bonepipe.errors import BonepipeError
+from bonepipe.labels import bitplane, rle
+
+COLUMNS = ["image_name", "class", "rle"]
+
+
+def existing(path: Path) -> Path:
+    """The path of a CSV that is there; BonepipeError otherwise."""
+    if not path.is_file():
+        raise BonepipeError(f"data.masks={path}: no such file; `bonepipe cam` writes one, or set data.masks=null")
+    return path
+
+
+def read_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict[str, list[str]]:
+    """The run-length codes of images, one text a class in the order of `classes`, by image name.
+
+    Raises:
+        BonepipeError: the file is no such CSV, names an unknown class, or lacks a mask of one of the images.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=COLUMNS)
+    except FileNotFoundError as error:
+        raise BonepipeError(
+            f"data.masks={path}: no such file; `bonepipe cam` writes one, or set data.masks=null"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BonepipeError(f"data.masks={path}: is no CSV with {','.join(COLUMNS)} ({error})") from error
+    for label in sorted(set(table["class"]) - set(classes)):
+        near = difflib.get_close_matches(label, classes, n=1)
+        raise BonepipeError(
+            f"data.masks={path}: unknown class {label!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        )
+    texts = {(name, label): text for name, label, text in table[COLUMNS].itertuples(index=False)}
+    for name in names:
+        for label in classes:
+            if (name, label) not in texts:
+                raise BonepipeError(f"data.masks={path}: no row of {name}, {label}; an empty mask has an empty code")
+    return {name: [texts[name, label] for label in classes] for name in names}
+
+
+def planes_of(texts: Sequence[str], shape: tuple[int, int], where: str) -> np.ndarray:
+    """Bit-planes uint8 `[H, W, P]` of one run-length code a class. BonepipeError, naming `where`, if one is wrong."""
+    planes = np.zeros((*shape, bitplane.plane_count(len(texts))), np.uint8)
+    for number, text in enumerate(texts):
+        try:
+            planes[..., number // 8] |= rle.decode(text, shape).astype(np.uint8) << number % 8
+        except ValueError as error:
+            raise BonepipeError(f"{where}, class {number}: {error}") from error
+    return planes

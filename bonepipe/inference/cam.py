@@ -1,0 +1,109 @@
+"""From class activation maps to masks: weak labels made by a classifier that never saw a mask."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from bonepipe.data.datamodule import ValidationImages
+from bonepipe.data.store import Store
+from bonepipe.labels import cutout, rle, upsample
+from bonepipe.models.presence import PresenceNet
+from bonepipe.training.module import normalise
+
+
+@dataclass(frozen=True)
+class WeakMasks:
+    """One image's masks.
+
+    Attributes:
+        name: of the image.
+        texts: run-length code of each class at the image's original size.
+        dice: float64 `[C]`, against the true masks.
+    """
+
+    name: str
+    texts: list[str]
+    dice: np.ndarray
+
+
+def masks_of_maps(maps: np.ndarray, shape: tuple[int, int], threshold: float, smooth: float = 0.0) -> np.ndarray:
+    """Turn class activation maps `[C, h, w]` into masks bool `[C, H, W]`.
+
+    A map is enlarged, smoothed, and divided by its maximum, and what reaches the threshold is the mask, as in Zhou et
+    al., section 3.2 (there 20% of the maximum, for one large object; neighbouring bones need more). A pixel that
+    several classes claim goes to the one whose normalised map is highest. A class whose map is nowhere positive has an
+    empty mask.
+    """
+    height, width = shape
+    large = [cv2.resize(map_.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) for map_ in maps]
+    if smooth > 0:
+        large = [cv2.GaussianBlur(map_, (0, 0), smooth) for map_ in large]
+    stack = np.stack(large)
+    peak = stack.max((1, 2), keepdims=True)
+    normalised = np.where(peak > 0, stack / np.maximum(peak, 1e-12), 0)
+    winner = normalised.argmax(0) == np.arange(len(maps))[:, None, None]
+    return (normalised >= threshold) & winner & (peak > 0)
+
+
+@torch.inference_mode()
+def activation_maps(
+    model: PresenceNet, images: torch.Tensor, mean: float, std: float, crop: tuple[int, int]
+) -> torch.Tensor:
+    """Maps `[N, C, h, w]` of grey bytes `[N, H, W]`: the classifier slid over the image.
+
+    Sliding a window with stride of one map pixel and classifying each is what the convolution does at once, except at
+    the border, where the classifier meets the end of the image. The mean activation over a crop-sized window is the
+    window's logit; where no window that contains a pixel shows a class, the pixel's activation is set to 0.
+    """
+    device = next(model.parameters()).device
+    batch = normalise(images.to(device), mean, std)
+    maps = model.maps(batch).float()
+    window = [max(1, round(c * m / f)) for c, m, f in zip(crop, maps.shape[-2:], images.shape[-2:], strict=True)]
+    logits = functional.avg_pool2d(maps, window, stride=1)
+    back = (window[0] - 1, window[1] - 1)
+    seen = functional.max_pool2d(functional.pad(logits, (back[1],) * 2 + (back[0],) * 2, value=-torch.inf), window, 1)
+    return torch.where(seen > 0, maps, torch.zeros_like(maps))
+
+
+def weak_masks(
+    model: PresenceNet,
+    store: Store,
+    indices: Sequence[int],
+    *,
+    mean: float,
+    std: float,
+    crop: tuple[int, int],
+    threshold: float,
+    smooth: float,
+    batch_size: int = 8,
+) -> Iterator[WeakMasks]:
+    """Masks of images at their original size, scored against the truth.
+
+    Args:
+        model: the classifier.
+        store: training images; `indices` of those to predict.
+        mean, std: of the grey values, on the scale 0 to 1.
+        crop: height and width that the classifier was trained on, pixels.
+        threshold, smooth: see `masks_of_maps`.
+        batch_size: images a forward pass.
+    """
+    loader = DataLoader(ValidationImages(store, indices), batch_size=batch_size)
+    with tqdm(total=len(indices), desc="activation maps", unit="image") as bar:
+        for batch in loader:
+            maps = activation_maps(model, batch["image"], mean, std, crop).cpu().numpy()
+            for one, index in zip(maps, batch["index"].tolist(), strict=True):
+                yield _compare(masks_of_maps(one, tuple(batch["image"].shape[-2:]), threshold, smooth), store, index)
+                bar.update()
+
+
+def _compare(masks: np.ndarray, store: Store, index: int) -> WeakMasks:
+    shape = store.shape(index)
+    large = upsample.cutouts(masks.astype(np.float32), [0.5] * len(masks), shape)
+    texts = [rle.format_runs(cutout.runs(mask, shape[1])) for mask in large]
+    return WeakMasks(store.names[index], texts, upsample.dice_scores(large, store.truth(index)))

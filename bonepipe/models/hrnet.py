@@ -1,0 +1,74 @@
+"""HRNetV2: four parallel resolutions, joined at the finest (Wang et al., TPAMI 2020, arXiv 1908.07919)."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from bonepipe.models.factory import check_name, complete, pretrained
+
+STREAMS = (1, 2, 3, 4)  # at strides 4, 8, 16 and 32; 0 would be the stem's
+
+
+def hrnet(
+    classes: int,
+    /,
+    *,
+    variant: str = "hrnet_w18",
+    encoder_weights: str | None = "imagenet",
+    prior: float = 0.01,
+) -> nn.Module:
+    """An HRNetV2 on timm's backbone for grey images of any size: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
+
+    Args:
+        classes: number of classes, from the data config.
+        variant: timm's name of the backbone: hrnet_w18_small to hrnet_w64.
+        encoder_weights: `imagenet` for timm's usual weights of the backbone, another of timm's tags, or None.
+        prior: probability that the untrained model gives every pixel.
+
+    Raises:
+        ValueError: an unknown variant or tag.
+        BonepipeError: the pretrained weights cannot be had; the message names the override and the cache.
+    """
+    import timm
+
+    check_name("variant", variant, timm.list_models("hrnet_*"))
+    name = variant if encoder_weights in (None, "imagenet") else f"{variant}.{encoder_weights}"
+    # feature_location "": the streams themselves, without what timm's classifier makes of them.
+    settings: dict[str, Any] = {"in_chans": 1, "features_only": True, "feature_location": "", "out_indices": STREAMS}
+    try:
+        with pretrained(variant, encoder_weights):
+            backbone = timm.create_model(name, encoder_weights is not None, **settings)
+    except RuntimeError as error:
+        raise ValueError(f"encoder_weights={encoder_weights}: {error}") from error
+    network = HRNetV2(classes, backbone)
+    return complete(network, [network.head], prior)
+
+
+class HRNetV2(nn.Module):
+    """A backbone of four streams, and the head of figure 4 (b). See `hrnet`.
+
+    Args:
+        classes: number of classes.
+        backbone: of timm, images `[N, 1, h, w]` to maps at strides 4, 8, 16 and 32.
+    """
+
+    def __init__(self, classes: int, backbone: Any) -> None:
+        super().__init__()
+        joined = sum(backbone.feature_info.channels())
+        self.encoder = backbone
+        self.head = nn.Sequential(
+            nn.Conv2d(joined, joined, 1), nn.BatchNorm2d(joined), nn.ReLU(inplace=True), nn.Conv2d(joined, classes, 1)
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits `[N, C, h, w]`."""
+        finest, *coarser = self.encoder(images)
+        joined = torch.cat([finest, *(resize(maps, finest.shape[-2:]) for maps in coarser)], 1)
+        return resize(self.head(joined), images.shape[-2:])
+
+
+def resize(maps: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """Maps at another height and width, bilinearly."""
+    return functional.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)

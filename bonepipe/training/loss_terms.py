@@ -1,0 +1,183 @@
+"""The terms that losses are made of: pure functions with one value a sample, so that a batch equals its parts.
+
+Everywhere: logits and targets (0 or 1) are float32 `[N, C, h, w]`. `weight` is None or float32 of the same shape, not
+negative: a pixel of weight w counts as w pixels of its class, in every sum, area and mean. At 0 the pixel does not
+exist, and a class none of whose pixels exist is left out of the mean over classes.
+
+The libraries' losses sum over the batch, which makes accumulated small batches differ from a large one, or take no
+weights; where they can be asked the same question, the tests compare with them.
+"""
+
+import math
+
+import torch
+from torch.nn import functional
+
+TINY = 1e-12  # keeps 0 / 0, of a sample whose pixels are all ignored, at 0
+
+
+def soft_dice(
+    probabilities: torch.Tensor, targets: torch.Tensor, smooth: float, weight: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Soft Dice `[N, C]`, per sample and class (V-Net, section 3, with plain sums in the denominator)."""
+    overlap, predicted, true = _areas(probabilities, targets, weight)
+    return (2 * overlap + smooth) / (predicted + true + smooth)
+
+
+def soft_tversky(
+    probabilities: torch.Tensor,
+    targets: torch.Tensor,
+    alpha: float,
+    beta: float,
+    smooth: float,
+    weight: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Tversky index `[N, C]` (Salehi 2017): false positives cost alpha, false negatives beta.
+
+    At alpha = beta = 1 it is the Jaccard index, at 0.5 Dice.
+    """
+    overlap, predicted, true = _areas(probabilities, targets, weight)
+    return (overlap + smooth) / (overlap + alpha * (predicted - overlap) + beta * (true - overlap) + smooth)
+
+
+def _areas(
+    probabilities: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Areas `[N, C]` of the overlap, the prediction and the truth."""
+    if weight is None:
+        return (probabilities * targets).sum((2, 3)), probabilities.sum((2, 3)), targets.sum((2, 3))
+    counted = probabilities * weight
+    return (counted * targets).sum((2, 3)), counted.sum((2, 3)), (targets * weight).sum((2, 3))
+
+
+def entropy(logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
+    """Binary cross entropy of every pixel, `[N, C, h, w]`; smoothing moves the targets towards one half."""
+    if smoothing:
+        targets = targets * (1 - smoothing) + smoothing / 2
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+def cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None = None, smoothing: float = 0.0
+) -> torch.Tensor:
+    """Binary cross entropy `[N]`, the mean over pixels and classes."""
+    pixels = entropy(logits, targets, smoothing)
+    if weight is None:
+        return pixels.mean((1, 2, 3))
+    return (pixels * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp(min=TINY)
+
+
+def focal(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    gamma: float,
+    alpha: float | None,
+    weight: torch.Tensor | None = None,
+    smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Focal loss `[N]` of each sample over its number of positive pixels (RetinaNet, equations 4-5, section 4.1).
+
+    The many easy pixels of the background would otherwise set the scale: from scratch, dividing by all pixels stalls.
+    """
+    pixels = entropy(logits, targets, smoothing)
+    wrong = 1 - torch.exp(-pixels)  # exp(-entropy) is the probability given to the truth
+    if gamma < 1:
+        wrong = wrong.clamp(min=1e-8)  # at 0 the power's slope is infinite, and infinity times 0 is not a number
+    loss = wrong**gamma * pixels
+    if alpha is not None:
+        loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
+    if weight is not None:
+        loss, targets = loss * weight, targets * weight
+    return loss.sum((1, 2, 3)) / targets.sum((1, 2, 3)).clamp(min=1)
+
+
+def top_k(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    share: float,
+    weight: torch.Tensor | None = None,
+    smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Mean cross entropy `[N]` of each sample's worst pixels, all classes together (Wu 2016, online bootstrapping).
+
+    Args:
+        share: of the existing pixels, above 0 and at most 1; at least one pixel is taken.
+    """
+    pixels = entropy(logits, targets, smoothing)
+    if weight is None:
+        return torch.stack([_worst(sample.flatten(), share).mean() for sample in pixels])
+    return torch.stack([_weighted_worst(*pair, share) for pair in zip(pixels, weight, strict=True)])
+
+
+def _worst(values: torch.Tensor, share: float) -> torch.Tensor:
+    return values.topk(_count(values, share), sorted=False).values
+
+
+def _weighted_worst(pixels: torch.Tensor, weight: torch.Tensor, share: float) -> torch.Tensor:
+    exists = weight > 0
+    values, weights = pixels[exists], weight[exists]
+    worst = values.topk(_count(values, share), sorted=False)
+    chosen = weights[worst.indices]
+    return (worst.values * chosen).sum() / chosen.sum().clamp(min=TINY)
+
+
+def _count(values: torch.Tensor, share: float) -> int:
+    return min(len(values), max(1, math.floor(share * len(values) + 0.5)))
+
+
+def lovasz_hinge(
+    logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None = None, margin: float = 1.0
+) -> torch.Tensor:
+    """Lovász hinge `[N, C]`, per sample and class: the convex surrogate of the Jaccard loss (Berman 2018, section 3.1).
+
+    Args:
+        margin: logit at which a right pixel costs nothing; 1 in the paper.
+    """
+    wrong, order = (margin - logits * (2 * targets - 1)).flatten(2).sort(-1, descending=True)
+    truth = targets.flatten(2).gather(-1, order)
+    measure = torch.ones_like(truth) if weight is None else weight.flatten(2).gather(-1, order)
+    positive, negative = measure * truth, measure * (1 - truth)
+    left = positive.sum(-1, keepdim=True) - positive.cumsum(-1)  # overlap once the worst pixels so far are wrong
+    union = positive.sum(-1, keepdim=True) + negative.cumsum(-1)
+    jaccard_loss = (union - left) / union.clamp(min=TINY)
+    steps = torch.diff(jaccard_loss, prepend=torch.zeros_like(jaccard_loss[..., :1]))
+    return (functional.relu(wrong) * steps).sum(-1)
+
+
+def class_mean(losses: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean `[N]` of `[N, C]` over the classes that have pixels."""
+    if weight is None:
+        return losses.mean(1)
+    exists = (weight > 0).flatten(2).any(2)
+    return (losses * exists).sum(1) / exists.sum(1).clamp(min=1)
+
+
+def towards_share(targets: torch.Tensor, weight: torch.Tensor | None, smoothing: float) -> torch.Tensor:
+    """Targets moved towards the class's share of the image, so that areas stay as they are.
+
+    Moved towards one half as in cross entropy, a large image's background would outweigh a small class, whose best
+    Dice would then be had by predicting it everywhere. Szegedy 2016, section 7, allows any prior in its place.
+    """
+    if not smoothing:
+        return targets
+    if weight is None:
+        share = targets.mean((2, 3), keepdim=True)
+    else:
+        share = (targets * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(min=TINY)
+    return targets * (1 - smoothing) + smoothing * share
+
+
+def presence(logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """Binary cross entropy `[N]` of logits `[N, C]` that tell which classes occur in the targets.
+
+    A class that does not occur, but some of whose pixels are ignored, is unknown and left out.
+    """
+    if weight is None:
+        return functional.binary_cross_entropy_with_logits(
+            logits, targets.flatten(2).amax(2), reduction="none"
+        ).mean(1)  # fmt: skip
+    exists = weight > 0
+    occurs = (targets * exists).flatten(2).amax(2)
+    known = (occurs > 0) | exists.flatten(2).all(2)
+    pixels = functional.binary_cross_entropy_with_logits(logits, occurs, reduction="none")
+    return (pixels * known).sum(1) / known.sum(1).clamp(min=1)

@@ -1,0 +1,148 @@
+"""Training a classifier on image-level labels alone: which classes a random crop shows."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from bonepipe.data.augment import Augmentation
+from bonepipe.data.datamodule import Draw, EpochSampler, TrainingImages
+from bonepipe.data.store import Store
+from bonepipe.labels import bitplane
+from bonepipe.models.presence import PresenceNet
+from bonepipe.training.module import normalise
+
+SMALLEST = 32  # pixels; below, an encoder's last maps would have no inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class CamSpec:
+    """How the classifier is trained and its maps become masks.
+
+    Attributes:
+        encoder: segmentation_models_pytorch's name.
+        encoder_weights: name of pretrained weights, or null to start from scratch.
+        stride: image pixels a map's pixel (8, 16 or 32).
+        steps, batch_size: of training.
+        lr: largest learning rate; it warms up and falls along a cosine (one cycle).
+        crop: side of the crops, a share of the image's.
+        share: a class counts as shown when the crop holds this share of its pixels.
+        threshold: a mask is where the normalised map (its maximum is 1) reaches this.
+        smooth: deviation of a Gaussian over the maps, in pixels of the model's image; 0 for none.
+    """
+
+    encoder: str = "resnet18"
+    encoder_weights: str | None = None
+    stride: int = 8
+    steps: int = 600
+    batch_size: int = 16
+    lr: float = 2e-3
+    crop: float = 0.4
+    share: float = 0.5
+    threshold: float = 0.5
+    smooth: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"cam.{name}={getattr(self, name)}: at least 1")
+        for name in ("crop", "share", "threshold"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"cam.{name}={getattr(self, name)}: above 0 and at most 1")
+        if self.lr <= 0 or self.smooth < 0:
+            raise ValueError(f"cam.lr={self.lr} must be above 0, and cam.smooth={self.smooth} not below")
+
+    def crop_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of a crop in pixels. Raises ValueError where they are too small to classify."""
+        height, width = (round(self.crop * side) for side in shape)
+        if min(height, width) < SMALLEST:
+            raise ValueError(
+                f"cam.crop={self.crop}: crops of {height} x {width} pixels are too small to classify (at least "
+                f"{SMALLEST} a side); raise cam.crop or data.size"
+            )
+        return height, width
+
+
+class Crops(Dataset[dict[str, Any]]):
+    """Augmented images' random crops: `image` uint8 `[h, w]`, `present` float32 `[C]`."""
+
+    def __init__(self, store: Store, augmentation: Augmentation, shape: tuple[int, int], share: float) -> None:
+        self.images, self.shape, self.share = TrainingImages(store, augmentation), shape, share
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        item, classes = self.images[draw], self.images.store.class_count
+        generator = np.random.default_rng((draw[1], draw[0]))
+        spare = [full - side for full, side in zip(item["image"].shape, self.shape, strict=True)]
+        top, left = (int(generator.integers(most + 1)) for most in spare)
+        part = np.s_[top : top + self.shape[0], left : left + self.shape[1]]
+        present = presence(item["planes"], item["planes"][part], classes, self.share)
+        return {"image": item["image"][part].copy(), "present": present}
+
+
+def presence(planes: np.ndarray, part: np.ndarray, classes: int, share: float) -> np.ndarray:
+    """Float32 `[C]`: 1 where a part of the planes `[h, w, P]` holds at least `share` of a class's pixels, and some."""
+    whole, inside = (bitplane.areas(np.ascontiguousarray(p), classes) for p in (planes, part))
+    return ((inside > 0) & (inside >= share * whole)).astype(np.float32)
+
+
+def classifier(classes: int, spec: CamSpec, seed: int) -> PresenceNet:
+    """A new classifier; its weights depend on the seed alone. Raises ValueError where the spec names none."""
+    torch.manual_seed(seed)
+    return PresenceNet(classes, spec.encoder, spec.encoder_weights, spec.stride)
+
+
+def train_presence(
+    model: PresenceNet,
+    store: Store,
+    indices: Sequence[int],
+    augmentation: Augmentation,
+    spec: CamSpec,
+    *,
+    shape: tuple[int, int],
+    mean: float,
+    std: float,
+    seed: int,
+    device: str,
+) -> None:
+    """Train a classifier on crops of these images, in place; no mask is used but to tell what a crop shows.
+
+    Args:
+        model: the classifier; afterwards it is on the device, in evaluation mode.
+        store: training images; `indices` of those to learn from.
+        augmentation: applied before the crop.
+        spec: how it is trained.
+        shape: height and width of the crops, pixels.
+        mean, std: of the grey values, on the scale 0 to 1.
+        seed: of order, augmentation, crops and dropout.
+        device: to train on.
+    """
+    torch.manual_seed(seed)
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=spec.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, spec.lr, total_steps=spec.steps)
+    draws = _draws(indices, seed, spec.steps * spec.batch_size)
+    loader = DataLoader(Crops(store, augmentation, shape, spec.share), spec.batch_size, sampler=draws)
+    with tqdm(loader, "presence", unit="step") as bar:
+        for batch in bar:
+            logits = model(normalise(batch["image"].to(device), mean, std))
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch["present"].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    model.eval()
+
+
+def _draws(indices: Sequence[int], seed: int, count: int) -> list[Draw]:
+    """As many draws as training needs, epoch after epoch."""
+    sampler, draws = EpochSampler(indices, seed), []
+    for epoch in range(math.ceil(count / len(indices))):
+        sampler.set_epoch(epoch)
+        draws += list(sampler)
+    return draws[:count]

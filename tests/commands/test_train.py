@@ -1,0 +1,80 @@
+"""Modes of `bonepipe train` that change what is trained on, or what from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bonepipe.cli import main
+from bonepipe.commands import train as command
+from bonepipe.commands.experiment import Experiment
+from bonepipe.config import compose
+
+
+@pytest.fixture
+def words(phantom_root, tmp_path, monkeypatch):
+    """Overrides for a training of seconds, in a folder of its own."""
+    conf = Path("conf").resolve()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf").symlink_to(conf)
+    return [
+        "experiment=debug", f"data.root={phantom_root}", "folds.count=2", "device=cpu", "trainer.epochs=1", "tta=none",
+    ]  # fmt: skip
+
+
+def test_overfitting_trains_and_validates_on_the_same_images(words, monkeypatch):
+    seen = {}
+
+    def look(module, data, *given, **named):
+        data.sampler.set_epoch(5)
+        seen["training"] = [index for index, _ in data.sampler]
+        seen["again"] = list(data.sampler)
+        data.sampler.set_epoch(6)
+        seen["validation"], seen["other"] = data.validation.indices, list(data.sampler)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bonepipe.training.fold.train_fold", look)
+    assert main(["train", *words, "trainer.overfit_batches=1", "trainer.batch_size=3"]) == 130
+    assert sorted(seen["training"]) == sorted(seen["validation"])
+    assert len(seen["training"]) == 3
+    assert seen["again"] == seen["other"]
+
+
+def test_a_fraction_of_the_patients_trains_and_all_validate(words):
+    experiment = Experiment(compose([*words, "trainer.fraction=0.5"]))
+    training, validation = experiment.indices(0)
+    light = command._fraction(experiment, training)
+    everybody = {experiment.images[index].patient for index in training}
+    chosen = {experiment.images[index].patient for index in light}
+    assert len(chosen) == int(np.ceil(len(everybody) / 2))
+    assert light == [index for index in training if experiment.images[index].patient in chosen]
+    assert len(validation) > 0
+
+
+def test_a_frozen_encoder_without_weights_is_warned_of_and_stays_as_it_was(words, capsys):
+    assert main(["train", *words, "transfer=frozen", "optimizer.lookahead=true", "averaging=ema"]) == 0
+    assert "warning: transfer=frozen freezes an encoder without pretrained weights" in capsys.readouterr().err
+    trained = load_file("runs/debug/fold-0/weights.safetensors")
+    experiment = Experiment(compose([*words, "transfer=frozen"]))
+    torch.manual_seed(0)
+    command.seed_everything(experiment.config["seed"])
+    start = experiment.model().state_dict()
+    for key, value in trained.items():
+        if ".encoder." in key:
+            assert torch.equal(value, start[key]), key
+    assert any(not torch.equal(value, start[key]) for key, value in trained.items() if ".decoder." in key)
+
+
+def test_from_scratch_with_pretrained_weights_is_refused(words, capsys):
+    assert main(["train", *words, "transfer=scratch", "model.encoder_weights=imagenet"]) == 2
+    assert "model.encoder_weights=null" in capsys.readouterr().err
+
+
+def test_a_lone_image_is_refused_before_training(words, capsys):
+    assert main(["train", *words, "data.size=32", "trainer.batch_size=1"]) == 2
+    message = capsys.readouterr().err
+    assert "trainer.batch_size=1" in message
+    assert "32x32" in message
+    assert not Path("runs/debug/fold-0/last.ckpt").exists()
