@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import HARMLESS, Experiment, parse, refuse_other_settings, say
+from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
 
 if TYPE_CHECKING:
     from bonepipe.inference import policy
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
     experiment, fold = Experiment(config), config["fold"]
     folder = experiment.fold_folder(fold)
-    refuse_other_settings(folder / "config.yaml", config, [*HARMLESS, "tta"])
+    refuse_other_settings(folder / "config.yaml", config, [*HARMLESS, *PREDICTION])
     evaluate = _evaluation(experiment, fold, search)
     plain = evaluate([])
     say(f"{folder}: Dice {plain:.4f} without augmentation, at model resolution")

@@ -68,7 +68,7 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     # Before anything is written: a value that is refused leaves no run behind that was begun with it.
     for group in ("loss", "mixing"):
         configs.build(config, group)
-    # Before the tracking starts, so that a fault in the data or the views costs nothing.
+    # Before the tracking starts, so that a fault in the data or in the way to predict costs nothing.
     experiment.views.check(experiment.augmentation.names, "augment")
     _ = experiment.store, experiment.windows, experiment.postprocess
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,8 +22,8 @@ HELP = """usage: bonepipe train-all [OVERRIDES]
 
 Train every fold that is not finished (executor=local: here, one a visible GPU; executor=ray: as Ray tasks), then find
 one threshold a class from all out-of-fold predictions, and the post-processing that each class gains from, and write
-thresholds.json, scores.json and examples.jpg. Beside the plain out-of-fold Dice stands the one weighted to the test
-set's mix of strata (conf/strata).
+thresholds.json, scores.json and examples.jpg.
+Beside the plain out-of-fold Dice stands the one weighted to the test set's mix of strata (conf/strata).
 
 example: bonepipe train-all experiment=demo executor=ray"""
 
@@ -66,8 +66,8 @@ def summarise(experiment: Experiment) -> None:
     names, curves, folds = _read_folds(experiment)
     margin = configs.build(experiment.config, "ensemble").margin
     choice = thresholds.choose(curves, folds, margin)
-    scores = _scores(experiment, choice, folds) | _weighted_scores(experiment, names, choice.dice.mean(1))
     selection = _select_operations(experiment, folds)
+    scores = _scores(experiment, choice, folds) | _weighted_scores(experiment, names, choice.dice.mean(1))
     if selection is not None:
         scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
     write_json(experiment.folder / "scores.json", scores)

@@ -32,10 +32,10 @@ class CrfSpec:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - a misspelt key must not pass the config's check
 
     radius: int = 3
-    appearance: float = 2.0
+    appearance: float = 3.0
     spatial: float = 3.0
     contrast: float = 0.05
-    smoothness: float = 1.0
+    smoothness: float = 0.0
     smooth_spatial: float = 1.0
     iterations: int = 5
 
