@@ -24,7 +24,8 @@ from bonepipe.training.fold import save_weights
 def settings(root, folder):
     return [
         "experiment=demo", f"data.root={root}", "data.size=64", "folds.count=2", f"folds.file={folder / 'folds.csv'}",
-        "model=mobile_unet", "model.encoder_weights=null", f"runs={folder / 'runs'}", "tracking=none", "device=cpu", "tta=none",
+        "model=mobile_unet", "model.encoder_weights=null", f"runs={folder / 'runs'}", "tracking=none", "device=cpu",
+        "tta=none",
     ]  # fmt: skip
 
 
@@ -45,6 +46,14 @@ def blurred_truth(experiment, fold):
     return predict, validation
 
 
+def undecided(model):
+    """Probabilities on both sides of one half: a new network starts far below."""
+    head = model.network.segmentation_head[0]
+    head.bias.data.zero_()
+    head.weight.data.mul_(40)
+    return model
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, phantom_root):
     """Two folds: weights as they were drawn, and out-of-fold predictions near the truth."""
@@ -57,7 +66,7 @@ def finished(tmp_path_factory, phantom_root):
         here = experiment.fold_folder(fold)
         configs.save(experiment.config, here / "config.yaml")
         facts = {"classes": classes, "augmentations": experiment.augmentation.names, "fold": fold}
-        save_weights(experiment.model(), here / "weights.safetensors", facts)
+        save_weights(undecided(experiment.model()), here / "weights.safetensors", facts)
         (here / "metrics.csv").write_text("epoch\n")
         predict, validation = blurred_truth(experiment, fold)
         predict_fold(predict, experiment.store, validation, classes, here, 4)
@@ -83,7 +92,7 @@ def rows_of(path):
 
 
 def test_predict_agrees_with_submit_and_its_outputs_with_each_other(copied, phantom_root, tmp_path, capsys):
-    folder, words = copied
+    _, words = copied
     experiment = Experiment(configs.compose(words))
     (experiment.folder / "scores.json").write_text("{}")
     assert cli.main(["submit", *words]) == 0
