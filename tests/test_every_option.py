@@ -24,7 +24,7 @@ EXPERIMENTS = [path.stem for path in options.paths("experiment") if path.stem !=
 
 @pytest.fixture(scope="module")
 def train(phantom_root, tmp_path_factory):
-    """Train a fold for two steps at 64 pixels and predict its validation images."""
+    """Train a fold for two steps at 64 pixels and predict its validation images; tell whether all went well."""
     folder = tmp_path_factory.mktemp("options")
 
     def run(name, *words):
@@ -34,8 +34,7 @@ def train(phantom_root, tmp_path_factory):
             "trainer.accumulate=1", "trainer.train_batches=2", "trainer.val_batches=1", "trainer.workers=0",
             "trainer.precision=auto", f"folds.file={folder}/{name}.csv",
         )  # fmt: skip
-        assert cli.main(["train", *words, *fixed]) == 0
-        assert (folder / name / "fold-0" / "oof_dice.csv").is_file()
+        return cli.main(["train", *words, *fixed]) == 0 and (folder / name / "fold-0" / "oof_dice.csv").is_file()
 
     return run
 
@@ -50,7 +49,7 @@ def smaller(model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_trains_and_predicts(train, model):
-    train(model, "experiment=debug", f"model={model}", *smaller(model))
+    assert train(model, "experiment=debug", f"model={model}", *smaller(model))
 
 
 @pytest.fixture
@@ -63,12 +62,12 @@ def needed(tmp_path):
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_trains_and_predicts(train, needed, option):
-    train(option.replace("=", "-"), "experiment=debug", "tta=none", option, *needed.get(option, []))
+    assert train(option.replace("=", "-"), "experiment=debug", "tta=none", option, *needed.get(option, []))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_trains_and_predicts(train, experiment):
-    train(f"experiment-{experiment}", f"experiment={experiment}", "model.encoder_weights=null")
+    assert train(f"experiment-{experiment}", f"experiment={experiment}", "model.encoder_weights=null")
 
 
 @pytest.mark.parametrize("group", CHANGES_NOTHING_HERE)

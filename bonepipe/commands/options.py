@@ -17,6 +17,7 @@ Each line is a file of conf/GROUP/. Choose it with the override in the first col
 
 examples:
   bonepipe options loss
+  bonepipe options --costs
   bonepipe train loss=tversky loss.alpha=0.6
 """
 HEADER = ("override", "what it is", "settings")
@@ -32,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("groups", metavar="GROUP", nargs="*", help=f"of {', '.join(configs.GROUPS)}, experiment")
+    result.add_argument(
+        "--costs", action="store_true", help="measure the models instead: parameters, FLOPs, time, memory"
+    )
     result.add_argument("--document", type=Path, help="rewrite the list in this Markdown file")
     return result
 
@@ -43,12 +47,23 @@ def main(arguments: Sequence[str]) -> int:
     for group in asked.groups:
         if group not in known:
             raise UsageError(f"no group {group!r}; there are {', '.join(known)}")
-    text = "\n\n".join(section(group) for group in asked.groups or known)
+    text = costs() if asked.costs else "\n\n".join(section(group) for group in asked.groups or known)
     if asked.document:
-        markdown.replace_block(asked.document, "options", text, "Options")
+        name, title = ("models", "What the models cost") if asked.costs else ("options", "Options")
+        markdown.replace_block(asked.document, name, text, title)
     else:
         print(text)
     return 0
+
+
+def costs() -> str:
+    """The table of all models."""
+    from tqdm import tqdm
+
+    from bonepipe.report import models
+
+    names = [path.stem for path in paths("model")]
+    return models.markdown(row for name in tqdm(names, "models", unit="model") for row in models.model_table([name]))
 
 
 def section(group: str) -> str:

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bonepipe.labels.counts import byte_counts
+
 if TYPE_CHECKING:  # importing torch takes seconds, and half of the users of this module work on files only
     import torch
 
 Planes = NDArray[np.uint8]
-# cv2.calcHist counts in float32, which holds every integer up to this one.
-_EXACT_IN_FLOAT32 = 1 << 24
 
 
 def plane_count(classes: int) -> int:
@@ -93,7 +93,7 @@ def resize(planes: Planes, size: tuple[int, int]) -> Planes:
 def areas(planes: Planes, classes: int) -> NDArray[np.int64]:
     """Count the pixels of each class, int64 `[C]`."""
     _check_planes(planes.shape[-1], classes)
-    values = np.stack([_value_counts(planes, plane) for plane in range(planes.shape[-1])])
+    values = np.stack([byte_counts(planes, plane) for plane in range(planes.shape[-1])])
     bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
     return (values @ bits.astype(np.int64)).reshape(-1)[:classes]
 
@@ -111,13 +111,3 @@ def _move_table(sources: Sequence[int], plane: int) -> Planes:
         if source // 8 == plane:
             table |= ((values >> source % 8 & 1) << bit).astype(np.uint8)
     return table
-
-
-def _value_counts(planes: Planes, plane: int) -> NDArray[np.int64]:
-    """How often each byte value occurs in one plane, int64 [256]."""
-    rows = max(1, _EXACT_IN_FLOAT32 // max(1, planes.shape[1]))
-    counts = np.zeros(256, np.int64)
-    for top in range(0, planes.shape[0], rows):
-        part = np.ascontiguousarray(planes[top : top + rows])
-        counts += cv2.calcHist([part], [plane], None, [256], [0, 256]).ravel().astype(np.int64)
-    return counts

@@ -6,6 +6,7 @@ A probability p falls into bin floor(256 p), so the mask p >= k / 256 is exactly
 import numpy as np
 from numpy.typing import NDArray
 
+from bonepipe.labels.counts import byte_counts
 from bonepipe.labels.dice import dice
 
 BINS = 256
@@ -18,10 +19,9 @@ def histogram(probability: NDArray[np.floating], truth: NDArray[np.bool_]) -> ND
 
     `probability` is `[H, W]` in 0..1, `truth` bool `[H, W]`.
     """
-    bins = (probability * BINS).astype(np.intp)
-    np.clip(bins, 0, BINS - 1, out=bins)
-    bins += truth.astype(np.intp) * BINS
-    return np.bincount(bins.ravel(), minlength=2 * BINS).reshape(2, BINS)
+    bins = np.clip(probability * BINS, 0, BINS - 1).astype(np.uint8)
+    foreground = byte_counts(bins, mask=truth)
+    return np.stack([byte_counts(bins) - foreground, foreground])
 
 
 def add_outside(hist: NDArray[np.int64], background: int, foreground: int) -> NDArray[np.int64]:

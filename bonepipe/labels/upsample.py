@@ -8,6 +8,7 @@ that the full frame would hold there.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +56,16 @@ def upsample(probability: NDArray[np.float32], shape: Shape, box: Box | None = N
         return np.zeros((row.size, column.size), np.float32)
     start = column[0]
     crop = probability[:, start : next_column[-1] + 1]
-    tall = crop[row] + row_weight[:, None] * (crop[next_row] - crop[row])
-    here = tall[:, column - start]
-    return here + column_weight * (tall[:, next_column - start] - here)
+    tall = _between(crop[row], crop[next_row], row_weight[:, None])
+    return _between(tall[:, column - start], tall[:, next_column - start], column_weight)
+
+
+def _between(here: NDArray[np.float32], there: NDArray[np.float32], weight: Any) -> NDArray[np.float32]:
+    """`here + weight * (there - here)`, written into both: fresh memory would cost more than the arithmetic."""
+    there -= here
+    there *= weight
+    here += there
+    return here
 
 
 def cutout(probability: NDArray[np.float32], threshold: float, shape: Shape) -> Cutout:
