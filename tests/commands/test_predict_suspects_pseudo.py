@@ -180,7 +180,7 @@ def plant(root, copy):
     contents = [json.loads(path.read_text()) for path in paths]
     for entry in contents[0]["annotations"]:
         entry["label"] = PERMUTATION.get(entry["label"], entry["label"])
-    contents[1]["annotations"] = [e for e in contents[1]["annotations"] if e["label"] != "Lunate"]
+    contents[1]["annotations"] = [e for e in contents[1]["annotations"] if e["label"] != "Radius"]
     bone = next(e for e in contents[2]["annotations"] if e["label"] == "finger-14")
     points = np.array(bone["points"])
     inner = np.rint(points.mean(0) + (points - points.mean(0)) * 0.4).astype(int)
@@ -210,7 +210,7 @@ def test_suspects_ranks_planted_annotations_first(spoiled, capsys):
     assert scores == sorted(scores, reverse=True)
     assert [row["rank"] for row in rows] == [str(number) for number in range(1, len(rows) + 1)]
     missing = next(row for row in rows if row["kind"] == "missing")
-    assert (missing["class"], missing["suggestion"]) == ("Lunate", "replace")
+    assert (missing["class"], missing["suggestion"]) == ("Radius", "replace")
     assert all(cv2.imread(str(path)) is not None for path in [run / "suspects.jpg", *(run / "suspects").iterdir()])
     assert len(list((run / "suspects").iterdir())) == min(40, len(rows))
     assert names[0] in capsys.readouterr().out
@@ -233,10 +233,10 @@ def test_suggested_corrections_mend_the_training_labels(spoiled, phantom_root):
     )
     assert (mended[0] == right[0]).all()
     assert (wrong[0] != right[0]).any()
-    lunate = 24
-    assert not wrong[1][..., lunate].any()
-    common = (mended[1] & right[1])[..., lunate].sum()
-    assert 2 * common / (mended[1][..., lunate].sum() + right[1][..., lunate].sum()) > 0.8
+    radius = 27
+    assert not wrong[1][..., radius].any()
+    common = (mended[1] & right[1])[..., radius].sum()
+    assert 2 * common / (mended[1][..., radius].sum() + right[1][..., radius].sum()) > 0.8
     assert (mended[2] == right[2]).all()
 
 
