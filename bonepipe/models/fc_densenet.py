@@ -14,6 +14,7 @@ def fc_densenet(
     growth: int = 16,
     first: int = 48,
     dropout: float = 0.2,
+    encoder_weights: None = None,
     prior: float = 0.01,
 ) -> nn.Module:
     """An FC-DenseNet for grey images of any size: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
@@ -27,6 +28,7 @@ def fc_densenet(
         growth: channels that a layer adds.
         first: channels of the first convolution.
         dropout: probability of dropping a value after each convolution.
+        encoder_weights: there are none; taken so that a recipe may ask every model to start from scratch.
         prior: probability that the untrained model gives every pixel.
 
     Raises:

@@ -26,7 +26,7 @@ def unet(
         width: channels of the first level; each deeper one has twice as many. 64 in the paper.
         batch_norm: normalise after each 3 x 3 convolution; the paper does not.
         dropout: at the end of the contracting path (section 3.1).
-        encoder_weights: there are none; taken so that a recipe that asks every model to start from scratch may say so.
+        encoder_weights: there are none; taken so that a recipe may ask every model to start from scratch.
         prior: see `factory.complete`.
     """
     if width < 1:

@@ -22,6 +22,7 @@ def unet3plus(
     deep_supervision: bool = True,
     classification: bool = False,
     block: Literal["plain", "dilated", "separable"] = "plain",
+    encoder_weights: None = None,
     prior: float = 0.01,
 ) -> nn.Module:
     """A U-Net 3+ for grey images of any size: `[N, 1, h, w]` to logits `[N, classes, h, w]`; 27.0 M parameters.
@@ -33,6 +34,7 @@ def unet3plus(
         classification: classification-guided module (section 2.3): in training also tell which classes are present;
             in evaluation a class judged absent is left out of the mask. Without a loss on presence it changes nothing.
         block: convolutions of the encoder: `parts.BLOCKS`.
+        encoder_weights: there are none; taken so that a recipe may ask every model to start from scratch.
         prior: probability that the untrained model gives every pixel.
 
     Raises:

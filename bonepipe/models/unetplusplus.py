@@ -22,6 +22,7 @@ def unetplusplus(
     deep_supervision: bool = True,
     prune: int | None = None,
     block: Literal["plain", "dilated", "separable"] = "plain",
+    encoder_weights: None = None,
     prior: float = 0.01,
 ) -> nn.Module:
     """A U-Net++ for grey images of any size: `[N, 1, h, w]` to logits `[N, classes, h, w]`; 9.0 M parameters.
@@ -33,6 +34,7 @@ def unetplusplus(
         prune: depth, 1 to 4, of the nested U-Net that answers in evaluation (figure 3); the rest is not computed.
             The weights are the same for every depth. None for the whole.
         block: convolutions of the nodes: `parts.BLOCKS`.
+        encoder_weights: there are none; taken so that a recipe may ask every model to start from scratch.
         prior: probability that the untrained model gives every pixel.
 
     Raises:

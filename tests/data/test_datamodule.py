@@ -182,7 +182,9 @@ def test_weighted_draws_are_a_function_of_seed_and_epoch():
 
 def test_loader_processes_change_nothing_in_weighted_batches(chest):
     spec, store = chest
-    recipe = Augmentation(spec, transforms=[*RECIPE, {"name": "RandomCrop", "height": 12, "width": 12}])
+    recipe = Augmentation(
+        spec, transforms=[*RECIPE, {"name": "RandomCrop", "height": 12, "width": 12}, {"name": "Resize"}]
+    )
     rates = np.array([5.0 if index in RARE else 1.0 for index in TRAINING])
     alone, helped = (
         FoldData(
@@ -219,6 +221,7 @@ def test_samplers_that_make_no_sense_are_refused(settings):
 CORNER = [
     {"name": "Crop", "x_max": 24, "y_max": 18, "p": 1.0},
     {"name": "RandomCrop", "height": 6, "width": 6, "p": 1.0},
+    {"name": "Resize"},
 ]  # of the chests, most of which shows no class
 
 

@@ -179,4 +179,4 @@ def test_empty_masks_are_no_evidence():
     assert item.dice.tolist() == [1] * 5
     assert suspects.rank([item] * 3, CLASSES) == []
     runs = rle.parse("5 3")
-    assert suspects.stray_share(cutout.from_runs(runs, 10), cutout.empty()) == 0
+    assert suspects.stray_share(cutout.from_runs(runs, (10, 10)), cutout.empty()) == 0

@@ -11,6 +11,7 @@ from bonepipe.training import averaging as averages
 from bonepipe.training import optim
 from bonepipe.training.averaging import ExponentialMovingAverage, StochasticWeightAveraging, decay_at
 from bonepipe.training.fold import TrainerSpec, train_fold
+from bonepipe.training.losses import BinaryCrossEntropy
 from bonepipe.training.module import SegmentationModule
 from bonepipe.training.tracking import Run
 from bonepipe.training.transfer import Transfer
@@ -69,7 +70,7 @@ def train(make_store, make_data, tmp_path):
     def run(transfer, averaging=None, name="run", optimizer=None, scheduler=None, encoder=True, **settings):
         torch.manual_seed(3)
         module = SegmentationModule(
-            Halves(encoder), nn.BCEWithLogitsLoss(),
+            Halves(encoder), BinaryCrossEntropy(),
             optimizer or (lambda model: optim.sgd(model, lr=0.1)),
             scheduler or (lambda o, steps: optim.cosine(o, steps, None)),
             store=store, classes=CLASSES, mean=0.3, std=0.2, seed=7,
