@@ -127,7 +127,7 @@ def _picture(experiment: Experiment, number: int, suspect: Suspect, codes: Seque
     labels = ", ".join(data.classes[label] for label in suspect.classes)
     remark = f"{len(suspect.classes)} labels" if suspect.moved else f"{labels}: {suspect.remark}"
     title = f"{number}  {suspect.kind} {suspect.score:.2f}  {image.patient} {image.path.stem}  {remark}"
-    predicted = _masks(image.path, codes, grey.shape[1])
+    predicted = _masks(image.path, codes, grey.shape)
     return picture(
         title, grey, store.truth(index), predicted, store.outlines(index), suspect.classes,
         data.classes, overlay.palette(len(data.classes), data.palette),
