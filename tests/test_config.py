@@ -1,6 +1,7 @@
 import copy
 
 import pytest
+import yaml
 
 from bonepipe import config as configs
 from bonepipe.data.folds import FoldSpec
@@ -194,3 +195,17 @@ def test_differences_by_dotted_key():
     assert configs.differences(old, new) == {"a.b": (1, 2), "e.f": (1, 2), "e.g": (None, {}), "ef": (1, 2)}
     assert configs.differences(old, new, ignore=["e", "a.b"]) == {"ef": (1, 2)}
     assert configs.differences(old, old) == {}
+
+
+@pytest.mark.parametrize("experiment", ["demo", "chest", "debug"])
+@pytest.mark.parametrize("group", ["loss", "optimizer", "scheduler", "averaging", "augment", "mixing", "sampler"])
+def test_an_experiment_leaves_every_option_as_its_file_has_it(experiment, group):
+    """Settings of one option written into an experiment would be refused by another, or make it something else."""
+    shared = {"optimizer": {"lr"}}  # what every option of a group has, an experiment may set
+    folder = configs.conf_dir() / group
+    for path in folder.glob("*.yaml"):
+        composed = configs.compose([f"experiment={experiment}", f"{group}={path.stem}"])[group]
+        written = yaml.safe_load(path.read_text())
+        fixed = {k: v for k, v in written.items() if k not in shared.get(group, ()) and not str(v).startswith("${")}
+        assert composed.keys() == written.keys()
+        assert {key: composed[key] for key in fixed} == fixed
