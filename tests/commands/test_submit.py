@@ -74,7 +74,6 @@ STRATA = ["ensemble.thresholds_by=stratum", "ensemble.margin=0", "strata.by=[wri
 
 
 def test_submit_applies_the_thresholds_of_an_images_stratum(trained, words, capsys):
-    assert main(["train-all", *words]) == 0
     assert main(["submit", *words, *STRATA]) == 1
     assert "no thresholds by stratum" in capsys.readouterr().err
     assert main(["train-all", *words, *STRATA]) == 0
