@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from bonepipe import __version__
-from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.errors import BonepipeError, UsageError, suggestion
 
 COMMANDS = {
     "phantom": "write a synthetic dataset in the competition's format",
@@ -43,11 +43,7 @@ def usage() -> str:
 def run(command: str, arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     if command not in COMMANDS:
-        import difflib
-
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"no such command: {command!r}{hint} (`bonepipe --help` lists them)")
+        raise UsageError(f"no such command: {command!r}{suggestion(command, COMMANDS)} (`bonepipe --help` lists them)")
     module = importlib.import_module(f"bonepipe.commands.{command.replace('-', '_')}")
     return int(module.main(list(arguments)) or 0)
 
