@@ -1,9 +1,7 @@
 """A finished experiment as one function from images to probabilities: what submit, predict and pseudo share."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bonepipe import config as configs
@@ -12,6 +10,7 @@ from bonepipe.commands.train import is_done
 from bonepipe.data import strata
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.files import digest
 from bonepipe.inference import thresholds
 from bonepipe.labels.cutout import Cutout
 
@@ -97,14 +96,8 @@ def provenance(experiment: Experiment) -> dict[str, Any]:
     by_stratum = _stratum_thresholds(experiment)
     return {
         "experiment": experiment.config["name"],
-        "weights": {path.parent.name: _digest(path) for path in paths},
+        "weights": {path.parent.name: digest(path) for path in paths},
         **{group: experiment.config[group] for group in PREDICTION},
         "thresholds": dict(zip(experiment.data.classes, read_thresholds(experiment), strict=True)),
         **({} if by_stratum is None else {"thresholds_by_stratum": by_stratum}),
     }
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

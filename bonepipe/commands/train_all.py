@@ -99,21 +99,14 @@ def summarise(experiment: Experiment) -> None:
         "thresholds": _threshold_picture(experiment, found, choice, by_stratum),
     }
     _track(experiment, choice, scores, pictures)
-    classes = experiment.data.classes
-    further = selection.record(classes, experiment.postprocess) if selection else {}
-    if by_stratum:
-        further |= thresholds.record_by_stratum(classes, by_stratum, strata_settings(experiment) or {})
-    thresholds.write(experiment.folder / "thresholds.json", classes, choice, further)
+    _write_thresholds(experiment, choice, by_stratum, selection)
     _print_table(experiment, choice)
-    spread = f"{np.mean(scores['folds']):.4f} +- {_deviation(scores['folds']):.4f} over the folds"
-    print(f"out-of-fold Dice {scores['oof_dice']:.4f} ({scores['oof_dice_at_half']:.4f} at threshold 0.5, {spread})")
-    _print_strata(scores)
-    _print_sizes(scores["oof_dice_by_size"])
+    _print_scores(scores)
     _print_thresholds(choice, by_stratum)
     if selection is not None:
-        kept = sum(map(bool, selection.operations))
-        gain = scores["postprocess_gain"]
-        print(f"post-processing: {kept} of {len(classes)} classes keep some, {gain:+.4f} out of fold at threshold 0.5")
+        kept, gain = sum(map(bool, selection.operations)), scores["postprocess_gain"]
+        count = len(experiment.data.classes)
+        print(f"post-processing: {kept} of {count} classes keep some, {gain:+.4f} out of fold at threshold 0.5")
 
 
 def _read_folds(experiment: Experiment) -> OutOfFold:
@@ -150,6 +143,17 @@ def _select_operations(experiment: Experiment, folds: np.ndarray) -> Selection |
     return postprocess.choose(dice, folds, spec.candidates())
 
 
+def _write_thresholds(
+    experiment: Experiment, choice: Choice, by_stratum: dict[str, Choice], selection: Selection | None
+) -> None:
+    """Save thresholds.json, which submit applies."""
+    classes = experiment.data.classes
+    further = selection.record(classes, experiment.postprocess) if selection else {}
+    if by_stratum:
+        further |= thresholds.record_by_stratum(classes, by_stratum, strata_settings(experiment) or {})
+    thresholds.write(experiment.folder / "thresholds.json", classes, choice, further)
+
+
 def _scores(experiment: Experiment, choice: Choice, found: OutOfFold) -> dict[str, Any]:
     folds = found.folds
     per_class = zip(experiment.data.classes, choice.dice.mean(0).tolist(), strict=True)
@@ -178,6 +182,15 @@ def _weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndar
     return {"oof_dice_weighted": float(np.average(dice, weights=strata.weights(labels, mix))), **rows}
 
 
+def _print_scores(scores: dict[str, Any]) -> None:
+    """The Dice over all, by stratum and by size."""
+    spread = f"{np.mean(scores['folds']):.4f} +- {_deviation(scores['folds']):.4f} over the folds"
+    print(f"out-of-fold Dice {scores['oof_dice']:.4f} ({scores['oof_dice_at_half']:.4f} at threshold 0.5, {spread})")
+    _print_strata(scores)
+    sizes = ", ".join(f"{size} {dice:.4f}" for size, dice in scores["oof_dice_by_size"].items())
+    print(f"by size of the object (thirds by true area): {sizes or 'there is none'}")
+
+
 def _print_strata(scores: dict[str, Any]) -> None:
     """The strata where there are several, and the Dice weighted to the test set's mix."""
     rows = scores.get("strata", {})
@@ -189,11 +202,6 @@ def _print_strata(scores: dict[str, Any]) -> None:
         print(f"{name:<24} {dice:>9} {row['images']:9d} {row['share']:8.1%} {row['test_share']:8.1%}")
     if "oof_dice_weighted" in scores:
         print(f"out-of-fold Dice weighted to the test set's mix {scores['oof_dice_weighted']:.4f}")
-
-
-def _print_sizes(rows: dict[str, float]) -> None:
-    if rows:
-        print(f"by size (thirds by true area): {', '.join(f'{name} {dice:.4f}' for name, dice in rows.items())}")
 
 
 def _print_thresholds(choice: Choice, by_stratum: dict[str, Choice]) -> None:

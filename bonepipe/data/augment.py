@@ -1,6 +1,5 @@
 """Augmentation: an albumentations recipe on a grey image and its bit-planes, the same for the same seed."""
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.labels import bitplane
 
 Nodes = Sequence[Mapping[str, Any]]
@@ -156,8 +155,7 @@ def _kind(name: str, data: DataSpec) -> type:
     """The class of a transform, if the dataset allows it."""
     kind = getattr(A, name, None)
     if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform | A.BaseCompose)):
-        near = difflib.get_close_matches(name, dir(A), n=1)
-        raise ValueError(f"albumentations has no {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise ValueError(f"albumentations has no {name!r}{suggestion(name, dir(A))}")
     if name in MIRRORING and any(data.swaps.values()):
         raise ValueError(f"{name} mirrors along either axis, and {data.name} swaps mirrored classes; use the flips")
     if name in TURNING and data.shape[0] != data.shape[1]:
