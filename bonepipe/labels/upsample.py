@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bonepipe.labels import histogram as histograms
-from bonepipe.labels.cutout import Box, Cutout, area, empty, intersection_area
+from bonepipe.labels.cutout import Box, Cutout, area, empty, inside, intersection_area
 from bonepipe.labels.dice import dice
 
 Shape = tuple[int, int]
@@ -36,9 +36,22 @@ def reach(probability: NDArray[np.float32], threshold: float, shape: Shape) -> B
     if not rows.size:
         return None
     columns = np.flatnonzero(high[rows[0] : rows[-1] + 1].any(axis=0))
-    top, bottom = _span(rows[0], rows[-1], probability.shape[0], shape[0])
-    left, right = _span(columns[0], columns[-1], probability.shape[1], shape[1])
+    found = Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    return spread(found, (probability.shape[0], probability.shape[1]), shape)
+
+
+def spread(box: Box, low: Shape, high: Shape) -> Box:
+    """The box of output pixels at `high` that draw on any input pixel of a box, not empty, at `low`."""
+    top, bottom = _span(box.top, box.bottom - 1, low[0], high[0])
+    left, right = _span(box.left, box.right - 1, low[1], high[1])
     return Box(top, left, bottom, right)
+
+
+def sources(box: Box, low: Shape, high: Shape) -> Box:
+    """The box of input pixels at `low` that the output pixels of a box, not empty, at `high` draw on."""
+    (row, next_row, _), (column, next_column, _) = _axis(low[0], high[0]), _axis(low[1], high[1])
+    last = int(next_row[box.bottom - 1]), int(next_column[box.right - 1])
+    return Box(int(row[box.top]), int(column[box.left]), last[0] + 1, last[1] + 1)
 
 
 def _span(first: int, last: int, low: int, high: int) -> tuple[int, int]:
@@ -82,16 +95,10 @@ def cutouts(probabilities: NDArray[np.float32], thresholds: Sequence[float], sha
 def histogram(probability: NDArray[np.float32], truth: Cutout, shape: Shape) -> NDArray[np.int64]:
     """Counts int64 `[2, 256]` of the upsampled map's values over background and foreground, all pixels at `shape`."""
     box = reach(probability, 1 / 256, shape) or Box(0, 0, 0, 0)
-    inside = np.zeros((box.height, box.width), np.bool_)
-    common = box.overlap(truth.box)
-    if common:
-        window = truth.mask[common.top - truth.box.top :, common.left - truth.box.left :][
-            : common.height, : common.width
-        ]
-        inside[common.top - box.top :, common.left - box.left :][: common.height, : common.width] = window
-    counts = histograms.histogram(upsample(probability, shape, box), inside)
-    foreground = area(truth) - int(inside.sum())
-    return histograms.add_outside(counts, shape[0] * shape[1] - inside.size - foreground, foreground)
+    within = inside(truth, box)
+    counts = histograms.histogram(upsample(probability, shape, box), within)
+    foreground = area(truth) - int(within.sum())
+    return histograms.add_outside(counts, shape[0] * shape[1] - within.size - foreground, foreground)
 
 
 def dice_scores(predicted: Sequence[Cutout], truth: Sequence[Cutout]) -> NDArray[np.float64]:
