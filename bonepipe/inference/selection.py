@@ -258,8 +258,9 @@ def to_ensemble(runs: Sequence[str], chosen: Sequence[Counts], classes: Sequence
 
 
 def _entries(run: str, number: int, chosen: Sequence[Counts], classes: Sequence[str]) -> Iterator[Entry]:
-    usual = next((counts[number] for counts in map(reduced, chosen) if counts[number]), 0)
-    weights = [_weight(reduced(counts), number, usual) for counts in chosen]
+    mixtures = [reduced(counts) for counts in chosen]
+    usual = next((counts[number] for counts in mixtures if counts[number] and complexity(counts)[0] > 1), 1)
+    weights = [_weight(counts, number, usual) for counts in mixtures]
     for weight in sorted(set(weights) - {0}):
         names = tuple(name for name, other in zip(classes, weights, strict=True) if other == weight)
         yield Entry(run=run, weight=float(weight), classes=None if len(names) == len(classes) else names)
