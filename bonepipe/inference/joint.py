@@ -150,8 +150,8 @@ def compare(parts: Sequence[Part], common: Shape, shape: Shape, truth: Sequence[
 def align(parts: Sequence[Part], label: int, common: Shape, shape: Shape, low: int) -> tuple[Box, NDArray[np.uint8]]:
     """The box at the image's size where any run might reach byte `low`, and all runs' bytes `[M, h, w]` in it."""
     reached = [(_reached(part, label, low), part.maps.shape) for part in parts]
-    box = hull(spread(spread(near, own, common), common, shape) for near, own in reached if near.height)
-    if not box.height:
+    box = hull(spread(spread(near, own, common), common, shape) for near, own in reached)
+    if not box.height:  # and no width
         return box, np.zeros((len(parts), 0, 0), np.uint8)
     near = sources(box, common, shape)
     maps = (_at_common(part.maps.map(part.position, label), common, near) for part in parts)

@@ -47,8 +47,8 @@ class Cutout(NamedTuple):
 
 
 def hull(boxes: Iterable[Box]) -> Box:
-    """The smallest box that holds all of these; without any, an empty one."""
-    found = list(boxes)
+    """The smallest box that holds the pixels of all of these; without any, an empty one."""
+    found = [box for box in boxes if box.height and box.width]
     if not found:
         return Box(0, 0, 0, 0)
     tops, lefts, bottoms, rights = zip(*found, strict=True)

@@ -41,7 +41,9 @@ def reach(probability: NDArray[np.float32], threshold: float, shape: Shape) -> B
 
 
 def spread(box: Box, low: Shape, high: Shape) -> Box:
-    """The box of output pixels at `high` that draw on any input pixel of a box, not empty, at `low`."""
+    """The box of output pixels at `high` that draw on any input pixel of a box at `low`; empty where none does."""
+    if not (box.height and box.width):
+        return Box(0, 0, 0, 0)
     top, bottom = _span(box.top, box.bottom - 1, low[0], high[0])
     left, right = _span(box.left, box.right - 1, low[1], high[1])
     return Box(top, left, bottom, right)
