@@ -7,6 +7,7 @@ counted. Of the others, a thin rim, the M bytes are kept. This is exact, for any
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +23,7 @@ from bonepipe.labels.upsample import Shape, sources, spread, upsample
 Counts = tuple[int, ...]  # how often each run is in a mixture: its weight
 HALF = 128  # threshold 0.5
 
-# Twice the byte that a byte stands for, in integers: bins stand for their middle, 0 for itself; see `Compact.maps`.
-_TWICE = np.where(np.arange(LEVELS) > 0, 2 * np.arange(LEVELS) + 1, 0).astype(np.uint16)
-MAX_WEIGHT = 65535 // int(_TWICE[-1])  # of a whole mixture: its sums stay in 16 bits
+MAX_WEIGHT = 65535 // (2 * LEVELS - 1)  # of a whole mixture: its sums stay in 16 bits
 
 
 class Band(NamedTuple):
@@ -96,18 +95,23 @@ class Joint:
             counts: M weights, not negative, together from 1 to MAX_WEIGHT.
             thresholds: T integers k in the band that the rows were kept for.
         """
-        parts = [(_TWICE * np.uint16(count))[row] for row, count in zip(self.rows, counts, strict=True) if count]
-        total = parts[0]
-        for part in parts[1:]:
-            total += part
-        masks = [total >= 2 * k * sum(counts) for k in thresholds]
+        total = np.zeros(self.rows.shape[1], np.uint16)
+        for row, count in zip(self.rows, counts, strict=True):
+            if count:
+                total += _twice(row, count)
+        masks = (total >= 2 * k * sum(counts) for k in thresholds)
         holds = np.stack([self._per_image(mask) for mask in masks], 1)
         return np.asarray(dice(holds[..., 1], holds.sum(-1), self.area[:, None]), np.float64)
 
     def _per_image(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Pixels of background and foreground `[N, 2]` in the mask, whose undecided pixels are given."""
-        running = np.append(0, np.cumsum(mask, dtype=np.int32))
-        return self.held + np.diff(running[self.starts]).reshape(-1, 2)
+        found = [np.count_nonzero(mask[start:end]) for start, end in pairwise(self.starts.tolist())]
+        return self.held + np.reshape(found, (-1, 2))
+
+
+def _twice(row: NDArray[np.uint8], count: int) -> NDArray[np.uint16]:
+    """Twice 256 times the probability that a byte stands for, times a weight: the middle of its bin, 0 for byte 0."""
+    return np.multiply(row, 2 * count, dtype=np.uint16) + np.multiply(row > 0, count, dtype=np.uint16)
 
 
 def join(pieces: Sequence[Piece]) -> Joint:
