@@ -27,7 +27,8 @@ def trained(tmp_path_factory, phantom_root):
             words = [
                 "experiment=debug", f"data.root={phantom_root}", f"data.size={size}", f"name={name}", f"fold={fold}",
                 "folds.count=2", f"folds.file={folder / 'folds.csv'}", f"runs={folder / 'runs'}", "trainer.epochs=1",
-                "trainer.train_batches=1", "trainer.batch_size=2", "averaging=none", "tta=none", "device=cpu", "model=mobile_unet", "model.encoder_weights=null",
+                "trainer.train_batches=1", "trainer.batch_size=2", "averaging=none", "tta=none",
+                "device=cpu", "model=mobile_unet", "model.encoder_weights=null",
             ]  # fmt: skip
             assert cli.main(["train", *words]) == 0
     return folder / "runs"
