@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bonepipe.labels import histogram as histograms
-from bonepipe.labels.cutout import Box, Cutout, area, empty, inside, intersection_area
+from bonepipe.labels.cutout import Box, Cutout, area, empty, intersection_area
 from bonepipe.labels.dice import dice
 
 Shape = tuple[int, int]
@@ -97,10 +97,16 @@ def cutouts(probabilities: NDArray[np.float32], thresholds: Sequence[float], sha
 def histogram(probability: NDArray[np.float32], truth: Cutout, shape: Shape) -> NDArray[np.int64]:
     """Counts int64 `[2, 256]` of the upsampled map's values over background and foreground, all pixels at `shape`."""
     box = reach(probability, 1 / 256, shape) or Box(0, 0, 0, 0)
-    within = inside(truth, box)
-    counts = histograms.histogram(upsample(probability, shape, box), within)
-    foreground = area(truth) - int(within.sum())
-    return histograms.add_outside(counts, shape[0] * shape[1] - within.size - foreground, foreground)
+    inside = np.zeros((box.height, box.width), np.bool_)
+    common = box.overlap(truth.box)
+    if common:
+        window = truth.mask[common.top - truth.box.top :, common.left - truth.box.left :][
+            : common.height, : common.width
+        ]
+        inside[common.top - box.top :, common.left - box.left :][: common.height, : common.width] = window
+    counts = histograms.histogram(upsample(probability, shape, box), inside)
+    foreground = area(truth) - int(inside.sum())
+    return histograms.add_outside(counts, shape[0] * shape[1] - inside.size - foreground, foreground)
 
 
 def dice_scores(predicted: Sequence[Cutout], truth: Sequence[Cutout]) -> NDArray[np.float64]:
