@@ -139,7 +139,7 @@ def compare(parts: Sequence[Part], common: Shape, shape: Shape, truth: Sequence[
 
     Args:
         parts: one a run.
-        common: the largest of the runs' sizes.
+        common: the largest height and width of the runs' maps.
         shape: height and width of the image in pixels.
         truth: one mask a class, at the image's size.
         band: thresholds of interest.
