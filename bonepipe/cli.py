@@ -27,6 +27,7 @@ COMMANDS = {
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",
     "compare": "which settings differ between two runs, and how the Dice changed",
+    "select": "which finished runs to average: writes the ensemble that is best out of fold",
     "vote": "combine several submission CSVs by majority vote",
 }
 
