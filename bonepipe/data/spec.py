@@ -1,5 +1,6 @@
 """What a dataset is: its folder layout, classes and statistics. Everything the rest knows about the data's form."""
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,21 +10,34 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class External:
-    """Another dataset in the same format and with the same classes, to train on and never to validate on.
+    """Another dataset in the same format, to train on and never to validate on.
 
     Attributes:
         root: its folder.
         prefix: put before its patients, so that none of them is taken for one of the dataset's own.
+        classes: those that it annotates; None for all. Of its images no pixel counts for another class in the loss,
+            because what is not annotated may be there all the same.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic's name: a misspelt key is refused
 
     root: str
     prefix: str = "external"
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.prefix:
             raise ValueError(f"data.external: {self.root} needs a prefix for its patients, for example 'more'")
+        if self.classes is not None and not self.classes:
+            raise ValueError(f"data.external: {self.root}: classes is empty; name those that it annotates, or null")
+
+    def check_classes(self, known: Sequence[str]) -> None:
+        """Raise ValueError, with the nearest name, where it annotates a class that is not known."""
+        for label in self.classes or ():
+            if label not in known:
+                near = difflib.get_close_matches(label, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"data.classes has {', '.join(known)}"
+                raise ValueError(f"data.external: {self.root}: classes: unknown class {label!r}; {hint}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +100,8 @@ class DataSpec:
             raise ValueError(f"data.pseudo_weight={self.pseudo_weight}: above 0 and at most 1")
         for axis in self.swaps:
             self.mirrored_order(axis)
+        for external in self.external:
+            external.check_classes(self.classes)
         for values, what in (([e.prefix for e in self.external], "prefix"), (self._roots(), "root")):
             if len(set(values)) != len(values):
                 raise ValueError(f"data.external: each dataset needs a {what} of its own, got {', '.join(values)}")
