@@ -71,6 +71,12 @@ def test_only_classes_that_the_external_set_annotates_count(images, store):
         assert ignored.any((0, 1)).tolist() == expected
 
 
+def external_batch(images, store):
+    """A batch of one external image, as it is."""
+    index = first_external(images)
+    return {key: torch.from_numpy(np.array(getattr(store, key)[index : index + 1])) for key in ("planes", "ignored")}
+
+
 LOSSES = [
     losses.BinaryCrossEntropy(), losses.Focal(), losses.DiceFocal(), losses.Dice(), losses.BCEDice(),
     losses.DiceTopK(k=0.3), losses.Jaccard(), losses.Tversky(), losses.Lovasz(),
@@ -81,10 +87,7 @@ LOSSES = [
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: f"{type(loss).__name__}-{loss.label_smoothing}")
 def test_a_class_that_is_not_annotated_has_no_gradient_and_the_others_theirs(images, store, loss):
     """The others' gradient is that of a loss which knows their two planes alone."""
-    index = first_external(images)
-    batch = {
-        name: torch.from_numpy(np.array(getattr(store, name)[index : index + 1])) for name in ("planes", "ignored")
-    }
+    batch = external_batch(images, store)
     targets = bitplane.unpack_torch(batch["planes"], 5)
     logits = torch.randn(1, 5, 64, 64, generator=torch.Generator().manual_seed(1)).requires_grad_()
     loss(logits, targets, pixel_weights(batch, 5)).backward()
@@ -96,10 +99,7 @@ def test_a_class_that_is_not_annotated_has_no_gradient_and_the_others_theirs(ima
 
 
 def test_the_head_for_presence_learns_nothing_of_these_classes(images, store):
-    index = first_external(images)
-    batch = {
-        name: torch.from_numpy(np.array(getattr(store, name)[index : index + 1])) for name in ("planes", "ignored")
-    }
+    batch = external_batch(images, store)
     presence = torch.zeros(1, 5, requires_grad=True)
     answer = Outputs((torch.zeros(1, 5, 64, 64),), presence)
     losses.Dice()(answer, bitplane.unpack_torch(batch["planes"], 5), pixel_weights(batch, 5)).backward()
