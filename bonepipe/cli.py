@@ -25,6 +25,7 @@ COMMANDS = {
     "study": "what does each technique gain? one change at a time, several seeds, as a table",
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",
+    "leaderboard": "record leaderboard scores beside runs, and how well cross-validation predicts them",
     "compare": "which settings differ between two runs, and how the Dice changed",
     "vote": "combine several submission CSVs by majority vote",
 }

@@ -17,6 +17,7 @@ from bonepipe.inference import postprocess, thresholds
 from bonepipe.inference.outoffold import read_curves
 from bonepipe.inference.postprocess import Selection
 from bonepipe.inference.thresholds import Choice
+from bonepipe.report import leaderboard
 
 HELP = """usage: bonepipe train-all [OVERRIDES]
 
@@ -70,7 +71,8 @@ def summarise(experiment: Experiment) -> None:
     scores = _scores(experiment, choice, folds) | _weighted_scores(experiment, names, choice.dice.mean(1))
     if selection is not None:
         scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
-    write_json(experiment.folder / "scores.json", scores)
+    path = experiment.folder / leaderboard.SCORES
+    write_json(path, {**scores, **leaderboard.kept(path)})
     picture = _picture(experiment, names, choice)
     _track(experiment, choice, scores, picture)
     classes = experiment.data.classes
