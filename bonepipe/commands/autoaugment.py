@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bonepipe import config as configs
+from bonepipe.commands import inputs
 from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     experiment, fold = Experiment(config), config["fold"]
     folder = experiment.fold_folder(fold)
     refuse_other_settings(folder / "config.yaml", config, [*HARMLESS, *PREDICTION])
+    inputs.refuse_changed(experiment, fold)
     evaluate = _evaluation(experiment, fold, search)
     plain = evaluate([])
     say(f"{folder}: Dice {plain:.4f} without augmentation, at model resolution")

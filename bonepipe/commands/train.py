@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe.commands import inputs
 from bonepipe.commands.experiment import (
     AFTER_PREDICTION,
     HARMLESS,
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"fold={fold}: there are folds 0 to {count - 1} (folds.count={count})")
     folder = experiment.fold_folder(fold)
     refuse_other_settings(folder / "config.yaml", config, [*HARMLESS, *PREDICTION])
+    inputs.refuse_changed(experiment, fold)
     if is_done(experiment, fold):
         say(f"{folder}: done already")
         return 0
@@ -73,6 +75,7 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     _ = experiment.store, experiment.windows, experiment.postprocess
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.yaml").exists():
+        inputs.record(experiment, fold)
         configs.save(config, folder / "config.yaml")
     tracking = configs.build(config, "tracking")
     run = tracking.start(config["name"], "fold", f"fold-{fold}", config, experiment.folder)

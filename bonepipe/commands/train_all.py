@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe.commands import inputs
 from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
 from bonepipe.commands.train import is_done
 from bonepipe.data import strata
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     for fold in range(experiment.folds.count):
         path = experiment.fold_folder(fold) / "config.yaml"
         refuse_other_settings(path, config, [*HARMLESS, *PREDICTION])
+        inputs.refuse_changed(experiment, fold)
     _train_missing(experiment, arguments)
     summarise(experiment)
     return 0
