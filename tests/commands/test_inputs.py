@@ -30,8 +30,8 @@ def run(tmp_path_factory, phantom_root):
     ]  # fmt: skip
     os.chdir(folder)
     try:
-        assert main(["train-all", *words]) == 0
-        assert main(["submit", *words]) == 0
+        for command in (["train", "fold=0"], ["train", "fold=1"], ["train-all"], ["submit"]):
+            assert main([*command, *words]) == 0
         yield folder, words
     finally:
         os.chdir(before)
@@ -55,9 +55,14 @@ def test_each_fold_notes_what_was_in_the_files(run):
 
 
 @pytest.mark.parametrize(
-    ("name", "key"), [("mended.csv", "data.corrections"), ("policy.yaml", "augment.file"), ("folds.csv", "folds.file")]
+    ("command", "name", "key"),
+    [
+        ("train", "mended.csv", "data.corrections"),
+        ("train", "folds.csv", "folds.file"),
+        ("train-all", "policy.yaml", "augment.file"),
+        ("autoaugment", "folds.csv", "folds.file"),
+    ],
 )
-@pytest.mark.parametrize("command", ["train", "train-all", "autoaugment"])
 def test_an_edited_file_is_refused_where_it_is_trained_with(restored, capsys, command, name, key):
     folder, words = restored
     with (folder / name).open("a") as file:
