@@ -8,6 +8,7 @@ knows (the number of classes, the parameters to optimise) is positional-only in 
 import difflib
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -154,7 +155,17 @@ def _check_value(path: str, value: Any, kind: Any, strict: bool = False) -> None
         first = error.errors()[0]
         inside = [] if isinstance(kind, UnionType) else first["loc"]  # a union would only add the name of one member
         where = ".".join(str(part) for part in (path, *inside))
-        raise UsageError(f"{where}={value!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+        reason = f"{first['msg'][0].lower()}{first['msg'][1:]}{_nearest_literal(first)}"
+        raise UsageError(f"{where}={value!r}: {reason}") from error
+
+
+def _nearest_literal(error: Mapping[str, Any]) -> str:
+    """The name that a misspelt one of a fixed set was meant to be, as a question."""
+    if error["type"] != "literal_error":
+        return ""
+    known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+    near = difflib.get_close_matches(str(error["input"]), known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _unknown(key: str, known: Sequence[str], owner: str) -> str:

@@ -119,6 +119,12 @@ def test_a_wrong_type_is_refused_naming_the_field(override, field):
     assert_refused([override], field)
 
 
+def test_a_misspelt_name_of_a_fixed_set_is_refused_with_the_nearest():
+    assert_refused(["transfer.mode=frozn"], "transfer.mode='frozn'", "did you mean 'frozen'?")
+    assert_refused(["folds.kind=grop"], "folds.kind='grop'", "did you mean 'group'?")
+    assert_refused(["data.strata=[wirst]"], "data.strata.0", "did you mean 'wrist'?")
+
+
 def test_an_unknown_option_lists_the_known_ones():
     assert_refused(["loss=dcie"], "loss has no option 'dcie'", "(did you mean dice?)", "bce, bce_dice, dice")
     assert_refused(["experiment=nothing"], "experiment has no option 'nothing'", "demo")

@@ -130,7 +130,10 @@ def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
     kind = _kind(name, data)
     unknown = set(arguments) - _arguments(kind)
     if unknown:
-        raise ValueError(f"{name} takes no {sorted(unknown)[0]!r}; it takes {', '.join(sorted(_arguments(kind)))}")
+        wrong, known = min(unknown), sorted(_arguments(kind))
+        near = difflib.get_close_matches(wrong, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"{name} takes no {wrong!r}{hint}; it takes {', '.join(known)}")
     if name in CHOICES:
         if not arguments.get("transforms"):
             raise ValueError(f"{name} needs a list of transforms to choose from, under `transforms`")

@@ -34,10 +34,14 @@ class External:
     def check_classes(self, known: Sequence[str]) -> None:
         """Raise ValueError, with the nearest name, where it annotates a class that is not known."""
         for label in self.classes or ():
-            if label not in known:
-                near = difflib.get_close_matches(label, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"data.classes has {', '.join(known)}"
-                raise ValueError(f"data.external: {self.root}: classes: unknown class {label!r}; {hint}")
+            _check_class(f"data.external: {self.root}: classes", label, known)
+
+
+def _check_class(where: str, label: str, known: Sequence[str]) -> None:
+    if label not in known:
+        near = difflib.get_close_matches(label, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"data.classes has {', '.join(known)}"
+        raise ValueError(f"{where}: unknown class {label!r}; {hint}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +133,8 @@ class DataSpec:
             raise ValueError(f"data.swaps.{axis}: the axis is horizontal or vertical")
         order = list(range(len(self.classes)))
         for pair in self.swaps.get(axis, ()):
-            unknown = [name for name in pair if name not in self.classes]
-            if unknown:
-                raise ValueError(f"data.swaps.{axis}: unknown class {unknown[0]!r}")
+            for name in pair:
+                _check_class(f"data.swaps.{axis}", name, self.classes)
             a, b = (self.classes.index(name) for name in pair)
             order[a], order[b] = b, a
         return tuple(order)

@@ -1,5 +1,6 @@
 """Test-time augmentation: ttach's transforms, applied to probabilities, with the dataset's class swaps."""
 
+import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,9 @@ def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
     arguments = dict(node)
     name = str(arguments.pop("name", None))
     if name not in TAUGHT_BY:
-        raise ValueError(f"no view {name!r}; there are {', '.join(TAUGHT_BY)}")
+        near = difflib.get_close_matches(name, TAUGHT_BY, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TAUGHT_BY)}"
+        raise ValueError(f"no view {name!r}; {hint}")
     kind = getattr(ttach, name)
     if name in ("Scale", "Resize"):  # ttach's own default, nearest neighbour, shifts the maps
         arguments = {"interpolation": "bilinear", "align_corners": False, **arguments}
