@@ -88,6 +88,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
                 return f"override {word!r}: {key} has no option {choice!r}{hint}; it has {', '.join(options)}"
         if reason == f"Key '{key.rpartition('.')[2]}' is not in struct":
             return f"override {word!r}: the chosen file leaves {key} at its default; write +{word} to set it"
+        inner = re.fullmatch(r"Key '(.+)' is not in struct", reason)
+        if inner and f"{inner[1]}:" in word:
+            return f"override {word!r}: {key} has no {inner[1]!r} so far; write +{key}.{inner[1]}=... to add it"
     return reason
 
 

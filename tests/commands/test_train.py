@@ -82,7 +82,7 @@ def test_from_scratch_with_pretrained_weights_is_refused(words, capsys):
         (["augment.transforms=[{name: Affine, rotat: 3}]"], "Affine takes no 'rotat' (did you mean 'rotate'?)"),
         (["tta.transforms=[{name: HorizontalFlp}]"], "no view 'HorizontalFlp'; did you mean 'HorizontalFlip'?"),
         (["transfer.mode=frozn"], "transfer.mode='frozn': input should be"),
-        (["data.swaps={horizontal: [[Radis, Ulna]]}"], "unknown class 'Radis'; did you mean 'Radius'?"),
+        (["+data.swaps.horizontal=[[Radis,Ulna]]"], "unknown class 'Radis'; did you mean 'Radius'?"),
         (["optimizer=adamx"], "optimizer has no option 'adamx' (did you mean adam?)"),
         (["optimizer.lr=-1"], "optimizer: "),
         (["optimiser=adam"], "no such key 'optimiser'; did you mean optimizer?"),
