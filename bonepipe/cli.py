@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from bonepipe import __version__
-from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.errors import BonepipeError, UsageError, suggestion
 
 COMMANDS = {
     "phantom": "write a synthetic dataset in the competition's format",
@@ -23,6 +23,7 @@ COMMANDS = {
     "suspects": "rank suspicious annotations from out-of-fold predictions, and suggest corrections",
     "pseudo": "pseudo-labels of the test images, to train on with data.pseudo",
     "study": "what does each technique gain? one change at a time, several seeds, as a table",
+    "gains": "what does each step from one model to the submission gain, and what does it cost? as a table",
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",
     "leaderboard": "record leaderboard scores beside runs, and how well cross-validation predicts them",
@@ -44,11 +45,7 @@ def usage() -> str:
 def run(command: str, arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     if command not in COMMANDS:
-        import difflib
-
-        near = difflib.get_close_matches(command, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"no such command: {command!r}{hint} (`bonepipe --help` lists them)")
+        raise UsageError(f"no such command: {command!r}{suggestion(command, COMMANDS)} (`bonepipe --help` lists them)")
     module = importlib.import_module(f"bonepipe.commands.{command.replace('-', '_')}")
     return int(module.main(list(arguments)) or 0)
 

@@ -5,7 +5,6 @@ the schema: a key it does not take or a value of another type is refused before 
 knows (the number of classes, the parameters to optimise) is positional-only in the signature and never in a file.
 """
 
-import difflib
 import importlib
 import inspect
 import re
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import replacing
 
 Config = dict[str, Any]
@@ -76,16 +75,13 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
     for word in overrides:
         key, _, choice = word.lstrip("+~").partition("=")
         if key not in keys and key not in GROUPS and key != "experiment":
-            near = difflib.get_close_matches(key, [*sorted(keys), *GROUPS, "experiment"], n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            return f"override {word!r}: no such key {key!r}{hint}"
+            return f"override {word!r}: no such key {key!r}{suggestion(key, [*sorted(keys), *GROUPS, 'experiment'])}"
         folder = conf_dir() / key
         if folder.is_dir() and not word.startswith("~"):
             options = sorted(path.stem for path in folder.glob("*.yaml"))
             if choice not in options:
-                near = difflib.get_close_matches(choice, options, n=1)
-                hint = f" (did you mean {near[0]}?)" if near else ""
-                return f"override {word!r}: {key} has no option {choice!r}{hint}; it has {', '.join(options)}"
+                hint = f"{suggestion(choice, options)} (there are {', '.join(options)})"
+                return f"override {word!r}: {key} has no option {choice!r}{hint}"
         if reason == f"Key '{key.rpartition('.')[2]}' is not in struct":
             return f"override {word!r}: the chosen file leaves {key} at its default; write +{word} to set it"
         inner = re.fullmatch(r"Key '(.+)' is not in struct", reason)
@@ -166,16 +162,11 @@ def _nearest_literal(error: Mapping[str, Any]) -> str:
     """The name that a misspelt one of a fixed set was meant to be, as a question."""
     if error["type"] != "literal_error":
         return ""
-    known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-    near = difflib.get_close_matches(str(error["input"]), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return suggestion(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
 
 
 def _unknown(key: str, known: Sequence[str], owner: str) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"{owner} takes no {key!r}" + (
-        f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(known) or 'no settings'}"
-    )
+    return f"{owner} takes no {key!r}{suggestion(key, known) or '; it takes ' + (', '.join(known) or 'no settings')}"
 
 
 def locate(target: str, path: str = "_target_") -> Callable[..., Any]:

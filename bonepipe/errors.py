@@ -1,5 +1,7 @@
 """The two errors that a user may cause; everything else is a bug and shows its traceback."""
 
+from collections.abc import Iterable
+
 
 class BonepipeError(Exception):
     """Bad data, a bad file or an impossible request. The message names the file, the field and the way out."""
@@ -7,3 +9,11 @@ class BonepipeError(Exception):
 
 class UsageError(BonepipeError):
     """A command line that cannot be understood: an unknown flag, a misspelt or ill-typed override."""
+
+
+def suggestion(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """`; did you mean 'x'?` with the known name nearest to an unknown one, or nothing where none is alike."""
+    import difflib  # only who errs pays for the import
+
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
+    return f"; did you mean {near[0]!r}?" if near else ""

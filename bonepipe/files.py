@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, whatever interrupts the writing."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -27,3 +28,9 @@ def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
     """Write JSON, whole; without an indent it is one line."""
     with replacing(path) as part:
         part.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -76,7 +76,7 @@ def test_what_is_built_has_the_declared_types():
     ],
 )
 def test_a_misspelt_key_is_refused_with_the_nearest(override, suggestion):
-    assert_refused([override], repr(override.split("=")[0]), f"did you mean {suggestion}")
+    assert_refused([override], repr(override.split("=")[0]), f"did you mean '{suggestion}")
 
 
 def test_a_misspelt_key_is_blamed_not_its_neighbours():
@@ -132,7 +132,7 @@ def test_a_misspelt_name_of_a_fixed_set_is_refused_with_the_nearest():
 
 
 def test_an_unknown_option_lists_the_known_ones():
-    assert_refused(["loss=dcie"], "loss has no option 'dcie'", "(did you mean dice?)", "bce, bce_dice, dice")
+    assert_refused(["loss=dcie"], "loss has no option 'dcie'", "did you mean 'dice'?", "bce, bce_dice, dice")
     assert_refused(["experiment=nothing"], "experiment has no option 'nothing'", "demo")
     assert_refused(["~data"], "data")
 

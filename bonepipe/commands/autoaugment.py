@@ -1,6 +1,5 @@
 """`bonepipe autoaugment fold=K`: search an augmentation policy on a trained fold."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 from bonepipe import config as configs
 from bonepipe.commands import inputs
 from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
+from bonepipe.files import digest
 
 if TYPE_CHECKING:
     from bonepipe.inference import policy
@@ -51,8 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     evaluate = _evaluation(experiment, fold, search)
     plain = evaluate([])
     say(f"{folder}: Dice {plain:.4f} without augmentation, at model resolution")
-    digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()[:16]
-    facts = {"fold": fold, "weights": digest}
+    facts = {"fold": fold, "weights": digest(folder / "weights.safetensors")[:16]}
     ranked = policy.run_search(evaluate, search, config["seed"], folder / "policy.journal", facts)
     nodes, path = policy.merge(ranked, search.top), experiment.folder / "policy.yaml"
     best, last = ranked[0][0], ranked[min(search.top, len(ranked)) - 1][0]

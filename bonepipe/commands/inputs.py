@@ -4,14 +4,13 @@ A path alone would not tell that somebody has edited the file since, and a fold 
 be trained on different things without a word.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment
 from bonepipe.errors import BonepipeError
-from bonepipe.files import write_json
+from bonepipe.files import digest, write_json
 
 FILE = "inputs.json"
 KEYS = ("data.corrections", "data.pseudo", "data.masks", "augment.file", "folds.file")
@@ -25,8 +24,7 @@ def digests(config: configs.Config) -> dict[str, str]:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest(path)
     except FileNotFoundError:
         return "missing"
     except OSError as error:

@@ -1,7 +1,6 @@
 """`bonepipe options`: everything that can be chosen, group by group."""
 
 import argparse
-import difflib
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import yaml
 
 from bonepipe import config as configs
-from bonepipe.errors import UsageError
+from bonepipe.errors import UsageError, suggestion
 from bonepipe.report import markdown
 
 EPILOG = """\
@@ -47,9 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     known = (*configs.GROUPS, "experiment")
     for group in asked.groups:
         if group not in known:
-            near = difflib.get_close_matches(group, known, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise UsageError(f"no group {group!r}{hint}; there are {', '.join(known)}")
+            raise UsageError(f"no group {group!r}{suggestion(group, known)} (there are {', '.join(known)})")
     text = costs() if asked.costs else "\n\n".join(section(group) for group in asked.groups or known)
     if asked.document:
         name, title = ("models", "What the models cost") if asked.costs else ("options", "Options")

@@ -1,15 +1,14 @@
 """A finished experiment as one function from images to probabilities: what submit, predict and pseudo share."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, refuse_other_settings, say
 from bonepipe.commands.train import is_done
 from bonepipe.errors import BonepipeError
+from bonepipe.files import digest
 from bonepipe.inference import thresholds
 from bonepipe.labels.cutout import Cutout
 
@@ -61,13 +60,7 @@ def provenance(experiment: Experiment) -> dict[str, Any]:
     paths = [experiment.fold_folder(fold) / "weights.safetensors" for fold in voting_folds(experiment)]
     return {
         "experiment": experiment.config["name"],
-        "weights": {path.parent.name: _digest(path) for path in paths},
+        "weights": {path.parent.name: digest(path) for path in paths},
         **{group: experiment.config[group] for group in PREDICTION},
         "thresholds": dict(zip(experiment.data.classes, read_thresholds(experiment), strict=True)),
     }
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -28,7 +28,15 @@ from its last checkpoint. Results: runs/NAME/fold-K/.
 
 example: bonepipe train experiment=demo fold=0"""
 
-RESULTS = ("config.yaml", "weights.safetensors", "metrics.csv", "oof.csv", "oof_dice.csv", "histograms.npz")
+RESULTS = (
+    "config.yaml",
+    "weights.safetensors",
+    "metrics.csv",
+    "oof.csv",
+    "oof_dice.csv",
+    "histograms.npz",
+    "probabilities.npz",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -186,7 +194,7 @@ def _predict(experiment: Experiment, fold: int, validation: list[int], run: Any)
 
     config, data, folder = experiment.config, experiment.data, experiment.fold_folder(fold)
     member = experiment.member(fold)
-    (folder / "oof_dice.csv").unlink(missing_ok=True)  # its presence says that the three files belong together
+    (folder / "oof_dice.csv").unlink(missing_ok=True)  # its presence says that the files belong together
     spec = configs.build(config, "ensemble")
     shape = experiment.windows.shape
     # The store holds the size of training; for another one the files are read again.

@@ -1,6 +1,5 @@
 """Annotation files: JSON with one polygon an entry, see `read_annotation`."""
 
-import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.files import write_json
 
 Polygon = tuple[int, np.ndarray]  # class index, int32 points [K, 2] as x, y in pixels
@@ -96,9 +95,7 @@ def write_annotation(
 
 
 def _unknown_label(label: Any, classes: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(label), classes, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown class {label!r}{hint} (data.classes lists the known ones)"
+    return f"unknown class {label!r}{suggestion(str(label), classes)} (data.classes lists the known ones)"
 
 
 def _entries(path: Path) -> list[Any]:

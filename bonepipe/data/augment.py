@@ -1,6 +1,5 @@
 """Augmentation: an albumentations recipe on a grey image and its bit-planes, the same for the same seed."""
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.labels import bitplane
 
 Nodes = Sequence[Mapping[str, Any]]
@@ -131,9 +130,7 @@ def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
     unknown = set(arguments) - _arguments(kind)
     if unknown:
         wrong, known = min(unknown), sorted(_arguments(kind))
-        near = difflib.get_close_matches(wrong, known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"{name} takes no {wrong!r}{hint}; it takes {', '.join(known)}")
+        raise ValueError(f"{name} takes no {wrong!r}{suggestion(wrong, known)} (it takes {', '.join(known)})")
     if name in CHOICES:
         if not arguments.get("transforms"):
             raise ValueError(f"{name} needs a list of transforms to choose from, under `transforms`")
@@ -159,8 +156,7 @@ def _kind(name: str, data: DataSpec) -> type:
     """The class of a transform, if the dataset allows it."""
     kind = getattr(A, name, None)
     if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform | A.BaseCompose)):
-        near = difflib.get_close_matches(name, dir(A), n=1)
-        raise ValueError(f"albumentations has no {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise ValueError(f"albumentations has no {name!r}{suggestion(name, dir(A))}")
     if name in MIRRORING and any(data.swaps.values()):
         raise ValueError(f"{name} mirrors along either axis, and {data.name} swaps mirrored classes; use the flips")
     if name in TURNING and data.shape[0] != data.shape[1]:

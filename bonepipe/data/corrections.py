@@ -14,14 +14,13 @@ flatter no score.
 """
 
 import csv
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.files import replacing
 from bonepipe.labels import bitplane, rle
 
@@ -110,16 +109,12 @@ def read(path: Path, classes: Sequence[str], names: Sequence[str]) -> Correction
         where = f"{path}: line {line}"
         if row["image_name"] not in known:
             raise BonepipeError(
-                f"{where}: column image_name: {row['image_name']!r} is not in the dataset{_hint(row, names)}"
+                f"{where}: column image_name: {row['image_name']!r} is not in the dataset"
+                f"{suggestion(row['image_name'], names)}"
             )
         grouped.setdefault(row["image_name"], []).append((where, row))
     index = {label: number for number, label in enumerate(classes)}
     return {name: _correction(entries, index) for name, entries in grouped.items()}
-
-
-def _hint(row: Row, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(row["image_name"], names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _read_rows(path: Path) -> list[tuple[int, Row]]:
@@ -165,9 +160,7 @@ def _correction(entries: Sequence[tuple[str, Row]], index: Mapping[str, int]) ->
 def _class(where: str, column: str, row: Row, index: Mapping[str, int]) -> int:
     label = row[column]
     if label not in index:
-        near = difflib.get_close_matches(label, index, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise BonepipeError(f"{where}: column {column}: unknown class {label!r}{hint}")
+        raise BonepipeError(f"{where}: column {column}: unknown class {label!r}{suggestion(label, index)}")
     return index[label]
 
 

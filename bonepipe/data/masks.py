@@ -1,12 +1,11 @@
 """Masks from a CSV of run-length codes, in place of the annotations: pseudo-labels and weak labels."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.labels import bitplane, rle
 
 COLUMNS = ["image_name", "class", "rle"]
@@ -28,18 +27,11 @@ def read_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=COLUMNS)
-    except FileNotFoundError as error:
-        raise BonepipeError(
-            f"data.masks={path}: no such file; `bonepipe cam` writes one, or set data.masks=null"
-        ) from error
+        table = pd.read_csv(existing(path), dtype=str, keep_default_na=False, usecols=COLUMNS)
     except (OSError, ValueError) as error:
         raise BonepipeError(f"data.masks={path}: is no CSV with {','.join(COLUMNS)} ({error})") from error
     for label in sorted(set(table["class"]) - set(classes)):
-        near = difflib.get_close_matches(label, classes, n=1)
-        raise BonepipeError(
-            f"data.masks={path}: unknown class {label!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-        )
+        raise BonepipeError(f"data.masks={path}: unknown class {label!r}{suggestion(label, classes)}")
     texts = {(name, label): text for name, label, text in table[COLUMNS].itertuples(index=False)}
     for name in names:
         for label in classes:

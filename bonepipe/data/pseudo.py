@@ -6,7 +6,6 @@ Elsewhere the class is taken to be absent. A JSON file of the same name tells wh
 """
 
 import csv
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.masks import planes_of, read_masks
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.files import replacing
 from bonepipe.labels import bitplane, rle
 
@@ -82,9 +81,7 @@ def read(path: Path, classes: Sequence[str]) -> dict[str, PseudoLabel]:
             for row in reader:
                 where = f"{path}: line {reader.line_num}"
                 if row["class"] not in known:
-                    near = difflib.get_close_matches(row["class"], classes, n=1)
-                    hint = f"; did you mean {near[0]!r}?" if near else ""
-                    raise BonepipeError(f"{where}: unknown class {row['class']!r}{hint}")
+                    raise BonepipeError(f"{where}: unknown class {row['class']!r}{suggestion(row['class'], classes)}")
                 found.setdefault(row["image_name"], {})[row["class"]] = _codes(where, row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BonepipeError(f"data.pseudo: {path}: cannot be read ({error}); `bonepipe pseudo` writes it") from error

@@ -1,11 +1,12 @@
 """What a dataset is: its folder layout, classes and statistics. Everything the rest knows about the data's form."""
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+
+from bonepipe.errors import suggestion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +40,8 @@ class External:
 
 def _check_class(where: str, label: str, known: Sequence[str]) -> None:
     if label not in known:
-        near = difflib.get_close_matches(label, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"data.classes has {', '.join(known)}"
-        raise ValueError(f"{where}: unknown class {label!r}; {hint}")
+        hint = suggestion(label, known) or f"; data.classes has {', '.join(known)}"
+        raise ValueError(f"{where}: unknown class {label!r}{hint}")
 
 
 @dataclass(frozen=True, kw_only=True)

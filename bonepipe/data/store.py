@@ -27,6 +27,7 @@ from bonepipe.data.masks import existing
 from bonepipe.data.pseudo import PseudoLabel
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
+from bonepipe.files import digest
 from bonepipe.labels import bitplane, polygon
 from bonepipe.labels.cutout import Cutout
 
@@ -119,16 +120,16 @@ def key(images: Sequence[Radiograph], spec: DataSpec) -> str:
     if spec.masks is not None:
         files.append(existing(Path(spec.masks)))
     states = [(str(path.absolute()), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
-    lists = [_digest(Path(path)) for path in (spec.corrections, spec.pseudo) if path is not None]
+    lists = [_content(Path(path)) for path in (spec.corrections, spec.pseudo) if path is not None]
     partial = [[image.name, *image.annotated] for image in images if image.annotated is not None]
     content = json.dumps([VERSION, spec.shape, spec.classes, states, *lists, *partial])
     height, width = spec.shape
     return f"{spec.name}-{height}x{width}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
-def _digest(path: Path) -> str:
+def _content(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return digest(path)
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror}); see data.corrections, data.pseudo") from error
 

@@ -4,7 +4,7 @@ import csv
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from bonepipe.data.datamodule import ValidationImages
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
+from bonepipe.inference import compact
 from bonepipe.inference.overlap import overlapped
 from bonepipe.labels import cutout, histogram, rle, upsample
 
@@ -32,7 +33,10 @@ def predict_fold(
     ahead: int = 0,
     images: Dataset[dict[str, Any]] | None = None,
 ) -> np.ndarray:
-    """Predict validation images and write oof.csv, oof_dice.csv and histograms.npz; the table of Dice comes last.
+    """Predict validation images and write what later steps need of them; the table of Dice comes last.
+
+    oof.csv holds the masks at threshold 0.5, histograms.npz what thresholds are chosen from, probabilities.npz what
+    mixtures of models are chosen from, and oof_dice.csv each mask's Dice.
 
     Args:
         predict: probabilities of a batch, with the views that the ensemble will use.
@@ -55,21 +59,32 @@ def predict_fold(
     )
     compared = overlapped(lambda item: _compare(item[0], store, item[1]), predicted, ahead)
     rows = list(tqdm(compared, f"{folder.name} out of fold", len(indices), unit="image"))
-    masks, scores, counts = zip(*rows, strict=True)
     names = [store.names[index] for index in indices]
-    _write_csv(folder / "oof.csv", "rle", names, classes, masks)
-    _write_histograms(folder / "histograms.npz", names, classes, np.stack(counts))
-    _write_csv(folder / "oof_dice.csv", "dice", names, classes, [[f"{d:.6f}" for d in row] for row in scores])
-    return np.stack(scores)
+    _write_csv(folder / "oof.csv", "rle", names, classes, [row.runs for row in rows])
+    _write_histograms(folder / "histograms.npz", names, classes, np.stack([row.counts for row in rows]))
+    compact.write(folder / "probabilities.npz", names, classes, rows[0].shape, [row.packed for row in rows])
+    _write_csv(folder / "oof_dice.csv", "dice", names, classes, [[f"{d:.6f}" for d in row.dice] for row in rows])
+    return np.stack([row.dice for row in rows])
 
 
-def _compare(maps: np.ndarray, store: Store, index: int) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """RLE a class, Dice `[C]` and histograms int64 `[C, 2, 256]` of one image's maps `[C, h, w]`."""
+class _Compared(NamedTuple):
+    """An image's RLE a class, Dice `[C]`, histograms int64 `[C, 2, 256]`, and its maps in bytes with their size."""
+
+    runs: list[str]
+    dice: np.ndarray
+    counts: np.ndarray
+    packed: tuple[np.ndarray, np.ndarray]
+    shape: tuple[int, int]
+
+
+def _compare(maps: np.ndarray, store: Store, index: int) -> _Compared:
+    """Compare one image's maps `[C, h, w]` with the truth, at the image's size."""
     shape, truth = store.shape(index), store.truth(index)
     masks = upsample.cutouts(maps, [HALF] * len(truth), shape)
     hist = [upsample.histogram(map_, true, shape) for map_, true in zip(maps, truth, strict=True)]
     runs = [rle.format_runs(cutout.runs(mask, shape[1])) for mask in masks]
-    return runs, upsample.dice_scores(masks, truth), np.stack(hist)
+    height, width = maps.shape[1:]
+    return _Compared(runs, upsample.dice_scores(masks, truth), np.stack(hist), compact.pack(maps), (height, width))
 
 
 def _write_csv(path: Path, column: str, names: Sequence[str], classes: Sequence[str], rows: Sequence[Any]) -> None:

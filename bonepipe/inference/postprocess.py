@@ -4,7 +4,6 @@ Operations work on cutouts, so that they cost what a bone costs and not what its
 beyond the box: outside it is background, which is what the full frame holds there.
 """
 
-import difflib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bonepipe.data.store import Store
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.inference import submission
 from bonepipe.inference.crf import CrfSpec
 from bonepipe.labels import cutout, upsample
@@ -82,9 +81,8 @@ class PostprocessSpec:
     def __post_init__(self) -> None:
         for name in self.operations:
             if name not in OPERATIONS:
-                near = difflib.get_close_matches(name, OPERATIONS, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(OPERATIONS)}"
-                raise ValueError(f"postprocess.operations: no operation {name!r}; {hint}")
+                hint = suggestion(name, OPERATIONS) or f"; there are {', '.join(OPERATIONS)}"
+                raise ValueError(f"postprocess.operations: no operation {name!r}{hint}")
         if not 0 <= self.min_area < 1:
             raise ValueError(f"postprocess.min_area={self.min_area}: a share of the image, from 0 to below 1")
 

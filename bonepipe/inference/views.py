@@ -1,6 +1,5 @@
 """Test-time augmentation: ttach's transforms, applied to probabilities, with the dataset's class swaps."""
 
-import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 import ttach
 
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, suggestion
 
 # A view helps only if the model saw its like in training: which augmentations teach which view.
 TAUGHT_BY = {
@@ -76,9 +75,7 @@ def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
     arguments = dict(node)
     name = str(arguments.pop("name", None))
     if name not in TAUGHT_BY:
-        near = difflib.get_close_matches(name, TAUGHT_BY, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TAUGHT_BY)}"
-        raise ValueError(f"no view {name!r}; {hint}")
+        raise ValueError(f"no view {name!r}{suggestion(name, TAUGHT_BY) or '; there are ' + ', '.join(TAUGHT_BY)}")
     kind = getattr(ttach, name)
     if name in ("Scale", "Resize"):  # ttach's own default, nearest neighbour, shifts the maps
         arguments = {"interpolation": "bilinear", "align_corners": False, **arguments}

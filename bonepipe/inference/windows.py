@@ -164,8 +164,11 @@ def _sort_out(
     places = list(product(range(len(images)), range(len(rows.starts)), range(len(columns.starts))))
     if background is None:
         return places, []
-    busy = {place for place in places if int(_cut(images, rows, columns, place).max()) > background}
-    return [place for place in places if place in busy], [place for place in places if place not in busy]
+    busy: list[Place] = []
+    idle: list[Place] = []
+    for place in places:
+        (busy if int(_cut(images, rows, columns, place).max()) > background else idle).append(place)
+    return busy, idle
 
 
 def _cut(images: torch.Tensor, rows: Axis, columns: Axis, place: Place) -> torch.Tensor:

@@ -1,6 +1,5 @@
 """One factory for all models: segmentation_models_pytorch behind a signature that a config can fill."""
 
-import difflib
 import inspect
 import math
 from collections.abc import Iterable, Iterator
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.models.outputs import Outputs
 
 CACHE_HINT = "fill the cache folder (HF_HOME, by default ~/.cache/huggingface; TORCH_HOME for the older encoders)"
@@ -106,9 +105,8 @@ def complete(
 def check_name(what: str, name: str, known: Iterable[str]) -> None:
     """Raise ValueError with the nearest known name where a name is unknown."""
     if name not in (names := sorted(known)):
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-        raise ValueError(f"unknown {what} {name!r}; {hint}")
+        hint = suggestion(name, names, likeness=0.5) or f"; there are {', '.join(names)}"
+        raise ValueError(f"unknown {what} {name!r}{hint}")
 
 
 @contextmanager

@@ -15,8 +15,3 @@ class Outputs(NamedTuple):
 
     maps: tuple[torch.Tensor, ...]
     presence: torch.Tensor | None = None
-
-
-def logits_of(answer: torch.Tensor | Outputs) -> torch.Tensor:
-    """The network's answer proper, `[N, C, h, w]`."""
-    return answer.maps[0] if isinstance(answer, Outputs) else answer

@@ -1,9 +1,9 @@
 """A classifier that tells which classes an image shows, and where it looked: class activation maps."""
 
-import difflib
-
 import torch
 from torch import nn
+
+from bonepipe.errors import suggestion
 
 STRIDES = (8, 16, 32)
 
@@ -32,8 +32,7 @@ class PresenceNet(nn.Module):
         if stride not in STRIDES:
             raise ValueError(f"stride={stride}: one of {', '.join(map(str, STRIDES))}")
         if not encoder.startswith("tu-") and encoder not in encoders:
-            near = difflib.get_close_matches(encoder, encoders, n=1)
-            raise ValueError(f"unknown encoder {encoder!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise ValueError(f"unknown encoder {encoder!r}{suggestion(encoder, encoders)}")
         try:
             self.encoder = get_encoder(encoder, in_channels=1, weights=encoder_weights, output_stride=stride)
         except KeyError as error:

@@ -133,7 +133,7 @@ def test_split_file_that_misses_an_image(assert_refused, command):
 
 @pytest.mark.parametrize("command", ["split", "train", "doctor"])
 def test_misspelt_override(assert_refused, command):
-    assert_refused([command, *WORDS, "trainer.epoch=3"], 2, "'trainer.epoch=3'", "did you mean trainer.epochs?")
+    assert_refused([command, *WORDS, "trainer.epoch=3"], 2, "'trainer.epoch=3'", "did you mean 'trainer.epochs'?")
 
 
 @pytest.mark.parametrize("command", ["split", "train", "doctor"])

@@ -79,13 +79,13 @@ def test_from_scratch_with_pretrained_weights_is_refused(words, capsys):
         (["loss=dice_topk", "loss.k=0"], "loss: k=0.0: the share of pixels that the loss looks at must be above 0"),
         (["windows=sliding", "windows.window=96"], "windows.window=96: larger than the image, 64 pixels"),
         (["augment.transforms=[{name: HorizontalFlpi}]"], "no 'HorizontalFlpi'; did you mean 'HorizontalFlip'?"),
-        (["augment.transforms=[{name: Affine, rotat: 3}]"], "Affine takes no 'rotat' (did you mean 'rotate'?)"),
+        (["augment.transforms=[{name: Affine, rotat: 3}]"], "Affine takes no 'rotat'; did you mean 'rotate'?"),
         (["tta.transforms=[{name: HorizontalFlp}]"], "no view 'HorizontalFlp'; did you mean 'HorizontalFlip'?"),
         (["transfer.mode=frozn"], "transfer.mode='frozn': input should be"),
         (["+data.swaps.horizontal=[[Radis,Ulna]]"], "unknown class 'Radis'; did you mean 'Radius'?"),
-        (["optimizer=adamx"], "optimizer has no option 'adamx' (did you mean adam?)"),
+        (["optimizer=adamx"], "optimizer has no option 'adamx'; did you mean 'adam'?"),
         (["optimizer.lr=-1"], "optimizer: "),
-        (["optimiser=adam"], "no such key 'optimiser'; did you mean optimizer?"),
+        (["optimiser=adam"], "no such key 'optimiser'; did you mean 'optimizer'?"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_the_reason_and_leaves_no_run_behind(words, capsys, wrong, reason):

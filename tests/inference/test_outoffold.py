@@ -6,7 +6,7 @@ import torch
 
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
-from bonepipe.inference import outoffold
+from bonepipe.inference import compact, outoffold
 from bonepipe.labels import bitplane, polygon, rle, upsample
 
 CLASSES = ("Radius", "Ulna", "Lunate")
@@ -136,9 +136,17 @@ def test_perfect_maps_score_one_at_the_size_of_the_maps(tmp_path, store):
     np.testing.assert_array_equal(dice, 1)
 
 
-def test_nothing_but_the_three_files_is_left(predicted):
+def test_nothing_but_the_four_files_is_left(predicted):
     names = {path.name for path in predicted[0].iterdir()}
-    assert names == {"oof.csv", "oof_dice.csv", "histograms.npz"}
+    assert names == {"oof.csv", "oof_dice.csv", "histograms.npz", "probabilities.npz"}
+
+
+def test_probabilities_are_kept_as_bytes(predicted, store):
+    found = compact.read(predicted[0] / "probabilities.npz", CLASSES)
+    assert found.names == [store.names[index] for index in INDICES]
+    for position, index in enumerate(INDICES):
+        expected = np.floor(soft_maps(store, index).numpy() * 256).clip(max=255)
+        np.testing.assert_array_equal(np.floor(found.maps(position) * 256), expected)
 
 
 def test_a_predictor_that_fails_leaves_no_file(store, tmp_path):

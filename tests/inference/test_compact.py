@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from bonepipe.errors import BonepipeError
+from bonepipe.inference import compact
+
+CLASSES = ("a", "b", "c")
+
+
+def probabilities(seed):
+    """Maps [3, 20, 30]: a blob, a faint rim that reaches a border, and nothing."""
+    rng, maps = np.random.default_rng(seed), np.zeros((3, 20, 30), np.float32)
+    maps[0, 3:9, 10:17] = rng.uniform(0, 1, (6, 7))
+    maps[1, 15:, 28:] = rng.uniform(0.005, 0.02, (5, 2))
+    return maps
+
+
+@pytest.fixture
+def written(tmp_path):
+    images = [probabilities(seed) for seed in range(3)]
+    path = tmp_path / "probabilities.npz"
+    compact.write(path, ["x", "y", "z"], CLASSES, (20, 30), [compact.pack(maps) for maps in images])
+    return path, images
+
+
+def test_maps_come_back_to_half_a_level(written):
+    path, images = written
+    found = compact.read(path, CLASSES)
+    assert found.names == ["x", "y", "z"]
+    assert found.shape == (20, 30)
+    for index, maps in enumerate(images):
+        back = found.maps(index)
+        assert back.dtype == np.float32
+        assert np.abs(back - maps)[maps >= 1 / 256].max() <= 0.5 / 256
+        assert not back[maps < 1 / 256].any()
+        np.testing.assert_array_equal(np.floor(back * 256), np.floor(maps * 256).clip(max=255))
+
+
+def test_certainty_stays_below_one_and_above_a_half():
+    boxes, values = compact.pack(np.array([[[1.0, 0.5]]], np.float32))
+    maps = compact.Compact(["x"], (1, 2), boxes[None], values).maps(0)
+    np.testing.assert_array_equal(maps * 256, [[[255.5, 128.5]]])
+
+
+def test_only_boxes_cost_bytes(written):
+    path, images = written
+    found = compact.read(path, CLASSES)
+    assert len(found.values) <= 3 * (6 * 7 + 5 * 2)
+    assert found.nbytes < sum(maps.nbytes for maps in images) / 50
+
+
+def test_other_classes_and_broken_files_are_refused(written):
+    path, _ = written
+    with pytest.raises(BonepipeError, match=r"other classes \(a, b, c\)"):
+        compact.read(path, ("a", "b"))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BonepipeError, match="train this fold again"):
+        compact.read(path, CLASSES)
