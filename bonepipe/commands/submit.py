@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment, parse, say
-from bonepipe.commands.predictor import make_predict, make_refine, read_thresholds, require_finished
+from bonepipe.commands.predictor import image_thresholds, make_predict, make_refine, require_finished
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.image import read_shape
 from bonepipe.errors import BonepipeError
@@ -52,7 +52,7 @@ def _rows(experiment: Experiment, images: Sequence[Radiograph]) -> Iterator[tupl
 
     spec, shape = configs.build(experiment.config, "ensemble"), experiment.windows.shape
     masks: Iterable[tuple[Radiograph, list[str]]] = predict_masks(
-        make_predict(experiment), images, shape, read_thresholds(experiment), spec, make_refine(experiment)
+        make_predict(experiment), images, shape, image_thresholds(experiment, images), spec, make_refine(experiment)
     )
     for image, texts in tqdm(masks, "submission", len(images), unit="image"):
         for label, text in zip(experiment.data.classes, texts, strict=True):
