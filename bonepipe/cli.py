@@ -26,6 +26,7 @@ COMMANDS = {
     "gains": "what does each step from one model to the submission gain, and what does it cost? as a table",
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",
+    "leaderboard": "record leaderboard scores beside runs, and how well cross-validation predicts them",
     "compare": "which settings differ between two runs, and how the Dice changed",
     "select": "which finished runs to average: writes the ensemble that is best out of fold",
     "vote": "combine several submission CSVs by majority vote",

@@ -7,6 +7,7 @@ knows (the number of classes, the parameters to optimise) is positional-only in 
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -83,6 +84,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
                 return f"override {word!r}: {key} has no option {choice!r}{hint}"
         if reason == f"Key '{key.rpartition('.')[2]}' is not in struct":
             return f"override {word!r}: the chosen file leaves {key} at its default; write +{word} to set it"
+        inner = re.fullmatch(r"Key '(.+)' is not in struct", reason)
+        if inner and f"{inner[1]}:" in word:
+            return f"override {word!r}: {key} has no {inner[1]!r} so far; write +{key}.{inner[1]}=... to add it"
     return reason
 
 
@@ -150,7 +154,15 @@ def _check_value(path: str, value: Any, kind: Any, strict: bool = False) -> None
         first = error.errors()[0]
         inside = [] if isinstance(kind, UnionType) else first["loc"]  # a union would only add the name of one member
         where = ".".join(str(part) for part in (path, *inside))
-        raise UsageError(f"{where}={value!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+        reason = f"{first['msg'][0].lower()}{first['msg'][1:]}{_nearest_literal(first)}"
+        raise UsageError(f"{where}={value!r}: {reason}") from error
+
+
+def _nearest_literal(error: Mapping[str, Any]) -> str:
+    """The name that a misspelt one of a fixed set was meant to be, as a question."""
+    if error["type"] != "literal_error":
+        return ""
+    return suggestion(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
 
 
 def _unknown(key: str, known: Sequence[str], owner: str) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +121,8 @@ def key(images: Sequence[Radiograph], spec: DataSpec) -> str:
         files.append(existing(Path(spec.masks)))
     states = [(str(path.absolute()), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
     lists = [_content(Path(path)) for path in (spec.corrections, spec.pseudo) if path is not None]
-    content = json.dumps([VERSION, spec.shape, spec.classes, states, *lists])
+    partial = [[image.name, *image.annotated] for image in images if image.annotated is not None]
+    content = json.dumps([VERSION, spec.shape, spec.classes, states, *lists, *partial])
     height, width = spec.shape
     return f"{spec.name}-{height}x{width}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
@@ -136,13 +137,30 @@ def _content(path: Path) -> str:
 def amendments(images: Sequence[Radiograph], spec: DataSpec) -> dict[str, Correction | PseudoLabel]:
     """What takes the place of annotated labels in training, by image name. Raises BonepipeError, see the readers."""
     found: dict[str, Correction | PseudoLabel] = {}
+    mended: dict[str, Correction] = {}
     if spec.corrections is not None:
-        found |= corrections.read(Path(spec.corrections), spec.classes, [image.name for image in images])
+        mended = corrections.read(Path(spec.corrections), spec.classes, [image.name for image in images])
+        found |= mended
     if spec.masks is not None:
         names = [image.name for image in images if image.annotation is not None]
         found |= pseudo.whole_masks(Path(spec.masks), names, spec.classes)
+    else:
+        found |= _partial_annotations(images, spec, mended)
     if spec.pseudo is not None:
         found |= pseudo.read(Path(spec.pseudo), spec.classes)
+    return found
+
+
+def _partial_annotations(
+    images: Sequence[Radiograph], spec: DataSpec, mended: Mapping[str, Correction]
+) -> dict[str, Correction]:
+    """Corrections by which the images whose annotations lack classes leave these out of the loss."""
+    found = {}
+    for image in images:
+        if image.annotated is not None:
+            unknown = [number for number, label in enumerate(spec.classes) if not image.knows(label)]
+            nothing = Correction(str(image.annotation), len(spec.classes))
+            found[image.name] = corrections.with_unknown(mended.get(image.name, nothing), unknown)
     return found
 
 
