@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from bonepipe.inference.joint import HALF, MAX_WEIGHT, Counts, Joint
 from bonepipe.inference.mixture import Ensemble, Entry
+from bonepipe.inference.sizes import dice_by_size
 
 SAME = 1e-12  # means that differ by less are equal but for rounding
 Images = NDArray[np.bool_]
@@ -271,30 +272,9 @@ def _weight(counts: Counts, number: int, usual: int) -> int:
     return usual if counts[number] and complexity(counts)[0] == 1 else counts[number]
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Dice by the size of what is to be found: thirds of all true masks, by their pixels.
-
-    Attributes:
-        limits: the pixels up to which a mask is small, and medium.
-        dice: mean `[M, 3]` of each run alone over small, medium and large masks at the class's threshold.
-    """
-
-    limits: tuple[float, float]
-    dice: NDArray[np.float64]
-
-
-def by_size(library: Library) -> Sizes:
-    """Score every run alone by the size of the true masks; images without the class are left out."""
-    areas = np.stack([joint.area for joint in library.joints], 1)
-    present, everywhere = areas > 0, np.ones(library.images, np.bool_)
-    limits = np.quantile(areas[present], [1 / 3, 2 / 3]) if present.any() else np.zeros(2)
-    third = np.searchsorted(limits, areas, "left")
+def by_size(library: Library) -> list[dict[str, float]]:
+    """Every run's Dice alone on small, medium and large true masks, see `dice_by_size`."""
+    areas, everywhere = np.stack([joint.area for joint in library.joints], 1), np.ones(library.images, np.bool_)
     labels = range(len(library.joints))
-    scores = [library.dice(single(run, library.runs), labels, everywhere) for run in range(library.runs)]
-    means = [[_mean(score[present & (third == size)]) for size in range(3)] for score in scores]
-    return Sizes((float(limits[0]), float(limits[1])), np.array(means))
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean()) if values.size else float("nan")
+    alone = [single(run, library.runs) for run in range(library.runs)]
+    return [dice_by_size(library.dice(counts, labels, everywhere), areas) for counts in alone]

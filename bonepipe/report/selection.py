@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bonepipe.inference import selection
 from bonepipe.inference.joint import Counts
 from bonepipe.inference.selection import Choice, ClassChoice, Library, Search, complexity, reduced, single
+from bonepipe.inference.sizes import SIZES
 
 TABLE_ROWS = 15  # of pairs, and of classes
 
@@ -68,7 +69,6 @@ def as_json(result: Result) -> dict[str, Any]:
     """Everything as plain values."""
     library, choice, names = result.library, result.choice, result.names
     mixtures = selection.singles_and_pairs(library.runs)
-    sizes = selection.by_size(library)
     singles = {name: result.per_label(single(run, library.runs)) for run, name in enumerate(names)}
     found: dict[str, Any] = {
         "runs": names,
@@ -86,8 +86,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "standard_error": choice.error,
         "cross_fitted_dice": float(choice.dice.mean()),
         "runs_per_class": {name: dict(zip(result.classes, row.tolist(), strict=True)) for name, row in singles.items()},
-        "size_limits": sizes.limits,
-        "runs_by_size": {name: _plain(thirds) for name, thirds in zip(names, sizes.dice, strict=True)},
+        "runs_by_size": dict(zip(names, selection.by_size(library), strict=True)),
         "file": str(result.path),
         "command": result.command,
     }
@@ -100,10 +99,6 @@ def as_json(result: Result) -> dict[str, Any]:
             for name, (counts, kept, gain, error) in zip(result.classes, rows, strict=True)
         }
     return found
-
-
-def _plain(values: NDArray[np.float64]) -> list[float | None]:
-    return [value if np.isfinite(value) else None for value in values.tolist()]
 
 
 def report(result: Result) -> str:
@@ -124,13 +119,12 @@ def report(result: Result) -> str:
 def _runs(result: Result) -> list[str]:
     sizes, runs = selection.by_size(result.library), result.library.runs
     width = max(map(len, ("run", *result.names)))
-    head = f"{'run alone':<{width + 4}} {'OOF Dice':>9} {'small':>8} {'medium':>8} {'large':>8}"
+    head = " ".join([f"{'run alone':<{width + 4}} {'OOF Dice':>9}", *(f"{size:>8}" for size in SIZES)])
     rows = []
     for run, name in enumerate(result.names):
-        thirds = " ".join(f"{value:8.4f}" for value in sizes.dice[run])
+        thirds = " ".join(f"{sizes[run][size]:8.4f}" if size in sizes[run] else f"{'-':>8}" for size in SIZES)
         rows.append(f"{name:<{width + 4}} {result.dice(single(run, runs)):9.4f} {thirds}")
-    limits = f"  (small and medium: true masks of up to {sizes.limits[0]:.0f} and {sizes.limits[1]:.0f} pixels)"
-    return [head, *rows, limits]
+    return [head, *rows, "  (small, medium, large: thirds of the true masks by their pixels)"]
 
 
 def _best_runs(result: Result) -> list[str]:

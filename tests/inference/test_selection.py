@@ -222,6 +222,6 @@ def test_dice_by_size_counts_thirds_of_the_masks_that_are_there():
     truth = (np.hypot(y - 12, x - 12) < radii[:, None, None])[:, None]
     truth = np.concatenate([truth, np.zeros_like(truth)], 1)  # a class that no image has
     blind = np.where(truth & (radii < 5)[:, None, None, None], 0, np.where(truth, 200, 0)).astype(np.uint8)
-    sizes = by_size(library(truth, [blind, np.where(truth, 255, 0).astype(np.uint8)]))
-    np.testing.assert_allclose(sizes.dice, [[0, 1, 1], [1, 1, 1]], atol=1e-4)
-    assert sizes.limits[0] < sizes.limits[1]
+    first, second = by_size(library(truth, [blind, np.where(truth, 255, 0).astype(np.uint8)]))
+    assert first == pytest.approx({"small": 0, "medium": 1, "large": 1}, abs=1e-4)
+    assert second == {"small": 1, "medium": 1, "large": 1}
