@@ -101,9 +101,13 @@ def _entry(word: str) -> Entry:
     if not colon or Path(word).is_dir():
         return Entry(run=word)
     try:
-        return Entry(run=run, weight=float(weight))
+        number = float(weight)
     except ValueError as error:
-        raise UsageError(f"{word}: the weight after the colon must be a number above 0, as in runs/NAME:2") from error
+        raise UsageError(f"{word}: the weight after the colon must be a number, as in runs/NAME:2") from error
+    try:
+        return Entry(run=run, weight=number)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 @dataclass(frozen=True)
