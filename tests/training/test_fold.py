@@ -260,7 +260,7 @@ def test_the_last_epochs_weights_are_kept_through_an_interruption(train, tmp_pat
 
 def test_no_epochs_are_kept_unless_asked_for(train):
     assert not kept_epochs(train("plain")[2])
-    with pytest.raises(ValueError, match="trainer.keep_epochs=-1"):
+    with pytest.raises(ValueError, match=r"trainer\.keep_epochs=-1"):
         TrainerSpec(epochs=1, batch_size=1, keep_epochs=-1)
 
 
