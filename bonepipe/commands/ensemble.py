@@ -19,7 +19,9 @@ from bonepipe.errors import UsageError
 from bonepipe.files import write_json
 from bonepipe.inference import mixture, thresholds
 from bonepipe.inference.mixture import Ensemble, Entry, Mean, Shape, common_shape
+from bonepipe.inference.sizes import dice_by_size
 from bonepipe.inference.thresholds import Choice
+from bonepipe.labels import histogram
 from bonepipe.report.comparison import paired
 
 if TYPE_CHECKING:
@@ -154,7 +156,7 @@ def assemble(ensemble: Ensemble, given: argparse.Namespace) -> Team:
     voters = open_voters(ensemble.members, given.data, given.device)
     first = voters[0].experiment.config
     sizes = [configs.build(voter.experiment.config, "ensemble").batch_size for voter in voters]
-    settings = {"folds": None, "batch_size": given.batch_size or min(sizes)}
+    settings = {"folds": None, "thresholds_by": None, "batch_size": given.batch_size or min(sizes)}
     if given.margin is not None:
         settings["margin"] = given.margin
     facts = {"mean": ensemble.mean, "members": [vars(entry) for entry in ensemble.members]}  # for the dashboard
@@ -180,7 +182,7 @@ def main(argv: list[str]) -> int:
 def cross_validate(team: Team) -> None:
     """Write what the mixture says out of fold, the thresholds and repairs chosen from it, and its scores."""
     from bonepipe.inference.mixture_scores import common_names, score
-    from bonepipe.inference.outoffold import read_curves, write_results
+    from bonepipe.inference.outoffold import read_counts, write_results
 
     experiment, first = team.experiment, team.voters[0]
     archives = [voter.archive() for voter in team.voters]
@@ -192,11 +194,30 @@ def cross_validate(team: Team) -> None:
         write_results(folder, names, team.classes, [row.mixture for row in scored])
     else:  # a member alone has its exact histograms already; bytes would only come near them
         _copy_results(first, folder)
-    curves = read_curves(folder / "histograms.npz", team.classes)[1]
+    counts = read_counts(folder / "histograms.npz", team.classes)[1]
     folds = np.array([archives[0].places[name][0] for name in names])
-    choice = thresholds.choose(curves, folds, configs.build(experiment.config, "ensemble").margin)
-    selection = _select_operations(team, folds)
-    _write(team, scored, folds, choice, selection)
+    margin = configs.build(experiment.config, "ensemble").margin
+    choice = thresholds.choose(histogram.dice_curve(counts), folds, margin)
+    selection, members = _select_operations(team, folds), _members(team, scored)
+    scores = _scores(team.classes, choice, folds)
+    scores["oof_dice_by_size"] = dice_by_size(choice.dice, counts[:, :, histogram.FOREGROUND].sum(-1))
+    scores["members"] = [{key: value for key, value in row.items() if key != "dice"} for row in members]
+    if selection is not None:
+        scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
+    write_json(folder / "scores.json", scores)
+    further = selection.record(team.classes, experiment.postprocess) if selection else None
+    thresholds.write(folder / "thresholds.json", team.classes, choice, further)
+    _track(experiment, scores)
+    for line in _table(members, choice, scores):
+        print(line)
+
+
+def _track(experiment: Experiment, scores: Mapping[str, Any]) -> None:
+    config = experiment.config
+    tracking = configs.build(config, "tracking")
+    run = tracking.start(config["name"], "ensemble", "cross-validation", config, experiment.folder)
+    run.summarise(scores)
+    run.finish()
 
 
 def _tell_images(names: Sequence[str], counts: Sequence[int]) -> None:
@@ -237,21 +258,6 @@ def _select_operations(team: Team, folds: np.ndarray) -> "Selection | None":
     store = team.voters[0].experiment.store
     dice = postprocess.score_file(team.experiment.folder / "oof.csv", store, spec)
     return postprocess.choose(dice, folds, spec.candidates())
-
-
-def _write(
-    team: Team, scored: Sequence["Scored"], folds: np.ndarray, choice: Choice, selection: "Selection | None"
-) -> None:
-    experiment, members = team.experiment, _members(team, scored)
-    scores = _scores(team.classes, choice, folds)
-    if selection is not None:
-        scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
-    scores["members"] = [{key: value for key, value in row.items() if key != "dice"} for row in members]
-    write_json(experiment.folder / "scores.json", scores)
-    further = selection.record(team.classes, experiment.postprocess) if selection else None
-    thresholds.write(experiment.folder / "thresholds.json", team.classes, choice, further)
-    for line in _table(members, choice, scores):
-        print(line)
 
 
 def _scores(classes: Sequence[str], choice: Choice, folds: np.ndarray) -> dict[str, Any]:

@@ -35,8 +35,6 @@ from .table import Row, duration, faster
 
 MEMBERS, VIEWS = 5, 2
 SUBMIT = "tests.benchmarks.standin:submit"
-SCALES = "{name: Scale, scales: [1, 0.75, 1.25]}"
-TWELVE_VIEWS = (f"tta.transforms=[{{name: HorizontalFlip}}, {{name: VerticalFlip}}, {SCALES}]", "tta.force=true")
 
 
 def stand_in(material: Material, size: int) -> StandIn:
@@ -102,14 +100,9 @@ def ensemble(material: Material, images: int, size: int = 512) -> list[Row]:
     ]
 
 
-def prepare_run(
-    material: Material, size: int, images: int, tta: str, folds: Sequence[int], views: Sequence[str] = ()
-) -> list[str]:
-    """An experiment as if trained, ready for `submit`; returns the stand-in's table and the command's words.
-
-    `views` are further overrides of the option `tta`.
-    """
-    name = f"submit-{material.size}-{size}-{images}-{tta}-{len(folds)}{'-views' if views else ''}"
+def prepare_run(material: Material, size: int, images: int, tta: str, folds: Sequence[int]) -> list[str]:
+    """An experiment as if trained, ready for `submit`; returns the stand-in's table and the command's words."""
+    name = f"submit-{material.size}-{size}-{images}-{tta}-{len(folds)}"
     words = [
         *(
             "experiment=demo",
@@ -118,14 +111,14 @@ def prepare_run(
             f"data.size={size}",
         ),
         *("tracking=none", "device=cpu", f"runs={material.folder}", f"name={name}", f"tta={tta}"),
-        f"ensemble.folds={list(folds)}", *views,
-    ]  # fmt: skip
+        f"ensemble.folds={list(folds)}",
+    ]
     folder, config, classes = material.folder / name, configs.compose(words), material.spec(size).classes
     for fold in folds:
         configs.save(config, folder / f"fold-{fold}" / "config.yaml")
         for result in RESULTS[2:]:  # whose presence says that the fold is done
             (folder / f"fold-{fold}" / result).touch()
-        facts = {"classes": classes, "augmentations": ["HorizontalFlip"]}
+        facts = {"classes": classes, "augmentations": ["HorizontalFlip", "VerticalFlip", "Affine"]}
         save_weights(stand_in(material, size), folder / f"fold-{fold}" / "weights.safetensors", facts)
     (folder / "thresholds.json").write_text(json.dumps({"thresholds": dict.fromkeys(classes, 0.5)}))
     (folder / "scores.json").write_text("{}")
@@ -159,10 +152,10 @@ def submit(material: Material, counts: Sequence[int], large: int) -> list[Row]:
 def crowd(material: Material, images: int, size: int = 512) -> list[Row]:
     """`submit` with all members and twelve views: its time against the forward passes, and its peak."""
     base = run_child("tests.benchmarks.child:imports", thread_count=cores()).peak
-    words = prepare_run(material, size, images, "flip", range(MEMBERS), TWELVE_VIEWS)
+    words = prepare_run(material, size, images, "twelve", range(MEMBERS))
     child = run_child(f"{SUBMIT}_timed", *words, thread_count=cores())
     whole, forward = child.result["whole"], child.result["forward"]
-    folder = material.folder / next(word.removeprefix("name=") for word in words if word.startswith("name="))
+    folder = material.folder / f"submit-{material.size}-{size}-{images}-twelve-{MEMBERS}"
     for weights in folder.glob("fold-*/weights.safetensors"):
         weights.unlink()
     ratio, over = whole / forward, (child.peak - base) / MB
