@@ -311,7 +311,27 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], ignore: Sequence[str] = ()) -> dict[str, tuple]:
-    """The dotted keys whose values differ, as key -> (old, new); keys below a prefix in `ignore` are passed over."""
+    """The dotted keys whose values differ, as key -> (old, new); keys below a prefix in `ignore` are passed over.
+
+    A setting that one side lacks, because it came with a later version, has its default there.
+    """
     before, after = flatten(old), flatten(new)
     keys = [k for k in sorted(before.keys() | after.keys()) if not any(k == i or k.startswith(f"{i}.") for i in ignore)]
-    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
+    pairs = {
+        key: (before[key] if key in before else _default(old, key), after[key] if key in after else _default(new, key))
+        for key in keys
+        if before.get(key) != after.get(key)
+    }
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _default(config: Mapping[str, Any], key: str) -> Any:
+    """What the constructor of a key's group takes where the config does not say; None where there is no such thing."""
+    group, _, name = key.partition(".")
+    node = config.get(group)
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        return None
+    parameter = settings(locate(node["_target_"], group)).get(name)
+    if parameter is None or parameter.default is parameter.empty:
+        return None
+    return list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default

@@ -209,6 +209,16 @@ def test_differences_by_dotted_key():
     assert configs.differences(old, old) == {}
 
 
+def test_a_setting_of_a_later_version_has_its_default_in_an_older_config():
+    new = configs.compose(["experiment=demo"])
+    old = copy.deepcopy(new)
+    for key in ("keep_epochs", "patience", "overfit_batches"):
+        del old["trainer"][key]
+    assert configs.differences(old, new) == configs.differences(new, old) == {}
+    new["trainer"]["keep_epochs"] = 3
+    assert configs.differences(old, new) == {"trainer.keep_epochs": (0, 3)}
+
+
 @pytest.mark.parametrize("experiment", ["demo", "chest", "debug"])
 @pytest.mark.parametrize("group", ["loss", "optimizer", "scheduler", "averaging", "augment", "mixing", "sampler"])
 def test_an_experiment_leaves_every_option_as_its_file_has_it(experiment, group):
