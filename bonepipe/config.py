@@ -5,6 +5,7 @@ the schema: a key it does not take or a value of another type is refused before 
 knows (the number of classes, the parameters to optimise) is positional-only in the signature and never in a file.
 """
 
+import copy
 import importlib
 import inspect
 import re
@@ -62,6 +63,51 @@ def compose(overrides: Sequence[str]) -> Config:
     assert isinstance(config, dict)
     check(config)  # type: ignore[arg-type]
     return config  # type: ignore[return-value]
+
+
+def override(config: Config, words: Sequence[str]) -> Config:
+    """A copy of a resolved config with `GROUP=OPTION` and `GROUP.KEY=VALUE` words applied, and checked.
+
+    Raises:
+        UsageError: a word that is no override, an option or key that is not there, a value of the wrong type.
+    """
+    result = copy.deepcopy(config)
+    for word in words:
+        key, value = _parse(word)
+        *parents, last = key.split(".")
+        node: Any = result
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise UsageError(f"override {word!r}: {'.'.join(parents)} has no keys; set it whole, {{key: value, ...}}")
+        node[last] = _option(key, value, word) if key in GROUPS else value
+    check(result)
+    return result
+
+
+def _parse(word: str) -> tuple[str, Any]:
+    """Key and value of an override, by Hydra's grammar."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(word)
+        return parsed.key_or_group, parsed.value()
+    except HydraException as error:
+        raise UsageError(f"{word!r} is not an override; write key=value, for example tta=none ({error})") from error
+
+
+def _option(group: str, name: Any, word: str) -> Config:
+    """The node of a file of conf/GROUP/."""
+    from omegaconf import OmegaConf
+
+    options = {path.stem: path for path in sorted((conf_dir() / group).glob("*.yaml"))}
+    if name not in options:
+        hint = f"{suggestion(str(name), options)} (there are {', '.join(options)})"
+        raise UsageError(f"override {word!r}: {group} has no option {name!r}{hint}")
+    node = OmegaConf.to_container(OmegaConf.load(options[name]), resolve=True)
+    assert isinstance(node, dict)
+    return node  # type: ignore[return-value]
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:

@@ -129,6 +129,7 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     hold = averaging.hold_step(spec.epochs, spec.steps_per_epoch(len(training)))
     data = make_data(experiment, training, validation, spec)
     module = make_module(experiment, hold, spec.compile)
+    facts = {"classes": experiment.data.classes, "augmentations": experiment.augmentation.names, "fold": fold}
     chosen = train_fold(
         module,
         data,
@@ -139,9 +140,9 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
         title=f"fold {fold}",
         run=run,
         transfer=configs.build(config, "transfer"),
+        facts=facts,
     )
     say(f"fold {fold}: predicts with its {chosen.source} ({chosen.epoch}), Dice {chosen.dice:.4f} without views")
-    facts = {"classes": experiment.data.classes, "augmentations": experiment.augmentation.names, "fold": fold}
     save_weights(module.model, folder / "weights.safetensors", {**facts, "chosen": vars(chosen)})
 
 
