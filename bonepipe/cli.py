@@ -19,6 +19,7 @@ COMMANDS = {
     "cam": "weak supervision: masks from a classifier's activation maps, to train on (data.masks)",
     "speed": "measure a training step: does the network or the data loading hold it back?",
     "submit": "predict the test images with all folds and write, check and score submission.csv",
+    "secondlook": "look again, closely, where a run has found the region of some classes (the wrist)",
     "predict": "predict any radiographs: overlays, masks, polygons to correct, and a CSV",
     "suspects": "rank suspicious annotations from out-of-fold predictions, and suggest corrections",
     "pseudo": "pseudo-labels of the test images, to train on with data.pseudo",

@@ -11,6 +11,8 @@ from bonepipe import config as configs
 from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
 from bonepipe.commands.train import is_done
 from bonepipe.data import strata
+from bonepipe.data.image import read_grey
+from bonepipe.data.region import cut
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
 from bonepipe.inference import postprocess, thresholds
@@ -67,7 +69,7 @@ def summarise(experiment: Experiment) -> None:
     margin = configs.build(experiment.config, "ensemble").margin
     choice = thresholds.choose(curves, folds, margin)
     selection = _select_operations(experiment, folds)
-    scores = _scores(experiment, choice, folds) | _weighted_scores(experiment, names, choice.dice.mean(1))
+    scores = _scores(experiment, choice, folds) | weighted_scores(experiment, names, choice.dice.mean(1))
     if selection is not None:
         scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
     write_json(experiment.folder / "scores.json", scores)
@@ -120,7 +122,7 @@ def _scores(experiment: Experiment, choice: Choice, folds: np.ndarray) -> dict[s
     }
 
 
-def _weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarray) -> dict[str, Any]:
+def weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarray) -> dict[str, Any]:
     """The Dice `[N]` of these images weighted to the test set's mix, and the strata's table; empty without test set."""
     mix = experiment.test_mix
     if mix is None:
@@ -164,8 +166,11 @@ def _picture(experiment: Experiment, names: Sequence[str], choice: Choice) -> Pa
         index, name = images[names[position]], names[position]
         csv = experiment.fold_folder(experiment.assignment[name]) / "oof.csv"
         predicted = read_masks(csv, {name: experiment.store.shape(index)})[name]
-        label = f"{title}, Dice {choice.dice_at_half[position].mean():.3f}"
-        rows.append((label, experiment.images[index], experiment.store.truth(index), predicted))
+        image, crop = experiment.images[index], experiment.store.crop(index)
+        grey = read_grey(image.path) if crop is None else cut(read_grey(image.path), crop)
+        score = f"Dice {choice.dice_at_half[position].mean():.3f}"
+        label = f"{title}, {score}: {image.patient} {image.path.stem}"
+        rows.append((label, grey, experiment.store.truth(index), predicted))
     path = experiment.folder / "examples.jpg"
     save(path, picture(rows, experiment.data))
     return path

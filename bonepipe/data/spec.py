@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from bonepipe.data.region import Region
+from bonepipe.errors import suggestion
+
 
 @dataclass(frozen=True, kw_only=True)
 class External:
@@ -49,6 +52,8 @@ class DataSpec:
             that validation compares with stay as they are annotated.
         pseudo: CSV of pseudo-labels of test images to train on as well, see `bonepipe.data.pseudo`.
         pseudo_weight: of such an image in the loss, where an annotated one has 1.
+        region: the part of each image that is seen, at `size`; None for the whole image. `bonepipe secondlook` uses
+            such a run.
     """
 
     name: str
@@ -70,6 +75,7 @@ class DataSpec:
     corrections: str | None = None
     pseudo: str | None = None
     pseudo_weight: float = 0.5
+    region: Region | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes) or not self.classes:
@@ -84,6 +90,9 @@ class DataSpec:
             raise ValueError("data.masks and data.corrections: the masks take the place of annotations, so mend them")
         if not 0 < self.pseudo_weight <= 1:
             raise ValueError(f"data.pseudo_weight={self.pseudo_weight}: above 0 and at most 1")
+        for label in self.region.classes if self.region else ():
+            if label not in self.classes:
+                raise ValueError(f"data.region.classes: unknown class {label!r}{suggestion(label, self.classes)}")
         for axis in self.swaps:
             self.mirrored_order(axis)
         for values, what in (([e.prefix for e in self.external], "prefix"), (self._roots(), "root")):
@@ -102,6 +111,11 @@ class DataSpec:
     def path(self) -> Path:
         """The dataset's folder."""
         return Path(self.root)
+
+    @property
+    def region_classes(self) -> list[int]:
+        """Indices of the region's classes; none without a region."""
+        return [self.classes.index(label) for label in self.region.classes] if self.region else []
 
     def of(self, external: External) -> "DataSpec":
         """The form of an external dataset: this one's, at another place."""
