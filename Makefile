@@ -17,7 +17,7 @@ BEFORE    := $(shell cat $(RUN)/.asked 2>/dev/null)
 AGAIN     := $(if $(BEFORE),$(if $(filter-out $(strip $(BEFORE)),$(strip $(ASKED)))$(filter-out $(strip $(ASKED)),$(strip $(BEFORE))),FORCE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench study docs data doctor folds all-folds submit lock clean FORCE
+.PHONY: help setup test lint bench study gains docs data doctor folds all-folds submit lock clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -61,6 +61,9 @@ bench: .venv/.ready ## Measure every step against the baseline's way (QUICK=1: u
 
 study: .venv/.ready $(DATASET) ## What does each technique gain? One change at a time (conf/study.yaml), into docs/study.md
 	$(BONEPIPE) study --document docs/study.md
+
+gains: .venv/.ready $(DATASET) ## From one model to the submission: what each step gains and costs, into docs/gains.md
+	$(BONEPIPE) gains --document docs/gains.md
 
 docs: .venv/.ready ## Write docs/options.md and docs/models.md anew
 	$(BONEPIPE) options --document docs/options.md

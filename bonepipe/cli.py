@@ -24,6 +24,7 @@ COMMANDS = {
     "suspects": "rank suspicious annotations from out-of-fold predictions, and suggest corrections",
     "pseudo": "pseudo-labels of the test images, to train on with data.pseudo",
     "study": "what does each technique gain? one change at a time, several seeds, as a table",
+    "gains": "what does each step from one model to the submission gain, and what does it cost? as a table",
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",
     "compare": "which settings differ between two runs, and how the Dice changed",

@@ -133,7 +133,10 @@ def _train(runs: Sequence[tuple[Path, list[str]]], jobs: int | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "bonepipe.cli", "train", *words]
         with (folder / "log.txt").open("a") as log:
-            return folder, subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
+            code = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
+        if not code:  # nothing will go on from it, and it is four times as large as the weights
+            (folder / "fold-0" / "last.ckpt").unlink(missing_ok=True)
+        return folder, code
 
     with ThreadPoolExecutor(at_once) as pool:
         done = list(tqdm(pool.map(train, missing), "study", len(missing), unit="run"))

@@ -32,6 +32,7 @@ def test_a_study_trains_each_change_once_and_writes_its_table(phantom_root, tmp_
         f"{dice[1] - dice[0]:+.4f}",
         "one seed: no telling",
     ]
+    assert not list((tmp_path / "runs").rglob("last.ckpt")), "a study must not fill the disk"
     monkeypatch.setattr(study.subprocess, "run", None)  # what is finished is not done again
     assert cli.main(words) == 0
     assert document.read_text().count("| base") == 1

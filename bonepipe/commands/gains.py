@@ -1,0 +1,129 @@
+"""`bonepipe gains`: what each step from one model to the final submission gains, and what it costs."""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bonepipe.commands.experiment import say
+from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.files import write_json
+from bonepipe.report import markdown
+
+EPILOG = """\
+The file lists rows: a name, the commands that make its scores, the run whose scores.json then holds them, and the row
+that it is compared with (default: the one before). {runs} in a command stands for --runs, {base} for the file's base.
+A row that is done is not done again; what was interrupted goes on: stop it and call it again whenever you like.
+
+example: bonepipe gains conf/gains.yaml --document docs/gains.md
+"""
+SCORES = ("oof_dice", "public", "private", "test_dice")
+HEADER = ("step", "OOF", "public", "private", "test", "OOF gain", "test gain", "over", "minutes")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        name: what was added.
+        commands: bonepipe's commands in order, each a list of words.
+        run: name of the run whose scores count.
+        over: name of the row that it is compared with; None for none.
+    """
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    run: str
+    over: str | None
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    result = argparse.ArgumentParser(
+        "bonepipe gains",
+        description="Go from one model to the final submission step by step; report gain and cost of each.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("file", nargs="?", type=Path, default=Path("conf/gains.yaml"), help="the steps (%(default)s)")
+    result.add_argument("--runs", type=Path, default=Path("runs/gains"), help="folder of the runs (%(default)s)")
+    result.add_argument("--document", type=Path, help="Markdown file whose table is rewritten; else it is printed only")
+    return result
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Take the steps that were not taken yet, then lay out the table."""
+    options = parser().parse_args(arguments)
+    rows = read(options.file, options.runs)
+    results = options.runs / "gains.json"
+    done: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
+    for row in rows:
+        commands = [" ".join(command) for command in row.commands]
+        if done.get(row.name, {}).get("commands") == commands:
+            continue
+        say(f"== {row.name}")
+        done[row.name] = {"commands": commands, "seconds": _run(row), **_scores(options.runs / row.run)}
+        write_json(results, done)
+    text = markdown.table(HEADER, [line(row, done) for row in rows])
+    print(text)
+    if options.document:
+        markdown.replace_block(options.document, "gains", text, "What each step gains")
+    return 0
+
+
+def read(path: Path, runs: Path) -> list[Row]:
+    """Read the steps. Raises UsageError naming the field that is missing or wrong."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        base, nodes = content["base"].format(runs=runs), content["rows"]
+        rows: list[Row] = []
+        for node in nodes:
+            texts = [text.format(runs=runs, base=base) for text in node["commands"]]
+            commands = tuple(tuple(text.split()) for text in texts)
+            before = rows[-1].name if rows else None
+            rows.append(Row(node["name"], commands, node["run"], node.get("over", before)))
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{path}: base and rows with name, commands and run are needed ({error!r})") from error
+    names = [row.name for row in rows]
+    for row in rows:
+        if row.over is not None and row.over not in names:
+            raise UsageError(f"{path}: {row.name}: over: there is no row {row.over!r}")
+    return rows
+
+
+def _run(row: Row) -> float:
+    """Run a row's commands one after the other; the seconds they took together."""
+    start = time.perf_counter()
+    for command in row.commands:
+        if subprocess.run([sys.executable, "-m", "bonepipe.cli", *command], check=False).returncode:
+            raise BonepipeError(f"{row.name}: `bonepipe {' '.join(command)}` failed (see above); mend it and go on")
+    return time.perf_counter() - start
+
+
+def _scores(run: Path) -> dict[str, float]:
+    path = run / "scores.json"
+    try:
+        content = json.loads(path.read_text())
+        return {key: float(content[key]) for key in SCORES if key in content}
+    except (OSError, ValueError, TypeError) as error:
+        raise BonepipeError(f"{path}: no scores ({error}); the row's commands must write them") from error
+
+
+def line(row: Row, done: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """A line of the table; `-` where a score is not known."""
+    here, there = done[row.name], done.get(row.over or "", {})
+    values = [f"{here[key]:.4f}" if key in here else "-" for key in SCORES]
+    gains = [
+        f"{here[key] - there[key]:+.4f}" if key in here and key in there else "-" for key in ("oof_dice", "test_dice")
+    ]
+    return row.name, *values, *gains, row.over or "", f"{here['seconds'] / 60:.1f}"
