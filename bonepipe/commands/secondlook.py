@@ -37,7 +37,7 @@ with data.region set, trained on the same folds (experiment=wrist is one). The b
 
 Out of fold, each fold's second model looks at the box that the first run's out-of-fold probabilities predict. Inside
 it a class's probability becomes (1 - w) first + w second. w is one of 0, 0.25, 0.5, 0.75, 1 a class, judged by Dice at
-threshold 0.5, and stays 0 unless weights chosen on other folds gain more than ensemble.margin standard errors. Then
+threshold 0.5, and stays 0 unless weights chosen on other folds gain more than --margin standard errors. Then
 come thresholds, one a class, and the test images. Settings of prediction (views, margin, batch size, post-processing)
 are those of the runs.
 
@@ -63,6 +63,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "-o", "--output", metavar="OUT", type=Path, help="the folder to write; FIRST_RUN-SECOND if not given"
     )
+    result.add_argument(
+        "--margin", type=float, metavar="SE", help="standard errors that a weight or threshold must gain (FIRST_RUN's)"
+    )
     return result
 
 
@@ -74,7 +77,8 @@ def main(argv: list[str]) -> int:
     _check_pair(first.experiment, second, out)
     result = Experiment({**first.experiment.config, "runs": str(out.parent), "name": out.name})
     found = out_of_fold(first, second, range(first.experiment.folds.count))
-    weights = _decide(first, second, result, found)
+    margin = configs.build(result.config, "ensemble").margin if arguments.margin is None else arguments.margin
+    weights = _decide(first, second, result, found, margin)
     images = test_images(result.data)
     hand_over(result, images, _masks(first, second, result, images, weights), ["secondlook.json"])
     return 0
@@ -238,11 +242,11 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def _decide(first: FirstStage, second: Experiment, result: Experiment, found: OutOfFold) -> np.ndarray:
+def _decide(first: FirstStage, second: Experiment, result: Experiment, found: OutOfFold, margin: float) -> np.ndarray:
     """Choose weights and thresholds, write and print them; the weight of each class, `[C]`."""
     from bonepipe.inference.secondlook import WEIGHTS, choose
 
-    margin, labels = configs.build(first.experiment.config, "ensemble").margin, second.data.region_classes
+    labels = second.data.region_classes
     chosen = choose(found.mixed[..., thresholds.HALF], found.folds, margin)
     curves = found.plain.copy()
     curves[:, labels] = np.take_along_axis(found.mixed, chosen.index[None, None, :, None], 1)[:, 0]
