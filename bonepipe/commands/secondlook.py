@@ -127,8 +127,9 @@ def _check_pair(first: Experiment, second: Experiment, out: Path) -> None:
     """Raise UsageError where the runs do not belong together, BonepipeError where one is not finished."""
     if second.data.region is None:
         raise UsageError(f"{second.folder}: sees whole images; the second run needs data.region (see experiment=wrist)")
-    if second.data.classes != first.data.classes:
-        raise UsageError(f"{second.folder}: was trained for other classes than {first.folder}")
+    for label in second.data.region.classes:
+        if label not in first.data.classes:
+            raise UsageError(f"{second.folder}: looks for {label}, which {first.folder} does not know")
     if out in (first.folder, second.folder):
         raise UsageError(f"--output {out}: holds one of the two runs; name a folder of its own")
     require_finished(first)
@@ -140,6 +141,16 @@ def _check_pair(first: Experiment, second: Experiment, out: Path) -> None:
                 f"{second.folder}: {name} validates fold {other} there and fold {fold} in {first.folder}; train it "
                 f"with folds.file={first.folds.file}"
             )
+
+
+def region_labels(first: Experiment, second: Experiment) -> dict[int, int]:
+    """The region's classes: index in the first run -> index in the second."""
+    return {first.data.classes.index(name): second.data.classes.index(name) for name in _region_names(second)}
+
+
+def _region_names(second: Experiment) -> tuple[str, ...]:
+    assert second.data.region is not None
+    return second.data.region.classes
 
 
 class OutOfFold(NamedTuple):
@@ -168,8 +179,9 @@ def out_of_fold(first: FirstStage, second: Experiment, folds: Iterable[int]) -> 
         names += here
         numbers += [fold] * len(here)
         plain.append(curves)
+        labels = region_labels(first.experiment, second)
         for position, (blends, overlap) in enumerate(_look_at_fold(first, second, fold, here)):
-            blends[0] = curves[position, second.data.region_classes]  # exact, where the stored bytes are rounded
+            blends[0] = curves[position, list(labels)]  # exact, where the stored bytes are rounded
             mixed.append(blends)
             overlaps.append(overlap)
     return OutOfFold(names, np.array(numbers), np.concatenate(plain), np.stack(mixed), np.array(overlaps))
@@ -181,7 +193,8 @@ def _look_at_fold(
     """Each image's Dice `[K, R, 256]` of the mixtures, and the IoU of its box."""
     from bonepipe.inference.secondlook import WEIGHTS, find, pair
 
-    whole, store, labels = first.out_of_fold(fold), first.experiment.store, second.data.region_classes
+    whole, store = first.out_of_fold(fold), first.experiment.store
+    labels = region_labels(first.experiment, second)
     index = {name: number for number, name in enumerate(store.names)}
     images = [first.experiment.images[index[name]] for name in names]
     places = {name: position for position, name in enumerate(whole.names)}
@@ -190,13 +203,15 @@ def _look_at_fold(
     def compare(item: tuple[Radiograph, np.ndarray, np.ndarray, "Look | None"]) -> tuple[np.ndarray, float]:
         image, grey, maps, seen = item
         truth, shape = store.truth(index[image.name]), (grey.shape[0], grey.shape[1])
-        counts = [pair(maps, seen, label, shape).histograms(WEIGHTS, truth[label]) for label in labels]
-        true, box = _union([truth[label].box for label in labels]), find(maps[labels], shape)
+        pairs = [pair(maps[label], seen, own, shape) for label, own in labels.items()]
+        counts = [one.histograms(WEIGHTS, truth[label]) for one, label in zip(pairs, labels, strict=True)]
+        true, box = _union([truth[label].box for label in labels]), find(maps[list(labels)], shape)
         overlap = iou(true, box) if true and box else np.nan
         return dice_curve(np.stack(counts, axis=1)), overlap
 
     maps = (whole.maps(places[name]) for name in names)
-    seen = _looks(predict, second, zip(images, overlapped(_grey, images, _batch_size(second)), maps, strict=True))
+    greys = overlapped(_grey, images, _batch_size(second))
+    seen = _looks(predict, second, list(labels), zip(images, greys, maps, strict=True))
     work = overlapped(compare, seen, 2)
     yield from tqdm(work, f"second look, fold {fold}", len(names), unit="image")
 
@@ -219,15 +234,21 @@ def _batch_size(second: Experiment) -> int:
 
 
 def _looks(
-    predict: "Predict", second: Experiment, items: Iterable[tuple[Radiograph, np.ndarray, np.ndarray]]
+    predict: "Predict",
+    second: Experiment,
+    labels: Sequence[int],
+    items: Iterable[tuple[Radiograph, np.ndarray, np.ndarray]],
 ) -> "Iterator[tuple[Radiograph, np.ndarray, np.ndarray, Look | None]]":
-    """Add the second look to (image, grey bytes, first stage's maps), a batch at a time."""
+    """Add the second look to (image, grey bytes, first stage's maps), a batch at a time.
+
+    `labels` are the region's classes in these maps.
+    """
     from bonepipe.inference.secondlook import look
 
     data = second.data
     assert data.region is not None
     for batch in _batches(items, _batch_size(second)):
-        seen = look(predict, data.region, data.region_classes, data.shape, [(grey, maps) for _, grey, maps in batch])
+        seen = look(predict, data.region, labels, data.shape, [(grey, maps) for _, grey, maps in batch])
         yield from ((*item, one) for item, one in zip(batch, seen, strict=True))
 
 
@@ -246,7 +267,7 @@ def _decide(first: FirstStage, second: Experiment, result: Experiment, found: Ou
     """Choose weights and thresholds, write and print them; the weight of each class, `[C]`."""
     from bonepipe.inference.secondlook import WEIGHTS, choose
 
-    labels = second.data.region_classes
+    labels, classes = list(region_labels(first.experiment, second)), first.experiment.data.classes
     chosen = choose(found.mixed[..., thresholds.HALF], found.folds, margin)
     curves = found.plain.copy()
     curves[:, labels] = np.take_along_axis(found.mixed, chosen.index[None, None, :, None], 1)[:, 0]
@@ -259,11 +280,11 @@ def _decide(first: FirstStage, second: Experiment, result: Experiment, found: Ou
         "box": _box_facts(second, found),
     }
     result.folder.mkdir(parents=True, exist_ok=True)
-    thresholds.write(result.folder / "thresholds.json", second.data.classes, choice, _kept_operations(first.experiment))
+    thresholds.write(result.folder / "thresholds.json", classes, choice, _kept_operations(first.experiment))
     write_json(result.folder / "scores.json", scores)
     write_json(result.folder / "secondlook.json", record)
     _print(record, scores, float(found.plain[..., thresholds.HALF].mean()))
-    weights = np.zeros(len(second.data.classes))
+    weights = np.zeros(len(classes))
     weights[labels] = np.array(WEIGHTS)[chosen.index]
     return weights
 
@@ -274,9 +295,9 @@ def _class_rows(second: Experiment, found: OutOfFold, chosen: "Chosen") -> dict[
 
     means = found.mixed[..., thresholds.HALF].mean(0)
     rows = {}
-    for number, label in enumerate(second.data.region_classes):
+    for number, label in enumerate(_region_names(second)):
         index = int(chosen.index[number])
-        rows[second.data.classes[label]] = {
+        rows[label] = {
             "first": float(means[0, number]),
             "second": float(means[-1, number]),
             "blend": float(means[index, number]),
@@ -291,7 +312,7 @@ def _box_facts(second: Experiment, found: OutOfFold) -> dict[str, float | int | 
     """How well the first stage finds the region, and what its errors cost the second look."""
     seen = found.overlaps[~np.isnan(found.overlaps)]
     dice = read_run(second.folder).dice
-    labels = [second.data.classes[label] for label in second.data.region_classes]
+    labels = _region_names(second)
     rows = [row for row, name in enumerate(found.names) if (name, labels[0]) in dice]
     at_truth = [dice[found.names[row], label] for row in rows for label in labels]
     return {
@@ -349,17 +370,17 @@ def _masks(
     from bonepipe.labels import cutout, rle
 
     limits = thresholds.read(result.folder / "thresholds.json", result.data.classes)
-    refine = make_refine(first.experiment)
+    refine, labels = make_refine(first.experiment), region_labels(first.experiment, second)
 
     def encode(item: tuple[Radiograph, np.ndarray, np.ndarray, "Look | None"]) -> tuple[Radiograph, list[str]]:
         image, grey, maps, seen = item
         shape = (grey.shape[0], grey.shape[1])
-        pairs = [pair(maps, seen if weights[label] else None, label, shape) for label in range(len(maps))]
+        pairs = [pair(one, seen, labels.get(label), shape) for label, one in enumerate(maps)]
         masks = [one.cutout(weight, limit) for one, weight, limit in zip(pairs, weights, limits, strict=True)]
         return image, [rle.format_runs(cutout.runs(mask, shape[1])) for mask in refine(masks, shape)]
 
     predict = second.predictor([second.member(fold) for fold in voting_folds(second)])
-    return overlapped(encode, _looks(predict, second, _first_maps(first, images)), 4)
+    return overlapped(encode, _looks(predict, second, list(labels), _first_maps(first, images)), 4)
 
 
 def _first_maps(first: FirstStage, images: Sequence[Radiograph]) -> Iterator[tuple[Radiograph, np.ndarray, np.ndarray]]:

@@ -52,6 +52,7 @@ class DataSpec:
             that validation compares with stay as they are annotated.
         pseudo: CSV of pseudo-labels of test images to train on as well, see `bonepipe.data.pseudo`.
         pseudo_weight: of such an image in the loss, where an annotated one has 1.
+        others: labels of the annotations that are not learned, for runs that specialise in some classes.
         region: the part of each image that is seen, at `size`; None for the whole image. `bonepipe secondlook` uses
             such a run.
     """
@@ -75,11 +76,12 @@ class DataSpec:
     corrections: str | None = None
     pseudo: str | None = None
     pseudo_weight: float = 0.5
+    others: tuple[str, ...] = ()
     region: Region | None = None
 
     def __post_init__(self) -> None:
-        if len(set(self.classes)) != len(self.classes) or not self.classes:
-            raise ValueError("data.classes must be a list of different names")
+        if len(set(self.labels)) != len(self.labels) or not self.classes:
+            raise ValueError("data.classes must be a list of different names, and data.others name none of them")
         if min(self.shape) < 32:
             raise ValueError(f"data.size={self.size}: at least 32 pixels a side")
         if self.palette and len(self.palette) != len(self.classes):
@@ -106,6 +108,11 @@ class DataSpec:
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels that the model sees."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All that annotations may hold: the classes, then the others."""
+        return (*self.classes, *self.others)
 
     @property
     def path(self) -> Path:

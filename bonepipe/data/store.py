@@ -213,12 +213,12 @@ def amendments(images: Sequence[Radiograph], spec: DataSpec) -> dict[str, Correc
     """What takes the place of annotated labels in training, by image name. Raises BonepipeError, see the readers."""
     found: dict[str, Correction | PseudoLabel] = {}
     if spec.corrections is not None:
-        found |= corrections.read(Path(spec.corrections), spec.classes, [image.name for image in images])
+        found |= corrections.read(Path(spec.corrections), spec.labels, [image.name for image in images])
     if spec.masks is not None:
         names = [image.name for image in images if image.annotation is not None]
-        found |= pseudo.whole_masks(Path(spec.masks), names, spec.classes)
+        found |= pseudo.whole_masks(Path(spec.masks), names, spec.labels)
     if spec.pseudo is not None:
-        found |= pseudo.read(Path(spec.pseudo), spec.classes)
+        found |= pseudo.read(Path(spec.pseudo), spec.labels)
     return found
 
 
@@ -292,12 +292,15 @@ def prepare(image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLab
     An amendment changes the planes; the outlines are the annotation's all the same, because validation compares with
     the truth. Raises BonepipeError, naming the image, where an amendment does not fit the image.
     """
-    grey = read_grey(image.path)
-    polygons = [] if image.annotation is None else read_annotation(image.annotation, spec.classes)
-    planes, ignored = polygon.rasterise(polygons, grey.shape, len(spec.classes)), None
+    grey, count = read_grey(image.path), len(spec.classes)
+    polygons = [] if image.annotation is None else read_annotation(image.annotation, spec.labels)
+    planes, ignored = polygon.rasterise(polygons, grey.shape, len(spec.labels)), None
     if amendment is not None:
         planes = amendment.apply(planes)
         ignored = amendment.ignored_planes(grey.shape) if amendment.ignores else None
+    if spec.others:
+        polygons = [(label, points) for label, points in polygons if label < count]
+        planes, ignored = bitplane.first(planes, count), None if ignored is None else bitplane.first(ignored, count)
     whole = Layers(grey, planes, ignored)
     if spec.region is not None:
         return _prepare_region(whole, polygons, spec)

@@ -70,7 +70,7 @@ def look(
     Args:
         predict: probabilities of grey bytes `[N, h, w]`, by the run that sees the region.
         region: margin of the crops.
-        labels: the region's classes.
+        labels: the region's classes, as the first stage counts them.
         size: height and width that `predict` takes.
         images: grey bytes `[H, W]` at original size, and first-stage maps `[C, h, w]`.
 
@@ -147,9 +147,11 @@ def _moved(box: Box, down: int, right: int) -> Box:
     return Box(box.top + down, box.left + right, box.bottom + down, box.right + right)
 
 
-def pair(maps: Maps, seen: Look | None, label: int, shape: Shape) -> Pair:
-    """One class of an image's maps `[C, h, w]` and of its second look."""
-    return Pair(maps[label], seen.maps[label] if seen else None, seen.crop if seen else Box(0, 0, 0, 0), shape)
+def pair(whole: Maps, seen: Look | None, label: int | None, shape: Shape) -> Pair:
+    """The first stage's map of a class, and what a second look says of it as its class `label`; None for nothing."""
+    if seen is None or label is None:
+        return Pair(whole, None, Box(0, 0, 0, 0), shape)
+    return Pair(whole, seen.maps[label], seen.crop, shape)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def test_the_box_path_is_the_full_frame_bit_for_bit(crop, seed):
     rng = np.random.default_rng(seed)
     whole, close = bump(rng, (23, 18)), bump(rng, (16, 16))
     seen, truth = Look(crop, close[None]), cutout.from_mask(bump(rng, SHAPE) > 0.5)
-    both = pair(whole[None], seen, 0, SHAPE)
+    both = pair(whole, seen, 0, SHAPE)
     counts = both.histograms(WEIGHTS, truth)
     true = cutout.to_mask(truth, SHAPE)
     for weight, hist in zip(WEIGHTS, counts, strict=True):
@@ -60,20 +60,20 @@ def test_weight_0_and_no_look_are_the_first_stage():
     rng = np.random.default_rng(5)
     whole, close = bump(rng, (23, 18)), bump(rng, (16, 16))
     plain = upsample.cutout(whole, 0.4, SHAPE)
-    for one in (pair(whole[None], Look(CROPS[0], close[None]), 0, SHAPE), pair(whole[None], None, 0, SHAPE)):
+    for one in (pair(whole, Look(CROPS[0], close[None]), 0, SHAPE), pair(whole, None, 0, SHAPE)):
         for weight in (0.0, 0.5) if one.close is None else (0.0,):
             got = one.cutout(weight, 0.4)
             assert (cutout.to_mask(got, SHAPE) == cutout.to_mask(plain, SHAPE)).all()
     truth = cutout.from_mask(bump(rng, SHAPE) > 0.5)
-    counts = pair(whole[None], None, 0, SHAPE).histograms(WEIGHTS, truth)
+    counts = pair(whole, None, 0, SHAPE).histograms(WEIGHTS, truth)
     assert (counts == upsample.histogram(whole, truth, SHAPE)).all()
 
 
 def test_nothing_to_be_seen_is_an_empty_mask():
     nothing = np.zeros((1, 8, 8), np.float32)
     seen = Look(CROPS[0], nothing)
-    assert cutout.area(pair(nothing, seen, 0, SHAPE).cutout(0.5, 0.5)) == 0
-    counts = pair(nothing, seen, 0, SHAPE).histograms(WEIGHTS, cutout.empty())
+    assert cutout.area(pair(nothing[0], seen, 0, SHAPE).cutout(0.5, 0.5)) == 0
+    counts = pair(nothing[0], seen, 0, SHAPE).histograms(WEIGHTS, cutout.empty())
     assert (counts[:, 0, 0] == SHAPE[0] * SHAPE[1]).all()
     assert counts.sum() == len(WEIGHTS) * SHAPE[0] * SHAPE[1]
 
@@ -83,7 +83,7 @@ def test_what_the_second_look_alone_sees_is_found():
     rng = np.random.default_rng(2)
     close = bump(rng, (16, 16))
     seen = Look(CROPS[0], close[None])
-    got = pair(np.zeros((1, 23, 18), np.float32), seen, 0, SHAPE).cutout(1.0, 0.5)
+    got = pair(np.zeros((23, 18), np.float32), seen, 0, SHAPE).cutout(1.0, 0.5)
     expected = upsample.upsample(close, (40, 40)) >= 0.5
     assert cutout.area(got) == expected.sum() > 0
 
