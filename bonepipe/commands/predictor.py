@@ -33,8 +33,9 @@ def require_finished(experiment: Experiment) -> None:
 
 def require_folds(experiment: Experiment) -> None:
     """As `require_finished`, for whatever part of the images the run sees."""
+    ignore = ["name", *HARMLESS, *PREDICTION]  # the name is the folder's: it may have got another one
     for fold in voting_folds(experiment):
-        refuse_other_settings(experiment.fold_folder(fold) / "config.yaml", experiment.config, [*HARMLESS, *PREDICTION])
+        refuse_other_settings(experiment.fold_folder(fold) / "config.yaml", experiment.config, ignore)
         if not is_done(experiment, fold):
             raise BonepipeError(
                 f"{experiment.fold_folder(fold)}: is not trained yet, or was predicted in another way (tta, windows, "

@@ -241,7 +241,7 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding, filling and resizing release the GIL
             rows = list(tqdm(pool.map(fill, range(len(images))), f"store {folder.name}", len(images), unit="image"))
         for layer in (layer for layers in made for layer in layers if layer is not None):
-            layer.flush()  # type: ignore[attr-defined] - a memory map
+            layer.flush()  # type: ignore[attr-defined]  # a memory map
         np.savez(temporary / "outlines.npz", **_flatten(rows), **_crops(rows, spec))
         temporary.rename(folder)
     finally:

@@ -205,3 +205,25 @@ def test_an_image_without_the_classes_shows_nothing(phantom_root, tmp_path):
     assert store.lacking() == [1]
     assert store.crop(1) is None
     assert store.crop(0) is not None
+
+
+def test_labels_that_are_not_learned_are_passed_over(phantom_root, tmp_path):
+    """Corrections may name them all the same: here what is drawn as Pisiform is the Radius, and the reverse."""
+    whole = spec_of(phantom_root, region=None)
+    images = train_images(whole)[:1]
+    corrections = tmp_path / "corrections.csv"
+    rows = [f"{images[0].name},{a},permute,{b}" for a, b in (("Pisiform", "Radius"), ("Radius", "Pisiform"))]
+    corrections.write_text("\n".join(["image_name,class,action,value", *rows]) + "\n")
+    few = replace(
+        whole, classes=("Pisiform", "Lunate"), palette=(), corrections=str(corrections),
+        others=tuple(name for name in whole.classes if name not in ("Pisiform", "Lunate")),
+    )  # fmt: skip
+    plain, store = (stores.open_store(images, spec, tmp_path / "store") for spec in (whole, few))
+    assert store.planes.shape[-1] == 1
+    wanted = [whole.classes.index(name) for name in ("Radius", "Lunate")]
+    labels = bitplane.unpack(plain.planes[0], len(whole.classes))[..., wanted]
+    assert (bitplane.unpack(store.planes[0], 2) == labels).all()
+    areas = [cutout.area(mask) for mask in plain.truth(0)]
+    assert [cutout.area(mask) for mask in store.truth(0)] == [
+        areas[whole.classes.index(name)] for name in ("Pisiform", "Lunate")
+    ]
