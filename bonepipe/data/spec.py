@@ -52,7 +52,7 @@ class DataSpec:
             that validation compares with stay as they are annotated.
         pseudo: CSV of pseudo-labels of test images to train on as well, see `bonepipe.data.pseudo`.
         pseudo_weight: of such an image in the loss, where an annotated one has 1.
-        others: labels of the annotations that are not learned, for runs that specialise in some classes.
+        others: labels of the annotations that are not learned, for runs that specialise in some classes; None for none.
         region: the part of each image that is seen, at `size`; None for the whole image. `bonepipe secondlook` uses
             such a run.
     """
@@ -76,7 +76,7 @@ class DataSpec:
     corrections: str | None = None
     pseudo: str | None = None
     pseudo_weight: float = 0.5
-    others: tuple[str, ...] = ()
+    others: tuple[str, ...] | None = None
     region: Region | None = None
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class DataSpec:
     @property
     def labels(self) -> tuple[str, ...]:
         """All that annotations may hold: the classes, then the others."""
-        return (*self.classes, *self.others)
+        return (*self.classes, *(self.others or ()))
 
     @property
     def path(self) -> Path:
