@@ -68,10 +68,10 @@ def test_every_model_trains_and_predicts(train, model):
 
 @pytest.fixture
 def needed(tmp_path):
-    """What an option needs beside itself: a policy to train with."""
+    """What an option needs beside itself: a policy to train with, an augmentation that shows its views."""
     path = tmp_path / "policy.yaml"
     path.write_text("transforms: [{name: Affine, rotate: [-20, 20], p: 1.0}]")
-    return {"augment=searched": [f"augment.file={path}"]}
+    return {"augment=searched": [f"augment.file={path}"], "tta=twelve": ["augment=both_flips"]}
 
 
 @pytest.mark.parametrize("option", OPTIONS)

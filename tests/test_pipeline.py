@@ -68,7 +68,8 @@ def test_every_promised_file_is_there(finished):
             "config.yaml", "last.ckpt", "weights.safetensors", "metrics.csv",
             "oof.csv", "oof_dice.csv", "histograms.npz",
         }  # fmt: skip
-    assert {path.name for path in run.iterdir()} >= {"thresholds.json", "scores.json", "submission.csv", "examples.jpg"}
+    names = {path.name for path in run.iterdir()}
+    assert names >= {"thresholds.json", "scores.json", "submission.csv", "examples.jpg", "thresholds.png"}
     kinds = sorted(path.name.split("-", 3)[3][:6] for path in (run / "wandb").glob("offline-run-*"))
     assert kinds == ["cross-", "fold-0", "fold-1", "submis"]
     assert not list(finished.rglob("*.part")), "temporary files are left"

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import OVERRIDES, Experiment, say
-from bonepipe.commands.predictor import make_predict, make_refine, provenance, read_thresholds, require_finished
+from bonepipe.commands.predictor import image_thresholds, make_predict, make_refine, provenance, require_finished
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import read_grey
 from bonepipe.errors import BonepipeError, UsageError
@@ -118,8 +118,8 @@ def _predict_missing(experiment: Experiment, images: Sequence[Radiograph], out: 
         for image in missing:
             files.polygons_file(out, image.path).unlink(missing_ok=True)
     data, spec = experiment.data, configs.build(experiment.config, "ensemble")
-    shape, refine = experiment.windows.shape, make_refine(experiment)
-    predicted = predict_masks(make_predict(experiment), missing, shape, read_thresholds(experiment), spec, refine)
+    shape, limits, refine = experiment.windows.shape, image_thresholds(experiment, missing), make_refine(experiment)
+    predicted = predict_masks(make_predict(experiment), missing, shape, limits, spec, refine)
     for image, texts in tqdm(predicted, "predict", len(missing), unit="image"):
         grey = read_grey(image.path)
         masks = [cutout.from_runs(rle.parse(text), grey.shape) for text in texts]

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from bonepipe import config as configs
 from bonepipe.commands import train_all
-from bonepipe.commands.experiment import Experiment
+from bonepipe.commands.experiment import Experiment, say
 from bonepipe.commands.handover import hand_over
 from bonepipe.commands.predictor import make_predict, make_refine, require_finished, require_folds, voting_folds
 from bonepipe.data.catalog import Radiograph, test_images
@@ -75,6 +75,8 @@ def main(argv: list[str]) -> int:
     out: Path = arguments.output or arguments.first.with_name(f"{arguments.first.name}-{arguments.second.name}")
     first, second = FirstStage(open_run(arguments.first)), open_run(arguments.second)
     _check_pair(first.experiment, second, out)
+    if configs.build(first.experiment.config, "ensemble").thresholds_by is not None:
+        say(f"{arguments.first}: has thresholds by stratum; the blend gets one a class")
     result = Experiment({**first.experiment.config, "runs": str(out.parent), "name": out.name})
     found = out_of_fold(first, second, range(first.experiment.folds.count))
     margin = configs.build(result.config, "ensemble").margin if arguments.margin is None else arguments.margin

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment, parse
 from bonepipe.commands.handover import hand_over
-from bonepipe.commands.predictor import make_predict, make_refine, read_thresholds, require_finished
+from bonepipe.commands.predictor import image_thresholds, make_predict, make_refine, require_finished
 from bonepipe.data.catalog import Radiograph, test_images
 
 HELP = """usage: bonepipe submit [OVERRIDES]
@@ -35,5 +35,5 @@ def _masks(experiment: Experiment, images: Sequence[Radiograph]) -> Iterator[tup
 
     spec, shape = configs.build(experiment.config, "ensemble"), experiment.windows.shape
     return predict_masks(
-        make_predict(experiment), images, shape, read_thresholds(experiment), spec, make_refine(experiment)
+        make_predict(experiment), images, shape, image_thresholds(experiment, images), spec, make_refine(experiment)
     )

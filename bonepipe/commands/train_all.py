@@ -2,13 +2,15 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
+from bonepipe.commands.predictor import strata_settings
 from bonepipe.commands.train import is_done
 from bonepipe.data import strata
 from bonepipe.data.image import read_grey
@@ -16,18 +18,37 @@ from bonepipe.data.region import cut
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
 from bonepipe.inference import postprocess, thresholds
-from bonepipe.inference.outoffold import read_curves
+from bonepipe.inference.outoffold import read_counts
 from bonepipe.inference.postprocess import Selection
+from bonepipe.inference.sizes import dice_by_size
 from bonepipe.inference.thresholds import Choice
+from bonepipe.labels import histogram
 
 HELP = """usage: bonepipe train-all [OVERRIDES]
 
 Train every fold that is not finished (executor=local: here, one a visible GPU; executor=ray: as Ray tasks), then find
 one threshold a class from all out-of-fold predictions, and the post-processing that each class gains from, and write
-thresholds.json, scores.json and examples.jpg.
+thresholds.json, scores.json, examples.jpg, and the Dice at every threshold as thresholds.png.
+With ensemble.thresholds_by=stratum a class may have another threshold in some strata, where that gains.
 Beside the plain out-of-fold Dice stands the one weighted to the test set's mix of strata (conf/strata).
 
 example: bonepipe train-all experiment=demo executor=ray"""
+
+
+class OutOfFold(NamedTuple):
+    """What the folds predicted of the images that they never saw.
+
+    Attributes:
+        names: of the images, in the order of the folds.
+        curves: Dice `[N, C, 256]` at thresholds k / 256.
+        areas: of the true masks, pixels `[N, C]`.
+        folds: the fold that each image validates, `[N]`.
+    """
+
+    names: list[str]
+    curves: np.ndarray
+    areas: np.ndarray
+    folds: np.ndarray
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,6 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     for fold in range(experiment.folds.count):
         path = experiment.fold_folder(fold) / "config.yaml"
         refuse_other_settings(path, config, [*HARMLESS, *PREDICTION])
+    strata_settings(experiment)  # which refuses what could not be done after the training
     _train_missing(experiment, arguments)
     summarise(experiment)
     return 0
@@ -64,42 +86,53 @@ def _train_missing(experiment: Experiment, overrides: Sequence[str]) -> None:
 
 
 def summarise(experiment: Experiment) -> None:
-    """Thresholds, scores, a picture, and a line of numbers, from the folds' files."""
-    names, curves, folds = _read_folds(experiment)
-    margin = configs.build(experiment.config, "ensemble").margin
-    choice = thresholds.choose(curves, folds, margin)
-    selection = _select_operations(experiment, folds)
-    scores = _scores(experiment, choice, folds) | weighted_scores(experiment, names, choice.dice.mean(1))
+    """Thresholds, scores, pictures, and a line of numbers, from the folds' files."""
+    found = _read_folds(experiment)
+    choice, by_stratum = _choose_thresholds(experiment, found)
+    selection = _select_operations(experiment, found.folds)
+    scores = _scores(experiment, choice, found) | weighted_scores(experiment, found.names, choice.dice.mean(1))
+    if by_stratum:
+        scores["threshold_strata_gain"] = thresholds.gain_by_stratum(by_stratum)
     if selection is not None:
         scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
     write_json(experiment.folder / "scores.json", scores)
-    picture = _picture(experiment, names, choice)
-    _track(experiment, choice, scores, picture)
-    classes = experiment.data.classes
-    further = selection.record(classes, experiment.postprocess) if selection else None
-    thresholds.write(experiment.folder / "thresholds.json", classes, choice, further)
+    pictures = {
+        "examples": _picture(experiment, found.names, choice),
+        "thresholds": _threshold_picture(experiment, found, choice, by_stratum),
+    }
+    _track(experiment, choice, scores, pictures)
+    _write_thresholds(experiment, choice, by_stratum, selection)
     _print_table(experiment, choice)
-    spread = f"{np.mean(scores['folds']):.4f} +- {_deviation(scores['folds']):.4f} over the folds"
-    kept = int(choice.kept.sum())
-    print(f"out-of-fold Dice {scores['oof_dice']:.4f} ({scores['oof_dice_at_half']:.4f} at threshold 0.5, {spread})")
-    _print_strata(scores)
-    print(f"thresholds: {kept} of {len(choice.kept)} classes leave 0.5; the others gain no more than noise")
+    _print_scores(scores)
+    _print_thresholds(choice, by_stratum)
     if selection is not None:
-        kept = sum(map(bool, selection.operations))
-        gain = scores["postprocess_gain"]
-        print(f"post-processing: {kept} of {len(classes)} classes keep some, {gain:+.4f} out of fold at threshold 0.5")
+        kept, gain = sum(map(bool, selection.operations)), scores["postprocess_gain"]
+        count = len(experiment.data.classes)
+        print(f"post-processing: {kept} of {count} classes keep some, {gain:+.4f} out of fold at threshold 0.5")
 
 
-def _read_folds(experiment: Experiment) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Image names, Dice `[N, C, 256]` and fold numbers `[N]` of all out-of-fold predictions."""
+def _read_folds(experiment: Experiment) -> OutOfFold:
+    """All out-of-fold predictions, from the folds' histograms."""
     names: list[str] = []
-    curves, folds = [], []
+    curves, areas, folds = [], [], []
     for fold in range(experiment.folds.count):
-        here, curve = read_curves(experiment.fold_folder(fold) / "histograms.npz", experiment.data.classes)
+        here, counts = read_counts(experiment.fold_folder(fold) / "histograms.npz", experiment.data.classes)
         names += here
-        curves.append(curve)
+        curves.append(histogram.dice_curve(counts))
+        areas.append(counts[:, :, histogram.FOREGROUND].sum(-1))
         folds += [fold] * len(here)
-    return names, np.concatenate(curves), np.array(folds)
+    return OutOfFold(names, np.concatenate(curves), np.concatenate(areas), np.array(folds))
+
+
+def _choose_thresholds(experiment: Experiment, found: OutOfFold) -> tuple[Choice, dict[str, Choice]]:
+    """One threshold a class, and the strata's where they are asked for; the Dice are with those that submit applies."""
+    margin = configs.build(experiment.config, "ensemble").margin
+    common = thresholds.choose(found.curves, found.folds, margin)
+    if strata_settings(experiment) is None:
+        return common, {}
+    labels = [experiment.stratum[name] for name in found.names]
+    by_stratum = thresholds.choose_by_stratum(found.curves, found.folds, labels, common, margin)
+    return replace(common, dice=thresholds.dice_by_stratum(by_stratum, labels)), by_stratum
 
 
 def _select_operations(experiment: Experiment, folds: np.ndarray) -> Selection | None:
@@ -112,13 +145,26 @@ def _select_operations(experiment: Experiment, folds: np.ndarray) -> Selection |
     return postprocess.choose(dice, folds, spec.candidates())
 
 
-def _scores(experiment: Experiment, choice: Choice, folds: np.ndarray) -> dict[str, Any]:
+def _write_thresholds(
+    experiment: Experiment, choice: Choice, by_stratum: dict[str, Choice], selection: Selection | None
+) -> None:
+    """Save thresholds.json, which submit applies."""
+    classes = experiment.data.classes
+    further = selection.record(classes, experiment.postprocess) if selection else {}
+    if by_stratum:
+        further |= thresholds.record_by_stratum(classes, by_stratum, strata_settings(experiment) or {})
+    thresholds.write(experiment.folder / "thresholds.json", classes, choice, further)
+
+
+def _scores(experiment: Experiment, choice: Choice, found: OutOfFold) -> dict[str, Any]:
+    folds = found.folds
     per_class = zip(experiment.data.classes, choice.dice.mean(0).tolist(), strict=True)
     return {
         "oof_dice": float(choice.dice.mean()),
         "oof_dice_at_half": float(choice.dice_at_half.mean()),
         "folds": [float(choice.dice_at_half[folds == fold].mean()) for fold in np.unique(folds)],
         "oof_dice_per_class": dict(per_class),
+        "oof_dice_by_size": dice_by_size(choice.dice, found.areas),
     }
 
 
@@ -138,6 +184,15 @@ def weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarr
     return {"oof_dice_weighted": float(np.average(dice, weights=strata.weights(labels, mix))), **rows}
 
 
+def _print_scores(scores: dict[str, Any]) -> None:
+    """The Dice over all, by stratum and by size."""
+    spread = f"{np.mean(scores['folds']):.4f} +- {_deviation(scores['folds']):.4f} over the folds"
+    print(f"out-of-fold Dice {scores['oof_dice']:.4f} ({scores['oof_dice_at_half']:.4f} at threshold 0.5, {spread})")
+    _print_strata(scores)
+    sizes = ", ".join(f"{size} {dice:.4f}" for size, dice in scores["oof_dice_by_size"].items())
+    print(f"by size of the object (thirds by true area): {sizes or 'there is none'}")
+
+
 def _print_strata(scores: dict[str, Any]) -> None:
     """The strata where there are several, and the Dice weighted to the test set's mix."""
     rows = scores.get("strata", {})
@@ -149,6 +204,16 @@ def _print_strata(scores: dict[str, Any]) -> None:
         print(f"{name:<24} {dice:>9} {row['images']:9d} {row['share']:8.1%} {row['test_share']:8.1%}")
     if "oof_dice_weighted" in scores:
         print(f"out-of-fold Dice weighted to the test set's mix {scores['oof_dice_weighted']:.4f}")
+
+
+def _print_thresholds(choice: Choice, by_stratum: dict[str, Choice]) -> None:
+    """How many thresholds were worth a change."""
+    count = len(choice.kept)
+    print(f"thresholds: {choice.kept.sum()} of {count} classes leave 0.5; the others gain no more than noise")
+    if by_stratum:
+        kept = ", ".join(f"{stratum} {own.kept.sum()}" for stratum, own in by_stratum.items())
+        gain = thresholds.gain_by_stratum(by_stratum)
+        print(f"thresholds by stratum: {kept} of {count} classes leave the common one, {gain:+.4f} out of fold")
 
 
 def _deviation(folds: Sequence[float]) -> float:
@@ -176,14 +241,26 @@ def _picture(experiment: Experiment, names: Sequence[str], choice: Choice) -> Pa
     return path
 
 
-def _track(experiment: Experiment, choice: Choice, scores: dict[str, Any], picture: Path) -> None:
+def _threshold_picture(experiment: Experiment, found: OutOfFold, choice: Choice, by_stratum: dict[str, Choice]) -> Path:
+    """Save thresholds.png: Dice at every threshold, class by class."""
+    from bonepipe.report.examples import save
+    from bonepipe.report.threshold_curves import draw
+
+    per_fold = np.stack([found.curves[found.folds == fold].mean(0) for fold in np.unique(found.folds)])
+    path = experiment.folder / "thresholds.png"
+    save(path, draw(experiment.data.classes, found.curves.mean(0), per_fold, choice, by_stratum))
+    return path
+
+
+def _track(experiment: Experiment, choice: Choice, scores: dict[str, Any], pictures: dict[str, Path]) -> None:
     config, folder = experiment.config, experiment.folder
     run = configs.build(config, "tracking").start(config["name"], "ensemble", "cross-validation", config, folder)
     run.summarise({"cv_mean": np.mean(scores["folds"]), "cv_std": _deviation(scores["folds"]), **scores})
     numbers = np.stack([choice.dice.mean(0), choice.dice_at_half.mean(0), choice.thresholds, choice.gain], 1)
     rows = [[name, *row] for name, row in zip(experiment.data.classes, numbers.tolist(), strict=True)]
     run.table("classes", ["class", "oof_dice", "oof_dice_at_half", "threshold", "cross_fitted_gain"], rows)
-    run.picture("examples", picture)
+    for name, path in pictures.items():
+        run.picture(name, path)
     run.artifact(
         f"{config['name']}-cross-validation", "ensemble", [Path(experiment.folds.file), folder / "scores.json"]
     )

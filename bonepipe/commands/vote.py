@@ -3,11 +3,12 @@
 import argparse
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, zip_longest
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice, zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
-from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.inference import submission
 from bonepipe.labels import rle
 
@@ -18,11 +19,28 @@ A pixel belongs to a class when enough files say so. Without --min-votes this ta
 two of three files, three of four. At a tie (two of four) the pixel is background; --min-votes 2 makes it foreground.
 With --min-votes K a pixel needs a weight of at least K. Each file weighs 1 unless --weights gives one number a file.
 All files must hold the same rows in the same order.
+With --only some classes are decided by some of the files alone, with their weights; more than half is then more than
+half of theirs. A single file decides for itself. Classes that no --only names are decided by all files.
 
 examples:
   bonepipe vote fold0.csv fold1.csv fold2.csv -o ensemble.csv
   bonepipe vote unet.csv fpn.csv segformer.csv -o ensemble.csv --weights 2,1,1 --min-votes 2
+  bonepipe vote unet.csv fpn.csv segformer.csv -o ensemble.csv --only Pisiform,Triquetrum=unet.csv,segformer.csv
 """
+
+
+class Panel(NamedTuple):
+    """Who decides on a class, and how.
+
+    Attributes:
+        members: positions of the files that vote.
+        weights: one a member.
+        min_votes: the weight that a pixel needs.
+    """
+
+    members: tuple[int, ...]
+    weights: list[float]
+    min_votes: float
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,6 +55,13 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("-o", "--output", metavar="OUT.csv", required=True, help="the file to write")
     result.add_argument("--min-votes", metavar="K", type=float, help="at least this weight (default: more than half)")
     result.add_argument("--weights", metavar="W1,W2,...", help="one weight a file (default: 1 each)")
+    result.add_argument(
+        "--only",
+        metavar="CLASS,...=CSV,...",
+        action="append",
+        default=[],
+        help="these classes are decided by these files alone; may be given several times",
+    )
     return result
 
 
@@ -63,6 +88,65 @@ def threshold(min_votes: float | None, weights: Sequence[float]) -> float:
     if not 0 < min_votes <= total * (1 + rle.TOLERANCE):
         raise UsageError(f"--min-votes {min_votes:g}: must be above 0 and at most the total weight, {total:g}")
     return min_votes
+
+
+def parse_panels(
+    words: Sequence[str], files: Sequence[str], weights: Sequence[float], min_votes: float | None
+) -> dict[str, Panel]:
+    """Read who decides on which class from words like `Pisiform,Trapezium=a.csv,b.csv`.
+
+    Args:
+        words: of the command line.
+        files: all that were given; a panel's are among them, named in the same way.
+        weights: one a file.
+        min_votes: as given; None for more than half of the panel's weight.
+
+    Raises:
+        UsageError: a word without classes or files, a file that was not given, a class named twice, or a panel that
+            cannot reach `min_votes`.
+    """
+    panels: dict[str, Panel] = {}
+    for word in words:
+        labels, names = ([part.strip() for part in side.split(",") if part.strip()] for side in _halves(word))
+        if not labels or not names:
+            raise UsageError(f"--only {word}: write CLASS=CSV,CSV or CLASS,CLASS=CSV, for example Pisiform=a.csv,b.csv")
+        panel = _panel(word, names, files, weights, min_votes)
+        for label in labels:
+            if label in panels:
+                raise UsageError(f"--only {word}: {label} is named twice; give all its files at once")
+            panels[label] = panel
+    return panels
+
+
+def _halves(word: str) -> tuple[str, str]:
+    labels, _, names = word.partition("=")
+    return labels, names
+
+
+def _panel(
+    word: str, names: Sequence[str], files: Sequence[str], weights: Sequence[float], min_votes: float | None
+) -> Panel:
+    for name in names:
+        if name not in files:
+            raise UsageError(f"--only {word}: {name} is not among the files{suggestion(name, files)}")
+    members = tuple(position for position, file in enumerate(files) if file in names)
+    own = [weights[position] for position in members]
+    if not any(own):
+        raise UsageError(f"--only {word}: --weights gives these files no weight")
+    try:
+        return Panel(members, own, threshold(min_votes, own))
+    except UsageError as error:
+        raise UsageError(f"--only {word}: {error}") from error
+
+
+def check_classes(panels: Mapping[str, Panel], path: Path) -> None:
+    """Raise UsageError where a panel decides on a class that no row of the file is of."""
+    if not panels:
+        return
+    known = list(dict.fromkeys(row.label for row in submission.stream(path)))
+    for label in panels:
+        if label not in known:
+            raise UsageError(f"--only: {path} has no class {label!r}{suggestion(label, known)}")
 
 
 def lockstep(paths: Sequence[Path]) -> Iterator[tuple[submission.Row, ...]]:
@@ -95,6 +179,16 @@ def elect(
             yield rows[0].image, rows[0].label, rle.format_runs(runs)
 
 
+def elect_by_class(
+    paths: Sequence[Path], ballots: Iterable[tuple[submission.Row, ...]], panels: Mapping[str, Panel], others: Panel
+) -> Iterator[tuple[str, str, str]]:
+    """Vote row by row, each class by its panel, where it has none by the others'; yields as `elect`."""
+    for panel, group in groupby(ballots, lambda rows: panels.get(rows[0].label, others)):
+        voters = [paths[position] for position in panel.members]
+        own = (tuple(rows[position] for position in panel.members) for rows in group)
+        yield from elect(voters, own, panel.min_votes, panel.weights)
+
+
 def _stack(path: Path, rows: Sequence[submission.Row]) -> rle.Runs:
     try:
         return rle.parse_stack([row.rle for row in rows])
@@ -112,9 +206,16 @@ def main(argv: list[str]) -> int:
         raise UsageError("a vote needs two files or more")
     weights = parse_weights(arguments.weights, len(paths))
     min_votes = threshold(arguments.min_votes, weights)
+    panels = parse_panels(arguments.only, arguments.files, weights, arguments.min_votes)
+    check_classes(panels, paths[0])
     # Importing the bar and counting the rows would take a tenth of the vote, so nobody pays who does not see it.
     ballots = _with_bar(lockstep(paths), paths[0]) if sys.stderr.isatty() else lockstep(paths)
-    count = submission.write(arguments.output, elect(paths, ballots, min_votes, weights))
+    if panels:
+        others = Panel(tuple(range(len(paths))), weights, min_votes)
+        rows = elect_by_class(paths, ballots, panels, others)
+    else:
+        rows = elect(paths, ballots, min_votes, weights)
+    count = submission.write(arguments.output, rows)
     print(f"wrote {arguments.output}: {count} rows from {len(paths)} files")
     return 0
 

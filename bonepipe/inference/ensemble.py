@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ class EnsembleSpec:
     Attributes:
         folds: folds that vote; null for all.
         margin: a class leaves threshold 0.5 only if its cross-fitted gain exceeds so many standard errors.
+        thresholds_by: `stratum` lets a class have another threshold in some strata, kept by the same margin; null for
+            one threshold a class.
         batch_size: images a forward pass.
         workers: processes that decode images; 0 for none.
         ahead: images whose masks may wait for their encoding while the next ones are predicted; 0 for none.
@@ -34,6 +36,7 @@ class EnsembleSpec:
 
     folds: tuple[int, ...] | None = None
     margin: float = 2.0
+    thresholds_by: Literal["stratum"] | None = None
     batch_size: int = 4
     workers: int = 0
     ahead: int = 4
@@ -65,7 +68,7 @@ def predict_masks(
     predict: Predict,
     images: Sequence[Radiograph],
     shape: tuple[int, int],
-    thresholds: Sequence[float],
+    thresholds: Sequence[float] | Sequence[Sequence[float]],
     spec: EnsembleSpec,
     refine: Callable[[list[Cutout], tuple[int, int]], list[Cutout]] = lambda masks, shape: masks,
 ) -> Iterator[tuple[Radiograph, list[str]]]:
@@ -75,7 +78,7 @@ def predict_masks(
         predict: probabilities of grey bytes `[N, h, w]`.
         images: to predict.
         shape: height and width that the model sees.
-        thresholds: one a class.
+        thresholds: one a class, or a row of them an image.
         spec: batch size and workers.
         refine: what is done to an image's masks, one a class, given its height and width.
     """
@@ -86,9 +89,12 @@ def predict_masks(
         pin_memory=torch.cuda.is_available(),
     )
 
+    limits = np.asarray(thresholds, np.float64)
+    limits = np.broadcast_to(limits, (len(images), limits.shape[-1]))
+
     def encode(item: tuple[int, NDArray[np.float32], list[int]]) -> tuple[Radiograph, list[str]]:
         index, maps, (height, width) = item
-        masks = refine(upsample.cutouts(maps, thresholds, (height, width)), (height, width))
+        masks = refine(upsample.cutouts(maps, limits[index].tolist(), (height, width)), (height, width))
         return images[index], [rle.format_runs(cutout.runs(mask, width)) for mask in masks]
 
     predicted = (

@@ -104,7 +104,7 @@ def mean_probabilities(
         for member in members:
             for weight, forth, back in views:
                 maps = back(member.model(forth(batch)).float().sigmoid_())
-                if maps.shape[-2:] != batch.shape[-2:]:  # scaling there and back may round to another size
+                if maps.shape[-2:] != batch.shape[-2:]:  # a scaled view; pixel centres stay where they are
                     maps = functional.interpolate(maps, batch.shape[-2:], mode="bilinear", align_corners=False)
                 share = weight / len(members)
                 # In place: 29 maps are the largest tensors here, and every copy of them costs as much as an upsampling.

@@ -1,4 +1,7 @@
-"""One threshold a class from the histograms of all folds, with the gain that other data would see."""
+"""One threshold a class from the histograms of all folds, with the gain that other data would see.
+
+Where kinds of images differ, a class may have one a stratum beside the common one, chosen in the same way.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,16 +16,17 @@ from bonepipe.files import write_json
 from bonepipe.labels.histogram import THRESHOLDS
 
 HALF = 128  # index of threshold 0.5
+LEAST = 10  # images of a stratum; of fewer the standard error itself is a guess
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Thresholds and what they are worth.
+    """Thresholds and what they are worth, against 0.5 or, for a stratum, against the class's common threshold.
 
     Attributes:
-        thresholds: float64 `[C]`; 0.5 where another value gains no more than noise.
-        kept: bool `[C]`, where the threshold differs from 0.5.
-        gain: mean Dice gained over 0.5 by thresholds chosen on other folds, `[C]`, whether kept or not.
+        thresholds: float64 `[C]`; 0.5 or the common one where another value gains no more than noise.
+        kept: bool `[C]`, where the threshold differs from that.
+        gain: mean Dice gained over that by thresholds chosen on other folds, `[C]`, whether kept or not.
         error: standard error of that gain, `[C]`.
         dice: cross-fitted Dice `[N, C]` with the kept thresholds.
         dice_at_half: Dice `[N, C]` at 0.5.
@@ -47,25 +51,70 @@ def choose(curves: np.ndarray, folds: np.ndarray, margin: float) -> Choice:
         folds: the fold that each image validates, int `[N]`.
         margin: in standard errors of the mean over images.
     """
-    at_half = curves[:, :, HALF]
-    crossed = np.empty_like(at_half)
-    for fold in np.unique(folds):
-        held_out = folds == fold
-        # With one fold there is nothing to cross-fit on: 0.5 everywhere.
-        best = _best(curves[~held_out]) if not held_out.all() else np.full(curves.shape[1], HALF)
-        crossed[held_out] = np.take_along_axis(curves[held_out], best[None, :, None], 2)[:, :, 0]
-    gains = crossed - at_half
+    return _improve(curves, folds, margin, np.full(curves.shape[1], THRESHOLDS[HALF]), curves[:, :, HALF])
+
+
+def choose_by_stratum(
+    curves: np.ndarray, folds: np.ndarray, labels: Sequence[str], common: Choice, margin: float
+) -> dict[str, Choice]:
+    """Choose a threshold a class for each stratum, where that gains more than noise over the class's common one.
+
+    The rule of `choose` among the images of a stratum. One with fewer than LEAST images keeps the common thresholds.
+
+    Args:
+        curves, folds, margin: as in `choose`.
+        labels: the stratum of each image.
+        common: what `choose` chose for all strata together.
+
+    Returns:
+        Stratum -> its choice, whose Dice `[n, C]` are those of its images; strata in alphabetical order.
+    """
+    found, strata = {}, np.array(labels)
+    for stratum in np.unique(strata).tolist():
+        here = strata == stratum
+        known = folds[here] if here.sum() >= LEAST else np.zeros(here.sum(), int)  # one fold: no choice
+        found[stratum] = _improve(curves[here], known, margin, common.thresholds, common.dice[here])
+    return found
+
+
+def dice_by_stratum(choices: Mapping[str, Choice], labels: Sequence[str]) -> np.ndarray:
+    """The cross-fitted Dice `[N, C]` of all images, each with its stratum's thresholds."""
+    rows = {stratum: iter(choice.dice) for stratum, choice in choices.items()}
+    return np.stack([next(rows[label]) for label in labels])
+
+
+def gain_by_stratum(choices: Mapping[str, Choice]) -> float:
+    """Mean cross-fitted Dice over all images and classes that the strata's own thresholds gain over the common ones."""
+    gains = [np.where(choice.kept, choice.gain, 0).mean() for choice in choices.values()]
+    return float(np.average(gains, weights=[len(choice.dice) for choice in choices.values()]))
+
+
+def _improve(curves: np.ndarray, folds: np.ndarray, margin: float, before: np.ndarray, dice: np.ndarray) -> Choice:
+    """Choose other thresholds than those `[C]` before, whose Dice are `[N, C]`, where they gain more than noise."""
+    crossed = _cross_fitted(curves, folds, dice)
+    gains = crossed - dice
     gain, error = gains.mean(0), gains.std(0, ddof=1 if len(gains) > 1 else 0) / np.sqrt(len(gains))
-    best = _best(curves)
-    kept = (gain > margin * error) & (gain > 0) & (best != HALF)
+    best = THRESHOLDS[_best(curves)]
+    kept = (gain > margin * error) & (gain > 0) & (best != before)
     return Choice(
-        thresholds=np.where(kept, THRESHOLDS[best], 0.5),
+        thresholds=np.where(kept, best, before),
         kept=kept,
         gain=gain,
         error=error,
-        dice=np.where(kept, crossed, at_half),
-        dice_at_half=at_half,
+        dice=np.where(kept, crossed, dice),
+        dice_at_half=curves[:, :, HALF],
     )
+
+
+def _cross_fitted(curves: np.ndarray, folds: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """Dice `[N, C]` of each fold at what is best on the others; `otherwise` where there are no others."""
+    crossed = otherwise.copy()
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        if not held_out.all():
+            best = _best(curves[~held_out])
+            crossed[held_out] = np.take_along_axis(curves[held_out], best[None, :, None], 2)[:, :, 0]
+    return crossed
 
 
 def _best(curves: np.ndarray) -> np.ndarray:
@@ -79,13 +128,24 @@ def _best(curves: np.ndarray) -> np.ndarray:
 
 def write(path: Path, classes: Sequence[str], choice: Choice, further: Mapping[str, Any] | None = None) -> None:
     """Write thresholds, their gains, and what else was chosen, as JSON, atomically."""
-    content = {
+    write_json(path, _content(classes, choice) | dict(further or {}))
+
+
+def _content(classes: Sequence[str], choice: Choice) -> dict[str, Any]:
+    return {
         "thresholds": dict(zip(classes, choice.thresholds.tolist(), strict=True)),
         "cross_fitted_gain": dict(zip(classes, choice.gain.tolist(), strict=True)),
         "standard_error": dict(zip(classes, choice.error.tolist(), strict=True)),
         "kept": [name for name, kept in zip(classes, choice.kept, strict=True) if kept],
     }
-    write_json(path, content | dict(further or {}))
+
+
+def record_by_stratum(
+    classes: Sequence[str], choices: Mapping[str, Choice], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the file keeps of the strata beside the common thresholds, and the settings that tell them apart."""
+    strata = {stratum: _content(classes, choice) for stratum, choice in choices.items()}
+    return {"by_stratum": strata, "by_stratum_settings": dict(settings)}
 
 
 def read(path: Path, classes: Sequence[str]) -> list[float]:
@@ -97,3 +157,24 @@ def read(path: Path, classes: Sequence[str]) -> list[float]:
         raise BonepipeError(
             f"{path}: no thresholds for all classes ({error!r}); `bonepipe train-all` writes them"
         ) from error
+
+
+def read_by_stratum(path: Path, classes: Sequence[str], settings: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Stratum -> thresholds in class order.
+
+    Raises:
+        BonepipeError: the file is missing or broken, holds none by stratum, or its strata were told apart otherwise.
+    """
+    way_out = "run `bonepipe train-all` with the same overrides first, or take ensemble.thresholds_by=null"
+    try:
+        content = json.loads(path.read_text())
+        recorded = content["by_stratum_settings"]
+        rows = {
+            stratum: [float(choice["thresholds"][name]) for name in classes]
+            for stratum, choice in content["by_stratum"].items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BonepipeError(f"{path}: no thresholds by stratum for all classes ({error!r}); {way_out}") from error
+    if recorded != dict(settings):
+        raise BonepipeError(f"{path}: the strata were told apart by {recorded}, now by {dict(settings)}; {way_out}")
+    return rows

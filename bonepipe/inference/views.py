@@ -19,6 +19,7 @@ TAUGHT_BY = {
     "Add": {"RandomBrightnessContrast"},
     "Multiply": {"RandomBrightnessContrast"},
 }
+SCALING = ("Scale", "Resize")
 AXES = {"HorizontalFlip": "horizontal", "VerticalFlip": "vertical"}
 
 Call = Callable[[torch.Tensor], torch.Tensor]
@@ -57,7 +58,10 @@ class Views:
         return len(self._compose)
 
     def __iter__(self) -> Iterator[tuple[float, Call, Call]]:
-        """Weight, image transform and inverse mask transform of each view."""
+        """Weight, image transform and inverse mask transform of each view.
+
+        Maps of a scaled view come back at its size, for the caller to bring to the image's: see `_scaling`.
+        """
         for weight, view in zip(self.weights, self._compose, strict=True):
             yield weight, view.augment_image, view.deaugment_mask
 
@@ -77,14 +81,28 @@ def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
     if name not in TAUGHT_BY:
         raise ValueError(f"no view {name!r}; there are {', '.join(TAUGHT_BY)}")
     kind = getattr(ttach, name)
-    if name in ("Scale", "Resize"):  # ttach's own default, nearest neighbour, shifts the maps
-        arguments = {"interpolation": "bilinear", "align_corners": False, **arguments}
+    if name in SCALING:  # ttach's own default, nearest neighbour, shifts the maps
+        kind, arguments = _scaling(kind), {"interpolation": "bilinear", "align_corners": False, **arguments}
     try:
         if name in AXES and data.swaps.get(AXES[name]):
             return _swapping(kind, data.mirrored_order(AXES[name]))(**arguments)
         return kind(**arguments)
     except TypeError as error:
         raise ValueError(f"view {name}: {error}") from error
+
+
+def _scaling(kind: Any) -> Any:
+    """A change of size whose way back is left to whoever knows the image's size.
+
+    ttach scales back by the inverse factor and rounds down, so that 160 x 1.1 comes back as 159: one more interpolation
+    would then have to bring the maps to 160, and blur them once more.
+    """
+
+    class OneWay(kind):
+        def apply_deaug_mask(self, mask: torch.Tensor, **parameters: Any) -> torch.Tensor:
+            return mask
+
+    return OneWay
 
 
 def _swapping(kind: Any, order: Sequence[int]) -> Any:

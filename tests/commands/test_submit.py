@@ -70,6 +70,56 @@ def test_submit_asks_for_predictions_made_in_the_same_way(trained, words, capsys
     )
 
 
+STRATA = ["ensemble.thresholds_by=stratum", "ensemble.margin=0", "strata.by=[wrist]", "strata.wrist=listed"]
+
+
+def test_submit_applies_the_thresholds_of_an_images_stratum(trained, words, capsys):
+    assert main(["submit", *words, *STRATA]) == 1
+    assert "no thresholds by stratum" in capsys.readouterr().err
+    assert main(["train-all", *words, *STRATA]) == 0
+    assert "classes leave the common one" in capsys.readouterr().out
+    path, experiment = trained / "thresholds.json", Experiment(compose([*words, *STRATA]))
+    record, classes = json.loads(path.read_text()), experiment.data.classes
+    assert set(record["by_stratum"]) == set(experiment.stratum.values()) == {"rotated", "straight"}
+    assert isinstance(json.loads((trained / "scores.json").read_text())["threshold_strata_gain"], float)
+    levels = {"rotated": 0.03125, "straight": 0.25}
+    for stratum, level in levels.items():
+        record["by_stratum"][stratum]["thresholds"] = dict.fromkeys(classes, level)
+    path.write_text(json.dumps(record))
+    assert main(["submit", *words, *STRATA]) == 0
+    members, shape = [experiment.member(fold) for fold in (0, 1)], experiment.windows.shape
+    bent = set((experiment.data.path / "rotated.csv").read_text().split()[1:])
+    rows = {row.key: row.rle for row in submission.stream(trained / "submission.csv")}
+    for image in images_to_predict(experiment.data):
+        grey, level = read_grey(image.path), levels["rotated" if image.patient in bent else "straight"]
+        maps = experiment.predictor(members)(torch.from_numpy(resize_grey(grey, shape))[None])[0].numpy()
+        for name, mask in zip(classes, upsample.cutouts(maps, [level] * len(maps), grey.shape), strict=True):
+            np.testing.assert_array_equal(
+                rle.decode(rows[image.name, name], grey.shape), cutout.to_mask(mask, grey.shape)
+            )
+    assert main(["submit", *words, *STRATA, "strata.by=[sex]"]) == 1
+    assert "told apart by" in capsys.readouterr().err
+    assert main(["train-all", *words, "ensemble.thresholds_by=stratum", "strata.by=[]"]) == 2
+    assert "strata.by names nothing" in capsys.readouterr().err
+
+
+def test_scores_by_size_equal_those_of_the_true_masks(trained, words):
+    assert main(["train-all", *words, "ensemble.margin=1e9"]) == 0
+    experiment, pairs = Experiment(compose(words)), []
+    places = {name: number for number, name in enumerate(experiment.store.names)}
+    for fold in (0, 1):
+        with (trained / f"fold-{fold}" / "oof_dice.csv").open() as file:
+            for row in csv.DictReader(file):
+                truth = experiment.store.truth(places[row["image_name"]])
+                area = cutout.area(truth[experiment.data.classes.index(row["class"])])
+                pairs.append((area, float(row["dice"])))
+    areas, dice = np.array([pair for pair in pairs if pair[0]]).T
+    low, high = np.quantile(areas, [1 / 3, 2 / 3])
+    expected = [dice[areas <= low].mean(), dice[(areas > low) & (areas <= high)].mean(), dice[areas > high].mean()]
+    scores = json.loads((trained / "scores.json").read_text())["oof_dice_by_size"]
+    assert scores == pytest.approx(dict(zip(("small", "medium", "large"), expected, strict=True)), abs=1e-6)
+
+
 def test_windows_change_the_predictions_and_not_the_weights(windowed):
     folder, before, recorded = windowed
     assert (folder / "fold-0" / "weights.safetensors").read_bytes() == before["weights.safetensors"]

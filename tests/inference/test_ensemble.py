@@ -49,6 +49,17 @@ def test_masks_equal_calculations_on_full_frames_in_order(images, batch_size, ah
             assert 0 < expected.sum() < expected.size
 
 
+def test_every_image_may_have_thresholds_of_its_own(images):
+    rows = [[0.05, 0.9], [0.5, 0.25], [2.0, 0.1], [0.3, 0.3], [0.9, 0.05]]
+    found = dict(predict_masks(brightness, images, SIZE, rows, EnsembleSpec(batch_size=2)))
+    for image, row in zip(images, rows, strict=True):
+        ((_, alone),) = predict_masks(brightness, [image], SIZE, row, EnsembleSpec())
+        assert found[image] == alone
+    assert found[images[2]][0] == ""
+    with pytest.raises(ValueError, match="broadcast"):
+        next(predict_masks(brightness, images, SIZE, rows[:3], EnsembleSpec()))
+
+
 def test_images_are_predicted_when_they_are_asked_for(images):
     calls = []
 

@@ -147,3 +147,114 @@ def test_bad_files_are_named(tmp_path, content):
         path.write_text(content)
     with pytest.raises(BonepipeError, match=r"thresholds\.json: no thresholds for all classes.*bonepipe train-all"):
         thresholds.read(path, CLASSES)
+
+
+def two_strata(rng, rotated, straight, images=120):
+    """Curves whose peaks differ between strata, folds, and the stratum of each image."""
+    labels = np.where(rng.random(images) < 0.4, "rotated", "straight")
+    bent, curves = labels == "rotated", np.zeros((images, len(rotated), 256))
+    curves[bent] = curves_around(rotated, rng, bent.sum())
+    curves[~bent] = curves_around(straight, rng, (~bent).sum())
+    return curves, rng.integers(0, 5, images), labels.tolist()
+
+
+def slow_stratum(curves, folds, common, margin):
+    """What a stratum's images say, image by image: thresholds `[C]` and what they gain over the common ones."""
+    count, classes = curves.shape[:2]
+    chosen, gains = [], []
+    for label in range(classes):
+        differences = []
+        for image in range(count):
+            others = [i for i in range(count) if folds[i] != folds[image]]
+            k = slow_best(curves, label, others)
+            differences.append(curves[image, label, k] - common.dice[image, label])
+        gains.append(sum(differences) / count)
+        error = (sum((d - gains[-1]) ** 2 for d in differences) / (count - 1)) ** 0.5 / count**0.5
+        kept = gains[-1] > 0 and gains[-1] > margin * error
+        chosen.append(slow_best(curves, label, range(count)) / 256 if kept else common.thresholds[label])
+    return chosen, gains
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("margin", [0.0, 2.0])
+def test_thresholds_by_stratum_equal_a_slow_reference(seed, margin):
+    rng = np.random.default_rng(seed)
+    curves, folds, labels = two_strata(rng, [60, 128, 120, 200], [60, 128, 128, 100], images=40)
+    common = choose(curves, folds, margin)
+    found = thresholds.choose_by_stratum(curves, folds, labels, common, margin)
+    assert list(found) == ["rotated", "straight"]
+    for stratum, choice in found.items():
+        here = [number for number, label in enumerate(labels) if label == stratum]
+        part = Choice(common.thresholds, common.kept, common.gain, common.error, common.dice[here], common.dice[here])
+        expected, gains = slow_stratum(curves[here], folds[here], part, margin)
+        np.testing.assert_allclose(choice.thresholds, expected)
+        np.testing.assert_allclose(choice.gain, gains, atol=1e-12)
+        np.testing.assert_array_equal(choice.kept, choice.thresholds != common.thresholds)
+    dice = thresholds.dice_by_stratum(found, labels)
+    for stratum, choice in found.items():
+        own = dice[[label == stratum for label in labels]] - common.dice[[label == stratum for label in labels]]
+        np.testing.assert_allclose(own.mean(0), np.where(choice.kept, choice.gain, 0), atol=1e-12)
+    assert thresholds.gain_by_stratum(found) == pytest.approx((dice - common.dice).mean())
+
+
+def test_a_class_whose_strata_peak_elsewhere_gets_two_thresholds():
+    curves, folds, labels = two_strata(np.random.default_rng(5), [60, 128], [180, 128])
+    common = choose(curves, folds, 2.0)
+    found = thresholds.choose_by_stratum(curves, folds, labels, common, 2.0)
+    assert found["rotated"].thresholds[0] == pytest.approx(60 / 256, abs=8 / 256)
+    assert found["straight"].thresholds[0] == pytest.approx(180 / 256, abs=8 / 256)
+    assert thresholds.gain_by_stratum(found) > 0.01
+
+
+def test_strata_that_do_not_differ_keep_the_common_threshold():
+    kept = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        curves = 0.9 + rng.normal(0, 0.02, (60, 10, 256))
+        folds, labels = np.arange(60) % 5, np.where(rng.random(60) < 0.4, "rotated", "straight").tolist()
+        found = thresholds.choose_by_stratum(curves, folds, labels, choose(curves, folds, 2.0), 2.0)
+        kept.extend(choice.kept for choice in found.values())
+    assert np.mean(kept) < 0.1
+
+
+def test_a_stratum_of_a_few_images_keeps_the_common_threshold():
+    curves, folds, labels = two_strata(np.random.default_rng(6), [60], [180])
+    enough = [number for number, label in enumerate(labels) if label == "rotated"]
+    for count, kept in ((thresholds.LEAST - 1, False), (len(enough), True)):
+        rows = [*enough[:count], *(n for n, label in enumerate(labels) if label == "straight")]
+        common = choose(curves[rows], folds[rows], 1.0)
+        own = thresholds.choose_by_stratum(curves[rows], folds[rows], [labels[n] for n in rows], common, 1.0)
+        assert own["rotated"].kept.tolist() == [kept]
+        assert (own["rotated"].thresholds != common.thresholds).tolist() == [kept]
+
+
+SETTINGS = {"by": ["wrist"], "ages": [30, 45], "wrist": "auto", "bend": 11.5}
+
+
+def with_strata(path):
+    other = Choice(np.array([0.75, 0.5]), np.array([True, False]), *[np.ones(2)] * 2, *[np.ones((1, 2))] * 2)
+    further = thresholds.record_by_stratum(CLASSES, {"rotated": other, "straight": example()}, SETTINGS)
+    thresholds.write(path, CLASSES, example(), further)
+
+
+def test_the_file_gives_back_the_strata_beside_the_common_thresholds(tmp_path):
+    path = tmp_path / "thresholds.json"
+    with_strata(path)
+    assert thresholds.read(path, CLASSES) == [0.25, 0.5]
+    rows = {"rotated": [0.5, 0.75], "straight": [0.5, 0.25]}
+    assert thresholds.read_by_stratum(path, ("Ulna", "뼈"), SETTINGS) == rows
+    assert json.loads(path.read_text())["by_stratum"]["rotated"]["kept"] == ["뼈"]
+
+
+def test_strata_that_are_missing_or_told_apart_otherwise_are_refused(tmp_path):
+    path = tmp_path / "thresholds.json"
+    thresholds.write(path, CLASSES, example())
+    with pytest.raises(
+        BonepipeError, match=r"thresholds\.json: no thresholds by stratum.*train-all.*thresholds_by=null"
+    ):
+        thresholds.read_by_stratum(path, CLASSES, SETTINGS)
+    with_strata(path)
+    with pytest.raises(BonepipeError, match=r"thresholds\.json: no thresholds by stratum"):
+        thresholds.read_by_stratum(path, ("Radius",), SETTINGS)
+    with pytest.raises(BonepipeError, match=r"told apart by .*11\.5.*now by .*20"):
+        thresholds.read_by_stratum(path, CLASSES, SETTINGS | {"bend": 20})

@@ -1,9 +1,19 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+import yaml
+from torch import nn
 
+from bonepipe import config as configs
+from bonepipe.config import conf_dir
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
+from bonepipe.inference.members import Member, mean_probabilities
 from bonepipe.inference.views import Views
+from bonepipe.labels import upsample
 
 PLAIN = DataSpec(name="hand", root="nowhere", classes=("Radius", "Ulna", "Lunate"), size=32)
 CHEST = DataSpec(
@@ -114,8 +124,127 @@ def test_mistakes_in_the_config_are_named(transforms, message):
         Views(PLAIN, transforms=transforms)
 
 
-def test_scaled_views_keep_pixel_centres_aligned():
-    ramp = torch.linspace(0, 1, 32).expand(1, 1, 32, 32)
-    for _, forth, back in Views(PLAIN, transforms=[{"name": "Scale", "scales": [1, 1.5]}]):
-        middle = (slice(None), slice(None), slice(2, -2), slice(2, -2))
-        torch.testing.assert_close(back(forth(ramp))[middle], ramp[middle], rtol=0, atol=1e-6)
+class Same(nn.Module):
+    """A network whose probabilities are the grey values of its image, one class or three."""
+
+    def __init__(self, classes=1):
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(()))
+        self.powers = torch.arange(1.0, classes + 1).view(1, -1, 1, 1)
+
+    def forward(self, images):
+        return (images**self.powers).logit(1e-6)
+
+
+def probabilities(views, grey, classes=1):
+    """What the views make of grey bytes `[h, w]` under a network that changes nothing, float64 `[C, h, w]`."""
+    member = Member(Path("w"), Same(classes), ())
+    return mean_probabilities([member], views, torch.from_numpy(grey)[None], 0.0, 1.0)[0].double().numpy()
+
+
+def scaled(factor, **more):
+    """Nothing but the view at one scale."""
+    node = {"name": "Scale", "scales": [1.0, factor], **more}
+    return Views(PLAIN, transforms=[node], weights=[0, 1])
+
+
+SIZES = [(64, 64), (47, 53), (61, 75), (160, 90)]
+FACTORS = [0.75, 0.9, 1.1, 1.25]
+NEAREST = {"interpolation": "nearest", "align_corners": None}  # ttach's own defaults
+
+
+def smooth_blob(shape):
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    middle, width = (0.37 * shape[0], 0.55 * shape[1]), min(shape) / 9
+    return np.rint(250 * np.exp(-((rows - middle[0]) ** 2 + (columns - middle[1]) ** 2) / (2 * width**2))).astype(
+        np.uint8
+    )
+
+
+def centroid(map_):
+    rows, columns = np.indices(map_.shape)
+    return np.array([(rows * map_).sum(), (columns * map_).sum()]) / map_.sum()
+
+
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_scaled_view_brings_a_ramp_back_as_it_was(shape, factor):
+    """Bilinear interpolation is exact on a ramp, so that any shift would show in every pixel."""
+    down, across = np.indices(shape)
+    for ramp in (down, across, down + across):
+        grey = ramp.astype(np.uint8)
+        assert grey.max() == ramp.max()
+        (found,) = probabilities(scaled(factor), grey)
+        np.testing.assert_allclose(found[3:-3, 3:-3] * 255, ramp[3:-3, 3:-3], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_scaled_view_leaves_a_blob_where_it_was(shape, factor):
+    grey = smooth_blob(shape)
+    (plain,), (found,) = probabilities(Views(PLAIN), grey), probabilities(scaled(factor), grey)
+    assert np.abs(centroid(found) - centroid(plain)).max() < 0.01
+    assert np.abs(found - plain).max() < 0.04
+    (nearest,) = probabilities(scaled(factor, **NEAREST), grey)
+    assert np.abs(centroid(nearest) - centroid(plain)).min() > 0.1, "ttach's default would pass this test"
+
+
+def test_resized_views_come_back_at_the_size_of_the_image():
+    views = Views(PLAIN, transforms=[{"name": "Resize", "sizes": [[40, 60], [64, 64]]}])
+    grey = smooth_blob((48, 50))
+    (plain,), (found,) = probabilities(Views(PLAIN), grey), probabilities(views, grey)
+    assert np.abs(centroid(found) - centroid(plain)).max() < 0.01
+
+
+def option(name):
+    """The settings of conf/tta/NAME.yaml."""
+    node = yaml.safe_load((conf_dir() / "tta" / f"{name}.yaml").read_text())
+    return {key: value for key, value in node.items() if key != "_target_"}
+
+
+UPRIGHT = DataSpec(
+    name="any",
+    root="nowhere",
+    classes=("left", "middle", "right"),
+    size=32,
+    swaps={"horizontal": [("left", "right")], "vertical": [("middle", "right")]},
+)
+
+
+@pytest.mark.parametrize("shape", [(48, 40), (37, 45)])
+def test_twelve_views_equal_a_loop_over_them(shape):
+    """Flips by indexing, sizes by the interpolation that masks are made with, classes swapped by hand."""
+    grey, settings = smooth_blob(shape), option("twelve")
+    weights = list(range(1, 13))
+    maps, number = np.zeros((3, *shape)), 0
+    for across in (False, True):
+        for down in (False, True):
+            for factor in (1.0, 0.9, 1.1):
+                turned = np.ascontiguousarray(grey[:: -1 if down else 1, :: -1 if across else 1] / np.float32(255))
+                size = int(shape[0] * factor), int(shape[1] * factor)
+                seen = upsample.upsample(turned, size)
+                back = [upsample.upsample(np.maximum(seen**power, 1e-6), shape) for power in (1, 2, 3)]
+                view = np.stack(back)[:, :: -1 if down else 1, :: -1 if across else 1]
+                if down:
+                    view = view[[0, 2, 1]]
+                if across:
+                    view = view[[2, 1, 0]]
+                maps += weights[number] / sum(weights) * view
+                number += 1
+    views = Views(UPRIGHT, **{**settings, "weights": weights})
+    assert len(views) == number == 12
+    np.testing.assert_allclose(probabilities(views, grey, 3), maps, rtol=0, atol=1e-5)
+    straight = Views(replace(UPRIGHT, swaps={}), **{**settings, "weights": weights})
+    assert np.abs(probabilities(straight, grey, 3) - maps).max() > 0.05, "swapped classes would make no difference"
+
+
+def test_the_twelve_views_ask_for_training_with_all_of_them():
+    views = Views(PLAIN, **option("twelve"))
+    seen = configs.build({"augment": configs.compose(["augment=both_flips"])["augment"]}, "augment", PLAIN).names
+    views.check(seen, "weights")
+    for missing in ("HorizontalFlip", "VerticalFlip", "Affine"):
+        with pytest.raises(BonepipeError, match={"Affine": "Scale"}.get(missing, missing)):
+            views.check([name for name in seen if name != missing], "weights")
+    usual = configs.build(configs.compose([]), "augment", PLAIN).names
+    with pytest.raises(BonepipeError, match="VerticalFlip, which the model did not see"):
+        views.check(usual, "weights")

@@ -14,7 +14,7 @@ stacks = st.tuples(st.integers(1, 6), st.integers(1, 8), st.integers(1, 12)).fla
     lambda shape: npst.arrays(bool, shape)
 )
 pairs = shapes.flatmap(lambda shape: npst.arrays(bool, (2, *shape)))
-some = settings(max_examples=150, deadline=None)
+some = settings(max_examples=200, deadline=None)
 
 
 def encode_naively(mask):
