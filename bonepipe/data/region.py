@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bonepipe.labels.cutout import Box, from_mask
 
 Shape = tuple[int, int]
-SHIFT = 3  # a crop that is shifted and enlarged by the jitter on either side needs 1 + 3 jitter of the crop's sides
+BOTH = 2  # a crop may be shifted to either side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,8 @@ class Region:
     Attributes:
         classes: the part is the box of these classes' masks, in the proportions of data.size.
         margin: added on every side, as a share of the box's side.
-        jitter: training shifts the crop by up to this share of its sides, and scales it by 1 - jitter to 1 + jitter,
-            with what the radiograph really shows there: a predicted box is not as good as the true one.
+        jitter: training shifts the crop by up to this share of its sides, and what the radiograph really shows there
+            comes into view: a predicted box is not as good as the true one. Scaling is left to the augmentation.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic's name: a misspelt key is refused
@@ -52,7 +52,7 @@ class Region:
 
     def wide_shape(self, shape: Shape) -> Shape:
         """Height and width of the wide crop where the crop has `shape`."""
-        return math.ceil(shape[0] * (1 + SHIFT * self.jitter)), math.ceil(shape[1] * (1 + SHIFT * self.jitter))
+        return math.ceil(shape[0] * (1 + BOTH * self.jitter)), math.ceil(shape[1] * (1 + BOTH * self.jitter))
 
 
 def _centred(box: Box, height: int, width: int) -> Box:
@@ -60,17 +60,11 @@ def _centred(box: Box, height: int, width: int) -> Box:
     return Box(top, left, top + height, left + width)
 
 
-def jittered(shape: Shape, wide: Shape, jitter: float, seed: int) -> Box:
-    """A crop inside an image of shape `wide`, whose centred crop has `shape`, shifted and scaled as the seed says."""
+def jittered(shape: Shape, wide: Shape, seed: int) -> Box:
+    """A crop of `shape` anywhere inside an image of shape `wide`, in whole pixels, as the seed says."""
     rng = np.random.default_rng((seed, 1))  # another stream than that of the same draw's augmentation
-    scale, *shifts = rng.uniform(-jitter, jitter, 3)
-    spans = []
-    for side, full, shift in zip(shape, wide, shifts, strict=True):
-        length = min(full, max(1, round(side * (1 + scale))))
-        first = round((full - length) / 2 + shift * side)
-        spans.append((min(max(first, 0), full - length), length))
-    (top, height), (left, width) = spans
-    return Box(top, left, top + height, left + width)
+    top, left = (int(rng.integers(full - side + 1)) for side, full in zip(shape, wide, strict=True))
+    return Box(top, left, top + shape[0], left + shape[1])
 
 
 def smallest_box(mask: NDArray[np.bool_]) -> Box | None:

@@ -85,7 +85,6 @@ class Store:
         crops: where the spec names a region, the part of the original that each image shows, int64 `[N, 4]` as top,
             left, bottom, right; zeros where the region's classes are missing. None for whole images.
         wide: wider crops with their labels, for training; None where nothing is jittered.
-        jitter: share of the crop by which training shifts and scales it.
 
     Where the spec names corrections or pseudo-labels, `planes` are the amended labels. The outlines, and with them
     `truth`, are always those of the annotation.
@@ -104,7 +103,6 @@ class Store:
     ignored: np.ndarray | None = None
     crops: np.ndarray | None = None
     wide: Layers | None = None
-    jitter: float = 0.0
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to loader processes by name: pickling a memory map would copy it."""
@@ -122,8 +120,8 @@ class Store:
             ignored = None if self.ignored is None else self.ignored[index]
             return Layers(np.array(self.images[index]), np.array(self.planes[index]), ignored)
         wide = Layers(*(None if layer is None else layer[index] for layer in self.wide))  # type: ignore[arg-type]
-        part = wide.cut(jittered(shape, wide.images.shape, self.jitter, seed))
-        return part._replace(images=np.array(part.images)).resized(shape)  # a copy, in case nothing is resized
+        part = wide.cut(jittered(shape, wide.images.shape, seed))
+        return part._replace(images=np.array(part.images), planes=np.array(part.planes))
 
     def crop(self, index: int) -> Box | None:
         """The part of the original that an image shows; None for the whole, or where there is nothing to show."""
@@ -169,10 +167,10 @@ def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Sto
 def _load(folder: Path, names: tuple[str, ...], class_count: int) -> Store:
     with np.load(folder / "outlines.npz") as file:
         arrays = {name: file[name] for name in ("shapes", "points", "starts", "classes", "owners")}
-        crops, jitter = (file.get(name) for name in ("crops", "jitter"))
+        crops = file.get("crops")
     images, planes, ignored = _open_layers(folder)
     wide = _open_layers(folder / WIDE) if (folder / WIDE).is_dir() else None
-    further = {"ignored": ignored, "crops": crops, "wide": wide, "jitter": float(jitter or 0)}
+    further = {"ignored": ignored, "crops": crops, "wide": wide}
     return Store(folder, names, images, planes, class_count=class_count, **further, **arrays)
 
 
@@ -242,7 +240,8 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
             rows = list(tqdm(pool.map(fill, range(len(images))), f"store {folder.name}", len(images), unit="image"))
         for layer in (layer for layers in made for layer in layers if layer is not None):
             layer.flush()  # type: ignore[attr-defined]  # a memory map
-        np.savez(temporary / "outlines.npz", **_flatten(rows), **_crops(rows, spec))
+        crops = {"crops": np.array([row.crop for row in rows], np.int64)} if spec.region else {}
+        np.savez(temporary / "outlines.npz", **_flatten(rows), **crops)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -322,13 +321,6 @@ def _prepare_region(whole: Layers, polygons: list[Polygon], spec: DataSpec) -> P
     shifted = [(label, points - corner) for label, points in polygons]
     wide = whole.cut(spec.region.wide(crop)).resized(spec.region.wide_shape(spec.shape)) if spec.region.jitter else None
     return Prepared(small.images, small.planes, (crop.height, crop.width), shifted, small.ignored, crop, wide)
-
-
-def _crops(rows: Sequence[Prepared], spec: DataSpec) -> dict[str, Any]:
-    """Where the crops lie, see `Store`; nothing without a region."""
-    if spec.region is None:
-        return {}
-    return {"crops": np.array([row.crop for row in rows], np.int64), "jitter": np.array(spec.region.jitter)}
 
 
 def _flatten(rows: Sequence[Prepared]) -> dict[str, Any]:
