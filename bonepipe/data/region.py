@@ -27,7 +27,7 @@ class Region:
 
     classes: tuple[str, ...]
     margin: float = 0.15
-    jitter: float = 0.1
+    jitter: float = 0.05
 
     def __post_init__(self) -> None:
         if not self.classes:

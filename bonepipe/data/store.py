@@ -240,7 +240,7 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
             rows = list(tqdm(pool.map(fill, range(len(images))), f"store {folder.name}", len(images), unit="image"))
         for layer in (layer for layers in made for layer in layers if layer is not None):
             layer.flush()  # type: ignore[attr-defined]  # a memory map
-        crops = {"crops": np.array([row.crop for row in rows], np.int64)} if spec.region else {}
+        crops: dict[str, Any] = {"crops": np.array([row.crop for row in rows], np.int64)} if spec.region else {}
         np.savez(temporary / "outlines.npz", **_flatten(rows), **crops)
         temporary.rename(folder)
     finally:
