@@ -19,6 +19,7 @@ COMMANDS = {
     "cam": "weak supervision: masks from a classifier's activation maps, to train on (data.masks)",
     "speed": "measure a training step: does the network or the data loading hold it back?",
     "submit": "predict the test images with all folds and write, check and score submission.csv",
+    "ensemble": "average any finished runs: cross-validate the mixture, predict the test images",
     "secondlook": "look again, closely, where a run has found the region of some classes (the wrist)",
     "predict": "predict any radiographs: overlays, masks, polygons to correct, and a CSV",
     "suspects": "rank suspicious annotations from out-of-fold predictions, and suggest corrections",
@@ -27,7 +28,9 @@ COMMANDS = {
     "gains": "what does each step from one model to the submission gain, and what does it cost? as a table",
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",
+    "leaderboard": "record leaderboard scores beside runs, and how well cross-validation predicts them",
     "compare": "which settings differ between two runs, and how the Dice changed",
+    "select": "which finished runs to average: writes the ensemble that is best out of fold",
     "vote": "combine several submission CSVs by majority vote",
 }
 

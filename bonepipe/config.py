@@ -5,8 +5,10 @@ the schema: a key it does not take or a value of another type is refused before 
 knows (the number of classes, the parameters to optimise) is positional-only in the signature and never in a file.
 """
 
+import copy
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -63,6 +65,51 @@ def compose(overrides: Sequence[str]) -> Config:
     return config  # type: ignore[return-value]
 
 
+def override(config: Config, words: Sequence[str]) -> Config:
+    """A copy of a resolved config with `GROUP=OPTION` and `GROUP.KEY=VALUE` words applied, and checked.
+
+    Raises:
+        UsageError: a word that is no override, an option or key that is not there, a value of the wrong type.
+    """
+    result = copy.deepcopy(config)
+    for word in words:
+        key, value = _parse(word)
+        *parents, last = key.split(".")
+        node: Any = result
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise UsageError(f"override {word!r}: {'.'.join(parents)} has no keys; set it whole, {{key: value, ...}}")
+        node[last] = _option(key, value, word) if key in GROUPS else value
+    check(result)
+    return result
+
+
+def _parse(word: str) -> tuple[str, Any]:
+    """Key and value of an override, by Hydra's grammar."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(word)
+        return parsed.key_or_group, parsed.value()
+    except HydraException as error:
+        raise UsageError(f"{word!r} is not an override; write key=value, for example tta=none ({error})") from error
+
+
+def _option(group: str, name: Any, word: str) -> Config:
+    """The node of a file of conf/GROUP/."""
+    from omegaconf import OmegaConf
+
+    options = {path.stem: path for path in sorted((conf_dir() / group).glob("*.yaml"))}
+    if name not in options:
+        hint = f"{suggestion(str(name), options)} (there are {', '.join(options)})"
+        raise UsageError(f"override {word!r}: {group} has no option {name!r}{hint}")
+    node = OmegaConf.to_container(OmegaConf.load(options[name]), resolve=True)
+    assert isinstance(node, dict)
+    return node  # type: ignore[return-value]
+
+
 def _explain(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's reason in one line, with the nearest existing name where a key was misspelt."""
     from hydra.errors import OverrideParseException
@@ -83,6 +130,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
                 return f"override {word!r}: {key} has no option {choice!r}{hint}"
         if reason == f"Key '{key.rpartition('.')[2]}' is not in struct":
             return f"override {word!r}: the chosen file leaves {key} at its default; write +{word} to set it"
+        inner = re.fullmatch(r"Key '(.+)' is not in struct", reason)
+        if inner and f"{inner[1]}:" in word:
+            return f"override {word!r}: {key} has no {inner[1]!r} so far; write +{key}.{inner[1]}=... to add it"
     return reason
 
 
@@ -150,7 +200,15 @@ def _check_value(path: str, value: Any, kind: Any, strict: bool = False) -> None
         first = error.errors()[0]
         inside = [] if isinstance(kind, UnionType) else first["loc"]  # a union would only add the name of one member
         where = ".".join(str(part) for part in (path, *inside))
-        raise UsageError(f"{where}={value!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+        reason = f"{first['msg'][0].lower()}{first['msg'][1:]}{_nearest_literal(first)}"
+        raise UsageError(f"{where}={value!r}: {reason}") from error
+
+
+def _nearest_literal(error: Mapping[str, Any]) -> str:
+    """The name that a misspelt one of a fixed set was meant to be, as a question."""
+    if error["type"] != "literal_error":
+        return ""
+    return suggestion(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
 
 
 def _unknown(key: str, known: Sequence[str], owner: str) -> str:

@@ -30,6 +30,11 @@ def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
         part.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def epoch_file(epoch: int | str) -> str:
+    """Name of the file in a fold's folder with the weights of an epoch, counted from 1."""
+    return f"epoch-{epoch}.safetensors"
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:

@@ -90,6 +90,12 @@ def test_a_setting_that_the_chosen_file_leaves_out_can_be_added():
     assert configs.compose(["tta=none", "+tta.force=true"])["tta"]["force"] is True
 
 
+def test_a_key_that_is_added_within_a_dictionary_names_the_way():
+    assert_refused(["data.swaps={horizontal: [[Radius, Ulna]]}"], "write +data.swaps.horizontal=... to add it")
+    composed = configs.compose(["+data.swaps.horizontal=[[Radius,Ulna]]"])
+    assert composed["data"]["swaps"] == {"horizontal": [["Radius", "Ulna"]]}
+
+
 def test_keys_that_are_added_are_refused_where_unknown():
     assert_refused(["+trainer.epoch=3"], "'trainer.epoch'", "did you mean 'trainer.epochs'")
     assert_refused(["+extra=1"], "'extra'")
@@ -117,6 +123,12 @@ def test_keys_that_are_added_are_refused_where_unknown():
 )
 def test_a_wrong_type_is_refused_naming_the_field(override, field):
     assert_refused([override], field)
+
+
+def test_a_misspelt_name_of_a_fixed_set_is_refused_with_the_nearest():
+    assert_refused(["transfer.mode=frozn"], "transfer.mode='frozn'", "did you mean 'frozen'?")
+    assert_refused(["+folds.kind=grop"], "folds.kind='grop'", "did you mean 'group'?")
+    assert_refused(["data.strata=[wirst]"], "data.strata.0", "did you mean 'wrist'?")
 
 
 def test_an_unknown_option_lists_the_known_ones():

@@ -99,4 +99,4 @@ def test_the_list_of_options_is_that_of_the_files(capsys):
 
 def test_a_group_that_is_not_there_is_refused(capsys):
     assert cli.main(["options", "lossy"]) == 2
-    assert "no group 'lossy'" in capsys.readouterr().err
+    assert "no group 'lossy'; did you mean 'loss'?" in capsys.readouterr().err

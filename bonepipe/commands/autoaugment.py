@@ -5,6 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bonepipe import config as configs
+from bonepipe.commands import inputs
 from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
 from bonepipe.files import digest
 
@@ -18,6 +19,9 @@ images. Nothing is trained. What was interrupted goes on (runs/NAME/fold-K/polic
 runs/NAME/policy.yaml, which another experiment trains with:
   bonepipe train-all experiment=EXPERIMENT name=NAME-searched augment=searched augment.file=runs/NAME/policy.yaml
 The fold's validation images have chosen the policy, so that its own score is a little flattered afterwards.
+Printed, and written at the head of the file, is by how much the policy beats no augmentation on these images: near or
+above 0 they are still recognised, far below 0 the policy distorts more than the model has learned to bear. Whether
+training gains by it, only training tells: `bonepipe compare runs/NAME runs/NAME-searched`.
 
 Settings of the search (default):
   search.trials        candidate policies that are scored (200)
@@ -43,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     experiment, fold = Experiment(config), config["fold"]
     folder = experiment.fold_folder(fold)
     refuse_other_settings(folder / "config.yaml", config, [*HARMLESS, *PREDICTION])
+    inputs.refuse_changed(experiment, fold)
     evaluate = _evaluation(experiment, fold, search)
     plain = evaluate([])
     say(f"{folder}: Dice {plain:.4f} without augmentation, at model resolution")
@@ -50,13 +55,16 @@ def main(arguments: Sequence[str]) -> int:
     ranked = policy.run_search(evaluate, search, config["seed"], folder / "policy.journal", facts)
     nodes, path = policy.merge(ranked, search.top), experiment.folder / "policy.yaml"
     best, last = ranked[0][0], ranked[min(search.top, len(ranked)) - 1][0]
+    found = evaluate(nodes)
     remarks = [
         f"Found by `bonepipe autoaugment fold={fold}` on {config['name']}: {search.trials} candidates.",
-        f"Dice of the held-out images under the fold's weights: {plain:.4f} plain, {last:.4f} to {best:.4f} under the",
-        f"{search.top} candidates merged here.",
+        "Dice of the held-out images under the fold's weights:",
+        f"{plain:.4f} without augmentation, {found:.4f} under this policy ({found - plain:+.4f}),",
+        f"{last:.4f} to {best:.4f} under each of the {search.top} candidates merged here.",
     ]
     policy.write(path, nodes, remarks)
-    print(f"{path}: {len(nodes[-1]['transforms'])} sub-policies, Dice {last:.4f} to {best:.4f} ({plain:.4f} plain)")
+    print(f"{path}: {len(nodes[-1]['transforms'])} sub-policies of the best candidates, Dice {last:.4f} to {best:.4f}")
+    print(f"held-out Dice {found:.4f} under the policy, {plain:.4f} without: {found - plain:+.4f}")
     print(f"use it with: name={config['name']}-searched augment=searched augment.file={path}")
     return 0
 

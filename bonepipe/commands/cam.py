@@ -87,8 +87,11 @@ def _weak_masks(experiment: Experiment, fold: int, spec: "CamSpec") -> "list[Wea
 
 
 def _scores(experiment: Experiment, fold: int, found: "Sequence[WeakMasks]") -> dict[str, object]:
-    """Mean Dice of the images learned from and of the others, and a class."""
-    dice, (training, validation) = np.stack([one.dice for one in found]), experiment.indices(fold)
-    per_class = dict(zip(experiment.data.classes, dice.mean(0).tolist(), strict=True))
-    means = {"training": float(dice[training].mean()), "validation": float(dice[validation].mean())}
+    """Mean Dice of the images learned from and of the others, and a class, as far as the truth is known."""
+    classes, (training, validation) = experiment.data.classes, experiment.indices(fold)
+    dice = np.stack([one.dice for one in found])
+    for row, image in zip(dice, experiment.images, strict=True):
+        row[[not image.knows(label) for label in classes]] = np.nan
+    per_class = dict(zip(classes, np.nanmean(dice, 0).tolist(), strict=True))
+    means = {"training": float(np.nanmean(dice[training])), "validation": float(np.nanmean(dice[validation]))}
     return {**means, "fold": fold, "per_class": per_class}

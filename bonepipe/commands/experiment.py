@@ -21,6 +21,7 @@ from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import Store, amendments, open_store
 from bonepipe.data.strata import StrataSpec
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.files import epoch_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -224,15 +225,32 @@ class Experiment:
         """A new model, its weights drawn from the seed or pretrained."""
         return configs.build(self.config, "model", len(self.data.classes))
 
-    def member(self, fold: int) -> "Member":
-        """A fold's trained model on its device, checked against the views."""
-        from bonepipe.inference.members import load_member
+    def weights(self, fold: int, epoch: int | None = None) -> Path:
+        """The file of a fold's weights: those that were chosen, or those of an epoch, counted from 1.
 
-        path = self.fold_folder(fold) / "weights.safetensors"
-        if not path.is_file():
+        Raises:
+            BonepipeError: there is no such file.
+        """
+        folder = self.fold_folder(fold)
+        path = folder / ("weights.safetensors" if epoch is None else epoch_file(epoch))
+        if path.is_file():
+            return path
+        if epoch is None:
             raise BonepipeError(
                 f"{path}: fold {fold} is not trained yet; run `bonepipe train fold={fold}` or `make fold-{fold}`"
             )
+        kept = sorted(int(file.stem.partition("-")[2]) for file in folder.glob(epoch_file("*")))
+        there = f"epochs {', '.join(map(str, kept))} are" if kept else "none is"
+        raise BonepipeError(
+            f"{path}: the weights of epoch {epoch} were not kept ({there}); "
+            "trainer.keep_epochs=N keeps the last N epochs of a training"
+        )
+
+    def member(self, fold: int, epoch: int | None = None) -> "Member":
+        """A fold's trained model on its device, checked against the views; with an epoch, its weights at that time."""
+        from bonepipe.inference.members import load_member
+
+        path = self.weights(fold, epoch)
         node = dict(self.config["model"])
         if "encoder_weights" in node:  # its own weights follow at once
             node["encoder_weights"] = None

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from bonepipe import config as configs
-from bonepipe.errors import UsageError
+from bonepipe.errors import UsageError, suggestion
 from bonepipe.report import markdown
 
 EPILOG = """\
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     known = (*configs.GROUPS, "experiment")
     for group in asked.groups:
         if group not in known:
-            raise UsageError(f"no group {group!r}; there are {', '.join(known)}")
+            raise UsageError(f"no group {group!r}{suggestion(group, known)} (there are {', '.join(known)})")
     text = costs() if asked.costs else "\n\n".join(section(group) for group in asked.groups or known)
     if asked.document:
         name, title = ("models", "What the models cost") if asked.costs else ("options", "Options")

@@ -1,11 +1,13 @@
 """`bonepipe train fold=K`: one fold, to its out-of-fold predictions."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe.commands import inputs
 from bonepipe.commands.experiment import (
     AFTER_PREDICTION,
     HARMLESS,
@@ -17,7 +19,7 @@ from bonepipe.commands.experiment import (
     seed_everything,
 )
 from bonepipe.data.folds import take_patients
-from bonepipe.errors import UsageError
+from bonepipe.errors import BonepipeError, UsageError
 
 HELP = """usage: bonepipe train fold=K [OVERRIDES]
 
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"fold={fold}: there are folds 0 to {count - 1} (folds.count={count})")
     folder = experiment.fold_folder(fold)
     refuse_other_settings(folder / "config.yaml", config, [*HARMLESS, *PREDICTION])
+    inputs.refuse_changed(experiment, fold)
     if is_done(experiment, fold):
         say(f"{folder}: done already")
         return 0
@@ -82,8 +85,10 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     # Before the tracking starts, so that a fault in the data or in the way to predict costs nothing.
     experiment.views.check(experiment.augmentation.names, "augment")
     _ = experiment.store, experiment.windows, experiment.postprocess
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "config.yaml").exists():
+    begins = not (folder / "config.yaml").exists()
+    if begins:
+        folder.mkdir(parents=True, exist_ok=True)
+        inputs.record(experiment, fold)
         configs.save(config, folder / "config.yaml")
     tracking = configs.build(config, "tracking")
     run = tracking.start(config["name"], "fold", f"fold-{fold}", config, experiment.folder)
@@ -93,8 +98,19 @@ def run_fold(experiment: Experiment, fold: int) -> None:
                 say(f"{folder}: goes on from last.ckpt")
             _train(experiment, fold, training, validation, run)
         _predict(experiment, fold, validation, run)
+    except BonepipeError:
+        if begins:
+            _withdraw(folder)
+        raise
     finally:
         run.finish()
+
+
+def _withdraw(folder: Path) -> None:
+    """Forget a fold that was refused before anything was learned: mended settings must not meet the refused ones."""
+    if not (folder / "last.ckpt").is_file():
+        for name in ("config.yaml", inputs.FILE):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _fraction(experiment: Experiment, training: list[int]) -> list[int]:
@@ -116,6 +132,7 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     hold = averaging.hold_step(spec.epochs, spec.steps_per_epoch(len(training)))
     data = make_data(experiment, training, validation, spec)
     module = make_module(experiment, hold, spec.compile)
+    facts = {"classes": experiment.data.classes, "augmentations": experiment.augmentation.names, "fold": fold}
     chosen = train_fold(
         module,
         data,
@@ -126,9 +143,9 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
         title=f"fold {fold}",
         run=run,
         transfer=configs.build(config, "transfer"),
+        facts=facts,
     )
     say(f"fold {fold}: predicts with its {chosen.source} ({chosen.epoch}), Dice {chosen.dice:.4f} without views")
-    facts = {"classes": experiment.data.classes, "augmentations": experiment.augmentation.names, "fold": fold}
     save_weights(module.model, folder / "weights.safetensors", {**facts, "chosen": vars(chosen)})
 
 

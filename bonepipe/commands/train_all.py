@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe.commands import inputs
 from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
 from bonepipe.commands.predictor import strata_settings
 from bonepipe.commands.train import is_done
@@ -23,6 +24,7 @@ from bonepipe.inference.postprocess import Selection
 from bonepipe.inference.sizes import dice_by_size
 from bonepipe.inference.thresholds import Choice
 from bonepipe.labels import histogram
+from bonepipe.report import leaderboard
 
 HELP = """usage: bonepipe train-all [OVERRIDES]
 
@@ -60,6 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     for fold in range(experiment.folds.count):
         path = experiment.fold_folder(fold) / "config.yaml"
         refuse_other_settings(path, config, [*HARMLESS, *PREDICTION])
+        inputs.refuse_changed(experiment, fold)
     strata_settings(experiment)  # which refuses what could not be done after the training
     _train_missing(experiment, arguments)
     summarise(experiment)
@@ -95,7 +98,8 @@ def summarise(experiment: Experiment) -> None:
         scores["threshold_strata_gain"] = thresholds.gain_by_stratum(by_stratum)
     if selection is not None:
         scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
-    write_json(experiment.folder / "scores.json", scores)
+    path = experiment.folder / leaderboard.SCORES
+    write_json(path, {**scores, **leaderboard.kept(path)})
     pictures = {
         "examples": _picture(experiment, found.names, choice),
         "thresholds": _threshold_picture(experiment, found, choice, by_stratum),

@@ -8,7 +8,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -92,7 +92,8 @@ def find_external(spec: DataSpec) -> tuple[list[Radiograph], list[Finding]]:
     """The images of external datasets that would be trained on, and what is wrong with those datasets' tables."""
     images: list[Radiograph] = []
     findings: list[Finding] = []
-    for other in map(spec.of, spec.external):
+    for external in spec.external:
+        other = spec.of(external)
         if not other.path.is_dir():
             findings.append(Finding("error", other.path, "data.external", "no such folder", "no external dataset"))
             continue
@@ -102,7 +103,7 @@ def find_external(spec: DataSpec) -> tuple[list[Radiograph], list[Finding]]:
             folder = other.path / other.train_images
             more.append(Finding("error", folder, "data.external", "no train images here", "no external dataset"))
         findings += [*more, *check_annotation_files(other, train), *check_metadata(other, found)]
-        images += train
+        images += [replace(image, annotated=external.classes) for image in train]
     return images, findings
 
 
@@ -206,12 +207,21 @@ def check_image(image: Radiograph, classes: Sequence[str]) -> Checked:
     except BonepipeError as error:
         findings.append(_from_error(error, image.path, "unreadable image"))
     if image.annotation is not None and image.annotation.is_file():
-        findings += check_annotation(image.annotation, classes, shape)
+        findings += check_annotation(image.annotation, classes, shape, image.annotated)
     return Checked(image.path, tuple(findings), shape, digest)
 
 
-def check_annotation(path: Path, classes: Sequence[str], shape: tuple[int, int] | None) -> Iterator[Finding]:
-    """Check one annotation file; `shape` is its image's height and width in pixels where that could be decoded."""
+def check_annotation(
+    path: Path, classes: Sequence[str], shape: tuple[int, int] | None, expected: Sequence[str] | None = None
+) -> Iterator[Finding]:
+    """Check one annotation file.
+
+    Args:
+        path: the file.
+        classes: that may occur.
+        shape: its image's height and width in pixels, where that could be decoded.
+        expected: classes that should occur; None for all.
+    """
     try:
         polygons, faults = read_with_faults(path, classes)
     except BonepipeError as error:
@@ -221,7 +231,7 @@ def check_annotation(path: Path, classes: Sequence[str], shape: tuple[int, int] 
         yield Finding("error", path, field, message, "bad annotation")
     counts = Counter(label for label, _ in polygons)
     for number, name in enumerate(classes):
-        if counts[number] == 0 and not faults:
+        if counts[number] == 0 and not faults and name in (classes if expected is None else expected):
             yield Finding("warning", path, "annotations", f"{name} is missing", "class missing")
         elif counts[number] > 1:
             message = f"{name} occurs {counts[number]} times; its mask is their union"

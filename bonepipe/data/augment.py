@@ -129,7 +129,8 @@ def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
     kind = _kind(name, data)
     unknown = set(arguments) - _arguments(kind)
     if unknown:
-        raise ValueError(f"{name} takes no {sorted(unknown)[0]!r}; it takes {', '.join(sorted(_arguments(kind)))}")
+        wrong, known = min(unknown), sorted(_arguments(kind))
+        raise ValueError(f"{name} takes no {wrong!r}{suggestion(wrong, known)} (it takes {', '.join(known)})")
     if name in CHOICES:
         if not arguments.get("transforms"):
             raise ValueError(f"{name} needs a list of transforms to choose from, under `transforms`")

@@ -27,6 +27,7 @@ class Radiograph:
         path, annotation: files; annotation is None for test images and where the file is missing.
         split: `train`, `test`, or `external` for further images to train on.
         side: `R`, `L`, or None where the name does not tell.
+        annotated: the classes that its annotation knows; None for all.
         rotated: whether the wrist is bent sideways; None where unknown.
         age, sex, weight, height: years, `F` or `M`, kilograms, centimetres; None where unknown.
     """
@@ -36,12 +37,17 @@ class Radiograph:
     path: Path
     split: str
     annotation: Path | None = None
+    annotated: tuple[str, ...] | None = None
     side: str | None = None
     rotated: bool | None = None
     age: float | None = None
     sex: str | None = None
     weight: float | None = None
     height: float | None = None
+
+    def knows(self, label: str) -> bool:
+        """Whether its annotation tells where a class is, or that it is nowhere."""
+        return self.annotation is not None and (self.annotated is None or label in self.annotated)
 
 
 def read_catalog(spec: DataSpec) -> list[Radiograph]:
@@ -104,7 +110,8 @@ def external_images(spec: DataSpec) -> list[Radiograph]:
                     "name only, so rename the external image and its annotation"
                 )
             paths[row.name] = row.path
-            found.append(replace(row, patient=f"{external.prefix}-{row.patient}", split="external"))
+            patient = f"{external.prefix}-{row.patient}"
+            found.append(replace(row, patient=patient, split="external", annotated=external.classes))
     return found
 
 

@@ -14,8 +14,8 @@ flatter no score.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,17 @@ class Correction:
 
 
 Corrections = dict[str, Correction]  # by image name
+
+
+def with_unknown(correction: Correction, unknown: Iterable[int]) -> Correction:
+    """The same correction of an annotation that does not know some classes: no pixel counts for these.
+
+    Args:
+        correction: of the image; one without rows where nothing else is to be done.
+        unknown: the classes as they are drawn. What a row puts in the place of one is known.
+    """
+    moved = {correction.moved.get(label, label) for label in unknown}
+    return replace(correction, ignored=correction.ignored | (moved - correction.replaced.keys()))
 
 
 def read(path: Path, classes: Sequence[str], names: Sequence[str]) -> Corrections:

@@ -153,7 +153,18 @@ class TrainingImages(Dataset[dict[str, Any]]):
             return *self.augmentation(image, planes, seed), None
         image, both = self.augmentation(image, np.concatenate([planes, ignored], axis=-1), seed)
         count = planes.shape[-1]
-        return image, both[..., :count], both[..., count:]
+        return image, both[..., :count], _still_whole(ignored[index], both[..., count:])
+
+
+def _still_whole(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The augmented planes `[h, w, P]` of what does not count; a class that counted nowhere still does so nowhere.
+
+    Turning and shrinking bring a border into view, where the planes are empty and such a class would come to count.
+    """
+    if not before.any() or (before != before[0, 0]).any():
+        return after
+    classes = np.bitwise_or.reduce(after[::4, ::4].reshape(-1, after.shape[-1]))  # a grid of pixels tells
+    return np.broadcast_to(classes, after.shape)
 
 
 class ValidationImages(Dataset[dict[str, Any]]):

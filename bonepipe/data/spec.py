@@ -12,21 +12,37 @@ from bonepipe.errors import suggestion
 
 @dataclass(frozen=True, kw_only=True)
 class External:
-    """Another dataset in the same format and with the same classes, to train on and never to validate on.
+    """Another dataset in the same format, to train on and never to validate on.
 
     Attributes:
         root: its folder.
         prefix: put before its patients, so that none of them is taken for one of the dataset's own.
+        classes: those that it annotates; None for all. Of its images no pixel counts for another class in the loss,
+            because what is not annotated may be there all the same.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic's name: a misspelt key is refused
 
     root: str
     prefix: str = "external"
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.prefix:
             raise ValueError(f"data.external: {self.root} needs a prefix for its patients, for example 'more'")
+        if self.classes is not None and not self.classes:
+            raise ValueError(f"data.external: {self.root}: classes is empty; name those that it annotates, or null")
+
+    def check_classes(self, known: Sequence[str]) -> None:
+        """Raise ValueError, with the nearest name, where it annotates a class that is not known."""
+        for label in self.classes or ():
+            _check_class(f"data.external: {self.root}: classes", label, known)
+
+
+def _check_class(where: str, label: str, known: Sequence[str]) -> None:
+    if label not in known:
+        hint = suggestion(label, known) or f"; data.classes has {', '.join(known)}"
+        raise ValueError(f"{where}: unknown class {label!r}{hint}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +109,11 @@ class DataSpec:
         if not 0 < self.pseudo_weight <= 1:
             raise ValueError(f"data.pseudo_weight={self.pseudo_weight}: above 0 and at most 1")
         for label in self.region.classes if self.region else ():
-            if label not in self.classes:
-                raise ValueError(f"data.region.classes: unknown class {label!r}{suggestion(label, self.classes)}")
+            _check_class("data.region.classes", label, self.classes)
         for axis in self.swaps:
             self.mirrored_order(axis)
+        for external in self.external:
+            external.check_classes(self.labels)
         for values, what in (([e.prefix for e in self.external], "prefix"), (self._roots(), "root")):
             if len(set(values)) != len(values):
                 raise ValueError(f"data.external: each dataset needs a {what} of its own, got {', '.join(values)}")
@@ -134,9 +151,8 @@ class DataSpec:
             raise ValueError(f"data.swaps.{axis}: the axis is horizontal or vertical")
         order = list(range(len(self.classes)))
         for pair in self.swaps.get(axis, ()):
-            unknown = [name for name in pair if name not in self.classes]
-            if unknown:
-                raise ValueError(f"data.swaps.{axis}: unknown class {unknown[0]!r}")
+            for name in pair:
+                _check_class(f"data.swaps.{axis}", name, self.classes)
             a, b = (self.classes.index(name) for name in pair)
             order[a], order[b] = b, a
         return tuple(order)

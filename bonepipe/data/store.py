@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -194,8 +194,9 @@ def key(images: Sequence[Radiograph], spec: DataSpec) -> str:
         files.append(existing(Path(spec.masks)))
     states = [(str(path.absolute()), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
     lists = [_content(Path(path)) for path in (spec.corrections, spec.pseudo) if path is not None]
+    partial = [[image.name, *image.annotated] for image in images if image.annotated is not None]
     region = [asdict(spec.region)] if spec.region else []
-    content = json.dumps([VERSION, spec.shape, spec.classes, states, *lists, *region])
+    content = json.dumps([VERSION, spec.shape, spec.classes, states, *lists, *partial, *region])
     height, width = spec.shape
     return f"{spec.name}-{height}x{width}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
@@ -210,13 +211,30 @@ def _content(path: Path) -> str:
 def amendments(images: Sequence[Radiograph], spec: DataSpec) -> dict[str, Correction | PseudoLabel]:
     """What takes the place of annotated labels in training, by image name. Raises BonepipeError, see the readers."""
     found: dict[str, Correction | PseudoLabel] = {}
+    mended: dict[str, Correction] = {}
     if spec.corrections is not None:
-        found |= corrections.read(Path(spec.corrections), spec.labels, [image.name for image in images])
+        mended = corrections.read(Path(spec.corrections), spec.labels, [image.name for image in images])
+        found |= mended
     if spec.masks is not None:
         names = [image.name for image in images if image.annotation is not None]
         found |= pseudo.whole_masks(Path(spec.masks), names, spec.labels)
+    else:
+        found |= _partial_annotations(images, spec, mended)
     if spec.pseudo is not None:
         found |= pseudo.read(Path(spec.pseudo), spec.labels)
+    return found
+
+
+def _partial_annotations(
+    images: Sequence[Radiograph], spec: DataSpec, mended: Mapping[str, Correction]
+) -> dict[str, Correction]:
+    """Corrections by which the images whose annotations lack classes leave these out of the loss."""
+    found = {}
+    for image in images:
+        if image.annotated is not None:
+            unknown = [number for number, label in enumerate(spec.labels) if not image.knows(label)]
+            nothing = Correction(str(image.annotation), len(spec.labels))
+            found[image.name] = corrections.with_unknown(mended.get(image.name, nothing), unknown)
     return found
 
 

@@ -5,9 +5,12 @@ radiograph, so its box holds all that is not 0.
 """
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,15 +45,25 @@ class Compact:
 
     def maps(self, index: int) -> NDArray[np.float32]:
         """Probabilities float32 `[C, h, w]` of an image: the middle of each byte's bin, 0 for byte 0."""
-        label_count = self.boxes.shape[1]
-        result = np.zeros((label_count, *self.shape), np.float32)
-        ends = self._ends[index * label_count :]
-        for label, box in enumerate(Box(*row) for row in self.boxes[index].tolist()):
-            piece = self.values[ends[label] - box.height * box.width : ends[label]]
-            result[label][box.slices] = _MIDDLES[piece].reshape(box.height, box.width)
+        result = np.zeros((self.boxes.shape[1], *self.shape), np.float32)  # untouched pages cost nothing
+        for label, map_ in enumerate(result):
+            box, levels = self.piece(index, label)
+            map_[box.slices] = _MIDDLES[levels]
         return result
 
-    @property
+    def map(self, index: int, label: int) -> NDArray[np.float32]:
+        """Probabilities float32 `[h, w]` of one class in an image, see `maps`."""
+        box, levels = self.piece(index, label)
+        result = np.zeros(self.shape, np.float32)
+        result[box.slices] = _MIDDLES[levels]
+        return result
+
+    def piece(self, index: int, label: int) -> tuple[Box, NDArray[np.uint8]]:
+        """The box of one class in an image and its bytes `[box.height, box.width]`, not copied."""
+        box, end = Box(*self.boxes[index, label].tolist()), self._ends[index * self.boxes.shape[1] + label]
+        return box, self.values[end - box.height * box.width : end].reshape(box.height, box.width)
+
+    @cached_property
     def _ends(self) -> NDArray[np.int64]:
         sides = self.boxes[..., 2:].astype(np.int64) - self.boxes[..., :2]
         return sides.prod(-1).cumsum()
@@ -62,12 +75,13 @@ _MIDDLES = np.where(np.arange(LEVELS) > 0, (np.arange(LEVELS) + 0.5) / LEVELS, 0
 def pack(maps: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
     """Boxes int32 `[C, 4]` and their bytes uint8, flat, of an image's probabilities `[C, h, w]`."""
     levels = np.clip(maps * LEVELS, 0, LEVELS - 1).astype(np.uint8)
-    boxes = [_box(level) for level in levels]
+    boxes = [bounds(level) for level in levels]
     pieces = [level[box.slices].ravel() for level, box in zip(levels, boxes, strict=True)]
     return np.array(boxes, np.int32), np.concatenate(pieces)
 
 
-def _box(levels: NDArray[np.uint8]) -> Box:
+def bounds(levels: NDArray[Any]) -> Box:
+    """The smallest box that holds all of `[h, w]` that is not 0; an empty one where there is nothing."""
     rows = np.flatnonzero(levels.any(1))
     if not rows.size:
         return Box(0, 0, 0, 0)
@@ -101,13 +115,32 @@ def read(path: Path, classes: Sequence[str]) -> Compact:
     Raises:
         BonepipeError: the file is missing, broken, or of other classes.
     """
+    with _opened(path, classes) as file:
+        height, width = file["shape"].tolist()
+        return Compact(file["names"].tolist(), (height, width), file["boxes"], file["values"])
+
+
+def read_names(path: Path, classes: Sequence[str]) -> list[str]:
+    """Only the image names; raises as `read`."""
+    with _opened(path, classes) as file:
+        names: list[str] = file["names"].tolist()
+        return names
+
+
+def read_shape(path: Path, classes: Sequence[str]) -> tuple[int, int]:
+    """Only the height and width of the maps; raises as `read`."""
+    with _opened(path, classes) as file:
+        height, width = file["shape"].tolist()
+        return height, width
+
+
+@contextmanager
+def _opened(path: Path, classes: Sequence[str]) -> Iterator[Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             labels = file["classes"].tolist()
-            height, width = file["shape"].tolist()
-            found = Compact(file["names"].tolist(), (height, width), file["boxes"], file["values"])
+            if labels != list(classes):
+                raise BonepipeError(f"{path}: was written for other classes ({', '.join(labels)})")
+            yield file
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BonepipeError(f"{path}: cannot be read ({error}); train this fold again") from error
-    if labels != list(classes):
-        raise BonepipeError(f"{path}: was written for other classes ({', '.join(labels)})")
-    return found

@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import read_grey, resize_grey
-from bonepipe.inference.outoffold import Predict
 from bonepipe.inference.overlap import overlapped
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.labels.cutout import Cutout
 from bonepipe.training.precision import Precision
+
+Shape = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,25 +50,35 @@ class EnsembleSpec:
 
 
 class TestImages(Dataset[dict[str, Any]]):
-    """Images at model size with their original shape."""
+    """Images at model size with their original shape; of several sizes all are made from one decoding.
+
+    Args:
+        images: to read.
+        shape: height and width; or several in a frozenset, and `image` is a dictionary with an image of each.
+    """
 
     __test__ = False  # not a test case, whatever its name
 
-    def __init__(self, images: Sequence[Radiograph], shape: tuple[int, int]) -> None:
+    def __init__(self, images: Sequence[Radiograph], shape: Shape | frozenset[Shape]) -> None:
         self.images, self.shape = images, shape
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         grey = read_grey(self.images[index].path)
-        return {"image": resize_grey(grey, self.shape), "shape": torch.tensor(grey.shape), "index": index}
+        return {"image": self._resized(grey), "shape": torch.tensor(grey.shape), "index": index}
+
+    def _resized(self, grey: NDArray[np.uint8]) -> Any:
+        if isinstance(self.shape, frozenset):
+            return {shape: resize_grey(grey, shape) for shape in self.shape}
+        return resize_grey(grey, self.shape)
 
     def __len__(self) -> int:
         return len(self.images)
 
 
 def predict_masks(
-    predict: Predict,
+    predict: Callable[[Any], torch.Tensor],
     images: Sequence[Radiograph],
-    shape: tuple[int, int],
+    shape: Shape | frozenset[Shape],
     thresholds: Sequence[float] | Sequence[Sequence[float]],
     spec: EnsembleSpec,
     refine: Callable[[list[Cutout], tuple[int, int]], list[Cutout]] = lambda masks, shape: masks,
@@ -75,9 +86,9 @@ def predict_masks(
     """Yield every image with the run-length strings of its classes, in order; memory does not grow with the images.
 
     Args:
-        predict: probabilities of grey bytes `[N, h, w]`.
+        predict: probabilities of grey bytes `[N, h, w]`; of a dictionary of them by shape where there are several.
         images: to predict.
-        shape: height and width that the model sees.
+        shape: height and width that the model sees; several in a frozenset where members see several.
         thresholds: one a class, or a row of them an image.
         spec: batch size and workers.
         refine: what is done to an image's masks, one a class, given its height and width.

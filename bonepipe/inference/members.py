@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn import functional
 
 from bonepipe.errors import BonepipeError
+from bonepipe.inference.mixture import EDGE, Mean
 from bonepipe.inference.views import Views
 from bonepipe.training.module import normalise
 from bonepipe.training.precision import Precision, autocast
@@ -59,6 +62,16 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         with safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {}).get("bonepipe", "{}"))
             return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError, ValueError) as error:
+        raise BonepipeError(f"{path}: cannot be read as safetensors ({error}); train the fold again") from error
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a weights file says of itself, without reading its tensors; raises as `read_weights`."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts: dict[str, Any] = json.loads((file.metadata() or {}).get("bonepipe", "{}"))
+            return facts
     except (OSError, SafetensorError, ValueError) as error:
         raise BonepipeError(f"{path}: cannot be read as safetensors ({error}); train the fold again") from error
 
@@ -111,3 +124,30 @@ def mean_probabilities(
                 total = maps.mul_(share) if total is None else total.add_(maps, alpha=share)
     assert total is not None
     return total
+
+
+@torch.inference_mode()
+def mix(
+    maps: Iterable[torch.Tensor], weights: NDArray[np.float64], shape: tuple[int, int], mean: Mean = "arithmetic"
+) -> torch.Tensor:
+    """Average maps of unlike members in one sum, whatever their sizes; `mixture.mix` is its twin on bytes.
+
+    Args:
+        maps: of each member, probabilities float32 `[N, C, h, w]`, on one device; taken one after the other, used up.
+        weights: `[M, C]`, those of a class add to 1.
+        shape: height and width of the result, to which maps are brought bilinearly, pixel centres aligned.
+        mean: of the probabilities, or of their logits (clipped at EDGE): the logarithmic opinion pool.
+
+    Returns:
+        float32 `[N, C, *shape]`.
+    """
+    total: torch.Tensor | None = None
+    for own, shares in zip(maps, weights, strict=True):
+        same = own.shape[-2:] == shape
+        here = own if same else functional.interpolate(own, shape, mode="bilinear", align_corners=False)
+        if mean == "geometric":
+            here.clamp_(EDGE, 1 - EDGE).logit_()
+        share = torch.from_numpy(shares).to(here)[:, None, None]
+        total = here.mul_(share) if total is None else total.addcmul_(here, share)
+    assert total is not None
+    return total.sigmoid_() if mean == "geometric" else total

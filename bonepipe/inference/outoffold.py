@@ -2,7 +2,7 @@
 
 import csv
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,40 +51,80 @@ def predict_fold(
         Dice at threshold 0.5, float64 `[N, C]`.
     """
     source = ValidationImages(store, indices) if images is None else images
-    loader = DataLoader(source, batch_size=batch_size, pin_memory=torch.cuda.is_available())
-    predicted = (
-        item
-        for batch in loader
-        for item in zip(predict(batch["image"]).cpu().numpy(), batch["index"].tolist(), strict=True)
-    )
+    predicted = _predicted(predict, source, batch_size)
     compared = overlapped(lambda item: _compare(item[0], store, item[1]), predicted, ahead)
     rows = list(tqdm(compared, f"{folder.name} out of fold", len(indices), unit="image"))
     names = [store.names[index] for index in indices]
-    _write_csv(folder / "oof.csv", "rle", names, classes, [row.runs for row in rows])
-    _write_histograms(folder / "histograms.npz", names, classes, np.stack([row.counts for row in rows]))
-    compact.write(folder / "probabilities.npz", names, classes, rows[0].shape, [row.packed for row in rows])
-    _write_csv(folder / "oof_dice.csv", "dice", names, classes, [[f"{d:.6f}" for d in row.dice] for row in rows])
-    return np.stack([row.dice for row in rows])
+    packed = [row.packed for row in rows]
+    compact.write(folder / "probabilities.npz", names, classes, rows[0].shape, packed)
+    return write_results(folder, names, classes, [row.compared for row in rows])
 
 
-class _Compared(NamedTuple):
-    """An image's RLE a class, Dice `[C]`, histograms int64 `[C, 2, 256]`, and its maps in bytes with their size."""
+def predict_compact(
+    predict: Predict,
+    images: Dataset[dict[str, Any]],
+    names: Sequence[str],
+    classes: Sequence[str],
+    path: Path,
+    batch_size: int,
+) -> None:
+    """Predict images in another way than their fold did, and write only the bytes that mixtures are made from.
+
+    Args:
+        predict: probabilities of a batch.
+        images: grey bytes `image` of each of the names, in their order, and `index`.
+        names: of the images.
+        classes: class names.
+        path: the file to write.
+        batch_size: images a forward pass.
+    """
+    predicted = tqdm(_predicted(predict, images, batch_size), f"{path.parent.name} anew", len(names), unit="image")
+    sizes, packed = zip(*((maps.shape[1:], compact.pack(maps)) for maps, _ in predicted), strict=True)
+    compact.write(path, names, classes, sizes[0], packed)
+
+
+def _predicted(predict: Predict, images: Dataset[dict[str, Any]], batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Maps `[C, h, w]` and index of one image after the other."""
+    for batch in DataLoader(images, batch_size=batch_size, pin_memory=torch.cuda.is_available()):
+        yield from zip(predict(batch["image"]).cpu().numpy(), batch["index"].tolist(), strict=True)
+
+
+class Compared(NamedTuple):
+    """An image's RLE a class, Dice `[C]` at threshold 0.5, and histograms int64 `[C, 2, 256]`."""
 
     runs: list[str]
     dice: np.ndarray
     counts: np.ndarray
+
+
+class _Packed(NamedTuple):
+    """What is known of an image, and its maps in bytes with their size."""
+
+    compared: Compared
     packed: tuple[np.ndarray, np.ndarray]
     shape: tuple[int, int]
 
 
-def _compare(maps: np.ndarray, store: Store, index: int) -> _Compared:
+def _compare(maps: np.ndarray, store: Store, index: int) -> _Packed:
+    height, width = maps.shape[1:]
+    return _Packed(compare(maps, store, index), compact.pack(maps), (height, width))
+
+
+def compare(maps: np.ndarray, store: Store, index: int) -> Compared:
     """Compare one image's maps `[C, h, w]` with the truth, at the image's size."""
     shape, truth = store.shape(index), store.truth(index)
     masks = upsample.cutouts(maps, [HALF] * len(truth), shape)
     hist = [upsample.histogram(map_, true, shape) for map_, true in zip(maps, truth, strict=True)]
     runs = [rle.format_runs(cutout.runs(mask, shape[1])) for mask in masks]
-    height, width = maps.shape[1:]
-    return _Compared(runs, upsample.dice_scores(masks, truth), np.stack(hist), compact.pack(maps), (height, width))
+    return Compared(runs, upsample.dice_scores(masks, truth), np.stack(hist))
+
+
+def write_results(folder: Path, names: Sequence[str], classes: Sequence[str], rows: Sequence[Compared]) -> np.ndarray:
+    """Write oof.csv, histograms.npz and, last, oof_dice.csv of some images; returns their Dice `[N, C]`."""
+    _write_csv(folder / "oof.csv", "rle", names, classes, [row.runs for row in rows])
+    _write_histograms(folder / "histograms.npz", names, classes, np.stack([row.counts for row in rows]))
+    _write_csv(folder / "oof_dice.csv", "dice", names, classes, [[f"{d:.6f}" for d in row.dice] for row in rows])
+    return np.stack([row.dice for row in rows])
 
 
 def _write_csv(path: Path, column: str, names: Sequence[str], classes: Sequence[str], rows: Sequence[Any]) -> None:

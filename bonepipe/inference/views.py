@@ -7,7 +7,7 @@ import torch
 import ttach
 
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, suggestion
 
 # A view helps only if the model saw its like in training: which augmentations teach which view.
 TAUGHT_BY = {
@@ -79,7 +79,7 @@ def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
     arguments = dict(node)
     name = str(arguments.pop("name", None))
     if name not in TAUGHT_BY:
-        raise ValueError(f"no view {name!r}; there are {', '.join(TAUGHT_BY)}")
+        raise ValueError(f"no view {name!r}{suggestion(name, TAUGHT_BY) or '; there are ' + ', '.join(TAUGHT_BY)}")
     kind = getattr(ttach, name)
     if name in SCALING:  # ttach's own default, nearest neighbour, shifts the maps
         kind, arguments = _scaling(kind), {"interpolation": "bilinear", "align_corners": False, **arguments}

@@ -1,5 +1,6 @@
 """A mask stored only inside its bounding box: a bone's box is about 1% of its radiograph."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,15 @@ class Cutout(NamedTuple):
 
     box: Box
     mask: NDArray[np.bool_]
+
+
+def hull(boxes: Iterable[Box]) -> Box:
+    """The smallest box that holds the pixels of all of these; without any, an empty one."""
+    found = [box for box in boxes if box.height and box.width]
+    if not found:
+        return Box(0, 0, 0, 0)
+    tops, lefts, bottoms, rights = zip(*found, strict=True)
+    return Box(min(tops), min(lefts), max(bottoms), max(rights))
 
 
 def empty() -> Cutout:
@@ -98,6 +108,16 @@ def intersection_area(a: Cutout, b: Cutout) -> int:
     if shared is None:
         return 0
     return int(np.count_nonzero(_window(a, shared) & _window(b, shared)))
+
+
+def inside(cutout: Cutout, box: Box) -> NDArray[np.bool_]:
+    """The mask bool `[box.height, box.width]` as it is in any box."""
+    mask = np.zeros((box.height, box.width), np.bool_)
+    if shared := cutout.box.overlap(box):
+        mask[shared.top - box.top :, shared.left - box.left :][: shared.height, : shared.width] = _window(
+            cutout, shared
+        )
+    return mask
 
 
 def runs(cutout: Cutout, width: int) -> rle.Runs:

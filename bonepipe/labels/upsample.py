@@ -36,9 +36,24 @@ def reach(probability: NDArray[np.float32], threshold: float, shape: Shape) -> B
     if not rows.size:
         return None
     columns = np.flatnonzero(high[rows[0] : rows[-1] + 1].any(axis=0))
-    top, bottom = _span(rows[0], rows[-1], probability.shape[0], shape[0])
-    left, right = _span(columns[0], columns[-1], probability.shape[1], shape[1])
+    found = Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    return spread(found, (probability.shape[0], probability.shape[1]), shape)
+
+
+def spread(box: Box, low: Shape, high: Shape) -> Box:
+    """The box of output pixels at `high` that draw on any input pixel of a box at `low`; empty where none does."""
+    if not (box.height and box.width):
+        return Box(0, 0, 0, 0)
+    top, bottom = _span(box.top, box.bottom - 1, low[0], high[0])
+    left, right = _span(box.left, box.right - 1, low[1], high[1])
     return Box(top, left, bottom, right)
+
+
+def sources(box: Box, low: Shape, high: Shape) -> Box:
+    """The box of input pixels at `low` that the output pixels of a box, not empty, at `high` draw on."""
+    (row, next_row, _), (column, next_column, _) = _axis(low[0], high[0]), _axis(low[1], high[1])
+    last = int(next_row[box.bottom - 1]), int(next_column[box.right - 1])
+    return Box(int(row[box.top]), int(column[box.left]), last[0] + 1, last[1] + 1)
 
 
 def _span(first: int, last: int, low: int, high: int) -> tuple[int, int]:

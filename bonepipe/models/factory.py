@@ -46,9 +46,12 @@ def smp_model(
         BonepipeError: the pretrained weights cannot be had; the message names the override and the cache.
     """
     import segmentation_models_pytorch as smp
+    import timm
 
     kinds = {kind.__name__: kind for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     check_name("architecture", architecture, kinds)
+    if encoder.startswith("tu-") and not timm.is_model(encoder.removeprefix("tu-")):
+        check_name("encoder", encoder, (f"tu-{name}" for name in timm.list_models()))
     if not encoder.startswith("tu-"):
         check_name("encoder", encoder, smp.encoders.encoders)
         # smp hands settings that it does not know to the encoder, and only timm's encoders look at them.

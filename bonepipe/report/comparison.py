@@ -56,11 +56,12 @@ def read_run(folder: Path) -> RunFiles:
         raise BonepipeError(f"{folder}: holds no finished fold (config.yaml and oof_dice.csv); train one first")
     dice: Scores = {}
     for fold in done:
-        dice |= _read_dice(fold / "oof_dice.csv")
+        dice |= read_dice(fold / "oof_dice.csv")
     return RunFiles(configs.read(done[0] / "config.yaml"), dice, _read_totals(folder / "scores.json"))
 
 
-def _read_dice(path: Path) -> Scores:
+def read_dice(path: Path) -> Scores:
+    """Read a table of Dice (oof_dice.csv). Raises BonepipeError where it cannot be read."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return {(row["image_name"], row["class"]): float(row["dice"]) for row in csv.DictReader(file)}

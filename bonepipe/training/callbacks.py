@@ -3,6 +3,7 @@
 import csv
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
+from torch import nn
 
-from bonepipe.files import replacing
+from bonepipe.files import epoch_file, replacing
 from bonepipe.training.averaging import model_of
 from bonepipe.training.optim import Plateau
 
@@ -50,6 +52,30 @@ class BestWeights(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.dice, self.epoch, self.weights = state_dict["dice"], state_dict["epoch"], state_dict["weights"]
+
+
+class KeepEpochs(pl.Callback):
+    """Keeps the weights of the last epochs, a file each, for ensembles that average their outputs.
+
+    To average the weights themselves is what `averaging=swa` does. Older files go as new ones come, because early
+    stopping may make any epoch the last; a resumed run writes the epoch that it repeats over the same file.
+
+    Args:
+        folder: of the fold.
+        count: epochs to keep; 0 for none.
+        save: writes a model's weights to a file.
+    """
+
+    def __init__(self, folder: Path, count: int, save: Callable[[nn.Module, Path], None]) -> None:
+        self.folder, self.count, self.save = folder, count, save
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save this epoch's weights and remove those that are too old."""
+        if not self.count:
+            return
+        epoch = trainer.current_epoch + 1
+        self.save(model_of(pl_module), self.folder / epoch_file(epoch))
+        (self.folder / epoch_file(epoch - self.count)).unlink(missing_ok=True)
 
 
 class TellSchedule(pl.Callback):

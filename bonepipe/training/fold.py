@@ -26,6 +26,7 @@ from bonepipe.training.callbacks import (
     AtomicCheckpointIO,
     BestWeights,
     History,
+    KeepEpochs,
     Patience,
     SaveLast,
     TellSchedule,
@@ -55,6 +56,8 @@ class TrainerSpec:
         workers: loader processes; null for one a core, at most 8.
         validate_every: epochs between validations.
         patience: validations without a better Dice before training stops, or null.
+        keep_epochs: keep the weights of the last so many epochs too, for ensembles over epochs; 0 for none. They
+            average the outputs; the mean of the weights themselves is averaging=swa.
         compile: run the model through torch.compile.
         train_batches, val_batches: use so many batches of an epoch, or null for all (for debugging).
         fraction: share of the training patients that are used, for light runs.
@@ -70,6 +73,7 @@ class TrainerSpec:
     workers: int | None = None
     validate_every: int = 1
     patience: int | None = None
+    keep_epochs: int = 0
     compile: bool = False
     train_batches: int | None = None
     val_batches: int | None = None
@@ -81,6 +85,8 @@ class TrainerSpec:
         for name in ("epochs", "batch_size", "accumulate", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name}={getattr(self, name)}: at least 1")
+        if self.keep_epochs < 0:
+            raise ValueError(f"trainer.keep_epochs={self.keep_epochs}: 0 or more")
         if self.overfit_batches is not None and self.overfit_batches < 1:
             raise ValueError(f"trainer.overfit_batches={self.overfit_batches}: at least 1, or null")
         if not 0 < self.fraction <= 1:
@@ -121,9 +127,11 @@ def train_fold(
     title: str,
     run: Run,
     transfer: Transfer | None = None,
+    facts: dict[str, Any] | None = None,
 ) -> Chosen:
     """Train, going on from `folder/last.ckpt` where there is one, and load the better weights into the module.
 
+    With `spec.keep_epochs` the last epochs' weights are kept in the folder too, with these facts.
     Best epoch and weight average are both scored on the validation images; the average must be strictly better.
 
     Raises:
@@ -134,7 +142,8 @@ def train_fold(
     transfer.apply(module.model, 0)
     _refuse_lone_values(module.model, data, spec)
     clock, history = StepClock(), History(folder / "metrics.csv", title)  # the history writes the clock's figures
-    callbacks = [best, transfer, averaging, TellSchedule(), clock, history, SaveLast(folder / "last.ckpt")]
+    keep = KeepEpochs(folder, spec.keep_epochs, lambda model, path: save_weights(model, path, facts or {}))
+    callbacks = [best, transfer, averaging, TellSchedule(), clock, history, keep, SaveLast(folder / "last.ckpt")]
     if spec.patience is not None:
         callbacks.append(Patience(spec.patience))
     trainer = make_trainer(spec, callbacks, device, run.lightning_logger(), folder)

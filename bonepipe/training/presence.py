@@ -69,7 +69,10 @@ class CamSpec:
 
 
 class Crops(Dataset[dict[str, Any]]):
-    """Augmented images' random crops: `image` uint8 `[h, w]`, `present` float32 `[C]`."""
+    """Augmented images' random crops: `image` uint8 `[h, w]`, `present` float32 `[C]`, `known` float32 `[C]`.
+
+    A class is unknown where nothing shows it and pixels of the crop do not count for it.
+    """
 
     def __init__(self, store: Store, augmentation: Augmentation, shape: tuple[int, int], share: float) -> None:
         self.images, self.shape, self.share = TrainingImages(store, augmentation), shape, share
@@ -81,7 +84,11 @@ class Crops(Dataset[dict[str, Any]]):
         top, left = (int(generator.integers(most + 1)) for most in spare)
         part = np.s_[top : top + self.shape[0], left : left + self.shape[1]]
         present = presence(item["planes"], item["planes"][part], classes, self.share)
-        return {"image": item["image"][part].copy(), "present": present}
+        known = np.ones_like(present)
+        if "ignored" in item:
+            unsure = bitplane.areas(np.ascontiguousarray(item["ignored"][part]), classes) > 0
+            known[unsure & (present == 0)] = 0
+        return {"image": item["image"][part].copy(), "present": present, "known": known}
 
 
 def presence(planes: np.ndarray, part: np.ndarray, classes: int, share: float) -> np.ndarray:
@@ -130,7 +137,8 @@ def train_presence(
     with tqdm(loader, "presence", unit="step") as bar:
         for batch in bar:
             logits = model(normalise(batch["image"].to(device), mean, std))
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch["present"].to(device))
+            present, known = batch["present"].to(device), batch["known"].to(device)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, present, known)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -25,6 +25,7 @@ FULL: dict[str, Step] = {
     "training": lambda m: steps_model.training_step(m, 3, 16),
     "phantom": lambda m: steps_data.phantom(m, 5),
     "submit": lambda m: steps_model.submit(m, (24, 48, 96), 12),
+    "crowd": lambda m: steps_model.crowd(m, 24),
     "store-growth": lambda m: growth.store(m, (16, 32, 64)),
     "threshold-growth": lambda m: growth.thresholds(m, (200, 400, 800)),
 }
@@ -39,6 +40,7 @@ QUICK: dict[str, Step] = {
     "ensemble": lambda m: steps_model.ensemble(m, 3),
     "training": lambda m: steps_model.training_step(m, 1, 10),
     "phantom": lambda m: steps_data.phantom(m, 1),
+    "crowd": lambda m: steps_model.crowd(m, 2, 128),
 }
 
 

@@ -49,7 +49,7 @@ def test_votes_and_scores_equal_those_on_pixels(material):
     assert steps_files.check_scores(material, 6, rows)
 
 
-def unseen_masks_of_the_ensemble(material):
+def test_unseen_masks_of_the_ensemble(material):
     members = steps_model.members_of(material, 64, 2)
     texts = steps_model.run_ensemble(material, 64, 3, members)
     assert len(texts) == 3

@@ -1,12 +1,17 @@
 """The search on a tiny trained fold, from the command line to training with what it found."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bonepipe.cli import main
+from bonepipe.commands import autoaugment
+from bonepipe.commands.experiment import Experiment
+from bonepipe.config import compose
+from bonepipe.inference.policy import PolicySearch
 
 SEARCH = ["search.trials=3", "search.subpolicies=2", "search.top=2", "search.images=2"]
 
@@ -35,7 +40,15 @@ def test_a_policy_is_found_written_and_trained_with(trained, capsys):
     printed = capsys.readouterr().out
     assert "augment=searched augment.file=runs/demo/policy.yaml" in printed
     first, journal = path.read_bytes(), folder / "runs" / "demo" / "fold-0" / "policy.journal"
-    choice = yaml.safe_load(first)["transforms"][-1]
+    verdict = re.search(r"held-out Dice (\S+) under the policy, (\S+) without: ([+-]\S+)", printed)
+    found, plain, gain = (float(number) for number in verdict.groups())
+    assert gain == pytest.approx(found - plain, abs=1.5e-4)
+    assert f"# {plain:.4f} without augmentation, {found:.4f} under this policy ({gain:+.4f})," in first.decode()
+    nodes = yaml.safe_load(first)["transforms"]
+    evaluate = autoaugment._evaluation(Experiment(compose([*words, "fold=0"])), 0, PolicySearch(images=2))
+    assert evaluate(nodes) == pytest.approx(found, abs=5e-5)
+    assert evaluate([]) == pytest.approx(plain, abs=5e-5)
+    choice = nodes[-1]
     assert choice["name"] == "OneOf"
     assert len(choice["transforms"]) == 4
     assert main(["autoaugment", "fold=0", *SEARCH, *words]) == 0  # nothing is left to do

@@ -268,6 +268,15 @@ def test_external_data_is_audited_with_the_dataset(doctor, more):
     assert "scan015.png: has the same file name as" in found["error: file name used twice"][0]
 
 
+def test_a_class_that_external_data_does_not_annotate_is_not_missed(doctor, more):
+    for path in (more / LABELS).rglob("*.json"):
+        edit(path, lambda entries: entries.__delitem__(slice(2, None)))  # both lungs are left
+    words = f"data.external=[{{root: {more}, prefix: more, classes: [Left Lung, Right Lung]}}]"
+    assert "warning: class missing" not in doctor(words)[1]
+    missed = doctor(f"data.external=[{{root: {more}, prefix: more}}]")[1]["warning: class missing"]
+    assert len(missed) == 12 * 3
+
+
 def test_external_data_that_is_not_there(doctor, more):
     shutil.rmtree(more / "train")
     _, found, _ = doctor(f"data.external=[{{root: {more}}}, {{root: nowhere, prefix: b}}]")

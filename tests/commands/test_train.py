@@ -72,6 +72,35 @@ def test_from_scratch_with_pretrained_weights_is_refused(words, capsys):
     assert "model.encoder_weights=null" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (["model.encoder=resnet19"], "unknown encoder 'resnet19'; did you mean 'resnet18'?"),
+        (["loss=dice_topk", "loss.k=0"], "loss: k=0.0: the share of pixels that the loss looks at must be above 0"),
+        (["windows=sliding", "windows.window=96"], "windows.window=96: larger than the image, 64 pixels"),
+        (["augment.transforms=[{name: HorizontalFlpi}]"], "no 'HorizontalFlpi'; did you mean 'HorizontalFlip'?"),
+        (["augment.transforms=[{name: Affine, rotat: 3}]"], "Affine takes no 'rotat'; did you mean 'rotate'?"),
+        (["tta.transforms=[{name: HorizontalFlp}]"], "no view 'HorizontalFlp'; did you mean 'HorizontalFlip'?"),
+        (["transfer.mode=frozn"], "transfer.mode='frozn': input should be"),
+        (["+data.swaps.horizontal=[[Radis,Ulna]]"], "unknown class 'Radis'; did you mean 'Radius'?"),
+        (["optimizer=adamx"], "optimizer has no option 'adamx'; did you mean 'adam'?"),
+        (["optimizer.lr=-1"], "optimizer: "),
+        (["optimiser=adam"], "no such key 'optimiser'; did you mean 'optimizer'?"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_the_reason_and_leaves_no_run_behind(words, capsys, wrong, reason):
+    """Else the mended command would be refused for the settings of the wrong one."""
+    assert main(["train", *words, *wrong]) == 2
+    assert reason in capsys.readouterr().err
+    assert not Path("runs/debug/fold-0/config.yaml").exists()
+    assert not Path("runs/debug/fold-0/inputs.json").exists()
+
+
+def test_after_a_refusal_the_mended_command_trains(words):
+    assert main(["train", *words, "model.encoder=resnet19"]) == 2
+    assert main(["train", *words]) == 0
+
+
 def test_a_lone_image_is_refused_before_training(words, capsys):
     assert main(["train", *words, "data.size=32", "trainer.batch_size=1"]) == 2
     message = capsys.readouterr().err

@@ -160,7 +160,7 @@ def test_it_travels_to_loader_processes(data):
         ({"name": "CropNonEmptyMaskIfExists", "height": 8, "width": 8, "ignore_values": [1]}, "ignore_values.*be null"),
         ({"name": "Resize", "area_for_downscale": "image_mask"}, "area_for_downscale='image_mask'.* null or image"),
         ({"name": "Morphological"}, "Morphological grows and shrinks"),
-        ({"name": "Affine", "rotat": 3}, "Affine takes no 'rotat'; it takes .*rotate"),
+        ({"name": "Affine", "rotat": 3}, "Affine takes no 'rotat'; did you mean 'rotate'.*it takes .*rotate"),
         ({"name": "OneOf", "p": 1.0}, "OneOf needs a list of transforms"),
         ({"name": "OneOf", "transforms": [{"name": "Flop"}]}, "no 'Flop'"),
         ({"name": "HorizontalFlip", "p": 3.0}, r"^HorizontalFlip\.p: "),

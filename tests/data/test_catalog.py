@@ -179,7 +179,16 @@ def test_external_images_join_with_patients_of_their_own(spec, external):
     assert image.path == root / "train/DCM/ID001/moretr.png"
     assert image.annotation == root / "train/outputs_json/ID001/moretr.json"
     assert catalog.train_images(external) == catalog.train_images(spec)
+    assert image.annotated is None
+    assert image.knows("Radius")
     assert catalog.external_images(spec) == []
+
+
+def test_an_external_image_knows_the_classes_that_its_dataset_annotates(spec, external):
+    some = replace(spec, classes=("Radius", "Ulna"), external=(replace(external.external[0], classes=("Ulna",)),))
+    (image,) = catalog.external_images(some)
+    assert [image.knows(label) for label in some.classes] == [False, True]
+    assert not any(row.knows("Radius") for row in catalog.test_images(spec))
 
 
 @pytest.mark.parametrize("name", ["ID002/image1661130000001", "ID009/image2"])

@@ -49,3 +49,14 @@ def test_external_datasets_need_places_and_prefixes_of_their_own():
             DataSpec(**settings, external=external)
     with pytest.raises(ValueError, match="needs a prefix"):
         External(root="data/b", prefix="")
+
+
+def test_classes_that_an_external_dataset_annotates_are_checked_by_name():
+    settings = {"name": "hand", "root": "data/a", "classes": ("Radius", "Ulna"), "size": 64}
+    assert DataSpec(**settings, external=(External(root="b", classes=("Ulna",)),)).external[0].classes == ("Ulna",)
+    with pytest.raises(ValueError, match=r"data\.external: b: classes: unknown class 'Ulnar'; did you mean 'Ulna'\?"):
+        DataSpec(**settings, external=(External(root="b", classes=("Radius", "Ulnar")),))
+    with pytest.raises(ValueError, match=r"unknown class 'xyz'; data\.classes has Radius, Ulna"):
+        DataSpec(**settings, external=(External(root="b", classes=("xyz",)),))
+    with pytest.raises(ValueError, match=r"data\.external: b: classes is empty"):
+        External(root="b", classes=())

@@ -112,7 +112,7 @@ def test_views_that_the_model_did_not_see_are_refused():
 @pytest.mark.parametrize(
     ("transforms", "message"),
     [
-        ([{"name": "HorizontalFlop"}], "no view 'HorizontalFlop'; there are HorizontalFlip"),
+        ([{"name": "HorizontalFlop"}], "no view 'HorizontalFlop'; did you mean 'HorizontalFlip'"),
         ([{"angles": [90]}], "no view 'None'"),
         ([{"name": "FiveCrops", "crop_height": 8, "crop_width": 8}], "no view 'FiveCrops'"),
         ([{"name": "HorizontalFlip", "p": 0.5}], "view HorizontalFlip: .*'p'"),

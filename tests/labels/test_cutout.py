@@ -90,3 +90,15 @@ def test_from_runs_takes_runs_that_touch():
     drawn = cutout.from_runs(np.array([[7, 2], [9, 1]]), (3, 5))
     assert drawn.box == Box(1, 1, 2, 4)
     assert drawn.mask.all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(pairs)
+def test_hull_and_inside_keep_every_pixel(pair):
+    a, b = map(cutout.from_mask, pair)
+    box = cutout.hull([a.box, Box(99, 99, 99, 99), b.box])
+    both = cutout.from_mask(pair[0] | pair[1])
+    assert box == both.box
+    np.testing.assert_array_equal(cutout.inside(a, box), pair[0][box.slices])
+    np.testing.assert_array_equal(cutout.inside(both, Box(0, 0, *pair[0].shape)), pair[0] | pair[1])
+    assert cutout.hull([]) == Box(0, 0, 0, 0)

@@ -159,3 +159,26 @@ def test_dice_scores_are_the_metric_on_pixels():
     assert result[3] == 1
     with pytest.raises(ValueError, match="shorter"):
         upsample.dice_scores([cutout.empty()], [])
+
+
+@settings(max_examples=100, deadline=None)
+@given(examples(), st.data())
+def test_spread_holds_all_that_a_box_changes_and_sources_all_that_changes_it(example, data):
+    probability, high, rng = example
+    low = probability.shape
+    top, left = data.draw(st.integers(0, low[0] - 1)), data.draw(st.integers(0, low[1] - 1))
+    box = Box(top, left, data.draw(st.integers(top + 1, low[0])), data.draw(st.integers(left + 1, low[1])))
+    changed = probability.copy()
+    changed[box.slices] += 1 + rng.random((box.height, box.width), dtype=np.float32)
+    differs = upsample.upsample(changed, high) != upsample.upsample(probability, high)
+    wide = upsample.spread(box, low, high)
+    assert differs[wide.slices].sum() == differs.sum()
+    if differs.any():
+        near = upsample.sources(cutout.from_mask(differs).box, low, high)
+        outside = np.full(low, 7, np.float32)
+        outside[near.slices] = changed[near.slices]
+        inner = cutout.from_mask(differs).box
+        np.testing.assert_array_equal(
+            upsample.upsample(outside, high, inner), upsample.upsample(changed, high)[inner.slices]
+        )
+    assert upsample.spread(Box(3, 3, 3, 3), low, high) == Box(0, 0, 0, 0)

@@ -126,6 +126,7 @@ def test_settings_reach_the_architecture(unet):
         ({"settings": {"aux_params": {"classes": 3}}}, "'aux_params'"),
         ({"settings": {"decoder_channels": [8, 8]}}, "decoder_channels"),
         ({"encoder_weights": "imagnet"}, "encoder 'resnet18' has no weights 'imagnet'.*imagenet"),
+        ({"encoder": "tu-resnet50x"}, "unknown encoder 'tu-resnet50x'; did you mean 'tu-resnet50"),
     ],
 )
 def test_a_mistake_in_the_config_is_named(change, message):

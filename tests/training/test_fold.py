@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.labels import polygon
@@ -234,6 +235,33 @@ def test_a_failed_save_leaves_the_previous_checkpoint_whole(train, monkeypatch):
     assert saved
     _, _, folder = train("run")
     assert [row["epoch"] for row in read_rows(folder / "metrics.csv")] == ["0", "1", "2", "3"]
+
+
+def kept_epochs(folder):
+    return {path.stem: load_file(path) for path in folder.glob("epoch-*.safetensors")}
+
+
+@pytest.mark.parametrize("at", [None, (3, 1)])
+def test_the_last_epochs_weights_are_kept_through_an_interruption(train, tmp_path, same_weights, at):
+    settings = {"keep_epochs": 2}
+    if at:
+        with pytest.raises(Crash):
+            train("broken", Crashing(start=1, at=at), settings=settings)
+        assert set(kept_epochs(tmp_path / "broken")) == {"epoch-2", "epoch-3"}
+    *_, folder = train("broken" if at else "whole", settings=settings)
+    kept = kept_epochs(folder)
+    assert set(kept) == {"epoch-3", "epoch-4"}
+    last = {key.removeprefix("model."): value for key, value in checkpoint(folder)["state_dict"].items()}
+    assert same_weights(kept["epoch-4"], {key: last[key] for key in kept["epoch-4"]})
+    _, _, third = train("three", settings={**settings, "epochs": 4, "keep_epochs": 3})
+    assert same_weights(kept_epochs(third)["epoch-3"], kept["epoch-3"])
+    assert not same_weights(kept["epoch-3"], kept["epoch-4"])
+
+
+def test_no_epochs_are_kept_unless_asked_for(train):
+    assert not kept_epochs(train("plain")[2])
+    with pytest.raises(ValueError, match=r"trainer\.keep_epochs=-1"):
+        TrainerSpec(epochs=1, batch_size=1, keep_epochs=-1)
 
 
 def test_patience_stops_and_a_resumed_run_stays_stopped(train):

@@ -1,0 +1,318 @@
+"""`bonepipe ensemble RUN[:WEIGHT]... -o runs/NAME`: finished runs as one, cross-validated, up to a submission."""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bonepipe import config as configs
+from bonepipe.commands.experiment import Experiment, say
+from bonepipe.commands.handover import hand_over
+from bonepipe.commands.predictor import make_refine, read_thresholds
+from bonepipe.commands.voters import Voter, open_voters
+from bonepipe.data.catalog import Radiograph, test_images
+from bonepipe.errors import UsageError
+from bonepipe.files import write_json
+from bonepipe.inference import mixture, thresholds
+from bonepipe.inference.mixture import Ensemble, Entry, Mean, Shape, common_shape
+from bonepipe.inference.sizes import dice_by_size
+from bonepipe.inference.thresholds import Choice
+from bonepipe.labels import histogram
+from bonepipe.report.comparison import paired
+
+if TYPE_CHECKING:
+    import torch
+
+    from bonepipe.inference.mixture_scores import Scored
+    from bonepipe.inference.postprocess import Selection
+
+EPILOG = """\
+A member is the folder of a finished run, all its finished folds together; its weight follows a colon (default 1).
+Members may differ in model, seed, size, windows and views. Each predicts as its own run did; then all maps are brought
+to the largest member's height and width and averaged there. The result is a folder as `train-all` and `submit` leave
+one: ensemble.yaml, oof.csv, thresholds.json, scores.json and, where there are test images, submission.csv.
+
+First the mixture is cross-validated on the images that every member predicted out of fold: thresholds and
+post-processing are chosen for the ensemble as a whole, and its Dice stands beside that of each member. Judge by that
+table, not by the test scores. `bonepipe select` finds members that are worth it.
+
+More can be said in a YAML file in place of the list:
+  mean: arithmetic                # or geometric: the sigmoid of the mean logit
+  members:
+    - {run: runs/unet}                                        # all finished folds, weight 1
+    - {run: runs/fpn, weight: 2, folds: [0, 1]}
+    - {run: runs/wide, overrides: [tta=none, windows.size=768]}     # predicts in another way than it was validated
+    - {run: runs/long, epochs: [28, 29, 30]}                  # the mean of these epochs' outputs
+    - {run: runs/wrist, classes: [Pisiform, Trapezium]}       # has a say in these classes only
+Overrides may change tta, windows, postprocess.crf, ensemble.precision and ensemble.compile. Epochs need a training
+with trainer.keep_epochs=N; to average their weights rather than their outputs is what averaging=swa does. Members with
+overrides or epochs predict their validation images anew, once; the result is kept in their folds' folders.
+
+examples:
+  bonepipe ensemble runs/unet runs/fpn:2 runs/segformer -o runs/three
+  bonepipe ensemble runs/unet runs/fpn -o runs/two --mean geometric --no-test
+  bonepipe ensemble best.yaml -o runs/best --batch-size 2
+"""
+YAML = (".yaml", ".yml")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    result = argparse.ArgumentParser(
+        "bonepipe ensemble",
+        description="Average any finished runs, cross-validate the mixture, and predict the test images with it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = result.add_argument
+    add("members", metavar="RUN[:WEIGHT]", nargs="+", help="finished runs, or one YAML file")
+    add("-o", "--output", metavar="runs/NAME", type=Path, required=True, help="the folder to write")
+    add("--mean", choices=("arithmetic", "geometric"), help="of probabilities or of logits (default: the file's)")
+    add("--data", metavar="ROOT", help="the dataset (default: that of the first member)")
+    add(
+        "--margin", type=float, metavar="SE", help="standard errors a threshold must gain (default: the first member's)"
+    )
+    add("--batch-size", type=int, metavar="N", help="images a forward pass (default: the smallest of the members')")
+    add("--device", help="cpu, cuda, ... (default: each member's setting)")
+    add("--no-test", action="store_true", help="cross-validate only")
+    return result
+
+
+def read_members(words: Sequence[str], mean: Mean | None) -> Ensemble:
+    """The ensemble that a command line names: a YAML file, or runs with weights.
+
+    Raises:
+        UsageError: a weight that is no positive number, or a file among runs.
+        BonepipeError: a file that is wrong.
+    """
+    if len(words) == 1 and words[0].endswith(YAML):
+        ensemble = mixture.read(Path(words[0]))
+        return ensemble if mean is None else replace(ensemble, mean=mean)
+    file = next((word for word in words if word.endswith(YAML)), None)
+    if file:
+        raise UsageError(f"{file}: give one YAML file or a list of runs, not both")
+    return Ensemble(members=tuple(map(_entry, words)), mean=mean or "arithmetic")
+
+
+def _entry(word: str) -> Entry:
+    run, colon, weight = word.rpartition(":")
+    if not colon or Path(word).is_dir():
+        return Entry(run=word)
+    try:
+        number = float(weight)
+    except ValueError as error:
+        raise UsageError(f"{word}: the weight after the colon must be a number, as in runs/NAME:2") from error
+    try:
+        return Entry(run=run, weight=number)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Team:
+    """An ensemble whose runs are found.
+
+    Attributes:
+        ensemble: entries that are alike made one.
+        voters: one an entry.
+        experiment: the first member's config in the ensemble's own folder, where all results go.
+    """
+
+    ensemble: Ensemble
+    voters: list[Voter]
+    experiment: Experiment
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Class names."""
+        return self.experiment.data.classes
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """`[M, C]`; those of a class add to 1."""
+        return self.ensemble.weights(self.classes)
+
+    @property
+    def shape(self) -> Shape:
+        """The common height and width."""
+        return common_shape([voter.shape for voter in self.voters])
+
+    @property
+    def mean(self) -> Mean:
+        """A single member is its own mean, to the last bit."""
+        return self.ensemble.mean if len(self.voters) > 1 else "arithmetic"
+
+
+def assemble(ensemble: Ensemble, given: argparse.Namespace) -> Team:
+    """Find the runs; raises as `open_voters`, and where the output is a training run's folder."""
+    folder: Path = given.output
+    if not folder.name or any(folder.glob("fold-*")):
+        raise UsageError(f"--output {folder}: name a folder of its own, for example runs/best")
+    ensemble = ensemble.merged()
+    voters = open_voters(ensemble.members, given.data, given.device)
+    first = voters[0].experiment.config
+    sizes = [configs.build(voter.experiment.config, "ensemble").batch_size for voter in voters]
+    settings = {"folds": None, "thresholds_by": None, "batch_size": given.batch_size or min(sizes)}
+    if given.margin is not None:
+        settings["margin"] = given.margin
+    facts = {"mean": ensemble.mean, "members": [vars(entry) for entry in ensemble.members]}  # for the dashboard
+    moved = {"name": folder.name, "runs": str(folder.parent), "ensemble": {**first["ensemble"], **settings}}
+    team = Team(ensemble, voters, Experiment({**first, **moved, **facts}))
+    _ = team.weights, configs.build(team.experiment.config, "ensemble")  # which refuse what is wrong in them
+    return team
+
+
+def main(argv: list[str]) -> int:
+    """Cross-validate, then predict the test images."""
+    given = parser().parse_args(argv)
+    team = assemble(read_members(given.members, given.mean), given)
+    team.experiment.folder.mkdir(parents=True, exist_ok=True)
+    images = [] if given.no_test else test_images(team.experiment.data)  # a fault in them is found before the work
+    cross_validate(team)
+    mixture.write(team.experiment.folder / "ensemble.yaml", team.ensemble)
+    if not given.no_test:
+        hand_over(team.experiment, images, _masks(team, images), ["ensemble.yaml"])
+    return 0
+
+
+def cross_validate(team: Team) -> None:
+    """Write what the mixture says out of fold, the thresholds and repairs chosen from it, and its scores."""
+    from bonepipe.inference.mixture_scores import common_names, score
+    from bonepipe.inference.outoffold import read_counts, write_results
+
+    experiment, first = team.experiment, team.voters[0]
+    archives = [voter.archive() for voter in team.voters]
+    names = common_names(archives)
+    _tell_images(names, [len(archive.places) for archive in archives])
+    scored = score(archives, team.weights, team.mean, first.experiment.store, names)
+    folder = experiment.folder
+    if len(team.voters) > 1 or first.anew:
+        write_results(folder, names, team.classes, [row.mixture for row in scored])
+    else:  # a member alone has its exact histograms already; bytes would only come near them
+        _copy_results(first, folder)
+    counts = read_counts(folder / "histograms.npz", team.classes)[1]
+    folds = np.array([archives[0].places[name][0] for name in names])
+    margin = configs.build(experiment.config, "ensemble").margin
+    choice = thresholds.choose(histogram.dice_curve(counts), folds, margin)
+    selection, members = _select_operations(team, folds), _members(team, scored)
+    scores = _scores(team.classes, choice, folds)
+    scores["oof_dice_by_size"] = dice_by_size(choice.dice, counts[:, :, histogram.FOREGROUND].sum(-1))
+    scores["members"] = [{key: value for key, value in row.items() if key != "dice"} for row in members]
+    if selection is not None:
+        scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
+    write_json(folder / "scores.json", scores)
+    further = selection.record(team.classes, experiment.postprocess) if selection else None
+    thresholds.write(folder / "thresholds.json", team.classes, choice, further)
+    _track(experiment, scores)
+    for line in _table(members, choice, scores):
+        print(line)
+
+
+def _track(experiment: Experiment, scores: Mapping[str, Any]) -> None:
+    config = experiment.config
+    tracking = configs.build(config, "tracking")
+    run = tracking.start(config["name"], "ensemble", "cross-validation", config, experiment.folder)
+    run.summarise(scores)
+    run.finish()
+
+
+def _tell_images(names: Sequence[str], counts: Sequence[int]) -> None:
+    most = max(counts)
+    say(f"{len(names)} images that every member predicted out of fold")
+    if most > len(names):
+        say(f"warning: the members' folds differ; up to {most - len(names)} images of a member count nowhere")
+
+
+def _copy_results(voter: Voter, folder: Path) -> None:
+    """Join the files of a single member's folds."""
+    from bonepipe.inference.outoffold import Compared, read_counts, write_results
+    from bonepipe.inference.submission import stream
+    from bonepipe.report.comparison import read_dice
+
+    classes = voter.experiment.data.classes
+    names: list[str] = []
+    rows = []
+    for fold in voter.folds:
+        source = voter.experiment.fold_folder(fold)
+        here, counts = read_counts(source / "histograms.npz", classes)
+        texts = {row.key: row.rle for row in stream(source / "oof.csv")}
+        dice = read_dice(source / "oof_dice.csv")
+        names += here
+        for name, count in zip(here, counts, strict=True):
+            keys = [(name, label) for label in classes]
+            rows.append(Compared([texts[key] for key in keys], np.array([dice[key] for key in keys]), count))
+    write_results(folder, names, classes, rows)
+
+
+def _select_operations(team: Team, folds: np.ndarray) -> "Selection | None":
+    """The repairs of masks that each class keeps; None where the first member's config names none to try."""
+    from bonepipe.inference import postprocess
+
+    spec = team.experiment.postprocess
+    if not spec.operations:
+        return None
+    store = team.voters[0].experiment.store
+    dice = postprocess.score_file(team.experiment.folder / "oof.csv", store, spec)
+    return postprocess.choose(dice, folds, spec.candidates())
+
+
+def _scores(classes: Sequence[str], choice: Choice, folds: np.ndarray) -> dict[str, Any]:
+    return {
+        "oof_dice": float(choice.dice.mean()),
+        "oof_dice_at_half": float(choice.dice_at_half.mean()),
+        "folds": [float(choice.dice_at_half[folds == fold].mean()) for fold in np.unique(folds)],
+        "oof_dice_per_class": dict(zip(classes, choice.dice.mean(0).tolist(), strict=True)),
+    }
+
+
+def _members(team: Team, scored: Sequence["Scored"]) -> list[dict[str, Any]]:
+    """A row a member: what it is, and its own Dice at 0.5 over the classes that it has a say in, an image and mean."""
+    rows = []
+    for number, entry in enumerate(team.ensemble.members):
+        heard = team.weights[number] > 0
+        dice = np.array([row.alone[number][heard].mean() for row in scored])
+        title = " ".join([entry.run, *entry.overrides, *([f"epochs {entry.epochs}"] if entry.epochs else [])])
+        facts = {"member": title, "weight": entry.weight, "classes": int(heard.sum())}
+        rows.append({**facts, "oof_dice_at_half": float(dice.mean()), "dice": dice})
+    return rows
+
+
+def _table(members: Sequence[Mapping[str, Any]], choice: Choice, scores: Mapping[str, Any]) -> Iterator[str]:
+    """The members and the mixture, each with its Dice out of fold on the same images."""
+    width = max(len("with its thresholds"), *(len(row["member"]) for row in members))
+    yield f"{'member':<{width}} {'weight':>7} {'classes':>7} {'OOF Dice':>9}"
+    for row in members:
+        yield f"{row['member']:<{width}} {row['weight']:7g} {row['classes']:7d} {row['oof_dice_at_half']:9.4f}"
+    count = choice.dice.shape[1]
+    whole = [row for row in members if row["classes"] == count]
+    beside = ""
+    if whole and len(members) > 1:
+        best = max(whole, key=lambda row: row["oof_dice_at_half"])
+        change = paired(best["dice"], choice.dice_at_half.mean(1))
+        error = "" if change.standard_error is None else f" +- {change.standard_error:.4f}"
+        beside = f"  {change.change:+.4f}{error} over {best['member']}"
+    yield f"{'ensemble':<{width}} {'':7} {count:7d} {scores['oof_dice_at_half']:9.4f}{beside}"
+    kept = int(choice.kept.sum())
+    yield f"{'with its thresholds':<{width}} {'':7} {count:7d} {scores['oof_dice']:9.4f}  {kept} classes leave 0.5"
+    if "postprocess_gain" in scores:
+        yield f"post-processing {scores['postprocess_gain']:+.4f} out of fold at threshold 0.5"
+
+
+def _masks(team: Team, images: Sequence[Radiograph]) -> Iterator[tuple[Radiograph, list[str]]]:
+    """Every test image with the run-length strings of its classes."""
+    from bonepipe.inference.ensemble import predict_masks
+    from bonepipe.inference.members import mix
+
+    experiment, spec = team.experiment, configs.build(team.experiment.config, "ensemble")
+    predictors = [(voter.shape, voter.predict()) for voter in team.voters]
+
+    def predict(batch: "Mapping[Shape, torch.Tensor]") -> "torch.Tensor":
+        maps = (predictor(batch[shape]) for shape, predictor in predictors)
+        return mix(maps, team.weights, team.shape, team.mean)
+
+    shapes = frozenset(shape for shape, _ in predictors)
+    return predict_masks(predict, images, shapes, read_thresholds(experiment), spec, make_refine(experiment))

@@ -1,0 +1,205 @@
+"""Finished runs as one: from their folders to thresholds, scores and a submission. Nothing is trained here."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from bonepipe import config as configs
+from bonepipe.cli import main
+from bonepipe.commands.experiment import Experiment, seed_everything
+from bonepipe.data.catalog import test_images as images_to_predict
+from bonepipe.data.image import read_grey, resize_grey
+from bonepipe.inference import submission
+from bonepipe.labels import rle, upsample
+from bonepipe.training.fold import save_weights
+
+FACTS = {"augmentations": ["HorizontalFlip"]}
+
+
+def tiny_network(experiment, seed):
+    """Unlike new weights, these say yes in some places and no in others."""
+    seed_everything(seed)
+    model = experiment.model()
+    *_, head = (layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d))
+    with torch.no_grad():
+        head.weight.mul_(8)
+        head.bias.fill_(-0.5)
+    return model
+
+
+def make_run(name, root, size, seed):
+    """A run of two folds whose weights are drawn instead of trained, predicted out of fold; returns its words."""
+    words = [
+        "experiment=demo", f"name={name}", f"data.root={root}", f"data.size={size}", "folds.count=2", "tta=none",
+        "model=unet", "model.width=4", "device=cpu", "tracking=none",
+    ]  # fmt: skip
+    experiment = Experiment(configs.compose(words))
+    for fold in (0, 1):
+        folder = experiment.fold_folder(fold)
+        folder.mkdir(parents=True)
+        for file, number in (("weights", seed), ("epoch-7", seed + 50), ("epoch-8", seed + 60)):
+            save_weights(tiny_network(experiment, number + fold), folder / f"{file}.safetensors", FACTS)
+        (folder / "metrics.csv").touch()
+        assert main(["train", f"fold={fold}", *words]) == 0
+    return words
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, phantom_root):
+    """A folder with runs a (64 pixels) and b (96 pixels), and the words that made them."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    (folder / "conf").symlink_to(Path("conf").resolve())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield {name: make_run(name, phantom_root, size, seed) for name, size, seed in (("a", 64, 0), ("b", 96, 10))}
+
+
+def same_bytes(name, *folders):
+    return len({Path(folder, name).read_bytes() for folder in folders}) == 1
+
+
+def maps_of(words, path, folds=(0, 1), epochs=(None,)):
+    """What a run's models say of an image file, averaged at their resolution: float32 `[1, C, h, w]`."""
+    experiment = Experiment(configs.compose(words))
+    image = torch.from_numpy(resize_grey(read_grey(path), experiment.windows.shape))[None]
+    return experiment.predictor([experiment.member(fold, epoch) for fold in folds for epoch in epochs])(image)
+
+
+def submitted(folder, image):
+    shape = read_grey(image.path).shape
+    rows = [row for row in submission.stream(Path(folder) / "submission.csv") if row.image == image.name]
+    return np.stack([rle.decode(row.rle, shape) for row in rows]), shape
+
+
+def test_a_member_alone_is_its_own_submission(runs, capsys):
+    assert main(["train-all", *runs["a"]]) == 0
+    assert main(["submit", *runs["a"]]) == 0
+    assert main(["ensemble", "runs/a", "-o", "runs/alone", "--mean", "geometric"]) == 0
+    assert same_bytes("thresholds.json", "runs/a", "runs/alone")
+    assert same_bytes("submission.csv", "runs/a", "runs/alone")
+    scores = [json.loads(Path(f"runs/{name}/scores.json").read_text()) for name in ("a", "alone")]
+    assert scores[0].items() >= {key: value for key, value in scores[1].items() if key != "members"}.items()
+    assert {"public", "private", "oof_dice_per_class"} <= scores[1].keys()
+
+
+def test_two_equal_members_are_one(runs):
+    shutil.copytree("runs/a", "runs/twin", ignore=shutil.ignore_patterns("*.csv", "*.json", "*.jpg", "*.ckpt"))
+    for path in Path("runs/a").rglob("*.csv"):
+        if path.parent.name.startswith("fold"):
+            shutil.copy(path, Path("runs/twin") / path.relative_to("runs/a"))
+    for name, members in (("once", ["runs/a"]), ("same", ["runs/a:2", "runs/a:5"]), ("twins", ["runs/a", "runs/twin"])):
+        assert main(["ensemble", *members, "-o", f"runs/{name}", "--margin", "1e9"]) == 0
+    assert same_bytes("submission.csv", "runs/once", "runs/same", "runs/twins")
+    assert same_bytes("oof_dice.csv", "runs/once", "runs/same")
+    alone, twins = (json.loads(Path(f"runs/{name}/scores.json").read_text())["oof_dice"] for name in ("once", "twins"))
+    assert twins == pytest.approx(alone, abs=0.002)  # mixtures are made from bytes
+    assert Path("runs/same/ensemble.yaml").read_text().count("run:") == 1
+
+
+def test_members_of_two_sizes_meet_at_the_larger(runs, capsys):
+    words = ["runs/a", "runs/b:3", "-o", "runs/sizes", "--margin", "1e9", "--batch-size", "3"]
+    assert main(["ensemble", *words]) == 0
+    table = capsys.readouterr().out
+    assert "runs/b" in table and "with its thresholds" in table
+    experiment = Experiment(configs.compose(runs["a"]))
+    image = images_to_predict(experiment.data)[0]
+    small, large = (maps_of(runs[name], image.path) for name in "ab")
+    mean = 0.25 * functional.interpolate(small, (96, 96), mode="bilinear", align_corners=False) + 0.75 * large
+    masks, shape = submitted("runs/sizes", image)
+    expected = np.stack([upsample.upsample(map_, shape) for map_ in mean[0].numpy()])
+    sure = np.abs(expected - 0.5) > 1e-5
+    np.testing.assert_array_equal(masks[sure], (expected >= 0.5)[sure])
+    assert 0.02 < masks.mean() < 0.98
+    assert main(["check", "runs/sizes/submission.csv", "--data", str(experiment.data.path)]) == 0
+
+
+def test_the_mixture_is_judged_by_what_nobody_was_trained_on(runs):
+    """The Dice in the table against maps predicted here by each run's model that did not see the image."""
+    from bonepipe.report.comparison import read_dice
+
+    assert main(["ensemble", "runs/a", "runs/b", "-o", "runs/judged", "--no-test"]) == 0
+    assert not Path("runs/judged/submission.csv").exists()
+    dice = read_dice(Path("runs/judged/oof_dice.csv"))
+    experiment = Experiment(configs.compose(runs["a"]))
+    index = experiment.indices(1)[1][0]
+    image, truth, size = experiment.images[index], experiment.store.truth(index), experiment.store.shape(index)
+    small, large = (maps_of(runs[name], image.path, [1]) for name in "ab")
+    mean = (functional.interpolate(small, (96, 96), mode="bilinear", align_corners=False) + large) / 2
+    expected = upsample.dice_scores(upsample.cutouts(mean[0].numpy(), [0.5] * 29, size), truth)
+    found = [dice[image.name, label] for label in experiment.data.classes]
+    np.testing.assert_allclose(found, expected, atol=0.02)  # bytes
+    scores = json.loads(Path("runs/judged/scores.json").read_text())
+    assert [row["member"] for row in scores["members"]] == ["runs/a", "runs/b"]
+    assert np.mean(list(dice.values())) == pytest.approx(scores["oof_dice_at_half"], abs=1e-6)
+
+
+def test_overrides_and_epochs_predict_anew_once(runs):
+    text = "members:\n- {run: runs/a, overrides: [windows.size=80]}\n- {run: runs/b, folds: [1], epochs: [7, 8]}\n"
+    Path("best.yaml").write_text(text)
+    assert main(["ensemble", "best.yaml", "-o", "runs/best", "--margin", "1e9"]) == 0
+    made = sorted(Path("runs").glob("[ab]/fold-*/probabilities-*.npz"))
+    assert [path.parent.as_posix() for path in made] == ["runs/a/fold-0", "runs/a/fold-1", "runs/b/fold-1"]
+    before = [path.stat().st_mtime_ns for path in made]
+    assert main(["ensemble", "runs/best/ensemble.yaml", "-o", "runs/again", "--margin", "1e9"]) == 0
+    assert [path.stat().st_mtime_ns for path in made] == before
+    assert same_bytes("submission.csv", "runs/best", "runs/again")
+    image = images_to_predict(Experiment(configs.compose(runs["a"])).data)[1]
+    wide = maps_of([*runs["a"], "windows.size=80"], image.path)
+    late = maps_of(runs["b"], image.path, [1], [7, 8])
+    mean = (functional.interpolate(wide, (96, 96), mode="bilinear", align_corners=False) + late) / 2
+    masks, shape = submitted("runs/best", image)
+    expected = np.stack([upsample.upsample(map_, shape) for map_ in mean[0].numpy()])
+    sure = np.abs(expected - 0.5) > 1e-5
+    np.testing.assert_array_equal(masks[sure], (expected >= 0.5)[sure])
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        ("{run: runs/aa}", r"runs/aa: no such run; did you mean 'a'\?"),
+        ("{run: runs}", "runs: holds no finished fold"),
+        ("{run: runs/a, folds: [1, 4]}", r"folds: fold 4 is not finished \(finished: 0, 1\)"),
+        ("{run: runs/a, epochs: [3]}", r"epoch 3 were not kept \(epochs 7, 8 are\); trainer.keep_epochs=N"),
+        ("{run: runs/a, overrides: [data.size=96]}", "overrides: 'data.size' cannot be changed in an ensemble"),
+        ("{run: runs/a, overrides: [tta=flop]}", "tta has no option 'flop'; did you mean 'flip'"),
+        ("{run: runs/a, overrides: [windows.sise=96]}", "did you mean 'windows.size'"),
+        ("{run: runs/a, overrides: [postprocess.crf.radius=2]}", "postprocess.crf has no keys; set it whole"),
+        ("{run: runs/a, classes: [Pisifrom]}", "unknown class 'Pisifrom'; did you mean 'Pisiform'"),
+    ],
+)
+def test_wrong_members_are_named_before_anything_is_predicted(runs, capsys, member, message):
+    import re
+
+    Path("wrong.yaml").write_text(f"members: [{{run: runs/b}}, {member}]")
+    assert main(["ensemble", "wrong.yaml", "-o", "runs/wrong"]) in (1, 2)
+    assert re.search(message, capsys.readouterr().err)
+    assert not Path("runs/wrong").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["runs/a:x", "-o", "runs/x"], "runs/a:x: the weight after the colon must be a number"),
+        (["runs/a:-1", "-o", "runs/x"], "weight=-1.0 of runs/a"),
+        (["best.yaml", "runs/a", "-o", "runs/x"], "one YAML file or a list of runs, not both"),
+        (["runs/a", "-o", "runs/b"], "name a folder of its own"),
+    ],
+)
+def test_wrong_command_lines_are_refused(runs, capsys, words, message):
+    assert main(["ensemble", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_runs_of_other_classes_are_refused(runs, capsys):
+    shutil.copytree("runs/a", "runs/other", ignore=shutil.ignore_patterns("submission.csv"))
+    for path in Path("runs/other").glob("fold-*/config.yaml"):
+        config = configs.load(path)
+        config["data"]["classes"] = config["data"]["classes"][::-1]
+        configs.save(config, path)
+    assert main(["ensemble", "runs/a", "runs/other", "-o", "runs/x"]) == 1
+    assert "runs/other: has other classes than runs/a (another order)" in capsys.readouterr().err
