@@ -20,6 +20,7 @@ COMMANDS = {
     "speed": "measure a training step: does the network or the data loading hold it back?",
     "submit": "predict the test images with all folds and write, check and score submission.csv",
     "ensemble": "average any finished runs: cross-validate the mixture, predict the test images",
+    "secondlook": "look again, closely, where a run has found the region of some classes (the wrist)",
     "predict": "predict any radiographs: overlays, masks, polygons to correct, and a CSV",
     "suspects": "rank suspicious annotations from out-of-fold predictions, and suggest corrections",
     "pseudo": "pseudo-labels of the test images, to train on with data.pseudo",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment, parse, say
+from bonepipe.commands.experiment import Experiment, parse, refuse_region, say
 from bonepipe.errors import UsageError
 from bonepipe.files import write_json
 
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
     spec = configs.command_settings(arguments, "cam", TARGET)
     experiment, fold = Experiment(config), config["fold"]
+    refuse_region(experiment)
     if config["data"].get("masks") is not None:
         raise UsageError("data.masks is set: image-level labels come from the annotations; set data.masks=null")
     if not 0 <= fold < experiment.folds.count:

@@ -170,11 +170,18 @@ class Experiment:
         return open_store(self.images, self.data, Path(self.config["runs"]) / ".store")
 
     def indices(self, fold: int) -> tuple[list[int], list[int]]:
-        """Store indices that a fold trains on and validates on; only training leaves out what a correction drops."""
+        """Store indices that a fold trains on and validates on; only training leaves out what a correction drops.
+
+        Where data.region names a part of the image, images without it are in neither.
+        """
         numbers = [self.assignment.get(image.name, fold_files.TRAIN_ONLY) for image in self.images]
         others = [index for index, number in enumerate(numbers) if number != fold]
         training = [index for index in others if not self._left_out(self.images[index])]
-        return training, [index for index, number in enumerate(numbers) if number == fold]
+        validation = [index for index, number in enumerate(numbers) if number == fold]
+        if self.data.region is not None:
+            lacking = set(self.store.lacking())
+            training, validation = ([i for i in part if i not in lacking] for part in (training, validation))
+        return training, validation
 
     @cached_property
     def device(self) -> str:
@@ -194,7 +201,10 @@ class Experiment:
     @cached_property
     def windows(self) -> "Windows":
         """At which size, and in which windows, images are predicted."""
-        return configs.build(self.config, "windows", self.data)
+        windows: Windows = configs.build(self.config, "windows", self.data)
+        if self.data.region is not None and windows.shape != self.data.shape:
+            raise UsageError(f"windows.size={windows.shape}: with data.region it must be data.size, {self.data.shape}")
+        return windows
 
     @cached_property
     def postprocess(self) -> "PostprocessSpec":
@@ -272,6 +282,15 @@ def refuse_other_settings(path: Path, config: configs.Config, ignore: Sequence[s
         raise BonepipeError(
             f"{path}: this run was begun with other settings:\n{rows}\n"
             "Give the new settings a name of their own (name=...), or delete the folder to start anew"
+        )
+
+
+def refuse_region(experiment: Experiment) -> None:
+    """Raise UsageError where a command is for whole images and the experiment only looks at a part of them."""
+    if experiment.data.region is not None:
+        raise UsageError(
+            f"{experiment.folder}: sees only the part of an image that data.region names; use it beside a run that "
+            f"sees all: bonepipe secondlook FIRST_RUN {experiment.folder}"
         )
 
 

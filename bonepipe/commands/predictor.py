@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, refuse_other_settings, say
+from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, refuse_other_settings, refuse_region, say
 from bonepipe.commands.train import is_done
 from bonepipe.data import strata
 from bonepipe.data.catalog import Radiograph
@@ -25,9 +25,19 @@ def voting_folds(experiment: Experiment) -> Sequence[int]:
 
 
 def require_finished(experiment: Experiment) -> None:
-    """Raise BonepipeError unless every voting fold is trained and predicted with these settings and views."""
+    """Raise BonepipeError unless every voting fold is trained and predicted with these settings and views.
+
+    A run that sees only a region of the images is refused with a UsageError.
+    """
+    refuse_region(experiment)
+    require_folds(experiment)
+
+
+def require_folds(experiment: Experiment) -> None:
+    """As `require_finished`, for whatever part of the images the run sees."""
+    ignore = ["name", *HARMLESS, *PREDICTION]  # the name is the folder's: it may have got another one
     for fold in voting_folds(experiment):
-        refuse_other_settings(experiment.fold_folder(fold) / "config.yaml", experiment.config, [*HARMLESS, *PREDICTION])
+        refuse_other_settings(experiment.fold_folder(fold) / "config.yaml", experiment.config, ignore)
         if not is_done(experiment, fold):
             raise BonepipeError(
                 f"{experiment.fold_folder(fold)}: is not trained yet, or was predicted in another way (tta, windows, "

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from bonepipe.commands.experiment import Experiment, parse, say
+from bonepipe.commands.experiment import Experiment, parse, refuse_region, say
 from bonepipe.data import corrections
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     if config is None:
         return 0
     experiment = Experiment(config)
+    refuse_region(experiment)
     texts: dict[str, list[str]] = {}
     evidence = []
     for index, codes in tqdm(_predictions(experiment), "suspects", len(experiment.images), unit="image"):

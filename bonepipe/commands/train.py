@@ -75,6 +75,9 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     config, folder = experiment.config, experiment.fold_folder(fold)
     training, validation = experiment.indices(fold)
     training = _fraction(experiment, training)
+    if experiment.data.region is not None and (lacking := experiment.store.lacking()):
+        names = ", ".join(experiment.images[index].name for index in lacking[:3])
+        say(f"{len(lacking)} images show none of data.region.classes and are left out ({names}, ...)")
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
     # Before anything is written: a value that is refused leaves no run behind that was begun with it.
     for group in ("loss", "mixing"):

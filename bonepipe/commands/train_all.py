@@ -14,6 +14,8 @@ from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse
 from bonepipe.commands.predictor import strata_settings
 from bonepipe.commands.train import is_done
 from bonepipe.data import strata
+from bonepipe.data.image import read_grey
+from bonepipe.data.region import cut
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
 from bonepipe.inference import postprocess, thresholds
@@ -91,7 +93,7 @@ def summarise(experiment: Experiment) -> None:
     found = _read_folds(experiment)
     choice, by_stratum = _choose_thresholds(experiment, found)
     selection = _select_operations(experiment, found.folds)
-    scores = _scores(experiment, choice, found) | _weighted_scores(experiment, found.names, choice.dice.mean(1))
+    scores = _scores(experiment, choice, found) | weighted_scores(experiment, found.names, choice.dice.mean(1))
     if by_stratum:
         scores["threshold_strata_gain"] = thresholds.gain_by_stratum(by_stratum)
     if selection is not None:
@@ -170,7 +172,7 @@ def _scores(experiment: Experiment, choice: Choice, found: OutOfFold) -> dict[st
     }
 
 
-def _weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarray) -> dict[str, Any]:
+def weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarray) -> dict[str, Any]:
     """The Dice `[N]` of these images weighted to the test set's mix, and the strata's table; empty without test set."""
     mix = experiment.test_mix
     if mix is None:
@@ -233,8 +235,11 @@ def _picture(experiment: Experiment, names: Sequence[str], choice: Choice) -> Pa
         index, name = images[names[position]], names[position]
         csv = experiment.fold_folder(experiment.assignment[name]) / "oof.csv"
         predicted = read_masks(csv, {name: experiment.store.shape(index)})[name]
-        label = f"{title}, Dice {choice.dice_at_half[position].mean():.3f}"
-        rows.append((label, experiment.images[index], experiment.store.truth(index), predicted))
+        image, crop = experiment.images[index], experiment.store.crop(index)
+        grey = read_grey(image.path) if crop is None else cut(read_grey(image.path), crop)
+        score = f"Dice {choice.dice_at_half[position].mean():.3f}"
+        label = f"{title}, {score}: {image.patient} {image.path.stem}"
+        rows.append((label, grey, experiment.store.truth(index), predicted))
     path = experiment.folder / "examples.jpg"
     save(path, picture(rows, experiment.data))
     return path

@@ -190,7 +190,7 @@ def check_folds(folds: FoldSpec, images: Sequence[Radiograph]) -> Iterator[Findi
 def check_files(images: Sequence[Radiograph], spec: DataSpec) -> list[Checked]:
     """Open every image and annotation, in threads: decoding releases the GIL."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda image: check_image(image, spec.classes), images)
+        results = pool.map(lambda image: check_image(image, spec.labels), images)
         return list(tqdm(results, "audit", len(images), unit="image"))
 
 

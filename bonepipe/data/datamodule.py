@@ -148,10 +148,10 @@ class TrainingImages(Dataset[dict[str, Any]]):
 
     def _augmented(self, index: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Image, planes of the labels, and planes of the pixels that do not count, all warped alike."""
-        image, planes, ignored = np.array(self.store.images[index]), self.store.planes[index], self.store.ignored
+        image, planes, ignored = self.store.drawn(index, seed)
         if ignored is None:
-            return *self.augmentation(image, np.array(planes), seed), None
-        image, both = self.augmentation(image, np.concatenate([planes, ignored[index]], axis=-1), seed)
+            return *self.augmentation(image, planes, seed), None
+        image, both = self.augmentation(image, np.concatenate([planes, ignored], axis=-1), seed)
         count = planes.shape[-1]
         return image, both[..., :count], _still_whole(ignored[index], both[..., count:])
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from bonepipe.data.region import Region
 from bonepipe.errors import suggestion
 
 
@@ -67,6 +68,9 @@ class DataSpec:
             that validation compares with stay as they are annotated.
         pseudo: CSV of pseudo-labels of test images to train on as well, see `bonepipe.data.pseudo`.
         pseudo_weight: of such an image in the loss, where an annotated one has 1.
+        others: labels of the annotations that are not learned, for runs that specialise in some classes; None for none.
+        region: the part of each image that is seen, at `size`; None for the whole image. `bonepipe secondlook` uses
+            such a run.
     """
 
     name: str
@@ -88,10 +92,12 @@ class DataSpec:
     corrections: str | None = None
     pseudo: str | None = None
     pseudo_weight: float = 0.5
+    others: tuple[str, ...] | None = None
+    region: Region | None = None
 
     def __post_init__(self) -> None:
-        if len(set(self.classes)) != len(self.classes) or not self.classes:
-            raise ValueError("data.classes must be a list of different names")
+        if len(set(self.labels)) != len(self.labels) or not self.classes:
+            raise ValueError("data.classes must be a list of different names, and data.others name none of them")
         if min(self.shape) < 32:
             raise ValueError(f"data.size={self.size}: at least 32 pixels a side")
         if self.palette and len(self.palette) != len(self.classes):
@@ -102,10 +108,12 @@ class DataSpec:
             raise ValueError("data.masks and data.corrections: the masks take the place of annotations, so mend them")
         if not 0 < self.pseudo_weight <= 1:
             raise ValueError(f"data.pseudo_weight={self.pseudo_weight}: above 0 and at most 1")
+        for label in self.region.classes if self.region else ():
+            _check_class("data.region.classes", label, self.classes)
         for axis in self.swaps:
             self.mirrored_order(axis)
         for external in self.external:
-            external.check_classes(self.classes)
+            external.check_classes(self.labels)
         for values, what in (([e.prefix for e in self.external], "prefix"), (self._roots(), "root")):
             if len(set(values)) != len(values):
                 raise ValueError(f"data.external: each dataset needs a {what} of its own, got {', '.join(values)}")
@@ -119,9 +127,19 @@ class DataSpec:
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """All that annotations may hold: the classes, then the others."""
+        return (*self.classes, *(self.others or ()))
+
+    @property
     def path(self) -> Path:
         """The dataset's folder."""
         return Path(self.root)
+
+    @property
+    def region_classes(self) -> list[int]:
+        """Indices of the region's classes; none without a region."""
+        return [self.classes.index(label) for label in self.region.classes] if self.region else []
 
     def of(self, external: External) -> "DataSpec":
         """The form of an external dataset: this one's, at another place."""

@@ -3,6 +3,9 @@
 Decoding a radiograph and filling its polygons costs far more than augmenting it, so both are done once a training size
 and shared by all folds, workers and experiments. The outlines are kept as well: validation compares at the original
 size, and filling a polygon inside its box is cheaper than reading a full-size mask.
+
+Where the spec names a region, the crops around it are the images of the store: their pixels, shapes and outlines. A
+wider crop of each is kept for training, which looks at a slightly other part of it each time.
 """
 
 import hashlib
@@ -11,9 +14,9 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -25,13 +28,44 @@ from bonepipe.data.corrections import Correction
 from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.data.masks import existing
 from bonepipe.data.pseudo import PseudoLabel
+from bonepipe.data.region import cut, jittered, smallest_box
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
 from bonepipe.files import digest
 from bonepipe.labels import bitplane, polygon
-from bonepipe.labels.cutout import Cutout
+from bonepipe.labels.cutout import Box, Cutout
 
+WIDE = "wide"  # folder of the wider crops
 VERSION = 1  # of the store's content; raise it when images or planes are computed differently
+
+
+class Layers(NamedTuple):
+    """Pixels and labels of an image, or of several (N in front).
+
+    Attributes:
+        images: grey values, uint8 `[h, w]`.
+        planes: labels as bit-planes, uint8 `[h, w, P]`.
+        ignored: the pixels whose labels do not count, by class, as `planes`; None where all count.
+    """
+
+    images: np.ndarray
+    planes: np.ndarray
+    ignored: np.ndarray | None = None
+
+    def cut(self, box: Box) -> "Layers":
+        """The part of an image inside a box, empty beyond the image."""
+        return Layers(*(None if layer is None else cut(layer, box) for layer in self))  # type: ignore[arg-type]
+
+    def resized(self, shape: tuple[int, int]) -> "Layers":
+        """An image at another size."""
+        ignored = None if self.ignored is None else bitplane.resize(self.ignored, shape)
+        return Layers(resize_grey(self.images, shape), bitplane.resize(self.planes, shape), ignored)
+
+    def put(self, index: int, image: "Layers") -> None:
+        """Write one image of several."""
+        for layer, values in zip(self, image, strict=True):
+            if layer is not None and values is not None:
+                layer[index] = values
 
 
 @dataclass(frozen=True)
@@ -48,6 +82,9 @@ class Store:
             (one more than outlines), its class, and its image's index.
         class_count: number of classes.
         ignored: the pixels whose labels do not count, by class, as `planes`; None where all count.
+        crops: where the spec names a region, the part of the original that each image shows, int64 `[N, 4]` as top,
+            left, bottom, right; zeros where the region's classes are missing. None for whole images.
+        wide: wider crops with their labels, for training; None where nothing is jittered.
 
     Where the spec names corrections or pseudo-labels, `planes` are the amended labels. The outlines, and with them
     `truth`, are always those of the annotation.
@@ -64,6 +101,8 @@ class Store:
     owners: np.ndarray
     class_count: int
     ignored: np.ndarray | None = None
+    crops: np.ndarray | None = None
+    wide: Layers | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to loader processes by name: pickling a memory map would copy it."""
@@ -73,6 +112,26 @@ class Store:
         """Original height and width of an image, pixels."""
         height, width = self.shapes[index].tolist()
         return height, width
+
+    def drawn(self, index: int, seed: int) -> Layers:
+        """An image with its labels as training sees it before augmentation; the seed decides which part of a crop."""
+        shape = self.images.shape[1:3]
+        if self.wide is None:
+            ignored = None if self.ignored is None else self.ignored[index]
+            return Layers(np.array(self.images[index]), np.array(self.planes[index]), ignored)
+        wide = Layers(*(None if layer is None else layer[index] for layer in self.wide))  # type: ignore[arg-type]
+        part = wide.cut(jittered(shape, wide.images.shape, seed))
+        return part._replace(images=np.array(part.images), planes=np.array(part.planes))
+
+    def crop(self, index: int) -> Box | None:
+        """The part of the original that an image shows; None for the whole, or where there is nothing to show."""
+        if self.crops is None or not self.crops[index].any():
+            return None
+        return Box(*self.crops[index].tolist())
+
+    def lacking(self) -> list[int]:
+        """The images that show nothing, because the region's classes are missing."""
+        return [] if self.crops is None else np.flatnonzero(~self.crops.any(1)).tolist()
 
     def outlines(self, index: int) -> list[list[np.ndarray]]:
         """The annotated outlines of every class, int32 `[K, 2]` as x, y in pixels at the image's original size."""
@@ -106,12 +165,26 @@ def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Sto
 
 
 def _load(folder: Path, names: tuple[str, ...], class_count: int) -> Store:
-    with np.load(folder / "outlines.npz") as outlines:
-        arrays = {name: outlines[name] for name in ("shapes", "points", "starts", "classes", "owners")}
-    images, planes = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "planes"))
-    path = folder / "ignored.npy"
-    ignored = np.load(path, mmap_mode="r") if path.is_file() else None
-    return Store(folder, names, images, planes, class_count=class_count, ignored=ignored, **arrays)
+    with np.load(folder / "outlines.npz") as file:
+        arrays = {name: file[name] for name in ("shapes", "points", "starts", "classes", "owners")}
+        crops = file.get("crops")
+    images, planes, ignored = _open_layers(folder)
+    wide = _open_layers(folder / WIDE) if (folder / WIDE).is_dir() else None
+    further = {"ignored": ignored, "crops": crops, "wide": wide}
+    return Store(folder, names, images, planes, class_count=class_count, **further, **arrays)
+
+
+def _open_layers(folder: Path) -> Layers:
+    paths = [folder / f"{name}.npy" for name in Layers._fields]
+    return Layers(*(np.load(path, mmap_mode="r") if path.is_file() else None for path in paths))  # type: ignore[arg-type]
+
+
+def _make_layers(folder: Path, count: int, shape: tuple[int, int], planes: int, ignores: bool) -> Layers:
+    """Files of `count` empty images."""
+    folder.mkdir(exist_ok=True)
+    shapes = [(count, *shape), (count, *shape, planes), (count, *shape, planes)]
+    wanted = list(zip(Layers._fields, shapes, strict=True))[: 3 if ignores else 2]
+    return Layers(*(np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, size) for name, size in wanted))
 
 
 def key(images: Sequence[Radiograph], spec: DataSpec) -> str:
@@ -122,7 +195,8 @@ def key(images: Sequence[Radiograph], spec: DataSpec) -> str:
     states = [(str(path.absolute()), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
     lists = [_content(Path(path)) for path in (spec.corrections, spec.pseudo) if path is not None]
     partial = [[image.name, *image.annotated] for image in images if image.annotated is not None]
-    content = json.dumps([VERSION, spec.shape, spec.classes, states, *lists, *partial])
+    region = [asdict(spec.region)] if spec.region else []
+    content = json.dumps([VERSION, spec.shape, spec.classes, states, *lists, *partial, *region])
     height, width = spec.shape
     return f"{spec.name}-{height}x{width}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
@@ -139,15 +213,15 @@ def amendments(images: Sequence[Radiograph], spec: DataSpec) -> dict[str, Correc
     found: dict[str, Correction | PseudoLabel] = {}
     mended: dict[str, Correction] = {}
     if spec.corrections is not None:
-        mended = corrections.read(Path(spec.corrections), spec.classes, [image.name for image in images])
+        mended = corrections.read(Path(spec.corrections), spec.labels, [image.name for image in images])
         found |= mended
     if spec.masks is not None:
         names = [image.name for image in images if image.annotation is not None]
-        found |= pseudo.whole_masks(Path(spec.masks), names, spec.classes)
+        found |= pseudo.whole_masks(Path(spec.masks), names, spec.labels)
     else:
         found |= _partial_annotations(images, spec, mended)
     if spec.pseudo is not None:
-        found |= pseudo.read(Path(spec.pseudo), spec.classes)
+        found |= pseudo.read(Path(spec.pseudo), spec.labels)
     return found
 
 
@@ -158,8 +232,8 @@ def _partial_annotations(
     found = {}
     for image in images:
         if image.annotated is not None:
-            unknown = [number for number, label in enumerate(spec.classes) if not image.knows(label)]
-            nothing = Correction(str(image.annotation), len(spec.classes))
+            unknown = [number for number, label in enumerate(spec.labels) if not image.knows(label)]
+            nothing = Correction(str(image.annotation), len(spec.labels))
             found[image.name] = corrections.with_unknown(mended.get(image.name, nothing), unknown)
     return found
 
@@ -170,58 +244,109 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)  # of a build that was killed; the lock says that nobody is at it
     temporary.mkdir()
     try:
-        shape = (len(images), *spec.shape)
-        planes_shape = (*shape, bitplane.plane_count(len(spec.classes)))
-        grey = np.lib.format.open_memmap(temporary / "images.npy", "w+", np.uint8, shape)
-        planes = np.lib.format.open_memmap(temporary / "planes.npy", "w+", np.uint8, planes_shape)
-
         amended = amendments(images, spec)
-        ignored = None
-        if any(amendment.ignores for amendment in amended.values()):
-            ignored = np.lib.format.open_memmap(temporary / "ignored.npy", "w+", np.uint8, planes_shape)
+        made = _empty_layers(images, spec, temporary, any(amendment.ignores for amendment in amended.values()))
 
-        def fill(index: int) -> tuple[tuple[int, int], list[Polygon]]:
-            amendment = amended.get(images[index].name)
-            grey[index], planes[index], original, polygons = prepare(images[index], spec, amendment)
-            if ignored is not None and amendment is not None and amendment.ignores:
-                large = amendment.ignored_planes(original)
-                ignored[index] = bitplane.resize(large, spec.shape)
-            return original, polygons
+        def fill(index: int) -> Prepared:
+            prepared = prepare(images[index], spec, amended.get(images[index].name))
+            for layers, image in zip(made, (prepared.layers, prepared.wide), strict=False):
+                if image is not None:
+                    layers.put(index, image)
+            return prepared._replace(image=NOTHING, planes=NOTHING, ignored=None, wide=None)  # they are written
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding, filling and resizing release the GIL
             rows = list(tqdm(pool.map(fill, range(len(images))), f"store {folder.name}", len(images), unit="image"))
-        grey.flush()
-        planes.flush()
-        if ignored is not None:
-            ignored.flush()
-        np.savez(temporary / "outlines.npz", **_flatten(rows))
+        for layer in (layer for layers in made for layer in layers if layer is not None):
+            layer.flush()  # type: ignore[attr-defined]  # a memory map
+        crops: dict[str, Any] = {"crops": np.array([row.crop for row in rows], np.int64)} if spec.region else {}
+        np.savez(temporary / "outlines.npz", **_flatten(rows), **crops)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def prepare(
-    image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLabel | None = None
-) -> tuple[np.ndarray, np.ndarray, tuple[int, int], list[Polygon]]:
-    """Grey bytes `[h, w]` and bit-planes `[h, w, P]` at training size, the original shape, and the outlines.
+def _empty_layers(images: Sequence[Radiograph], spec: DataSpec, folder: Path, ignores: bool) -> list[Layers]:
+    """The files of the images, and of the wider crops where training needs them."""
+    count, planes = len(images), bitplane.plane_count(len(spec.classes))
+    made = [_make_layers(folder, count, spec.shape, planes, ignores)]
+    if spec.region is not None and spec.region.jitter:
+        made.append(_make_layers(folder / WIDE, count, spec.region.wide_shape(spec.shape), planes, ignores))
+    return made
+
+
+NOTHING = np.zeros(0, np.uint8)
+
+
+class Prepared(NamedTuple):
+    """One image for the store.
+
+    Attributes:
+        image, planes: grey bytes `[h, w]` and bit-planes `[h, w, P]` at training size.
+        shape: the original's height and width; where there is a region, those of the crop from it.
+        outlines: the annotation's, in pixels of that shape.
+        ignored: bit-planes of what does not count, or None.
+        crop: the part of the original that is shown; empty where the region's classes are missing or there is none.
+        wide: the wider crop, or None.
+    """
+
+    image: np.ndarray
+    planes: np.ndarray
+    shape: tuple[int, int]
+    outlines: list[Polygon]
+    ignored: np.ndarray | None = None
+    crop: Box = Box(0, 0, 0, 0)
+    wide: Layers | None = None
+
+    @property
+    def layers(self) -> Layers:
+        """Pixels and labels."""
+        return Layers(self.image, self.planes, self.ignored)
+
+
+def prepare(image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLabel | None = None) -> Prepared:
+    """Read an image and its labels, and bring them, or the region of them, to training size.
 
     An amendment changes the planes; the outlines are the annotation's all the same, because validation compares with
     the truth. Raises BonepipeError, naming the image, where an amendment does not fit the image.
     """
-    grey = read_grey(image.path)
-    polygons = [] if image.annotation is None else read_annotation(image.annotation, spec.classes)
-    planes = polygon.rasterise(polygons, grey.shape, len(spec.classes))
+    grey, count = read_grey(image.path), len(spec.classes)
+    polygons = [] if image.annotation is None else read_annotation(image.annotation, spec.labels)
+    planes, ignored = polygon.rasterise(polygons, grey.shape, len(spec.labels)), None
     if amendment is not None:
         planes = amendment.apply(planes)
-    return resize_grey(grey, spec.shape), bitplane.resize(planes, spec.shape), grey.shape, polygons
+        ignored = amendment.ignored_planes(grey.shape) if amendment.ignores else None
+    if spec.others:
+        polygons = [(label, points) for label, points in polygons if label < count]
+        planes, ignored = bitplane.first(planes, count), None if ignored is None else bitplane.first(ignored, count)
+    whole = Layers(grey, planes, ignored)
+    if spec.region is not None:
+        return _prepare_region(whole, polygons, spec)
+    small = whole.resized(spec.shape)
+    return Prepared(small.images, small.planes, grey.shape, polygons, small.ignored)
 
 
-def _flatten(rows: Sequence[tuple[tuple[int, int], list[Polygon]]]) -> dict[str, Any]:
+def _prepare_region(whole: Layers, polygons: list[Polygon], spec: DataSpec) -> Prepared:
+    """The region of an image; all of it, to be left out of training, where the region's classes are missing."""
+    assert spec.region is not None
+    flags = np.zeros(len(spec.classes), np.bool_)
+    flags[spec.region_classes] = True
+    box = smallest_box(np.asarray((whole.planes & bitplane.pack(flags)).any(axis=-1)))
+    if box is None:
+        small = whole.resized(spec.shape)
+        return Prepared(small.images, small.planes, whole.images.shape, polygons, small.ignored)
+    crop = spec.region.crop(box, spec.shape)
+    small, corner = whole.cut(crop).resized(spec.shape), np.array([crop.left, crop.top], np.int32)
+    shifted = [(label, points - corner) for label, points in polygons]
+    wide = whole.cut(spec.region.wide(crop)).resized(spec.region.wide_shape(spec.shape)) if spec.region.jitter else None
+    return Prepared(small.images, small.planes, (crop.height, crop.width), shifted, small.ignored, crop, wide)
+
+
+def _flatten(rows: Sequence[Prepared]) -> dict[str, Any]:
     """All outlines in flat arrays, see `Store`."""
-    outlines = [(owner, label, points) for owner, (_, polygons) in enumerate(rows) for label, points in polygons]
+    outlines = [(owner, label, points) for owner, row in enumerate(rows) for label, points in row.outlines]
     lengths = [len(points) for _, _, points in outlines]
     return {
-        "shapes": np.array([shape for shape, _ in rows], np.int64).reshape(-1, 2),
+        "shapes": np.array([row.shape for row in rows], np.int64).reshape(-1, 2),
         "points": np.concatenate([points for _, _, points in outlines] or [np.empty((0, 2), np.int32)]),
         "starts": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         "classes": np.array([label for _, label, _ in outlines], np.int64),

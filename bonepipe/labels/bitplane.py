@@ -82,6 +82,12 @@ def permute_classes(planes: Planes, order: Sequence[int]) -> Planes:
     return result
 
 
+def first(planes: Planes, classes: int) -> Planes:
+    """Planes `[H, W, ceil(classes / 8)]` of the first classes of some planes `[H, W, P]`."""
+    kept = pack(np.ones(classes, np.bool_))
+    return np.asarray(planes[..., : len(kept)] & kept)
+
+
 def resize(planes: Planes, size: tuple[int, int]) -> Planes:
     """Resize to (height, width), each pixel taking the label of the nearest source pixel, centres aligned."""
     height, width = size

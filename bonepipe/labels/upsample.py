@@ -97,6 +97,11 @@ def cutouts(probabilities: NDArray[np.float32], thresholds: Sequence[float], sha
 def histogram(probability: NDArray[np.float32], truth: Cutout, shape: Shape) -> NDArray[np.int64]:
     """Counts int64 `[2, 256]` of the upsampled map's values over background and foreground, all pixels at `shape`."""
     box = reach(probability, 1 / 256, shape) or Box(0, 0, 0, 0)
+    return count(upsample(probability, shape, box), box, truth, shape)
+
+
+def count(values: NDArray[np.float32], box: Box, truth: Cutout, shape: Shape) -> NDArray[np.int64]:
+    """Counts int64 `[2, 256]` of a map at `shape`, from its values inside a box; it is below 1 / 256 outside."""
     inside = np.zeros((box.height, box.width), np.bool_)
     common = box.overlap(truth.box)
     if common:
@@ -104,7 +109,7 @@ def histogram(probability: NDArray[np.float32], truth: Cutout, shape: Shape) -> 
             : common.height, : common.width
         ]
         inside[common.top - box.top :, common.left - box.left :][: common.height, : common.width] = window
-    counts = histograms.histogram(upsample(probability, shape, box), inside)
+    counts = histograms.histogram(values, inside)
     foreground = area(truth) - int(inside.sum())
     return histograms.add_outside(counts, shape[0] * shape[1] - inside.size - foreground, foreground)
 

@@ -6,8 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bonepipe.data.catalog import Radiograph
-from bonepipe.data.image import read_grey
 from bonepipe.data.spec import DataSpec
 from bonepipe.inference import submission
 from bonepipe.labels import cutout, rle
@@ -31,15 +29,14 @@ def read_masks(path: Path, shapes: dict[str, tuple[int, int]]) -> dict[str, list
 
 
 def picture(
-    rows: Sequence[tuple[str, Radiograph, list[Cutout], list[Cutout]]], spec: DataSpec, height: int = 560
+    rows: Sequence[tuple[str, np.ndarray, list[Cutout], list[Cutout]]], spec: DataSpec, height: int = 560
 ) -> np.ndarray:
-    """Stack rows of (title, image, true masks, predicted masks) as input | truth | prediction, RGB uint8."""
+    """Stack rows of (title, image `[H, W]`, true masks, predicted masks): input | truth | prediction, RGB uint8."""
     colours = overlay.palette(len(spec.classes), spec.palette)
     strips = []
-    for title, image, truth, predicted in rows:
-        grey = read_grey(image.path)
+    for title, grey, truth, predicted in rows:
         panels = [
-            (f"{title}: {image.patient} {image.path.stem}", cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)),
+            (title, cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)),
             ("truth", overlay.draw(grey, truth, colours)),
             ("prediction, out of fold", overlay.draw(grey, predicted, colours)),
         ]

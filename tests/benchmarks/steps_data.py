@@ -28,7 +28,7 @@ from .table import Row, duration, faster
 
 def cold_sample(image: Radiograph, spec: DataSpec, augmentation: Augmentation, seed: int) -> tuple:
     """PNG and JSON to augmented uint8 tensors: what a loader without a store would do for each item."""
-    pixels, planes, _, _ = prepare(image, spec)
+    pixels, planes, *_ = prepare(image, spec)
     pixels, planes = augmentation(pixels, planes, seed)
     return torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(np.ascontiguousarray(planes))
 
@@ -38,7 +38,7 @@ def check_labels(material: Material, size: int) -> str:
     for image in material.train[:2]:
         spec = material.spec(size)
         assert image.annotation is not None
-        pixels, planes, shape, polygons = prepare(image, spec)
+        pixels, planes, shape, polygons, *_ = prepare(image, spec)
         mask = baseline.read_mask(image.annotation, spec.classes, shape)
         full = bitplane.unpack(polygon.rasterise(polygons, shape, len(spec.classes)), len(spec.classes))
         np.testing.assert_array_equal(full, mask.astype(bool))
@@ -114,7 +114,7 @@ def check_store(material: Material, size: int) -> int:
     """Images and planes of the store equal those made from the files."""
     store = material.store(size)
     for index, image in enumerate(material.train[:2]):
-        pixels, planes, _, _ = prepare(image, material.spec(size))
+        pixels, planes, *_ = prepare(image, material.spec(size))
         np.testing.assert_array_equal(store.images[index], pixels)
         np.testing.assert_array_equal(store.planes[index], planes)
     return min(2, len(material.train))

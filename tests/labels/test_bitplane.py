@@ -122,3 +122,10 @@ def test_importing_the_labels_does_not_import_torch():
     modules = "bitplane, cutout, dice, histogram, polygon, rle"
     code = f"import sys\nfrom bonepipe.labels import {modules}\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+def test_first_keeps_the_first_classes_alone(classes):
+    mask = random_mask(41)
+    kept = bitplane.first(bitplane.pack(mask), classes)
+    np.testing.assert_array_equal(kept, bitplane.pack(mask[..., :classes]))
