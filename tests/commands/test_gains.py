@@ -15,8 +15,7 @@ rows:
       - submit {{base}} name=a trainer.epochs=1 tta=none
     run: a
   - name: again
-    commands:
-      - submit {{base}} name=a trainer.epochs=1 tta=none
+    commands: []
     run: a
 """
 
@@ -35,7 +34,7 @@ def test_steps_are_taken_once_and_compared(words, tmp_path, capsys, monkeypatch)
     assert list(done) == ["one view", "again"]
     scores = json.loads((tmp_path / "runs" / "a" / "scores.json").read_text())
     assert all(done["one view"][key] == done["again"][key] == scores[key] for key in gains.SCORES)
-    assert all(entry["seconds"] > 0 for entry in done.values())
+    assert done["one view"]["seconds"] > done["again"]["seconds"] >= 0
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     again = next(row for row in table if row and row[0] == "again")
     assert again[1:8] == [*(f"{scores[key]:.4f}" for key in gains.SCORES), "+0.0000", "+0.0000", "one view"]
