@@ -203,7 +203,7 @@ def cross_validate(team: Team) -> None:
     scores["oof_dice_by_size"] = dice_by_size(choice.dice, counts[:, :, histogram.FOREGROUND].sum(-1))
     scores["members"] = [{key: value for key, value in row.items() if key != "dice"} for row in members]
     if selection is not None:
-        scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
+        scores["postprocess_gain"] = float(selection.change.mean())
     write_json(folder / "scores.json", scores)
     further = selection.record(team.classes, experiment.postprocess) if selection else None
     thresholds.write(folder / "thresholds.json", team.classes, choice, further)
@@ -229,22 +229,14 @@ def _tell_images(names: Sequence[str], counts: Sequence[int]) -> None:
 
 def _copy_results(voter: Voter, folder: Path) -> None:
     """Join the files of a single member's folds."""
-    from bonepipe.inference.outoffold import Compared, read_counts, write_results
-    from bonepipe.inference.submission import stream
-    from bonepipe.report.comparison import read_dice
+    from bonepipe.inference.outoffold import read_results, write_results
 
     classes = voter.experiment.data.classes
-    names: list[str] = []
-    rows = []
+    names, rows = [], []
     for fold in voter.folds:
-        source = voter.experiment.fold_folder(fold)
-        here, counts = read_counts(source / "histograms.npz", classes)
-        texts = {row.key: row.rle for row in stream(source / "oof.csv")}
-        dice = read_dice(source / "oof_dice.csv")
+        here, compared = read_results(voter.experiment.fold_folder(fold), classes)
         names += here
-        for name, count in zip(here, counts, strict=True):
-            keys = [(name, label) for label in classes]
-            rows.append(Compared([texts[key] for key in keys], np.array([dice[key] for key in keys]), count))
+        rows += compared
     write_results(folder, names, classes, rows)
 
 

@@ -18,7 +18,7 @@ from bonepipe.data.image import read_grey
 from bonepipe.data.region import cut
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
-from bonepipe.inference import postprocess, thresholds
+from bonepipe.inference import postprocess, thresholds, variants
 from bonepipe.inference.outoffold import read_counts
 from bonepipe.inference.postprocess import Selection
 from bonepipe.inference.sizes import dice_by_size
@@ -90,6 +90,7 @@ def _train_missing(experiment: Experiment, overrides: Sequence[str]) -> None:
 
 def summarise(experiment: Experiment) -> None:
     """Thresholds, scores, pictures, and a line of numbers, from the folds' files."""
+    refined = _select_refined(experiment)
     found = _read_folds(experiment)
     choice, by_stratum = _choose_thresholds(experiment, found)
     selection = _select_operations(experiment, found.folds)
@@ -97,7 +98,7 @@ def summarise(experiment: Experiment) -> None:
     if by_stratum:
         scores["threshold_strata_gain"] = thresholds.gain_by_stratum(by_stratum)
     if selection is not None:
-        scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
+        scores["postprocess_gain"] = float(selection.change.mean())
     path = experiment.folder / leaderboard.SCORES
     write_json(path, {**scores, **leaderboard.kept(path)})
     pictures = {
@@ -105,14 +106,30 @@ def summarise(experiment: Experiment) -> None:
         "thresholds": _threshold_picture(experiment, found, choice, by_stratum),
     }
     _track(experiment, choice, scores, pictures)
-    _write_thresholds(experiment, choice, by_stratum, selection)
+    _write_thresholds(experiment, choice, by_stratum, selection, refined)
     _print_table(experiment, choice)
     _print_scores(scores)
+    if refined is not None:
+        print(f"dense CRF: {_kept(refined)}, {refined.change.mean():+.4f} out of fold at threshold 0.5")
     _print_thresholds(choice, by_stratum)
     if selection is not None:
-        kept, gain = sum(map(bool, selection.operations)), scores["postprocess_gain"]
-        count = len(experiment.data.classes)
-        print(f"post-processing: {kept} of {count} classes keep some, {gain:+.4f} out of fold at threshold 0.5")
+        print(f"post-processing: {_kept(selection)}, {scores['postprocess_gain']:+.4f} out of fold at the thresholds")
+
+
+def _kept(selection: Selection) -> str:
+    return f"{sum(map(bool, selection.operations))} of {len(selection.operations)} classes keep some"
+
+
+def _select_refined(experiment: Experiment) -> Selection | None:
+    """Which classes keep the CRF; the folds' own files then say so. None where there is no CRF."""
+    if experiment.postprocess.crf is None:
+        return None
+    classes = experiment.data.classes
+    folders = [experiment.fold_folder(fold) for fold in range(experiment.folds.count)]
+    selection = variants.choose(folders, classes)
+    for folder in folders:
+        variants.merge(folder, classes, variants.refined_classes(selection, classes))
+    return selection
 
 
 def _read_folds(experiment: Experiment) -> OutOfFold:
@@ -150,11 +167,17 @@ def _select_operations(experiment: Experiment, folds: np.ndarray) -> Selection |
 
 
 def _write_thresholds(
-    experiment: Experiment, choice: Choice, by_stratum: dict[str, Choice], selection: Selection | None
+    experiment: Experiment,
+    choice: Choice,
+    by_stratum: dict[str, Choice],
+    selection: Selection | None,
+    refined: Selection | None,
 ) -> None:
     """Save thresholds.json, which submit applies."""
-    classes = experiment.data.classes
-    further = selection.record(classes, experiment.postprocess) if selection else {}
+    classes, spec = experiment.data.classes, experiment.postprocess
+    further = selection.record(classes, spec) if selection else {}
+    if refined and spec.crf:
+        further |= variants.record(refined, classes, spec.crf)
     if by_stratum:
         further |= thresholds.record_by_stratum(classes, by_stratum, strata_settings(experiment) or {})
     thresholds.write(experiment.folder / "thresholds.json", classes, choice, further)

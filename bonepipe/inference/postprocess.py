@@ -155,12 +155,12 @@ class Selection:
     Attributes:
         operations: a tuple of names a class; empty where masks stay as they are.
         gain: mean Dice gained by operations chosen on other folds, `[C]`, whether kept or not.
-        dice: cross-fitted Dice `[N, C]` with the operations that are kept.
+        change: of Dice by the operations that are kept, cross-fitted, `[N, C]`.
     """
 
     operations: list[Operations]
     gain: NDArray[np.float64]
-    dice: NDArray[np.float64]
+    change: NDArray[np.float64]
 
     def record(self, classes: Sequence[str], spec: PostprocessSpec) -> dict[str, Any]:
         """What thresholds.json keeps: operations and gain by class, and the settings that they were chosen with."""
@@ -192,7 +192,7 @@ def choose(dice: NDArray[np.float64], folds: NDArray[np.int64], candidates: Sequ
             crossed[here] = np.take_along_axis(gains[here], best[None, None], 1)[:, 0]
     gain = crossed.mean(0)
     kept = np.where(gain > 0, _best(gains, folds), 0)
-    return Selection([candidates[k] for k in kept], gain, dice[:, 0] + np.where(kept > 0, crossed, 0))
+    return Selection([candidates[k] for k in kept], gain, np.where(kept > 0, crossed, 0))
 
 
 def _best(gains: NDArray[np.float64], folds: NDArray[np.int64]) -> NDArray[np.intp]:
