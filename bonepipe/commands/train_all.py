@@ -18,8 +18,9 @@ from bonepipe.data.image import read_grey
 from bonepipe.data.region import cut
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
-from bonepipe.inference import postprocess, thresholds, variants
-from bonepipe.inference.outoffold import read_counts
+from bonepipe.inference import compact, postprocess, thresholds, variants
+from bonepipe.inference.mixture import Archive
+from bonepipe.inference.outoffold import PROBABILITIES, read_counts
 from bonepipe.inference.postprocess import Selection
 from bonepipe.inference.sizes import dice_by_size
 from bonepipe.inference.thresholds import Choice
@@ -93,7 +94,9 @@ def summarise(experiment: Experiment) -> None:
     refined = _select_refined(experiment)
     found = _read_folds(experiment)
     choice, by_stratum = _choose_thresholds(experiment, found)
-    selection = _select_operations(experiment, found.folds)
+    selection = _select_operations(experiment, found, choice, by_stratum)
+    if selection is not None:
+        choice = replace(choice, dice=choice.dice + selection.change)
     scores = _scores(experiment, choice, found) | weighted_scores(experiment, found.names, choice.dice.mean(1))
     if by_stratum:
         scores["threshold_strata_gain"] = thresholds.gain_by_stratum(by_stratum)
@@ -156,14 +159,19 @@ def _choose_thresholds(experiment: Experiment, found: OutOfFold) -> tuple[Choice
     return replace(common, dice=thresholds.dice_by_stratum(by_stratum, labels)), by_stratum
 
 
-def _select_operations(experiment: Experiment, folds: np.ndarray) -> Selection | None:
+def _select_operations(
+    experiment: Experiment, found: OutOfFold, choice: Choice, by_stratum: dict[str, Choice]
+) -> Selection | None:
     """The operations of each class from all out-of-fold masks; None where the config names none to try."""
-    spec = experiment.postprocess
+    spec, classes = experiment.postprocess, experiment.data.classes
     if not spec.operations:
         return None
-    paths = [experiment.fold_folder(fold) / "oof.csv" for fold in range(experiment.folds.count)]
-    dice = np.concatenate([postprocess.score_file(path, experiment.store, spec) for path in paths])
-    return postprocess.choose(dice, folds, spec.candidates())
+    paths = {fold: experiment.fold_folder(fold) / PROBABILITIES for fold in range(experiment.folds.count)}
+    archive = Archive({fold: compact.read(path, classes) for fold, path in paths.items()})
+    own = [by_stratum.get(experiment.stratum[name], choice) if by_stratum else choice for name in found.names]
+    limits = [chosen.thresholds.tolist() for chosen in own]
+    dice = postprocess.score(archive.maps, found.names, limits, experiment.store, spec)
+    return postprocess.choose(dice, found.folds, spec.candidates())
 
 
 def _write_thresholds(
