@@ -30,8 +30,9 @@ from bonepipe.report import leaderboard
 HELP = """usage: bonepipe train-all [OVERRIDES]
 
 Train every fold that is not finished (executor=local: here, one a visible GPU; executor=ray: as Ray tasks), then find
-one threshold a class from all out-of-fold predictions, and the post-processing that each class gains from, and write
-thresholds.json, scores.json, examples.jpg, and the Dice at every threshold as thresholds.png.
+from all out-of-fold predictions which classes keep the dense CRF, one threshold a class, and the repairs that each
+class's masks gain from, and write thresholds.json, scores.json, examples.jpg, and the Dice at every threshold as
+thresholds.png.
 With ensemble.thresholds_by=stratum a class may have another threshold in some strata, where that gains.
 Beside the plain out-of-fold Dice stands the one weighted to the test set's mix of strata (conf/strata).
 
@@ -112,15 +113,9 @@ def summarise(experiment: Experiment) -> None:
     _write_thresholds(experiment, choice, by_stratum, selection, refined)
     _print_table(experiment, choice)
     _print_scores(scores)
-    if refined is not None:
-        print(f"dense CRF: {_kept(refined)}, {refined.change.mean():+.4f} out of fold at threshold 0.5")
+    _print_selection("dense CRF", refined, "at threshold 0.5")
     _print_thresholds(choice, by_stratum)
-    if selection is not None:
-        print(f"post-processing: {_kept(selection)}, {scores['postprocess_gain']:+.4f} out of fold at the thresholds")
-
-
-def _kept(selection: Selection) -> str:
-    return f"{sum(map(bool, selection.operations))} of {len(selection.operations)} classes keep some"
+    _print_selection("repairs of masks", selection, "at these thresholds")
 
 
 def _select_refined(experiment: Experiment) -> Selection | None:
@@ -249,6 +244,13 @@ def _print_thresholds(choice: Choice, by_stratum: dict[str, Choice]) -> None:
         kept = ", ".join(f"{stratum} {own.kept.sum()}" for stratum, own in by_stratum.items())
         gain = thresholds.gain_by_stratum(by_stratum)
         print(f"thresholds by stratum: {kept} of {count} classes leave the common one, {gain:+.4f} out of fold")
+
+
+def _print_selection(title: str, selection: Selection | None, where: str) -> None:
+    """How many classes gain by an optional step, and what that is worth over all classes."""
+    if selection is not None:
+        kept, count = sum(map(bool, selection.operations)), len(selection.operations)
+        print(f"{title}: kept for {kept} of {count} classes, {selection.change.mean():+.4f} out of fold {where}")
 
 
 def _deviation(folds: Sequence[float]) -> float:

@@ -72,7 +72,7 @@ class PostprocessSpec:
     Attributes:
         operations: to try on masks, of OPERATIONS; they are always applied in that order.
         min_area: parts smaller than this share of the image's pixels are removed by the operation `min_area`.
-        crf: a dense CRF on the mean probabilities, or None.
+        crf: a dense CRF on the mean probabilities of the classes that gain by it (see `variants`), or None.
     """
 
     operations: Operations = ()

@@ -85,7 +85,7 @@ def test_train_all_chooses_the_classes_and_is_idempotent(run, capsys):
     assert main(["train-all", *run]) == 0
     out = capsys.readouterr()
     kept = gains[[name in record["crf"] for name in classes]].sum() / len(classes)
-    assert f"dense CRF: {len(record['crf'])} of {len(classes)} classes keep some, {kept:+.4f}" in out.out
+    assert f"dense CRF: kept for {len(record['crf'])} of {len(classes)} classes, {kept:+.4f}" in out.out
     assert "out of fold:" not in out.err
     assert stamps() == before
     assert read_thresholds("crf") == record
