@@ -140,3 +140,18 @@ def test_a_fold_without_both_variants_is_predicted_again(run, capsys):
     assert main(["train-all", *run]) == 0
     assert (Path("runs/crf/fold-1/oof.csv").read_bytes(), read_thresholds("crf")) == before
     assert Path("runs/crf/fold-1/weights.safetensors").stat().st_mtime_ns == weights
+
+
+def test_an_ensemble_judges_repairs_as_train_all_does(run, capsys):
+    words = [*run, "postprocess.operations=[fill_holes,largest]"]
+    assert main(["train-all", *words]) == 0
+    assert "repairs of masks: kept for" in capsys.readouterr().out
+    for fold in (0, 1):
+        configs.save(configs.compose(words), Path(f"runs/crf/fold-{fold}/config.yaml"))
+    assert main(["ensemble", "runs/crf", "-o", "runs/repaired", "--no-test"]) == 0
+    assert "and its repairs" in capsys.readouterr().out
+    assert read_thresholds("repaired")["postprocess"] == read_thresholds("crf")["postprocess"]
+    one, other = (json.loads(Path(f"runs/{name}/scores.json").read_text()) for name in ("crf", "repaired"))
+    for key in ("oof_dice", "postprocess_gain"):
+        assert one[key] == pytest.approx(other[key], abs=1e-12)
+    assert one["oof_dice"] == pytest.approx(one["oof_dice_at_half"] + one["postprocess_gain"])
