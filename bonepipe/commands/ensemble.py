@@ -18,7 +18,7 @@ from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.errors import UsageError
 from bonepipe.files import write_json
 from bonepipe.inference import mixture, thresholds
-from bonepipe.inference.mixture import Ensemble, Entry, Mean, Shape, common_shape
+from bonepipe.inference.mixture import Archive, Ensemble, Entry, Mean, Shape, common_shape
 from bonepipe.inference.sizes import dice_by_size
 from bonepipe.inference.thresholds import Choice
 from bonepipe.labels import histogram
@@ -198,12 +198,14 @@ def cross_validate(team: Team) -> None:
     folds = np.array([archives[0].places[name][0] for name in names])
     margin = configs.build(experiment.config, "ensemble").margin
     choice = thresholds.choose(histogram.dice_curve(counts), folds, margin)
-    selection, members = _select_operations(team, folds), _members(team, scored)
+    selection, members = _select_operations(team, archives, names, folds, choice), _members(team, scored)
+    if selection is not None:
+        choice = replace(choice, dice=choice.dice + selection.change)
     scores = _scores(team.classes, choice, folds)
     scores["oof_dice_by_size"] = dice_by_size(choice.dice, counts[:, :, histogram.FOREGROUND].sum(-1))
     scores["members"] = [{key: value for key, value in row.items() if key != "dice"} for row in members]
     if selection is not None:
-        scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
+        scores["postprocess_gain"] = float(selection.change.mean())
     write_json(folder / "scores.json", scores)
     further = selection.record(team.classes, experiment.postprocess) if selection else None
     thresholds.write(folder / "thresholds.json", team.classes, choice, further)
@@ -229,34 +231,33 @@ def _tell_images(names: Sequence[str], counts: Sequence[int]) -> None:
 
 def _copy_results(voter: Voter, folder: Path) -> None:
     """Join the files of a single member's folds."""
-    from bonepipe.inference.outoffold import Compared, read_counts, write_results
-    from bonepipe.inference.submission import stream
-    from bonepipe.report.comparison import read_dice
+    from bonepipe.inference.outoffold import read_results, write_results
 
     classes = voter.experiment.data.classes
-    names: list[str] = []
-    rows = []
+    names, rows = [], []
     for fold in voter.folds:
-        source = voter.experiment.fold_folder(fold)
-        here, counts = read_counts(source / "histograms.npz", classes)
-        texts = {row.key: row.rle for row in stream(source / "oof.csv")}
-        dice = read_dice(source / "oof_dice.csv")
+        here, compared = read_results(voter.experiment.fold_folder(fold), classes)
         names += here
-        for name, count in zip(here, counts, strict=True):
-            keys = [(name, label) for label in classes]
-            rows.append(Compared([texts[key] for key in keys], np.array([dice[key] for key in keys]), count))
+        rows += compared
     write_results(folder, names, classes, rows)
 
 
-def _select_operations(team: Team, folds: np.ndarray) -> "Selection | None":
+def _select_operations(
+    team: Team, archives: Sequence[Archive], names: Sequence[str], folds: np.ndarray, choice: Choice
+) -> "Selection | None":
     """The repairs of masks that each class keeps; None where the first member's config names none to try."""
     from bonepipe.inference import postprocess
 
     spec = team.experiment.postprocess
     if not spec.operations:
         return None
-    store = team.voters[0].experiment.store
-    dice = postprocess.score_file(team.experiment.folder / "oof.csv", store, spec)
+
+    def mixed(name: str) -> np.ndarray:
+        """Mixed anew, as the thresholds were not known when the mixture was scored."""
+        return mixture.mix([archive.maps(name) for archive in archives], team.weights, team.shape, team.mean)
+
+    limits = [choice.thresholds.tolist()] * len(names)
+    dice = postprocess.score(mixed, names, limits, team.voters[0].experiment.store, spec)
     return postprocess.choose(dice, folds, spec.candidates())
 
 
@@ -296,10 +297,11 @@ def _table(members: Sequence[Mapping[str, Any]], choice: Choice, scores: Mapping
         error = "" if change.standard_error is None else f" +- {change.standard_error:.4f}"
         beside = f"  {change.change:+.4f}{error} over {best['member']}"
     yield f"{'ensemble':<{width}} {'':7} {count:7d} {scores['oof_dice_at_half']:9.4f}{beside}"
-    kept = int(choice.kept.sum())
-    yield f"{'with its thresholds':<{width}} {'':7} {count:7d} {scores['oof_dice']:9.4f}  {kept} classes leave 0.5"
+    kept, repairs = int(choice.kept.sum()), scores.get("postprocess_gain", 0.0)
+    limited = scores["oof_dice"] - repairs
+    yield f"{'with its thresholds':<{width}} {'':7} {count:7d} {limited:9.4f}  {kept} classes leave 0.5"
     if "postprocess_gain" in scores:
-        yield f"post-processing {scores['postprocess_gain']:+.4f} out of fold at threshold 0.5"
+        yield f"{'and its repairs':<{width}} {'':7} {count:7d} {scores['oof_dice']:9.4f}  {repairs:+.4f}"
 
 
 def _masks(team: Team, images: Sequence[Radiograph]) -> Iterator[tuple[Radiograph, list[str]]]:

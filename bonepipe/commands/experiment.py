@@ -211,15 +211,38 @@ class Experiment:
         """What happens to probabilities and masks."""
         return configs.build(self.config, "postprocess")
 
-    def predictor(self, members: Sequence["Member"]) -> "Predict":
-        """Grey bytes `[N, *windows.shape]` to probabilities: members and views averaged, in windows, then the CRF."""
-        from bonepipe.inference.crf import refine
+    def average(self, members: Sequence["Member"]) -> "Predict":
+        """Grey bytes `[N, *windows.shape]` to probabilities: members and views averaged, in windows."""
         from bonepipe.inference.members import mean_probabilities
 
         data, precision = self.data, configs.build(self.config, "ensemble").precision
         mean = partial(mean_probabilities, members, self.views, mean=data.mean, std=data.std, precision=precision)
-        predict, crf = self.windows.over(mean), self.postprocess.crf
-        return predict if crf is None else lambda images: refine(predict(images), images, crf)
+        return self.windows.over(mean)
+
+    def predictor(self, members: Sequence["Member"], refined: Sequence[str] | None = None) -> "Predict":
+        """As `average`, then the CRF on the classes `refined`; None for those that `train-all` found to gain by it.
+
+        Raises:
+            BonepipeError: as `refined_classes`.
+        """
+        from bonepipe.inference import variants
+
+        predict, crf = self.average(members), self.postprocess.crf
+        if crf is None:
+            return predict
+        names = self.refined_classes() if refined is None else refined
+        return variants.partly(predict, crf, [name in names for name in self.data.classes])
+
+    def refined_classes(self) -> list[str]:
+        """The classes that `train-all` chose to keep the CRF; none where there is no CRF.
+
+        Raises:
+            BonepipeError: thresholds.json does not name them for this CRF.
+        """
+        from bonepipe.inference import variants
+
+        crf = self.postprocess.crf
+        return [] if crf is None else variants.read(self.folder / "thresholds.json", self.data.classes, crf)
 
     def model(self) -> "nn.Module":
         """A new model, its weights drawn from the seed or pretrained."""

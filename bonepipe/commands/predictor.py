@@ -110,4 +110,5 @@ def provenance(experiment: Experiment) -> dict[str, Any]:
         **{group: experiment.config[group] for group in PREDICTION},
         "thresholds": dict(zip(experiment.data.classes, read_thresholds(experiment), strict=True)),
         **({} if by_stratum is None else {"thresholds_by_stratum": by_stratum}),
+        **({} if experiment.postprocess.crf is None else {"crf": experiment.refined_classes()}),
     }

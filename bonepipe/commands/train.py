@@ -66,8 +66,17 @@ def is_done(experiment: Experiment, fold: int) -> bool:
     folder = experiment.fold_folder(fold)
     if not all((folder / name).is_file() for name in RESULTS):
         return False
+    if experiment.postprocess.crf is not None and not _holds_variants(folder):
+        return False
     then, now = ({key: c[key] for key in PREDICTION} for c in (configs.load(folder / "config.yaml"), experiment.config))
     return not configs.differences(then, now, AFTER_PREDICTION)
+
+
+def _holds_variants(folder: Path) -> bool:
+    """Whether a fold was predicted both with and without the CRF."""
+    from bonepipe.inference import variants
+
+    return variants.complete(folder)
 
 
 def run_fold(experiment: Experiment, fold: int) -> None:
@@ -193,26 +202,23 @@ def make_module(experiment: Experiment, hold: int | None, compiled: bool) -> Any
 def _predict(experiment: Experiment, fold: int, validation: list[int], run: Any) -> None:
     from torch.utils.data import Subset
 
+    from bonepipe.inference import outoffold, variants
     from bonepipe.inference.ensemble import TestImages
-    from bonepipe.inference.outoffold import predict_fold
 
     config, data, folder = experiment.config, experiment.data, experiment.fold_folder(fold)
-    member = experiment.member(fold)
+    predict, crf = experiment.average([experiment.member(fold)]), experiment.postprocess.crf
     (folder / "oof_dice.csv").unlink(missing_ok=True)  # its presence says that the files belong together
+    variants.clear(folder)
     spec = configs.build(config, "ensemble")
     shape = experiment.windows.shape
     # The store holds the size of training; for another one the files are read again.
     images = None if shape == data.shape else Subset(TestImages(experiment.images, shape), validation)
-    dice = predict_fold(
-        experiment.predictor([member]),
-        experiment.store,
-        validation,
-        data.classes,
-        folder,
-        spec.batch_size,
-        spec.ahead,
-        images,
-    )
+    settings = (experiment.store, validation, data.classes, folder, spec.batch_size, spec.ahead, images)
+    if crf is None:
+        dice = outoffold.predict_fold(predict, *settings)
+    else:
+        plain, dice = variants.predict_fold(predict, crf, *settings)
+        say(f"fold {fold}: out-of-fold Dice {plain.mean():.4f} at threshold 0.5 without the CRF")
     configs.save(config, folder / "config.yaml")
     _report(experiment, fold, validation, dice, run)
 

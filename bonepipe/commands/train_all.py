@@ -18,8 +18,9 @@ from bonepipe.data.image import read_grey
 from bonepipe.data.region import cut
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
-from bonepipe.inference import postprocess, thresholds
-from bonepipe.inference.outoffold import read_counts
+from bonepipe.inference import compact, postprocess, thresholds, variants
+from bonepipe.inference.mixture import Archive
+from bonepipe.inference.outoffold import PROBABILITIES, read_counts
 from bonepipe.inference.postprocess import Selection
 from bonepipe.inference.sizes import dice_by_size
 from bonepipe.inference.thresholds import Choice
@@ -29,8 +30,9 @@ from bonepipe.report import leaderboard
 HELP = """usage: bonepipe train-all [OVERRIDES]
 
 Train every fold that is not finished (executor=local: here, one a visible GPU; executor=ray: as Ray tasks), then find
-one threshold a class from all out-of-fold predictions, and the post-processing that each class gains from, and write
-thresholds.json, scores.json, examples.jpg, and the Dice at every threshold as thresholds.png.
+from all out-of-fold predictions which classes keep the dense CRF, one threshold a class, and the repairs that each
+class's masks gain from, and write thresholds.json, scores.json, examples.jpg, and the Dice at every threshold as
+thresholds.png.
 With ensemble.thresholds_by=stratum a class may have another threshold in some strata, where that gains.
 Beside the plain out-of-fold Dice stands the one weighted to the test set's mix of strata (conf/strata).
 
@@ -90,14 +92,17 @@ def _train_missing(experiment: Experiment, overrides: Sequence[str]) -> None:
 
 def summarise(experiment: Experiment) -> None:
     """Thresholds, scores, pictures, and a line of numbers, from the folds' files."""
+    refined = _select_refined(experiment)
     found = _read_folds(experiment)
     choice, by_stratum = _choose_thresholds(experiment, found)
-    selection = _select_operations(experiment, found.folds)
+    selection = _select_operations(experiment, found, choice, by_stratum)
+    if selection is not None:
+        choice = replace(choice, dice=choice.dice + selection.change)
     scores = _scores(experiment, choice, found) | weighted_scores(experiment, found.names, choice.dice.mean(1))
     if by_stratum:
         scores["threshold_strata_gain"] = thresholds.gain_by_stratum(by_stratum)
     if selection is not None:
-        scores["postprocess_gain"] = float((selection.dice - choice.dice_at_half).mean())
+        scores["postprocess_gain"] = float(selection.change.mean())
     path = experiment.folder / leaderboard.SCORES
     write_json(path, {**scores, **leaderboard.kept(path)})
     pictures = {
@@ -105,14 +110,24 @@ def summarise(experiment: Experiment) -> None:
         "thresholds": _threshold_picture(experiment, found, choice, by_stratum),
     }
     _track(experiment, choice, scores, pictures)
-    _write_thresholds(experiment, choice, by_stratum, selection)
+    _write_thresholds(experiment, choice, by_stratum, selection, refined)
     _print_table(experiment, choice)
     _print_scores(scores)
+    _print_selection("dense CRF", refined, "at threshold 0.5")
     _print_thresholds(choice, by_stratum)
-    if selection is not None:
-        kept, gain = sum(map(bool, selection.operations)), scores["postprocess_gain"]
-        count = len(experiment.data.classes)
-        print(f"post-processing: {kept} of {count} classes keep some, {gain:+.4f} out of fold at threshold 0.5")
+    _print_selection("repairs of masks", selection, "at these thresholds")
+
+
+def _select_refined(experiment: Experiment) -> Selection | None:
+    """Which classes keep the CRF; the folds' own files then say so. None where there is no CRF."""
+    if experiment.postprocess.crf is None:
+        return None
+    classes = experiment.data.classes
+    folders = [experiment.fold_folder(fold) for fold in range(experiment.folds.count)]
+    selection = variants.choose(folders, classes)
+    for folder in folders:
+        variants.merge(folder, classes, variants.refined_classes(selection, classes))
+    return selection
 
 
 def _read_folds(experiment: Experiment) -> OutOfFold:
@@ -139,22 +154,33 @@ def _choose_thresholds(experiment: Experiment, found: OutOfFold) -> tuple[Choice
     return replace(common, dice=thresholds.dice_by_stratum(by_stratum, labels)), by_stratum
 
 
-def _select_operations(experiment: Experiment, folds: np.ndarray) -> Selection | None:
+def _select_operations(
+    experiment: Experiment, found: OutOfFold, choice: Choice, by_stratum: dict[str, Choice]
+) -> Selection | None:
     """The operations of each class from all out-of-fold masks; None where the config names none to try."""
-    spec = experiment.postprocess
+    spec, classes = experiment.postprocess, experiment.data.classes
     if not spec.operations:
         return None
-    paths = [experiment.fold_folder(fold) / "oof.csv" for fold in range(experiment.folds.count)]
-    dice = np.concatenate([postprocess.score_file(path, experiment.store, spec) for path in paths])
-    return postprocess.choose(dice, folds, spec.candidates())
+    paths = {fold: experiment.fold_folder(fold) / PROBABILITIES for fold in range(experiment.folds.count)}
+    archive = Archive({fold: compact.read(path, classes) for fold, path in paths.items()})
+    own = [by_stratum.get(experiment.stratum[name], choice) if by_stratum else choice for name in found.names]
+    limits = [chosen.thresholds.tolist() for chosen in own]
+    dice = postprocess.score(archive.maps, found.names, limits, experiment.store, spec)
+    return postprocess.choose(dice, found.folds, spec.candidates())
 
 
 def _write_thresholds(
-    experiment: Experiment, choice: Choice, by_stratum: dict[str, Choice], selection: Selection | None
+    experiment: Experiment,
+    choice: Choice,
+    by_stratum: dict[str, Choice],
+    selection: Selection | None,
+    refined: Selection | None,
 ) -> None:
     """Save thresholds.json, which submit applies."""
-    classes = experiment.data.classes
-    further = selection.record(classes, experiment.postprocess) if selection else {}
+    classes, spec = experiment.data.classes, experiment.postprocess
+    further = selection.record(classes, spec) if selection else {}
+    if refined and spec.crf:
+        further |= variants.record(refined, classes, spec.crf)
     if by_stratum:
         further |= thresholds.record_by_stratum(classes, by_stratum, strata_settings(experiment) or {})
     thresholds.write(experiment.folder / "thresholds.json", classes, choice, further)
@@ -218,6 +244,13 @@ def _print_thresholds(choice: Choice, by_stratum: dict[str, Choice]) -> None:
         kept = ", ".join(f"{stratum} {own.kept.sum()}" for stratum, own in by_stratum.items())
         gain = thresholds.gain_by_stratum(by_stratum)
         print(f"thresholds by stratum: {kept} of {count} classes leave the common one, {gain:+.4f} out of fold")
+
+
+def _print_selection(title: str, selection: Selection | None, where: str) -> None:
+    """How many classes gain by an optional step, and what that is worth over all classes."""
+    if selection is not None:
+        kept, count = sum(map(bool, selection.operations)), len(selection.operations)
+        print(f"{title}: kept for {kept} of {count} classes, {selection.change.mean():+.4f} out of fold {where}")
 
 
 def _deviation(folds: Sequence[float]) -> float:

@@ -34,12 +34,14 @@ class Voter:
         experiment: the run's own config with the entry's overrides.
         folds: whose models vote.
         anew: whether its out-of-fold predictions are to be made anew, because the run's own were made in another way.
+        refined: the classes whose maps the CRF refines: those that the run chose, all where the entry has another CRF.
     """
 
     entry: Entry
     experiment: Experiment
     folds: tuple[int, ...]
     anew: bool
+    refined: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,7 +53,7 @@ class Voter:
         members = self._members(self.folds)
         windows = f" x {len(self.experiment.windows)} windows" if len(self.experiment.windows) > 1 else ""
         say(f"{self.entry.run}: {len(members)} models x {len(self.experiment.views)} views{windows}")
-        return self.experiment.predictor(members)
+        return self.experiment.predictor(members, self.refined)
 
     def _members(self, folds: Sequence[int]) -> list["Member"]:
         epochs: Sequence[int | None] = self.entry.epochs or (None,)
@@ -86,7 +88,7 @@ class Voter:
 
         known = {image.name: image for image in self.experiment.own_images}
         images = [_known(name, known, self.experiment.data.root) for name in names]
-        predict = self.experiment.predictor(self._members([fold]))
+        predict = self.experiment.predictor(self._members([fold]), self.refined)
         batch_size = configs.build(self.experiment.config, "ensemble").batch_size
         source = TestImages(images, self.shape)
         predict_compact(predict, source, names, self.experiment.data.classes, path, batch_size)
@@ -94,7 +96,7 @@ class Voter:
     def _key(self, fold: int) -> str:
         """A name for these weights, predicting in this way."""
         weights = [digest(self.experiment.weights(fold, epoch)) for epoch in self.entry.epochs or (None,)]
-        settings = [_way(self.experiment.config), self.experiment.config["ensemble"].get("precision")]
+        settings = [_way(self.experiment.config), self.experiment.config["ensemble"].get("precision"), *self.refined]
         return hashlib.sha256(json.dumps([weights, settings], sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -119,7 +121,8 @@ def open_voter(entry: Entry, root: str | None = None, device: str | None = None)
         device: where to predict; None for the run's own setting.
 
     Raises:
-        BonepipeError: no such run or fold, or its folds were predicted in different ways.
+        BonepipeError: no such run or fold, its folds were predicted in different ways, or no choice of the classes
+            that keep its CRF.
         UsageError: an override of something that training depends on.
     """
     folder = Path(entry.run)
@@ -129,9 +132,17 @@ def open_voter(entry: Entry, root: str | None = None, device: str | None = None)
     moved = {**own, "name": folder.name, "runs": str(folder.parent), "device": device or own["device"], "data": data}
     config = configs.override(moved, _allowed(entry))
     anew = entry.epochs is not None or _way(config) != _way(own)
-    voter = Voter(entry, Experiment(config), folds, anew)
+    voter = Voter(entry, Experiment(config), folds, anew, _refined(Experiment(config), Experiment(moved)))
     voter.check()
     return voter
+
+
+def _refined(experiment: Experiment, own: Experiment) -> tuple[str, ...]:
+    """The classes that keep the CRF: the run's own choice, or all of them with a CRF that it did not try."""
+    crf = experiment.postprocess.crf
+    if crf is None:
+        return ()
+    return tuple(own.refined_classes() if crf == own.postprocess.crf else experiment.data.classes)
 
 
 def _folds(entry: Entry, folder: Path) -> tuple[int, ...]:

@@ -109,6 +109,21 @@ def write(
         )
 
 
+def take(sources: Sequence[Compact], picked: Sequence[int]) -> list[tuple[NDArray[np.int32], NDArray[np.uint8]]]:
+    """What `write` takes, each class's boxes and bytes those of the source picked for it, unchanged.
+
+    Args:
+        sources: of the same images and classes.
+        picked: index into the sources of each class.
+    """
+    packed = []
+    for index in range(len(sources[0].names)):
+        pieces = [sources[source].piece(index, label) for label, source in enumerate(picked)]
+        boxes, values = zip(*pieces, strict=True)
+        packed.append((np.array(boxes, np.int32), np.concatenate([value.ravel() for value in values])))
+    return packed
+
+
 def read(path: Path, classes: Sequence[str]) -> Compact:
     """Read probabilities.
 

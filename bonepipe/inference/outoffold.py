@@ -15,11 +15,12 @@ from bonepipe.data.datamodule import ValidationImages
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
-from bonepipe.inference import compact
+from bonepipe.inference import compact, submission
 from bonepipe.inference.overlap import overlapped
 from bonepipe.labels import cutout, histogram, rle, upsample
 
 HALF = 0.5
+MASKS, HISTOGRAMS, PROBABILITIES, SCORES = FILES = ("oof.csv", "histograms.npz", "probabilities.npz", "oof_dice.csv")
 Predict = Callable[[torch.Tensor], torch.Tensor]  # grey bytes [N, h, w] to probabilities [N, C, h, w]
 
 
@@ -33,31 +34,51 @@ def predict_fold(
     ahead: int = 0,
     images: Dataset[dict[str, Any]] | None = None,
 ) -> np.ndarray:
-    """Predict validation images and write what later steps need of them; the table of Dice comes last.
+    """Predict validation images in one way: `predict_variants` with one folder. Returns Dice `[N, C]`."""
+    return predict_variants(
+        lambda batch: [predict(batch)], store, indices, classes, [folder], batch_size, ahead, images, folder.name
+    )[0]
+
+
+def predict_variants(
+    predict: Callable[[torch.Tensor], Sequence[torch.Tensor]],
+    store: Store,
+    indices: Sequence[int],
+    classes: Sequence[str],
+    folders: Sequence[Path],
+    batch_size: int,
+    ahead: int = 0,
+    images: Dataset[dict[str, Any]] | None = None,
+    title: str = "",
+) -> list[np.ndarray]:
+    """Predict validation images and write what later steps need of them, a folder a variant of the prediction.
 
     oof.csv holds the masks at threshold 0.5, histograms.npz what thresholds are chosen from, probabilities.npz what
-    mixtures of models are chosen from, and oof_dice.csv each mask's Dice.
+    mixtures of models are chosen from, and oof_dice.csv, which comes last, each mask's Dice.
 
     Args:
-        predict: probabilities of a batch, with the views that the ensemble will use.
+        predict: probabilities of a batch, with the views that the ensemble will use, one tensor a variant.
         store: training images; `indices` of those to predict.
         classes: class names.
-        folder: of the fold.
+        folders: one a variant; they exist.
         batch_size: images a forward pass.
         ahead: images whose comparison with the truth may wait while the next ones are predicted.
         images: grey bytes `image` and store index `index`, in the order of `indices`; None for those of the store.
+        title: of the progress bar.
 
     Returns:
-        Dice at threshold 0.5, float64 `[N, C]`.
+        Dice at threshold 0.5 of each variant, float64 `[N, C]`.
     """
     source = ValidationImages(store, indices) if images is None else images
     predicted = _predicted(predict, source, batch_size)
-    compared = overlapped(lambda item: _compare(item[0], store, item[1]), predicted, ahead)
-    rows = list(tqdm(compared, f"{folder.name} out of fold", len(indices), unit="image"))
+    compared = overlapped(lambda item: [_compare(maps, store, item[1]) for maps in item[0]], predicted, ahead)
+    rows = list(tqdm(compared, f"{title} out of fold", len(indices), unit="image"))
     names = [store.names[index] for index in indices]
-    packed = [row.packed for row in rows]
-    compact.write(folder / "probabilities.npz", names, classes, rows[0].shape, packed)
-    return write_results(folder, names, classes, [row.compared for row in rows])
+    found = []
+    for folder, own in zip(folders, zip(*rows, strict=True), strict=True):
+        compact.write(folder / PROBABILITIES, names, classes, own[0].shape, [row.packed for row in own])
+        found.append(write_results(folder, names, classes, [row.compared for row in own]))
+    return found
 
 
 def predict_compact(
@@ -78,15 +99,19 @@ def predict_compact(
         path: the file to write.
         batch_size: images a forward pass.
     """
-    predicted = tqdm(_predicted(predict, images, batch_size), f"{path.parent.name} anew", len(names), unit="image")
-    sizes, packed = zip(*((maps.shape[1:], compact.pack(maps)) for maps, _ in predicted), strict=True)
+    found = _predicted(lambda batch: [predict(batch)], images, batch_size)
+    predicted = tqdm(found, f"{path.parent.name} anew", len(names), unit="image")
+    sizes, packed = zip(*((maps.shape[1:], compact.pack(maps)) for (maps,), _ in predicted), strict=True)
     compact.write(path, names, classes, sizes[0], packed)
 
 
-def _predicted(predict: Predict, images: Dataset[dict[str, Any]], batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Maps `[C, h, w]` and index of one image after the other."""
+def _predicted(
+    predict: Callable[[torch.Tensor], Sequence[torch.Tensor]], images: Dataset[dict[str, Any]], batch_size: int
+) -> Iterator[tuple[tuple[np.ndarray, ...], int]]:
+    """Maps `[C, h, w]` of each variant, and index, of one image after the other."""
     for batch in DataLoader(images, batch_size=batch_size, pin_memory=torch.cuda.is_available()):
-        yield from zip(predict(batch["image"]).cpu().numpy(), batch["index"].tolist(), strict=True)
+        variants = [maps.cpu().numpy() for maps in predict(batch["image"])]
+        yield from zip(zip(*variants, strict=True), batch["index"].tolist(), strict=True)
 
 
 class Compared(NamedTuple):
@@ -121,10 +146,27 @@ def compare(maps: np.ndarray, store: Store, index: int) -> Compared:
 
 def write_results(folder: Path, names: Sequence[str], classes: Sequence[str], rows: Sequence[Compared]) -> np.ndarray:
     """Write oof.csv, histograms.npz and, last, oof_dice.csv of some images; returns their Dice `[N, C]`."""
-    _write_csv(folder / "oof.csv", "rle", names, classes, [row.runs for row in rows])
-    _write_histograms(folder / "histograms.npz", names, classes, np.stack([row.counts for row in rows]))
-    _write_csv(folder / "oof_dice.csv", "dice", names, classes, [[f"{d:.6f}" for d in row.dice] for row in rows])
+    _write_csv(folder / MASKS, "rle", names, classes, [row.runs for row in rows])
+    _write_histograms(folder / HISTOGRAMS, names, classes, np.stack([row.counts for row in rows]))
+    _write_csv(folder / SCORES, "dice", names, classes, [[f"{d:.6f}" for d in row.dice] for row in rows])
     return np.stack([row.dice for row in rows])
+
+
+def read_results(folder: Path, classes: Sequence[str]) -> tuple[list[str], list[Compared]]:
+    """Names of the images that `write_results` wrote, and what it was given of them.
+
+    Raises:
+        BonepipeError: a file is missing, broken, or of other classes or images.
+    """
+    names, counts = read_counts(folder / HISTOGRAMS, classes)
+    path = folder / MASKS
+    texts = {row.key: row.rle for row in submission.stream(path)}
+    dice = histogram.dice_curve(counts)[:, :, histogram.BINS // 2]
+    try:
+        runs = [[texts[name, label] for label in classes] for name in names]
+    except KeyError as error:
+        raise BonepipeError(f"{path}: has no mask of {error}; predict this fold again") from error
+    return names, [Compared(*row) for row in zip(runs, dice, counts, strict=True)]
 
 
 def _write_csv(path: Path, column: str, names: Sequence[str], classes: Sequence[str], rows: Sequence[Any]) -> None:

@@ -5,7 +5,9 @@ beyond the box: outside it is background, which is what the full frame holds the
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -18,9 +20,8 @@ from tqdm import tqdm
 
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError, suggestion
-from bonepipe.inference import submission
 from bonepipe.inference.crf import CrfSpec
-from bonepipe.labels import cutout, upsample
+from bonepipe.labels import upsample
 from bonepipe.labels.cutout import Cutout
 
 Shape = tuple[int, int]
@@ -71,7 +72,7 @@ class PostprocessSpec:
     Attributes:
         operations: to try on masks, of OPERATIONS; they are always applied in that order.
         min_area: parts smaller than this share of the image's pixels are removed by the operation `min_area`.
-        crf: a dense CRF on the mean probabilities, or None.
+        crf: a dense CRF on the mean probabilities of the classes that gain by it (see `variants`), or None.
     """
 
     operations: Operations = ()
@@ -128,24 +129,31 @@ def candidate_dice(
     return rows
 
 
-def score_file(path: Path, store: Store, spec: PostprocessSpec) -> NDArray[np.float64]:
-    """Dice `[N, K, C]` of a fold's out-of-fold masks (oof.csv, threshold 0.5) after each candidate, in file order.
+def score(
+    maps: Callable[[str], NDArray[np.float32]],
+    names: Sequence[str],
+    limits: Sequence[Sequence[float]],
+    store: Store,
+    spec: PostprocessSpec,
+) -> NDArray[np.float64]:
+    """Dice `[N, K, C]` of images' out-of-fold masks at the thresholds that are applied, after each candidate.
 
-    Raises:
-        BonepipeError: the file is damaged or belongs to other images or classes.
+    Args:
+        maps: probabilities `[C, h, w]` of an image, from its name.
+        names: of the images.
+        limits: thresholds in class order, a row an image.
+        store: with the truth of the images.
+        spec: of the candidates.
     """
     index = {name: number for number, name in enumerate(store.names)}
-    rows = list(submission.stream(path))
-    per_image = [rows[first : first + store.class_count] for first in range(0, len(rows), store.class_count)]
-    found = []
-    for group in tqdm(per_image, f"{path.parent.name} post-processing", unit="image"):
-        name = group[0].image
-        if name not in index or len(group) != store.class_count or any(row.image != name for row in group):
-            raise BonepipeError(f"{path}: line {group[0].line}: expected every class of a training image in turn")
-        shape = store.shape(index[name])
-        masks = [cutout.from_runs(submission.runs(path, row), shape) for row in group]
-        found.append(candidate_dice(spec, masks, store.truth(index[name]), shape))
-    return np.stack(found)
+
+    def one(name: str, thresholds: Sequence[float]) -> NDArray[np.float64]:
+        shape, truth = store.shape(index[name]), store.truth(index[name])
+        return candidate_dice(spec, upsample.cutouts(maps(name), thresholds, shape), truth, shape)
+
+    workers = min(os.cpu_count() or 1, 4)  # NumPy and OpenCV release the interpreter
+    with ThreadPoolExecutor(workers) as pool:
+        return np.stack(list(tqdm(pool.map(one, names, limits), "post-processing", len(names), unit="image")))
 
 
 @dataclass(frozen=True)
@@ -155,12 +163,12 @@ class Selection:
     Attributes:
         operations: a tuple of names a class; empty where masks stay as they are.
         gain: mean Dice gained by operations chosen on other folds, `[C]`, whether kept or not.
-        dice: cross-fitted Dice `[N, C]` with the operations that are kept.
+        change: of Dice by the operations that are kept, cross-fitted, `[N, C]`.
     """
 
     operations: list[Operations]
     gain: NDArray[np.float64]
-    dice: NDArray[np.float64]
+    change: NDArray[np.float64]
 
     def record(self, classes: Sequence[str], spec: PostprocessSpec) -> dict[str, Any]:
         """What thresholds.json keeps: operations and gain by class, and the settings that they were chosen with."""
@@ -192,7 +200,7 @@ def choose(dice: NDArray[np.float64], folds: NDArray[np.int64], candidates: Sequ
             crossed[here] = np.take_along_axis(gains[here], best[None, None], 1)[:, 0]
     gain = crossed.mean(0)
     kept = np.where(gain > 0, _best(gains, folds), 0)
-    return Selection([candidates[k] for k in kept], gain, dice[:, 0] + np.where(kept > 0, crossed, 0))
+    return Selection([candidates[k] for k in kept], gain, np.where(kept > 0, crossed, 0))
 
 
 def _best(gains: NDArray[np.float64], folds: NDArray[np.int64]) -> NDArray[np.intp]:

@@ -128,7 +128,13 @@ def test_windows_change_the_predictions_and_not_the_weights(windowed):
     now = json.loads((folder / "thresholds.json").read_text())
     assert set(now["postprocess"]) == set(now["thresholds"])
     scores = json.loads((folder / "scores.json").read_text())
-    assert isinstance(scores["postprocess_gain"], float)
+    kept = {name: gain for name, gain in now["postprocess_gain"].items() if now["postprocess"][name]}
+    assert scores["postprocess_gain"] == pytest.approx(sum(kept.values()) / len(now["thresholds"]))
+    moved = sum(now["cross_fitted_gain"][name] for name in now["kept"]) / len(now["thresholds"])
+    assert moved > 0 and kept
+    # What submit does out of fold: thresholds, then the repairs of the masks that they make.
+    assert scores["oof_dice"] == pytest.approx(scores["oof_dice_at_half"] + moved + scores["postprocess_gain"])
+    assert np.mean(list(scores["oof_dice_per_class"].values())) == pytest.approx(scores["oof_dice"])
 
 
 def test_out_of_fold_windows_look_at_the_image_file(windowed, words):

@@ -1,0 +1,157 @@
+"""The dense CRF for the classes that gain by it: from two folds with drawn weights to submissions."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bonepipe import config as configs
+from bonepipe.cli import main
+from bonepipe.commands.experiment import Experiment, seed_everything
+from bonepipe.inference import submission
+from bonepipe.training.fold import save_weights
+
+FACTS = {"augmentations": ["HorizontalFlip"]}
+CRF = "postprocess.crf={iterations: 2, radius: 2}"
+
+
+def words_of(name, root):
+    return [
+        "experiment=demo", f"name={name}", f"data.root={root}", "data.size=64", "folds.count=2", "tta=none",
+        "model=unet", "model.width=4", "device=cpu", "tracking=none", "ensemble.margin=1e9",
+    ]  # fmt: skip
+
+
+def draw_weights(experiment):
+    """Two folds' weights that say yes in some places and no in others."""
+    for fold in (0, 1):
+        seed_everything(fold)
+        model = experiment.model()
+        *_, head = (layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d))
+        with torch.no_grad():
+            head.weight.mul_(8)
+            head.bias.fill_(-0.5)
+        folder = experiment.fold_folder(fold)
+        folder.mkdir(parents=True)
+        save_weights(model, folder / "weights.safetensors", FACTS)
+        (folder / "metrics.csv").touch()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, phantom_root):
+    """The words of a run with a CRF whose folds are predicted and summarised, the current folder being its own."""
+    folder = tmp_path_factory.mktemp("crf")
+    (folder / "conf").symlink_to(Path("conf").resolve())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = [*words_of("crf", phantom_root), CRF]
+        draw_weights(Experiment(configs.compose(words)))
+        for fold in (0, 1):
+            assert main(["train", f"fold={fold}", *words]) == 0
+        assert main(["train-all", *words]) == 0
+        yield words
+
+
+def read_thresholds(name):
+    return json.loads(Path(f"runs/{name}/thresholds.json").read_text())
+
+
+def set_refined(classes):
+    path = Path("runs/crf/thresholds.json")
+    path.write_text(json.dumps(read_thresholds("crf") | {"crf": list(classes)}))
+
+
+def masks(name):
+    rows = submission.stream(Path(f"runs/{name}/submission.csv"))
+    return {row.key: row.rle for row in rows}
+
+
+def stamps():
+    """When the variants were written, and what the folds' own tables say."""
+    found = {path: path.stat().st_mtime_ns for path in Path("runs/crf").glob("fold-*/*/*")}
+    assert len(found) == 16
+    return found, [path.read_bytes() for path in sorted(Path("runs/crf").glob("fold-*/*.csv"))]
+
+
+def test_train_all_chooses_the_classes_and_is_idempotent(run, capsys):
+    record, classes = read_thresholds("crf"), Experiment(configs.compose(run)).data.classes
+    gains = np.array([record["crf_gain"][name] for name in classes])
+    assert 0 < len(record["crf"]) < len(classes)
+    assert min(record["crf_gain"][name] for name in record["crf"]) > 0 > gains.min()
+    before = stamps()
+    assert main(["train-all", *run]) == 0
+    out = capsys.readouterr()
+    kept = gains[[name in record["crf"] for name in classes]].sum() / len(classes)
+    assert f"dense CRF: kept for {len(record['crf'])} of {len(classes)} classes, {kept:+.4f}" in out.out
+    assert "out of fold:" not in out.err
+    assert stamps() == before
+    assert read_thresholds("crf") == record
+    assert main(["train", "fold=0", *run]) == 0
+    assert "done already" in capsys.readouterr().err
+
+
+def test_submit_refines_the_chosen_classes_only(run, phantom_root, capsys):
+    shutil.copytree("runs/crf", "runs/none")
+    none = words_of("none", phantom_root)
+    for fold in (0, 1):
+        configs.save(configs.compose([*none, CRF]), Path(f"runs/none/fold-{fold}/config.yaml"))
+        assert main(["train", f"fold={fold}", *none]) == 0  # predicted anew, without variants
+    assert main(["train-all", *none]) == 0
+    assert not list(Path("runs/none").glob("fold-*/*/"))
+    assert "crf" not in read_thresholds("none")
+    assert main(["submit", *none]) == 0
+    classes = Experiment(configs.compose(run)).data.classes
+    chosen, found = set(classes[::2]), {}
+    for title, names in (("all", classes), ("no", ()), ("some", chosen)):
+        set_refined(names)
+        assert main(["submit", *run]) == 0
+        found[title] = masks("crf")
+    assert found["no"] == masks("none")
+    assert found["all"] != found["no"]
+    assert found["some"] == {key: found["all" if key[1] in chosen else "no"][key] for key in found["no"]}
+    assert main(["ensemble", "runs/crf", "-o", "runs/alone"]) == 0
+    assert masks("alone") == found["some"]
+
+
+def test_without_a_recorded_choice_submit_says_how_to_make_it(run, capsys):
+    path, record = Path("runs/crf/thresholds.json"), read_thresholds("crf")
+    path.write_text(json.dumps({key: value for key, value in record.items() if not key.startswith("crf")}))
+    for words in (["submit", *run], ["ensemble", "runs/crf", "-o", "runs/other"]):
+        assert main(words) == 1
+        assert "does not say which classes keep the CRF" in capsys.readouterr().err
+    assert main(["ensemble", "runs/crf", "-o", "runs/other", "--no-test"]) == 1
+    assert main(["train-all", *run]) == 0
+    assert read_thresholds("crf")["crf_settings"] == record["crf_settings"]
+    assert main(["submit", *run]) == 0
+
+
+def test_a_fold_without_both_variants_is_predicted_again(run, capsys):
+    before = (Path("runs/crf/fold-1/oof.csv").read_bytes(), read_thresholds("crf"))
+    Path("runs/crf/fold-1/plain/oof_dice.csv").unlink()
+    assert main(["submit", *run]) == 1
+    assert "is not trained yet, or was predicted in another way" in capsys.readouterr().err
+    weights = Path("runs/crf/fold-1/weights.safetensors").stat().st_mtime_ns
+    set_refined([])  # which predicting a fold must not heed
+    assert main(["train", "fold=1", *run]) == 0
+    assert Path("runs/crf/fold-1/oof.csv").read_bytes() == Path("runs/crf/fold-1/crf/oof.csv").read_bytes()
+    assert main(["train-all", *run]) == 0
+    assert (Path("runs/crf/fold-1/oof.csv").read_bytes(), read_thresholds("crf")) == before
+    assert Path("runs/crf/fold-1/weights.safetensors").stat().st_mtime_ns == weights
+
+
+def test_an_ensemble_judges_repairs_as_train_all_does(run, capsys):
+    words = [*run, "postprocess.operations=[fill_holes,largest]"]
+    assert main(["train-all", *words]) == 0
+    assert "repairs of masks: kept for" in capsys.readouterr().out
+    for fold in (0, 1):
+        configs.save(configs.compose(words), Path(f"runs/crf/fold-{fold}/config.yaml"))
+    assert main(["ensemble", "runs/crf", "-o", "runs/repaired", "--no-test"]) == 0
+    assert "and its repairs" in capsys.readouterr().out
+    assert read_thresholds("repaired")["postprocess"] == read_thresholds("crf")["postprocess"]
+    one, other = (json.loads(Path(f"runs/{name}/scores.json").read_text()) for name in ("crf", "repaired"))
+    for key in ("oof_dice", "postprocess_gain"):
+        assert one[key] == pytest.approx(other[key], abs=1e-12)
+    assert one["oof_dice"] == pytest.approx(one["oof_dice_at_half"] + one["postprocess_gain"])
