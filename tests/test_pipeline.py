@@ -27,6 +27,8 @@ TINY = [
     "trainer.validate_every=1",
     "averaging.start=0.5",
     "device=cpu",
+    "model.encoder=tu-mobilenetv3_small_050",  # a ResNet's checkpoints would take longer to write than it trains
+    "model.settings.decoder_channels=[16,8,8,8,8]",
 ]
 
 

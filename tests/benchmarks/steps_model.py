@@ -268,11 +268,11 @@ def train_both(material: Material, size: int, batch_size: int, steps: int) -> tu
     """The bare loop and Lightning, from the same weights and with the same batches."""
     module, data = parts(material, size, batch_size, steps)
     twin = copy.deepcopy(module)
-    before = torch.are_deterministic_algorithms_enabled()
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(False)
     bare = bare_steps(twin, data)
     whole = lightning_steps(module, data, material.folder)  # asks for deterministic algorithms
-    torch.use_deterministic_algorithms(before)
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
     return bare, whole
 
 

@@ -8,6 +8,7 @@ from bonepipe.commands import gains
 
 FILE = """
 base: experiment=debug data.root={root} data.name=gains folds=holdout folds.file={folder}/folds.csv runs={{runs}}
+  model.encoder=tu-mobilenetv3_small_050 model.settings.decoder_channels=[16,8,8,8,8]
 rows:
   - name: one view
     commands:

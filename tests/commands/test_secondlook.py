@@ -43,6 +43,7 @@ def words(root):
         "data.size=64", "data.name=phantom", "folds.count=2", "trainer.epochs=8", "trainer.validate_every=8",
         "trainer.batch_size=2", "averaging=none", "tta=none", "device=cpu", "tracking=none", f"data.root={root}",
         f"data.classes=[{','.join(BONES)}]", f"data.others=[{','.join(others)}]", "data.palette=[]",
+        "model.encoder=tu-mobilenetv3_small_050", "model.settings.decoder_channels=[16,8,8,8,8]",
     ]  # fmt: skip
 
 

@@ -6,7 +6,14 @@ from bonepipe.commands import study
 from bonepipe.report import markdown
 
 STUDY = """
-base: [experiment=debug, data.root={root}, data.name=study, folds.file={folder}/folds.csv, tta=none]
+base:
+  - experiment=debug
+  - data.root={root}
+  - data.name=study
+  - folds.file={folder}/folds.csv
+  - tta=none
+  - model.encoder=tu-mobilenetv3_small_050
+  - model.settings.decoder_channels=[16,8,8,8,8]
 seeds: [4]
 changes:
   loss:
