@@ -113,7 +113,7 @@ def summarise(experiment: Experiment) -> None:
     _write_thresholds(experiment, choice, by_stratum, selection, refined)
     _print_table(experiment, choice)
     _print_scores(scores)
-    _print_selection("dense CRF", refined, "at threshold 0.5")
+    _print_selection("dense CRF", refined, "at thresholds of its own")
     _print_thresholds(choice, by_stratum)
     _print_selection("repairs of masks", selection, "at these thresholds")
 
@@ -124,7 +124,7 @@ def _select_refined(experiment: Experiment) -> Selection | None:
         return None
     classes = experiment.data.classes
     folders = [experiment.fold_folder(fold) for fold in range(experiment.folds.count)]
-    selection = variants.choose(folders, classes)
+    selection = variants.choose(folders, classes, configs.build(experiment.config, "ensemble").margin)
     for folder in folders:
         variants.merge(folder, classes, variants.refined_classes(selection, classes))
     return selection

@@ -17,11 +17,10 @@ from torch.utils.data import Dataset
 
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
-from bonepipe.inference import compact, outoffold, postprocess
+from bonepipe.inference import compact, outoffold, postprocess, thresholds
 from bonepipe.inference.crf import CrfSpec, refine
 from bonepipe.inference.outoffold import Compared, Predict
 from bonepipe.inference.postprocess import Selection
-from bonepipe.inference.thresholds import HALF
 
 PLAIN, REFINED = VARIANTS = ("plain", "crf")
 CANDIDATES: list[tuple[str, ...]] = [(), ("crf",)]  # as `postprocess.choose` takes them
@@ -99,20 +98,27 @@ def complete(folder: Path) -> bool:
     return all((folder / variant / name).is_file() for variant in VARIANTS for name in outoffold.FILES)
 
 
-def choose(folders: Sequence[Path], classes: Sequence[str]) -> Selection:
-    """Which classes keep the CRF, from both variants of all folds: the rule of `postprocess.choose` at threshold 0.5.
+def choose(folders: Sequence[Path], classes: Sequence[str], margin: float) -> Selection:
+    """Which classes keep the CRF, from both variants of all folds: the rule of `postprocess.choose`.
+
+    Each variant is judged with thresholds of its own, chosen on the other folds: at 0.5 a class whose probabilities
+    lie too low would often seem to lose by what only makes them surer.
 
     Args:
         folders: of the folds.
         classes: class names.
+        margin: of thresholds, see `thresholds.choose`.
 
     Returns:
         Operations `("crf",)` or `()`, a class.
     """
-    paths = [[folder / variant / outoffold.HISTOGRAMS for variant in VARIANTS] for folder in folders]
-    dice = [np.stack([outoffold.read_curves(path, classes)[1][..., HALF] for path in pair], 1) for pair in paths]
-    folds = np.repeat(np.arange(len(dice)), [len(rows) for rows in dice])
-    return postprocess.choose(np.concatenate(dice), folds, CANDIDATES)
+    curves = {
+        variant: [outoffold.read_curves(folder / variant / outoffold.HISTOGRAMS, classes)[1] for folder in folders]
+        for variant in VARIANTS
+    }
+    folds = np.repeat(np.arange(len(folders)), [len(rows) for rows in curves[PLAIN]])
+    dice = [thresholds.choose(np.concatenate(curves[variant]), folds, margin).dice for variant in VARIANTS]
+    return postprocess.choose(np.stack(dice, 1), folds, CANDIDATES)
 
 
 def merge(folder: Path, classes: Sequence[str], refined: Collection[str]) -> None:

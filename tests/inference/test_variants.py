@@ -17,6 +17,7 @@ from bonepipe.labels.cutout import from_mask
 
 CLASSES = ("Solid", "Thin", "Sure")
 SIDE, SPEC = 32, CrfSpec()
+MARGIN = 1e9  # thresholds stay at 0.5
 FOLDS = {0: [0, 1], 1: [2, 3], 2: [4, 5]}
 
 
@@ -79,13 +80,31 @@ def test_before_a_choice_a_fold_holds_the_crf_for_all_classes(predicted):
 
 
 def test_only_the_class_that_gains_in_most_folds_keeps_the_crf(predicted):
-    chosen = variants.choose(predicted, CLASSES)
+    chosen = variants.choose(predicted, CLASSES, MARGIN)
     assert variants.refined_classes(chosen, CLASSES) == ["Solid"]
     rows = {name: [r for path in predicted for r in table(path / name, "oof_dice.csv")] for name in ("plain", "crf")}
     dice = {name: np.array([float(row["dice"]) for row in found]) for name, found in rows.items()}
     gain = (dice["crf"] - dice["plain"]).reshape(6, 3).mean(0)
     assert gain[0] > 0.02 and gain[1] < -0.02 and gain[2] == 0
     assert chosen.change.mean(0) == pytest.approx([gain[0], 0, 0], abs=1e-6)
+
+
+def test_each_variant_is_judged_with_thresholds_of_its_own(tmp_path):
+    """The CRF's Dice is 0.75 at 0.5 and 0.9 at 0.25, where the plain one stays at 0.8."""
+    counts = {"plain": {230: (20, 80), 0: (900, 20)}, "crf": {230: (0, 60), 100: (10, 30), 0: (910, 10)}}
+    folders = [tmp_path / f"fold-{fold}" for fold in range(3)]
+    for folder in folders:
+        for variant, bins in counts.items():
+            (folder / variant).mkdir(parents=True)
+            hist = np.zeros((2, 1, 2, 256), np.int64)
+            for place, pair in bins.items():
+                hist[:, 0, :, place] = pair
+            np.savez(folder / variant / "histograms.npz", names=["x", "y"], classes=["Bone"], counts=hist)
+    chosen = variants.choose(folders, ["Bone"], margin=0.0)
+    assert chosen.operations == [("crf",)]
+    assert chosen.gain == pytest.approx([0.1], abs=1e-4)
+    at_half = [outoffold.read_curves(folders[0] / name / "histograms.npz", ["Bone"])[1][0, 0, 128] for name in counts]
+    assert at_half == pytest.approx([0.8, 0.75], abs=1e-4)
 
 
 def test_merged_files_equal_each_class_variant_exactly(predicted):
@@ -126,7 +145,7 @@ def test_only_the_named_classes_are_refined():
 
 
 def test_the_choice_comes_back_from_the_file(predicted, tmp_path):
-    path, chosen = tmp_path / "thresholds.json", variants.choose(predicted, CLASSES)
+    path, chosen = tmp_path / "thresholds.json", variants.choose(predicted, CLASSES, MARGIN)
     record = variants.record(chosen, CLASSES, SPEC)
     assert record["crf_gain"].keys() == set(CLASSES)
     path.write_text(json.dumps(record))
