@@ -201,7 +201,7 @@ def cross_validate(team: Team) -> None:
     selection, members = _select_operations(team, archives, names, folds, choice), _members(team, scored)
     if selection is not None:
         choice = replace(choice, dice=choice.dice + selection.change)
-    scores = _scores(team.classes, choice, folds)
+    scores = thresholds.summary(team.classes, choice, folds)
     scores["oof_dice_by_size"] = dice_by_size(choice.dice, counts[:, :, histogram.FOREGROUND].sum(-1))
     scores["members"] = [{key: value for key, value in row.items() if key != "dice"} for row in members]
     if selection is not None:
@@ -259,15 +259,6 @@ def _select_operations(
     limits = [choice.thresholds.tolist()] * len(names)
     dice = postprocess.score(mixed, names, limits, team.voters[0].experiment.store, spec)
     return postprocess.choose(dice, folds, spec.candidates())
-
-
-def _scores(classes: Sequence[str], choice: Choice, folds: np.ndarray) -> dict[str, Any]:
-    return {
-        "oof_dice": float(choice.dice.mean()),
-        "oof_dice_at_half": float(choice.dice_at_half.mean()),
-        "folds": [float(choice.dice_at_half[folds == fold].mean()) for fold in np.unique(folds)],
-        "oof_dice_per_class": dict(zip(classes, choice.dice.mean(0).tolist(), strict=True)),
-    }
 
 
 def _members(team: Team, scored: Sequence["Scored"]) -> list[dict[str, Any]]:

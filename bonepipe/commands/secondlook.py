@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +24,7 @@ from bonepipe.files import write_json
 from bonepipe.inference import compact, thresholds
 from bonepipe.inference.outoffold import read_curves
 from bonepipe.inference.overlap import overlapped
-from bonepipe.labels.cutout import Box
+from bonepipe.labels.cutout import hull
 from bonepipe.labels.histogram import dice_curve
 from bonepipe.report.comparison import read_run
 
@@ -207,8 +208,8 @@ def _look_at_fold(
         truth, shape = store.truth(index[image.name]), (grey.shape[0], grey.shape[1])
         pairs = [pair(maps[label], seen, own, shape) for label, own in labels.items()]
         counts = [one.histograms(WEIGHTS, truth[label]) for one, label in zip(pairs, labels, strict=True)]
-        true, box = _union([truth[label].box for label in labels]), find(maps[list(labels)], shape)
-        overlap = iou(true, box) if true and box else np.nan
+        true, box = hull(truth[label].box for label in labels), find(maps[list(labels)], shape)
+        overlap = iou(true, box) if true.height and box else np.nan
         return dice_curve(np.stack(counts, axis=1)), overlap
 
     maps = (whole.maps(places[name]) for name in names)
@@ -216,14 +217,6 @@ def _look_at_fold(
     seen = _looks(predict, second, list(labels), zip(images, greys, maps, strict=True))
     work = overlapped(compare, seen, 2)
     yield from tqdm(work, f"second look, fold {fold}", len(names), unit="image")
-
-
-def _union(boxes: Iterable[Box]) -> Box | None:
-    found = [box for box in boxes if box.height]
-    if not found:
-        return None
-    tops, lefts, bottoms, rights = zip(*found, strict=True)
-    return Box(min(tops), min(lefts), max(bottoms), max(rights))
 
 
 def _grey(image: Radiograph) -> np.ndarray:
@@ -255,13 +248,8 @@ def _looks(
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    batch: list[Any] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
         yield batch
 
 
@@ -274,7 +262,8 @@ def _decide(first: FirstStage, second: Experiment, result: Experiment, found: Ou
     curves = found.plain.copy()
     curves[:, labels] = np.take_along_axis(found.mixed, chosen.index[None, None, :, None], 1)[:, 0]
     choice = thresholds.choose(curves, found.folds, margin)
-    scores = _scores(first.experiment, found, choice)
+    weighted = train_all.weighted_scores(first.experiment, found.names, choice.dice.mean(1))
+    scores = thresholds.summary(classes, choice, found.folds) | weighted
     record = {
         "first": str(first.experiment.folder),
         "second": str(second.folder),
@@ -324,17 +313,6 @@ def _box_facts(second: Experiment, found: OutOfFold) -> dict[str, float | int | 
         "worst_iou": float(seen.min()) if len(seen) else None,
         "dice_at_predicted_box": float(found.mixed[rows, -1][..., thresholds.HALF].mean()),
         "dice_at_true_box": float(np.mean(at_truth)),
-    }
-
-
-def _scores(first: Experiment, found: OutOfFold, choice: thresholds.Choice) -> dict[str, Any]:
-    at_half, classes = choice.dice_at_half, first.data.classes
-    return {
-        "oof_dice": float(choice.dice.mean()),
-        "oof_dice_at_half": float(at_half.mean()),
-        "folds": [float(at_half[found.folds == fold].mean()) for fold in np.unique(found.folds)],
-        "oof_dice_per_class": dict(zip(classes, choice.dice.mean(0).tolist(), strict=True)),
-        **train_all.weighted_scores(first, found.names, choice.dice.mean(1)),
     }
 
 

@@ -144,8 +144,7 @@ def read_truth(image: Radiograph, classes: Sequence[str]) -> tuple[list[Cutout],
 def tabulate(runs: Sequence[Run], images: Sequence[Radiograph], band: Band) -> list[Joint]:
     """What all mixtures' Dice depend on, one table a class."""
     classes = runs[0].experiment.data.classes
-    heights, widths = zip(*(run.predictions.shape for run in runs), strict=True)
-    common = max(heights), max(widths)
+    common = mixture.common_shape([run.predictions.shape for run in runs])
     pieces: list[list[Piece]] = [[] for _ in classes]
     for image in tqdm(images, "disagreements", unit="image"):
         truth, shape = read_truth(image, classes)

@@ -187,15 +187,8 @@ def _write_thresholds(
 
 
 def _scores(experiment: Experiment, choice: Choice, found: OutOfFold) -> dict[str, Any]:
-    folds = found.folds
-    per_class = zip(experiment.data.classes, choice.dice.mean(0).tolist(), strict=True)
-    return {
-        "oof_dice": float(choice.dice.mean()),
-        "oof_dice_at_half": float(choice.dice_at_half.mean()),
-        "folds": [float(choice.dice_at_half[folds == fold].mean()) for fold in np.unique(folds)],
-        "oof_dice_per_class": dict(per_class),
-        "oof_dice_by_size": dice_by_size(choice.dice, found.areas),
-    }
+    scores = thresholds.summary(experiment.data.classes, choice, found.folds)
+    return {**scores, "oof_dice_by_size": dice_by_size(choice.dice, found.areas)}
 
 
 def weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarray) -> dict[str, Any]:

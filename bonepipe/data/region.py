@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bonepipe.labels.cutout import Box, from_mask
+from bonepipe.labels.cutout import Box, bounds
 
 Shape = tuple[int, int]
 BOTH = 2  # a crop may be shifted to either side
@@ -69,7 +69,7 @@ def jittered(shape: Shape, wide: Shape, seed: int) -> Box:
 
 def smallest_box(mask: NDArray[np.bool_]) -> Box | None:
     """The smallest box that holds a mask `[H, W]`; None for an empty one."""
-    box = from_mask(mask).box
+    box = bounds(mask)
     return box if box.height else None
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
-from bonepipe.labels.cutout import Box
+from bonepipe.labels.cutout import Box, bounds
 
 LEVELS = 256
 
@@ -78,15 +78,6 @@ def pack(maps: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.uint8
     boxes = [bounds(level) for level in levels]
     pieces = [level[box.slices].ravel() for level, box in zip(levels, boxes, strict=True)]
     return np.array(boxes, np.int32), np.concatenate(pieces)
-
-
-def bounds(levels: NDArray[Any]) -> Box:
-    """The smallest box that holds all of `[h, w]` that is not 0; an empty one where there is nothing."""
-    rows = np.flatnonzero(levels.any(1))
-    if not rows.size:
-        return Box(0, 0, 0, 0)
-    columns = np.flatnonzero(levels[rows[0] : rows[-1] + 1].any(0))
-    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 
 
 def write(

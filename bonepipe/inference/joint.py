@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bonepipe.inference import compact
 from bonepipe.inference.compact import LEVELS, Compact
-from bonepipe.labels.cutout import Box, Cutout, area, hull, inside
+from bonepipe.labels.cutout import Box, Cutout, area, bounds, hull, inside
 from bonepipe.labels.dice import dice
 from bonepipe.labels.upsample import Shape, sources, spread, upsample
 
@@ -165,8 +165,7 @@ def align(parts: Sequence[Part], label: int, common: Shape, shape: Shape, low: i
 def _reached(part: Part, label: int, low: int) -> Box:
     """The box, at the run's own size, of the bytes from `low` upwards."""
     box, levels = part.maps.piece(part.position, label)
-    found = compact.bounds(levels >= low)
-    return Box(box.top + found.top, box.left + found.left, box.top + found.bottom, box.left + found.right)
+    return bounds(levels >= low).moved(box.top, box.left)
 
 
 def _at_common(map_: NDArray[np.float32], common: Shape, near: Box) -> NDArray[np.float32]:

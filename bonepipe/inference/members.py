@@ -1,7 +1,8 @@
 """Members of an ensemble: trained weights that predict."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,20 +59,22 @@ def load_member(path: Path, model: nn.Module, classes: Sequence[str], device: st
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and facts of a weights file; nothing in it is executed."""
-    try:
-        with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {}).get("bonepipe", "{}"))
-            return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError, ValueError) as error:
-        raise BonepipeError(f"{path}: cannot be read as safetensors ({error}); train the fold again") from error
+    with _opened(path) as (file, facts):
+        return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118 - not a mapping
 
 
 def read_facts(path: Path) -> dict[str, Any]:
     """What a weights file says of itself, without reading its tensors; raises as `read_weights`."""
+    with _opened(path) as (_, facts):
+        return facts
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """An open weights file and its facts."""
     try:
         with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = json.loads((file.metadata() or {}).get("bonepipe", "{}"))
-            return facts
+            yield file, json.loads((file.metadata() or {}).get("bonepipe", "{}"))
     except (OSError, SafetensorError, ValueError) as error:
         raise BonepipeError(f"{path}: cannot be read as safetensors ({error}); train the fold again") from error
 

@@ -23,7 +23,7 @@ from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.files import replacing
 from bonepipe.inference.compact import LEVELS, Compact
 from bonepipe.labels import upsample
-from bonepipe.labels.cutout import Box
+from bonepipe.labels.cutout import hull
 
 Shape = tuple[int, int]
 Mean = Literal["arithmetic", "geometric"]
@@ -158,15 +158,9 @@ def mix(
         voters = [(map_[label], share[label]) for map_, share in zip(maps, weights, strict=True) if share[label]]
         boxes = [box for map_, _ in voters if (box := upsample.reach(map_, 1 / LEVELS, shape))]
         if boxes:
-            box = _around(boxes)
+            box = hull(boxes)
             plane[box.slices] = _pool([(upsample.upsample(map_, shape, box), share) for map_, share in voters], mean)
     return result
-
-
-def _around(boxes: Sequence[Box]) -> Box:
-    """The smallest box around some."""
-    first, last = np.min(boxes, 0).tolist(), np.max(boxes, 0).tolist()
-    return Box(first[0], first[1], last[2], last[3])
 
 
 def _pool(voters: Sequence[tuple[NDArray[np.float32], float]], mean: Mean) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.inference.crf import CrfSpec
+from bonepipe.inference.crossfit import cross_fitted
 from bonepipe.labels import upsample
 from bonepipe.labels.cutout import Cutout
 
@@ -192,12 +193,7 @@ def choose(dice: NDArray[np.float64], folds: NDArray[np.int64], candidates: Sequ
         candidates: K of them; the first is empty, and fewer operations come before more.
     """
     gains = dice - dice[:, :1]
-    crossed = np.zeros_like(gains[:, 0])
-    for fold in np.unique(folds):
-        here = folds == fold
-        if not here.all():  # with one fold there is nothing to cross-fit on
-            best = _best(gains[~here], folds[~here])
-            crossed[here] = np.take_along_axis(gains[here], best[None, None], 1)[:, 0]
+    crossed = cross_fitted(gains, folds, _best, gains[:, 0])
     gain = crossed.mean(0)
     kept = np.where(gain > 0, _best(gains, folds), 0)
     return Selection([candidates[k] for k in kept], gain, np.where(kept > 0, crossed, 0))

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from bonepipe.data.image import resize_grey
 from bonepipe.data.region import Region, cut, smallest_box
+from bonepipe.inference.crossfit import cross_fitted, mean_and_error
 from bonepipe.inference.outoffold import HALF, Predict
 from bonepipe.labels import upsample
-from bonepipe.labels.cutout import Box, Cutout, empty
+from bonepipe.labels.cutout import Box, Cutout, empty, hull
 from bonepipe.labels.histogram import BINS
 
 Maps = NDArray[np.float32]
@@ -108,12 +109,9 @@ class Pair:
         if self.close is not None:
             near = upsample.reach(self.close, threshold, (self.crop.height, self.crop.width))
             frame = Box(0, 0, *self.shape)
-            boxes.append(None if near is None else _moved(near, self.crop.top, self.crop.left).overlap(frame))
-        found = [box for box in boxes if box is not None]
-        if not found:
-            return None
-        tops, lefts, bottoms, rights = zip(*found, strict=True)
-        return Box(min(tops), min(lefts), max(bottoms), max(rights))
+            boxes.append(None if near is None else near.moved(self.crop.top, self.crop.left).overlap(frame))
+        found = hull(box for box in boxes if box is not None)
+        return found if found.height else None
 
     def mixtures(self, weights: Sequence[float], box: Box) -> Iterator[Maps]:
         """The mixed map inside a box of the image, float32, for each weight of the second look."""
@@ -122,8 +120,8 @@ class Pair:
         if common is None or self.close is None:
             yield from (whole for _ in weights)
             return
-        inside = _moved(common, -box.top, -box.left).slices
-        local = _moved(common, -self.crop.top, -self.crop.left)
+        inside = common.moved(-box.top, -box.left).slices
+        local = common.moved(-self.crop.top, -self.crop.left)
         close = upsample.upsample(self.close, (self.crop.height, self.crop.width), local)
         for weight in weights:
             mixed = whole.copy()
@@ -141,10 +139,6 @@ class Pair:
         """Counts int64 `[K, 2, 256]` of the mixed map's values over background and foreground, for each weight."""
         box = self.reach(1 / BINS) or Box(0, 0, 0, 0)
         return np.stack([upsample.count(mixed, box, truth, self.shape) for mixed in self.mixtures(weights, box)])
-
-
-def _moved(box: Box, down: int, right: int) -> Box:
-    return Box(box.top + down, box.left + right, box.bottom + down, box.right + right)
 
 
 def pair(whole: Maps, seen: Look | None, label: int | None, shape: Shape) -> Pair:
@@ -181,12 +175,7 @@ def choose(dice: NDArray[np.float64], folds: NDArray[np.int64], margin: float) -
         margin: in standard errors of the mean over images.
     """
     gains = dice - dice[:, :1]
-    crossed = np.zeros_like(gains[:, 0])
-    for fold in np.unique(folds):
-        here = folds == fold
-        if not here.all():  # with one fold there is nothing to cross-fit on
-            best = gains[~here].mean(0).argmax(0)
-            crossed[here] = np.take_along_axis(gains[here], best[None, None], 1)[:, 0]
-    gain, error = crossed.mean(0), crossed.std(0, ddof=1 if len(crossed) > 1 else 0) / np.sqrt(len(crossed))
+    crossed = cross_fitted(gains, folds, lambda others, _: others.mean(0).argmax(0), gains[:, 0])
+    gain, error = mean_and_error(crossed)
     kept = (gain > 0) & (gain > margin * error)
     return Chosen(np.where(kept, gains.mean(0).argmax(0), 0), gain, error)

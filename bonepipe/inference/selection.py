@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from bonepipe.inference.crossfit import mean_and_error
 from bonepipe.inference.joint import HALF, MAX_WEIGHT, Counts, Joint
 from bonepipe.inference.mixture import Ensemble, Entry
 from bonepipe.inference.sizes import dice_by_size
@@ -132,7 +133,7 @@ class Search:
         candidates = [counts for counts in candidates if sum(counts) <= self.steps]
         dice = np.stack([library.dice(counts, labels, fit)[fit].mean(1) for counts in candidates])
         means = dice.mean(1)
-        lacking, error = mean_and_error(dice[means.argmax()] - dice)
+        lacking, error = mean_and_error((dice[means.argmax()] - dice).T)
         near = np.flatnonzero(lacking <= self.margin * error + SAME)
         return candidates[min(near, key=lambda i: (complexity(candidates[i]), -means[i]))]
 
@@ -142,12 +143,6 @@ def _highest(candidates: Sequence[Counts], score: Callable[[Counts], float]) -> 
     scores = [score(counts) for counts in candidates]
     best = max(scores)
     return min((c for c, s in zip(candidates, scores, strict=True) if s >= best - SAME), key=complexity)
-
-
-def mean_and_error(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean over the last axis and its standard error; 0 for a single value."""
-    count = values.shape[-1]
-    return values.mean(-1), values.std(-1, ddof=1 if count > 1 else 0) / np.sqrt(count)
 
 
 @dataclass(frozen=True)
@@ -239,7 +234,7 @@ def select_per_class(
     labels = tqdm(range(len(library.joints)), bar, unit="class", disable=bar is None)
     own = [select(library, [label], folds, search) for label in labels]
     dice = np.concatenate([choice.dice for choice in own], 1)
-    gain, error = mean_and_error((dice - common.dice).T)
+    gain, error = mean_and_error(dice - common.dice)
     differs = np.array([reduced(choice.counts) != reduced(common.counts) for choice in own])
     kept = differs & (gain > np.maximum(search.margin * error, SAME))
     counts = [choice.counts if keep else common.counts for choice, keep in zip(own, kept, strict=True)]

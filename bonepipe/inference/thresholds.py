@@ -13,6 +13,7 @@ import numpy as np
 
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
+from bonepipe.inference.crossfit import cross_fitted, mean_and_error
 from bonepipe.labels.histogram import THRESHOLDS
 
 HALF = 128  # index of threshold 0.5
@@ -91,9 +92,8 @@ def gain_by_stratum(choices: Mapping[str, Choice]) -> float:
 
 def _improve(curves: np.ndarray, folds: np.ndarray, margin: float, before: np.ndarray, dice: np.ndarray) -> Choice:
     """Choose other thresholds than those `[C]` before, whose Dice are `[N, C]`, where they gain more than noise."""
-    crossed = _cross_fitted(curves, folds, dice)
-    gains = crossed - dice
-    gain, error = gains.mean(0), gains.std(0, ddof=1 if len(gains) > 1 else 0) / np.sqrt(len(gains))
+    crossed = cross_fitted(curves, folds, lambda others, _: _best(others), dice, axis=2)
+    gain, error = mean_and_error(crossed - dice)
     best = THRESHOLDS[_best(curves)]
     kept = (gain > margin * error) & (gain > 0) & (best != before)
     return Choice(
@@ -106,17 +106,6 @@ def _improve(curves: np.ndarray, folds: np.ndarray, margin: float, before: np.nd
     )
 
 
-def _cross_fitted(curves: np.ndarray, folds: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Dice `[N, C]` of each fold at what is best on the others; `otherwise` where there are no others."""
-    crossed = otherwise.copy()
-    for fold in np.unique(folds):
-        held_out = folds == fold
-        if not held_out.all():
-            best = _best(curves[~held_out])
-            crossed[held_out] = np.take_along_axis(curves[held_out], best[None, :, None], 2)[:, :, 0]
-    return crossed
-
-
 def _best(curves: np.ndarray) -> np.ndarray:
     """Index of the threshold with the highest mean Dice, a class; of equals the nearest to 0.5. Never 0."""
     means = curves.mean(0)
@@ -124,6 +113,16 @@ def _best(curves: np.ndarray) -> np.ndarray:
     equal = means >= means.max(1, keepdims=True) - 1e-12
     distance = np.where(equal, np.abs(np.arange(curves.shape[2]) - HALF), curves.shape[2])
     return distance.argmin(1)
+
+
+def summary(classes: Sequence[str], choice: Choice, folds: np.ndarray) -> dict[str, Any]:
+    """What scores.json keeps of a choice: the Dice over all, at 0.5, by fold `[N]` (at 0.5), and by class."""
+    return {
+        "oof_dice": float(choice.dice.mean()),
+        "oof_dice_at_half": float(choice.dice_at_half.mean()),
+        "folds": [float(choice.dice_at_half[folds == fold].mean()) for fold in np.unique(folds)],
+        "oof_dice_per_class": dict(zip(classes, choice.dice.mean(0).tolist(), strict=True)),
+    }
 
 
 def write(path: Path, classes: Sequence[str], choice: Choice, further: Mapping[str, Any] | None = None) -> None:

@@ -1,7 +1,7 @@
 """A mask stored only inside its bounding box: a bone's box is about 1% of its radiograph."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,10 @@ class Box(NamedTuple):
         """Index of the box in an array `[H, W, ...]`."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
+    def moved(self, down: int, right: int) -> "Box":
+        """Return the box so many pixels further down and to the right."""
+        return Box(self.top + down, self.left + right, self.bottom + down, self.right + right)
+
     def overlap(self, other: "Box") -> "Box | None":
         """Return the box that both share, or None."""
         top, left = max(self.top, other.top), max(self.left, other.left)
@@ -55,6 +59,16 @@ def hull(boxes: Iterable[Box]) -> Box:
     return Box(min(tops), min(lefts), max(bottoms), max(rights))
 
 
+def bounds(values: NDArray[Any]) -> Box:
+    """The smallest box that holds all of `[H, W]` that is not 0; an empty one where there is nothing."""
+    rows = np.flatnonzero(values.any(axis=1))
+    if not rows.size:
+        return Box(0, 0, 0, 0)
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(values[top:bottom].any(axis=0))
+    return Box(top, int(columns[0]), bottom, int(columns[-1]) + 1)
+
+
 def empty() -> Cutout:
     """Make a cutout without pixels."""
     return Cutout(Box(0, 0, 0, 0), np.zeros((0, 0), np.bool_))
@@ -63,12 +77,7 @@ def empty() -> Cutout:
 def from_mask(mask: NDArray[np.bool_]) -> Cutout:
     """Cut a mask `[H, W]` to its smallest box; the pixels are a copy."""
     mask = np.asarray(mask, np.bool_)
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not rows.size:
-        return empty()
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    columns = np.flatnonzero(mask[top:bottom].any(axis=0))
-    box = Box(top, int(columns[0]), bottom, int(columns[-1]) + 1)
+    box = bounds(mask)
     return Cutout(box, mask[box.slices].copy())
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bonepipe.labels import histogram as histograms
-from bonepipe.labels.cutout import Box, Cutout, area, empty, intersection_area
+from bonepipe.labels.cutout import Box, Cutout, area, bounds, empty, inside, intersection_area
 from bonepipe.labels.dice import dice
 
 Shape = tuple[int, int]
@@ -31,13 +31,8 @@ def _axis(low: int, high: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDAr
 
 def reach(probability: NDArray[np.float32], threshold: float, shape: Shape) -> Box | None:
     """The box of pixels at `shape` where the upsampled map `[h, w]` might reach a threshold; None where nowhere."""
-    high = probability >= threshold - ROUNDING
-    rows = np.flatnonzero(high.any(axis=1))
-    if not rows.size:
-        return None
-    columns = np.flatnonzero(high[rows[0] : rows[-1] + 1].any(axis=0))
-    found = Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
-    return spread(found, (probability.shape[0], probability.shape[1]), shape)
+    found = bounds(probability >= threshold - ROUNDING)
+    return spread(found, (probability.shape[0], probability.shape[1]), shape) if found.height else None
 
 
 def spread(box: Box, low: Shape, high: Shape) -> Box:
@@ -102,16 +97,10 @@ def histogram(probability: NDArray[np.float32], truth: Cutout, shape: Shape) -> 
 
 def count(values: NDArray[np.float32], box: Box, truth: Cutout, shape: Shape) -> NDArray[np.int64]:
     """Counts int64 `[2, 256]` of a map at `shape`, from its values inside a box; it is below 1 / 256 outside."""
-    inside = np.zeros((box.height, box.width), np.bool_)
-    common = box.overlap(truth.box)
-    if common:
-        window = truth.mask[common.top - truth.box.top :, common.left - truth.box.left :][
-            : common.height, : common.width
-        ]
-        inside[common.top - box.top :, common.left - box.left :][: common.height, : common.width] = window
-    counts = histograms.histogram(values, inside)
-    foreground = area(truth) - int(inside.sum())
-    return histograms.add_outside(counts, shape[0] * shape[1] - inside.size - foreground, foreground)
+    covered = inside(truth, box)
+    foreground = area(truth) - int(covered.sum())
+    background = shape[0] * shape[1] - covered.size - foreground
+    return histograms.add_outside(histograms.histogram(values, covered), background, foreground)
 
 
 def dice_scores(predicted: Sequence[Cutout], truth: Sequence[Cutout]) -> NDArray[np.float64]:
