@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ A row that is done is not done again; what was interrupted goes on: stop it and 
 example: bonepipe gains conf/gains.yaml --document docs/gains.md
 """
 SCORES = ("oof_dice", "public", "private", "test_dice")
-HEADER = ("step", "OOF", "public", "private", "test", "OOF gain", "test gain", "over", "minutes")
+HEADER = ("step", "OOF", "public", "private", "test", "OOF gain", "test gain", "over", "minutes", "core-minutes")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ def main(arguments: Sequence[str]) -> int:
         if done.get(row.name, {}).get("commands") == commands:
             continue
         say(f"== {row.name}")
-        done[row.name] = {"commands": commands, "seconds": _run(row), **_scores(options.runs / row.run)}
+        seconds, core_seconds = _run(row)
+        times = {"seconds": seconds, "core_seconds": core_seconds}
+        done[row.name] = {"commands": commands, **times, **_scores(options.runs / row.run)}
         write_json(results, done)
     text = markdown.table(HEADER, [line(row, done) for row in rows])
     print(text)
@@ -101,13 +104,22 @@ def read(path: Path, runs: Path) -> list[Row]:
     return rows
 
 
-def _run(row: Row) -> float:
-    """Run a row's commands one after the other; the seconds they took together."""
-    start = time.perf_counter()
+def _run(row: Row) -> tuple[float, float]:
+    """Run a row's commands one after the other; the seconds they took together, and those that cores worked on them.
+
+    Other work on the machine makes the first longer and leaves the second nearly as it is.
+    """
+    start, before = time.perf_counter(), _core_seconds()
     for command in row.commands:
         if subprocess.run([sys.executable, "-m", "bonepipe.cli", *command], check=False).returncode:
             raise BonepipeError(f"{row.name}: `bonepipe {' '.join(command)}` failed (see above); mend it and go on")
-    return time.perf_counter() - start
+    return time.perf_counter() - start, _core_seconds() - before
+
+
+def _core_seconds() -> float:
+    """Processor seconds, summed over cores, of all commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _scores(run: Path) -> dict[str, float]:
@@ -126,4 +138,5 @@ def line(row: Row, done: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     gains = [
         f"{here[key] - there[key]:+.4f}" if key in here and key in there else "-" for key in ("oof_dice", "test_dice")
     ]
-    return row.name, *values, *gains, row.over or "", f"{here['seconds'] / 60:.1f}"
+    minutes = [f"{here[key] / 60:.1f}" if key in here else "-" for key in ("seconds", "core_seconds")]
+    return row.name, *values, *gains, row.over or "", *minutes
