@@ -63,7 +63,7 @@ study: .venv/.ready $(DATASET) ## What does each technique gain? One change at a
 	$(BONEPIPE) study --document docs/study.md
 
 gains: .venv/.ready $(DATASET) ## From one model to the submission: what each step gains and costs, into docs/gains.md
-	$(BONEPIPE) gains --document docs/gains.md
+	$(BONEPIPE) gains --document docs/gains.md $(ARGS)
 
 docs: .venv/.ready ## Write docs/options.md and docs/models.md anew
 	$(BONEPIPE) options --document docs/options.md

@@ -2,33 +2,28 @@
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment, say
+from bonepipe.commands import summary as summaries
+from bonepipe.commands.experiment import say
 from bonepipe.commands.handover import hand_over
-from bonepipe.commands.predictor import make_refine, read_thresholds
+from bonepipe.commands.predictor import CONFIG, mask_maker, masks, placed
+from bonepipe.commands.team import FILE, Team, gather
 from bonepipe.commands.voters import Voter, open_voters
-from bonepipe.data.catalog import Radiograph, test_images
+from bonepipe.data.catalog import test_images
 from bonepipe.errors import UsageError
-from bonepipe.files import write_json
-from bonepipe.inference import mixture, thresholds
-from bonepipe.inference.mixture import Archive, Ensemble, Entry, Mean, Shape, common_shape
-from bonepipe.inference.sizes import dice_by_size
+from bonepipe.inference import mixture
+from bonepipe.inference.mixture import Ensemble, Entry, Mean
 from bonepipe.inference.thresholds import Choice
-from bonepipe.labels import histogram
 from bonepipe.report.comparison import paired
 
 if TYPE_CHECKING:
-    import torch
-
     from bonepipe.inference.mixture_scores import Scored
-    from bonepipe.inference.postprocess import Selection
 
 EPILOG = """\
 A member is the folder of a finished run, all its finished folds together; its weight follows a colon (default 1).
@@ -47,7 +42,7 @@ More can be said in a YAML file in place of the list:
     - {run: runs/fpn, weight: 2, folds: [0, 1]}
     - {run: runs/wide, overrides: [tta=none, windows.size=768]}     # predicts in another way than it was validated
     - {run: runs/long, epochs: [28, 29, 30]}                  # the mean of these epochs' outputs
-    - {run: runs/wrist, classes: [Pisiform, Trapezium]}       # has a say in these classes only
+    - {run: runs/sharp, classes: [Pisiform, Trapezium]}       # has a say in these classes only
 Overrides may change tta, windows, postprocess.crf, ensemble.precision and ensemble.compile. Epochs need a training
 with trainer.keep_epochs=N; to average their weights rather than their outputs is what averaging=swa does. Members with
 overrides or epochs predict their validation images anew, once; the result is kept in their folds' folders.
@@ -76,8 +71,9 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--margin", type=float, metavar="SE", help="standard errors a threshold must gain (default: the first member's)"
     )
+    add("--by-stratum", action="store_true", help="let a class have another threshold in some strata, where that gains")
     add("--batch-size", type=int, metavar="N", help="images a forward pass (default: the smallest of the members')")
-    add("--device", help="cpu, cuda, ... (default: each member's setting)")
+    add("--device", help="cpu, cuda, ... (default: the first member's setting)")
     add("--no-test", action="store_true", help="cross-validate only")
     return result
 
@@ -112,114 +108,57 @@ def _entry(word: str) -> Entry:
         raise UsageError(str(error)) from error
 
 
-@dataclass(frozen=True)
-class Team:
-    """An ensemble whose runs are found.
-
-    Attributes:
-        ensemble: entries that are alike made one.
-        voters: one an entry.
-        experiment: the first member's config in the ensemble's own folder, where all results go.
-    """
-
-    ensemble: Ensemble
-    voters: list[Voter]
-    experiment: Experiment
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """Class names."""
-        return self.experiment.data.classes
-
-    @cached_property
-    def weights(self) -> np.ndarray:
-        """`[M, C]`; those of a class add to 1."""
-        return self.ensemble.weights(self.classes)
-
-    @property
-    def shape(self) -> Shape:
-        """The common height and width."""
-        return common_shape([voter.shape for voter in self.voters])
-
-    @property
-    def mean(self) -> Mean:
-        """A single member is its own mean, to the last bit."""
-        return self.ensemble.mean if len(self.voters) > 1 else "arithmetic"
-
-
 def assemble(ensemble: Ensemble, given: argparse.Namespace) -> Team:
     """Find the runs; raises as `open_voters`, and where the output is a training run's folder."""
     folder: Path = given.output
     if not folder.name or any(folder.glob("fold-*")):
         raise UsageError(f"--output {folder}: name a folder of its own, for example runs/best")
-    ensemble = ensemble.merged()
     voters = open_voters(ensemble.members, given.data, given.device)
     first = voters[0].experiment.config
     sizes = [configs.build(voter.experiment.config, "ensemble").batch_size for voter in voters]
-    settings = {"folds": None, "thresholds_by": None, "batch_size": given.batch_size or min(sizes)}
+    settings = {**first["ensemble"], "folds": None, "batch_size": given.batch_size or min(sizes)}
     if given.margin is not None:
         settings["margin"] = given.margin
-    facts = {"mean": ensemble.mean, "members": [vars(entry) for entry in ensemble.members]}  # for the dashboard
-    moved = {"name": folder.name, "runs": str(folder.parent), "ensemble": {**first["ensemble"], **settings}}
-    team = Team(ensemble, voters, Experiment({**first, **moved, **facts}))
-    _ = team.weights, configs.build(team.experiment.config, "ensemble")  # which refuse what is wrong in them
-    return team
+    if given.by_stratum:
+        settings["thresholds_by"] = "stratum"
+    return gather(ensemble, placed({**first, "ensemble": settings}, folder))
 
 
 def main(argv: list[str]) -> int:
     """Cross-validate, then predict the test images."""
     given = parser().parse_args(argv)
     team = assemble(read_members(given.members, given.mean), given)
-    team.experiment.folder.mkdir(parents=True, exist_ok=True)
+    folder = team.experiment.folder
+    folder.mkdir(parents=True, exist_ok=True)
     images = [] if given.no_test else test_images(team.experiment.data)  # a fault in them is found before the work
+    (folder / CONFIG).unlink(missing_ok=True)  # what lies beside it belongs to another ensemble from here on
+    mixture.write(folder / FILE, team.ensemble)
     cross_validate(team)
-    mixture.write(team.experiment.folder / "ensemble.yaml", team.ensemble)
     if not given.no_test:
-        hand_over(team.experiment, images, _masks(team, images), ["ensemble.yaml"])
+        hand_over(team.experiment, images, masks(team, images), [FILE])
     return 0
 
 
 def cross_validate(team: Team) -> None:
     """Write what the mixture says out of fold, the thresholds and repairs chosen from it, and its scores."""
     from bonepipe.inference.mixture_scores import common_names, score
-    from bonepipe.inference.outoffold import read_counts, write_results
+    from bonepipe.inference.outoffold import MASKS, write_results
 
-    experiment, first = team.experiment, team.voters[0]
-    archives = [voter.archive() for voter in team.voters]
-    names = common_names(archives)
-    _tell_images(names, [len(archive.places) for archive in archives])
-    scored = score(archives, team.weights, team.mean, first.experiment.store, names)
-    folder = experiment.folder
+    experiment, first, folder = team.experiment, team.voters[0], team.experiment.folder
+    names = common_names(team.archives)
+    _tell_images(names, [len(archive.places) for archive in team.archives])
+    scored = score(team.archives, team.weights, team.mean, first.experiment.store, names)
     if len(team.voters) > 1 or first.anew:
         write_results(folder, names, team.classes, [row.mixture for row in scored])
     else:  # a member alone has its exact histograms already; bytes would only come near them
         _copy_results(first, folder)
-    counts = read_counts(folder / "histograms.npz", team.classes)[1]
-    folds = np.array([archives[0].places[name][0] for name in names])
-    margin = configs.build(experiment.config, "ensemble").margin
-    choice = thresholds.choose(histogram.dice_curve(counts), folds, margin)
-    selection, members = _select_operations(team, archives, names, folds, choice), _members(team, scored)
-    if selection is not None:
-        choice = replace(choice, dice=choice.dice + selection.change)
-    scores = thresholds.summary(team.classes, choice, folds)
-    scores["oof_dice_by_size"] = dice_by_size(choice.dice, counts[:, :, histogram.FOREGROUND].sum(-1))
-    scores["members"] = [{key: value for key, value in row.items() if key != "dice"} for row in members]
-    if selection is not None:
-        scores["postprocess_gain"] = float(selection.change.mean())
-    write_json(folder / "scores.json", scores)
-    further = selection.record(team.classes, experiment.postprocess) if selection else None
-    thresholds.write(folder / "thresholds.json", team.classes, choice, further)
-    _track(experiment, scores)
-    for line in _table(members, choice, scores):
+    summary = summaries.decide(experiment, team.out_of_fold(), lambda: mask_maker(team.recall(), experiment))
+    members = _members(team, scored)
+    told = {"members": [{key: value for key, value in row.items() if key != "dice"} for row in members]}
+    scores = summaries.finish(summary, lambda _: folder / MASKS, told, facts=team.facts)
+    for line in _table(members, summary.choice, scores):
         print(line)
-
-
-def _track(experiment: Experiment, scores: Mapping[str, Any]) -> None:
-    config = experiment.config
-    tracking = configs.build(config, "tracking")
-    run = tracking.start(config["name"], "ensemble", "cross-validation", config, experiment.folder)
-    run.summarise(scores)
-    run.finish()
+    summaries.tell(summary, scores)
 
 
 def _tell_images(names: Sequence[str], counts: Sequence[int]) -> None:
@@ -240,25 +179,6 @@ def _copy_results(voter: Voter, folder: Path) -> None:
         names += here
         rows += compared
     write_results(folder, names, classes, rows)
-
-
-def _select_operations(
-    team: Team, archives: Sequence[Archive], names: Sequence[str], folds: np.ndarray, choice: Choice
-) -> "Selection | None":
-    """The repairs of masks that each class keeps; None where the first member's config names none to try."""
-    from bonepipe.inference import postprocess
-
-    spec = team.experiment.postprocess
-    if not spec.operations:
-        return None
-
-    def mixed(name: str) -> np.ndarray:
-        """Mixed anew, as the thresholds were not known when the mixture was scored."""
-        return mixture.mix([archive.maps(name) for archive in archives], team.weights, team.shape, team.mean)
-
-    limits = [choice.thresholds.tolist()] * len(names)
-    dice = postprocess.score(mixed, names, limits, team.voters[0].experiment.store, spec)
-    return postprocess.choose(dice, folds, spec.candidates())
 
 
 def _members(team: Team, scored: Sequence["Scored"]) -> list[dict[str, Any]]:
@@ -293,19 +213,3 @@ def _table(members: Sequence[Mapping[str, Any]], choice: Choice, scores: Mapping
     yield f"{'with its thresholds':<{width}} {'':7} {count:7d} {limited:9.4f}  {kept} classes leave 0.5"
     if "postprocess_gain" in scores:
         yield f"{'and its repairs':<{width}} {'':7} {count:7d} {scores['oof_dice']:9.4f}  {repairs:+.4f}"
-
-
-def _masks(team: Team, images: Sequence[Radiograph]) -> Iterator[tuple[Radiograph, list[str]]]:
-    """Every test image with the run-length strings of its classes."""
-    from bonepipe.inference.ensemble import predict_masks
-    from bonepipe.inference.members import mix
-
-    experiment, spec = team.experiment, configs.build(team.experiment.config, "ensemble")
-    predictors = [(voter.shape, voter.predict()) for voter in team.voters]
-
-    def predict(batch: "Mapping[Shape, torch.Tensor]") -> "torch.Tensor":
-        maps = (predictor(batch[shape]) for shape, predictor in predictors)
-        return mix(maps, team.weights, team.shape, team.mean)
-
-    shapes = frozenset(shape for shape, _ in predictors)
-    return predict_masks(predict, images, shapes, read_thresholds(experiment), spec, make_refine(experiment))

@@ -19,7 +19,9 @@ from bonepipe.report import markdown
 EPILOG = """\
 The file lists rows: a name, the commands that make its scores, the run whose scores.json then holds them, and the row
 that it is compared with (default: the one before). {runs} in a command stands for --runs, {base} for the file's base.
+Rows with `more: true` are trained with --more only.
 A row that is done is not done again; what was interrupted goes on: stop it and call it again whenever you like.
+Core-minutes are those that processor cores worked; other work on the machine changes them less than minutes.
 
 example: bonepipe gains conf/gains.yaml --document docs/gains.md
 """
@@ -36,12 +38,14 @@ class Row:
         commands: bonepipe's commands in order, each a list of words.
         run: name of the run whose scores count.
         over: name of the row that it is compared with; None for none.
+        more: whether it is left out unless it is asked for.
     """
 
     name: str
     commands: tuple[tuple[str, ...], ...]
     run: str
     over: str | None
+    more: bool = False
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("file", nargs="?", type=Path, default=Path("conf/gains.yaml"), help="the steps (%(default)s)")
     result.add_argument("--runs", type=Path, default=Path("runs/gains"), help="folder of the runs (%(default)s)")
+    result.add_argument("--more", action="store_true", help="take the steps that are marked as further ones, too")
     result.add_argument("--document", type=Path, help="Markdown file whose table is rewritten; else it is printed only")
     return result
 
@@ -61,9 +66,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Take the steps that were not taken yet, then lay out the table."""
     options = parser().parse_args(arguments)
-    rows = read(options.file, options.runs)
     results = options.runs / "gains.json"
     done: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
+    rows = [row for row in read(options.file, options.runs) if options.more or not row.more or row.name in done]
     for row in rows:
         commands = [" ".join(command) for command in row.commands]
         if done.get(row.name, {}).get("commands") == commands:
@@ -92,7 +97,7 @@ def read(path: Path, runs: Path) -> list[Row]:
             texts = [text.format(runs=runs, base=base) for text in node["commands"]]
             commands = tuple(tuple(text.split()) for text in texts)
             before = rows[-1].name if rows else None
-            rows.append(Row(node["name"], commands, node["run"], node.get("over", before)))
+            rows.append(Row(node["name"], commands, node["run"], node.get("over", before), node.get("more", False)))
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: cannot be read ({error})") from error
     except (TypeError, KeyError, AttributeError) as error:

@@ -8,9 +8,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bonepipe import config as configs
-from bonepipe.commands.experiment import OVERRIDES, Experiment, say
-from bonepipe.commands.predictor import image_thresholds, make_predict, make_refine, provenance, require_finished
+from bonepipe.commands.experiment import OVERRIDES, say
+from bonepipe.commands.finished import add_run, open_finished
+from bonepipe.commands.predictor import Predictor, decisions, masks
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import read_grey
 from bonepipe.errors import BonepipeError, UsageError
@@ -18,13 +18,19 @@ from bonepipe.files import write_json
 from bonepipe.inference import submission
 
 DESCRIPTION = """\
-Predict radiographs of any size with all folds' models and views of a finished experiment. Writes into OUT:
+Predict radiographs of any size with all models and views of a finished experiment, or, with --run, of any run,
+ensemble or second look. Writes into OUT:
   overlays/NAME.jpg        the masks drawn over the image
   masks/NAME/CLASS.png     one mask a class: 255 inside, 0 outside
   polygons/NAME.json       the outlines in the annotation format, to be corrected in a labelling tool; parts of a class
                            are several polygons of its label, and holes are filled, as a polygon cannot have any
   predictions.csv          all masks as run lengths (image_name,class,rle)
 Images that are finished are not predicted again unless --force."""
+
+EXAMPLES = """\
+examples:
+  bonepipe predict hand.png more/ -o predicted experiment=demo
+  bonepipe predict more/ -o predicted --run runs/demo-wrist"""
 
 SOURCE, TABLE = "source.json", "predictions.csv"
 
@@ -33,13 +39,14 @@ def parser() -> argparse.ArgumentParser:
     """Describe the command line, overrides apart."""
     result = argparse.ArgumentParser(
         "bonepipe predict",
-        usage="bonepipe predict IMAGE_OR_FOLDER... -o OUT [--force] [OVERRIDES]",
+        usage="bonepipe predict IMAGE_OR_FOLDER... -o OUT [--force] [--run FOLDER | OVERRIDES]",
         description=DESCRIPTION,
-        epilog=f"{OVERRIDES}\n\nexample: bonepipe predict hand.png more/ -o predicted experiment=demo",
+        epilog=f"{OVERRIDES}\n\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="a folder is searched for PNG files")
     result.add_argument("-o", "--output", metavar="OUT", required=True, help="the folder to write")
+    add_run(result)
     result.add_argument("--force", action="store_true", help="predict finished images again")
     return result
 
@@ -48,12 +55,11 @@ def main(arguments: Sequence[str]) -> int:
     """Predict what is not predicted yet, then write the table of all."""
     overrides = [word for word in arguments if _is_override(word)]
     given = parser().parse_args([word for word in arguments if not _is_override(word)])
-    experiment = Experiment(configs.compose(overrides))
     images, out = find_images([Path(name) for name in given.images]), Path(given.output)
-    require_finished(experiment)
-    _claim(out, provenance(experiment), given.force)
-    _predict_missing(experiment, images, out, given.force)
-    rows = submission.write(out / TABLE, _rows(experiment, images, out))
+    predictor = open_finished(given.run, overrides)
+    _claim(out, decisions(predictor), given.force)
+    _predict_missing(predictor, images, out, given.force)
+    rows = submission.write(out / TABLE, _rows(predictor.experiment.data.classes, images, out))
     print(f"wrote {out}: {len(images)} images, {rows} masks")
     return 0
 
@@ -104,8 +110,7 @@ def _claim(out: Path, source: dict[str, Any], force: bool) -> None:
     write_json(path, source)
 
 
-def _predict_missing(experiment: Experiment, images: Sequence[Radiograph], out: Path, force: bool) -> None:
-    from bonepipe.inference.ensemble import predict_masks
+def _predict_missing(predictor: Predictor, images: Sequence[Radiograph], out: Path, force: bool) -> None:
     from bonepipe.labels import cutout, rle
     from bonepipe.report import masks as files
 
@@ -117,20 +122,17 @@ def _predict_missing(experiment: Experiment, images: Sequence[Radiograph], out: 
     if force:  # an interrupted second run must not take the first one's results for its own
         for image in missing:
             files.polygons_file(out, image.path).unlink(missing_ok=True)
-    data, spec = experiment.data, configs.build(experiment.config, "ensemble")
-    shape, limits, refine = experiment.windows.shape, image_thresholds(experiment, missing), make_refine(experiment)
-    predicted = predict_masks(make_predict(experiment), missing, shape, limits, spec, refine)
-    for image, texts in tqdm(predicted, "predict", len(missing), unit="image"):
+    for image, texts in tqdm(masks(predictor, missing), "predict", len(missing), unit="image"):
         grey = read_grey(image.path)
-        masks = [cutout.from_runs(rle.parse(text), grey.shape) for text in texts]
-        files.write_masks(out, image.path, grey, masks, data)
+        found = [cutout.from_runs(rle.parse(text), grey.shape) for text in texts]
+        files.write_masks(out, image.path, grey, found, predictor.experiment.data)
 
 
-def _rows(experiment: Experiment, images: Sequence[Radiograph], out: Path) -> Iterator[tuple[str, str, str]]:
+def _rows(classes: Sequence[str], images: Sequence[Radiograph], out: Path) -> Iterator[tuple[str, str, str]]:
     """Rows of the table, from the written masks, so that those of an earlier run are in it."""
     from bonepipe.report.masks import read_texts
 
     for image in images:
-        texts = read_texts(out, image.path, experiment.data.classes)
-        for label, text in zip(experiment.data.classes, texts, strict=True):
+        texts = read_texts(out, image.path, classes)
+        for label, text in zip(classes, texts, strict=True):
             yield image.name, label, text

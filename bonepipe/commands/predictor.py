@@ -1,8 +1,16 @@
-"""A finished experiment as one function from images to probabilities: what submit, predict and pseudo share."""
+"""What predicts whole radiographs, as one thing: a finished run; an ensemble and a second look have files of their own.
 
-from collections.abc import Callable, Sequence
+Everything that makes masks (submit, ensemble, secondlook, predict, pseudo) takes a `Predictor` and asks no more.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, refuse_other_settings, refuse_region, say
@@ -11,11 +19,96 @@ from bonepipe.data import strata
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import digest
-from bonepipe.inference import thresholds
+from bonepipe.inference import compact, thresholds
+from bonepipe.inference.mixture import Archive
+from bonepipe.labels import upsample
 from bonepipe.labels.cutout import Cutout
 
 if TYPE_CHECKING:
-    from bonepipe.inference.outoffold import Predict
+    from bonepipe.inference.ensemble import Prediction, Whole
+    from bonepipe.inference.outoffold import Pooled
+
+Shape = tuple[int, int]
+CONFIG = "config.yaml"  # beside thresholds.json: the settings that they were chosen with
+
+
+class Predictor(Protocol):
+    """A finished run, an ensemble of runs, or either with a second look."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """The settings, and the folder that holds thresholds.json."""
+
+    def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Prediction]]":
+        """Every image, in order, with what its masks are made from."""
+
+    def out_of_fold(self) -> "Pooled":
+        """What is known of the images that were predicted out of fold."""
+
+    def provenance(self) -> dict[str, Any]:
+        """What the predictions depend on, besides `decisions`."""
+
+
+class WholePredictor(Predictor, Protocol):
+    """One whose predictions are maps of whole images: a first stage for a second look."""
+
+    def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Whole]]":
+        """Every image, in order, with its maps."""
+
+    def recall(self) -> Callable[[str], NDArray[np.float32]]:
+        """Read what was said out of fold: from an image's name to its maps `[C, h, w]`."""
+
+    def runs(self) -> Sequence[Experiment]:
+        """The runs that predict together."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished experiment: all its voting folds together."""
+
+    experiment: Experiment
+
+    def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Whole]]":
+        """Every image with the mean probabilities of all members and views."""
+        from bonepipe.inference.ensemble import predictions
+
+        experiment = self.experiment
+        members = [experiment.member(fold) for fold in voting_folds(experiment)]
+        windows = f" x {len(experiment.windows)} windows" if len(experiment.windows) > 1 else ""
+        say(f"{len(members)} models x {len(experiment.views)} views{windows} on {experiment.device}")
+        spec = configs.build(experiment.config, "ensemble")
+        return predictions(experiment.predictor(members), images, experiment.windows.shape, spec)
+
+    def out_of_fold(self) -> "Pooled":
+        """The histograms of all folds."""
+        from bonepipe.inference.outoffold import pool
+
+        return pool(self._folders(), self.experiment.data.classes)
+
+    def recall(self) -> Callable[[str], NDArray[np.float32]]:
+        """Maps out of fold, from the folds' bytes."""
+        from bonepipe.inference.outoffold import PROBABILITIES
+
+        classes = self.experiment.data.classes
+        return Archive({k: compact.read(path / PROBABILITIES, classes) for k, path in self._folders().items()}).maps
+
+    def _folders(self) -> dict[int, Path]:
+        return {fold: self.experiment.fold_folder(fold) for fold in range(self.experiment.folds.count)}
+
+    def runs(self) -> Sequence[Experiment]:
+        """The one run."""
+        return [self.experiment]
+
+    def provenance(self) -> dict[str, Any]:
+        """The experiment's name, the hash of each member's weights, and how they predict."""
+        experiment = self.experiment
+        paths = [experiment.fold_folder(fold) / "weights.safetensors" for fold in voting_folds(experiment)]
+        return {
+            "experiment": experiment.config["name"],
+            "weights": {path.parent.name: digest(path) for path in paths},
+            **{group: experiment.config[group] for group in PREDICTION},
+            **({} if experiment.postprocess.crf is None else {"crf": experiment.refined_classes()}),
+        }
 
 
 def voting_folds(experiment: Experiment) -> Sequence[int]:
@@ -45,20 +138,38 @@ def require_folds(experiment: Experiment) -> None:
             )
 
 
+def open_run(folder: Path) -> Experiment:
+    """The experiment of a run's folder, wherever it lies now, with the settings that its thresholds were chosen with.
+
+    Raises:
+        BonepipeError: there is none.
+    """
+    folds = sorted(folder.glob(f"fold-*/{CONFIG}"))
+    if not folds:
+        raise BonepipeError(f"{folder}: no run here (no fold-*/{CONFIG}); name the folder of a run, runs/NAME")
+    own = folder / CONFIG
+    return placed(configs.load(own if own.is_file() else folds[0]), folder)
+
+
+def placed(config: configs.Config, folder: Path) -> Experiment:
+    """An experiment whose results lie in a folder, whatever its config was called when it was written."""
+    return Experiment({**config, "runs": str(folder.parent), "name": folder.name})
+
+
 def read_thresholds(experiment: Experiment) -> list[float]:
     """The experiment's thresholds in class order."""
     return thresholds.read(experiment.folder / "thresholds.json", experiment.data.classes)
 
 
-def image_thresholds(experiment: Experiment, images: Sequence[Radiograph]) -> list[float] | list[list[float]]:
-    """Thresholds in class order; with ensemble.thresholds_by=stratum a row an image, that of its stratum.
+def image_thresholds(experiment: Experiment, images: Sequence[Radiograph]) -> list[list[float]]:
+    """Thresholds in class order, a row an image; with ensemble.thresholds_by=stratum those of its stratum.
 
     An image of a stratum that no training image is of gets the common thresholds.
     """
     common = read_thresholds(experiment)
     by_stratum = _stratum_thresholds(experiment)
     if by_stratum is None:
-        return common
+        return [common] * len(images)
     return [by_stratum.get(label, common) for label in strata.stratify(images, experiment.strata)]
 
 
@@ -83,16 +194,8 @@ def strata_settings(experiment: Experiment) -> dict[str, Any] | None:
     return {key: value for key, value in experiment.config["strata"].items() if key not in ("_target_", "test_mix")}
 
 
-def make_predict(experiment: Experiment) -> "Predict":
-    """Load the voting folds: mean probabilities of grey bytes `[N, *windows.shape]` over members and views."""
-    members = [experiment.member(fold) for fold in voting_folds(experiment)]
-    windows = f" x {len(experiment.windows)} windows" if len(experiment.windows) > 1 else ""
-    say(f"{len(members)} models x {len(experiment.views)} views{windows} on {experiment.device}")
-    return experiment.predictor(members)
-
-
-def make_refine(experiment: Experiment) -> Callable[[list[Cutout], tuple[int, int]], list[Cutout]]:
-    """What is done to an image's masks: the post-processing that `train-all` chose for each class."""
+def make_refine(experiment: Experiment) -> Callable[[list[Cutout], Shape], list[Cutout]]:
+    """What is done to an image's masks: the repairs that were chosen for each class."""
     from bonepipe.inference.postprocess import read_operations
 
     path = experiment.folder / "thresholds.json"
@@ -100,15 +203,31 @@ def make_refine(experiment: Experiment) -> Callable[[list[Cutout], tuple[int, in
     return partial(experiment.postprocess.apply_all, operations)
 
 
-def provenance(experiment: Experiment) -> dict[str, Any]:
-    """What predictions depend on: the experiment's name, the hash of each member's weights, views and thresholds."""
-    paths = [experiment.fold_folder(fold) / "weights.safetensors" for fold in voting_folds(experiment)]
+def masks(predictor: Predictor, images: Sequence[Radiograph]) -> Iterator[tuple[Radiograph, list[str]]]:
+    """Every image with the run-length strings of its classes, at the chosen thresholds and with the chosen repairs."""
+    from bonepipe.inference.ensemble import encode
+
+    experiment = predictor.experiment
+    limits, refine = image_thresholds(experiment, images), make_refine(experiment)
+    ahead = configs.build(experiment.config, "ensemble").ahead
+    return encode(predictor.predictions(images), limits, refine, ahead)
+
+
+def decisions(predictor: Predictor) -> dict[str, Any]:
+    """All that the masks depend on: where the predictions come from, and the thresholds."""
+    experiment = predictor.experiment
     by_stratum = _stratum_thresholds(experiment)
     return {
-        "experiment": experiment.config["name"],
-        "weights": {path.parent.name: digest(path) for path in paths},
-        **{group: experiment.config[group] for group in PREDICTION},
+        **predictor.provenance(),
         "thresholds": dict(zip(experiment.data.classes, read_thresholds(experiment), strict=True)),
         **({} if by_stratum is None else {"thresholds_by_stratum": by_stratum}),
-        **({} if experiment.postprocess.crf is None else {"crf": experiment.refined_classes()}),
     }
+
+
+def mask_maker(
+    maps: Callable[[str], NDArray[np.float32]], experiment: Experiment
+) -> Callable[[str, Sequence[float]], list[Cutout]]:
+    """Masks of training images from their names and thresholds, given their maps."""
+    store = experiment.store
+    index = {name: number for number, name in enumerate(store.names)}
+    return lambda name, limits: upsample.cutouts(maps(name), limits, store.shape(index[name]))

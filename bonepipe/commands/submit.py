@@ -1,12 +1,11 @@
 """`bonepipe submit`: the test images' masks from all folds together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment, parse
 from bonepipe.commands.handover import hand_over
-from bonepipe.commands.predictor import image_thresholds, make_predict, make_refine, require_finished
-from bonepipe.data.catalog import Radiograph, test_images
+from bonepipe.commands.predictor import Run, masks, require_finished
+from bonepipe.data.catalog import test_images
 
 HELP = """usage: bonepipe submit [OVERRIDES]
 
@@ -25,15 +24,5 @@ def main(arguments: Sequence[str]) -> int:
     experiment = Experiment(config)
     require_finished(experiment)
     images = test_images(experiment.data)
-    hand_over(experiment, images, _masks(experiment, images))
+    hand_over(experiment, images, masks(Run(experiment), images))
     return 0
-
-
-def _masks(experiment: Experiment, images: Sequence[Radiograph]) -> Iterator[tuple[Radiograph, list[str]]]:
-    """Every image with the run-length strings of its classes."""
-    from bonepipe.inference.ensemble import predict_masks
-
-    spec, shape = configs.build(experiment.config, "ensemble"), experiment.windows.shape
-    return predict_masks(
-        make_predict(experiment), images, shape, image_thresholds(experiment, images), spec, make_refine(experiment)
-    )

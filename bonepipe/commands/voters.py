@@ -5,10 +5,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import AFTER_PREDICTION, HARMLESS, PREDICTION, Experiment, say
+from bonepipe.commands.predictor import CONFIG
 from bonepipe.commands.train import RESULTS
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError, suggestion
@@ -58,6 +59,19 @@ class Voter:
     def _members(self, folds: Sequence[int]) -> list["Member"]:
         epochs: Sequence[int | None] = self.entry.epochs or (None,)
         return [self.experiment.member(fold, epoch) for fold in folds for epoch in epochs]
+
+    def provenance(self) -> dict[str, Any]:
+        """The run, its share, the hashes of its weights, and how they predict."""
+        epochs: Sequence[int | None] = self.entry.epochs or (None,)
+        paths = [self.experiment.weights(fold, epoch) for fold in self.folds for epoch in epochs]
+        return {
+            "experiment": self.experiment.config["name"],
+            "weight": self.entry.weight,
+            "classes": self.entry.classes and list(self.entry.classes),
+            "weights": {f"{path.parent.name}/{path.stem}": digest(path) for path in paths},
+            **{group: self.experiment.config[group] for group in PREDICTION},
+            "crf": list(self.refined),
+        }
 
     def check(self) -> None:
         """Raise BonepipeError where weights are missing, or the model did not see a view in training."""
@@ -167,14 +181,17 @@ def _folds(entry: Entry, folder: Path) -> tuple[int, ...]:
 def _config(folder: Path, folds: Sequence[int]) -> configs.Config:
     """The config that all these folds share."""
     first, *others = (configs.load(folder / f"fold-{fold}" / "config.yaml") for fold in folds)
+    ignore = [*HARMLESS, *AFTER_PREDICTION, "data.root"]
     for fold, other in zip(folds[1:], others, strict=True):
-        changed = configs.differences(first, other, [*HARMLESS, *AFTER_PREDICTION, "data.root"])
+        changed = configs.differences(first, other, ignore)
         if changed:
             raise BonepipeError(
                 f"{folder}: fold {fold} was trained or predicted in another way than fold {folds[0]} "
                 f"({', '.join(changed)}); run `bonepipe train-all` with the overrides that shall hold"
             )
-    return first
+    path = folder / CONFIG  # which has the settings of what follows prediction, too
+    whole = configs.load(path) if path.is_file() else first
+    return first if configs.differences(first, whole, ignore) else whole
 
 
 def _allowed(entry: Entry) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """The ensemble's masks of the test images, one image after the other."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -75,23 +75,46 @@ class TestImages(Dataset[dict[str, Any]]):
         return len(self.images)
 
 
-def predict_masks(
+class Prediction(Protocol):
+    """What models say of one image, from which its masks are made."""
+
+    @property
+    def shape(self) -> Shape:
+        """Height and width of the image in pixels."""
+
+    def cutouts(self, thresholds: Sequence[float]) -> list[Cutout]:
+        """One mask a class, at the image's size, where the probability is at or above the class's threshold."""
+
+
+class Whole(NamedTuple):
+    """A prediction of the whole image at model size.
+
+    Attributes:
+        maps: probabilities float32 `[C, h, w]`.
+        shape: height and width of the image in pixels.
+    """
+
+    maps: NDArray[np.float32]
+    shape: Shape
+
+    def cutouts(self, thresholds: Sequence[float]) -> list[Cutout]:
+        """One mask a class, upsampled only inside the box where its threshold can be reached."""
+        return upsample.cutouts(self.maps, thresholds, self.shape)
+
+
+def predictions(
     predict: Callable[[Any], torch.Tensor],
     images: Sequence[Radiograph],
     shape: Shape | frozenset[Shape],
-    thresholds: Sequence[float] | Sequence[Sequence[float]],
     spec: EnsembleSpec,
-    refine: Callable[[list[Cutout], tuple[int, int]], list[Cutout]] = lambda masks, shape: masks,
-) -> Iterator[tuple[Radiograph, list[str]]]:
-    """Yield every image with the run-length strings of its classes, in order; memory does not grow with the images.
+) -> Iterator[tuple[Radiograph, Whole]]:
+    """Yield every image with what a predictor says of it, in order, a batch at a time.
 
     Args:
         predict: probabilities of grey bytes `[N, h, w]`; of a dictionary of them by shape where there are several.
         images: to predict.
         shape: height and width that the model sees; several in a frozenset where members see several.
-        thresholds: one a class, or a row of them an image.
         spec: batch size and workers.
-        refine: what is done to an image's masks, one a class, given its height and width.
     """
     loader = DataLoader(
         TestImages(images, shape),
@@ -99,20 +122,34 @@ def predict_masks(
         num_workers=spec.workers,
         pin_memory=torch.cuda.is_available(),
     )
+    for batch in loader:
+        maps = predict(batch["image"]).cpu().numpy()
+        for index, own, (height, width) in zip(batch["index"].tolist(), maps, batch["shape"].tolist(), strict=True):
+            yield images[index], Whole(own, (height, width))
 
-    limits = np.asarray(thresholds, np.float64)
-    limits = np.broadcast_to(limits, (len(images), limits.shape[-1]))
 
-    def encode(item: tuple[int, NDArray[np.float32], list[int]]) -> tuple[Radiograph, list[str]]:
-        index, maps, (height, width) = item
-        masks = refine(upsample.cutouts(maps, limits[index].tolist(), (height, width)), (height, width))
-        return images[index], [rle.format_runs(cutout.runs(mask, width)) for mask in masks]
+def encode(
+    predicted: Iterable[tuple[Radiograph, Prediction]],
+    thresholds: Iterable[Sequence[float]],
+    refine: Callable[[list[Cutout], Shape], list[Cutout]] = lambda masks, shape: masks,
+    ahead: int = 0,
+) -> Iterator[tuple[Radiograph, list[str]]]:
+    """Yield every image with the run-length strings of its classes; memory does not grow with the images.
 
-    predicted = (
-        item
-        for batch in loader
-        for item in zip(
-            batch["index"].tolist(), predict(batch["image"]).cpu().numpy(), batch["shape"].tolist(), strict=True
-        )
-    )
-    return overlapped(encode, predicted, spec.ahead)
+    Args:
+        predicted: images with their predictions.
+        thresholds: a row an image, one a class.
+        refine: what is done to an image's masks, one a class, given its height and width.
+        ahead: images whose masks may wait for their encoding while the next ones are predicted.
+    """
+
+    def work(item: tuple[tuple[Radiograph, Prediction], Sequence[float]]) -> tuple[Radiograph, list[str]]:
+        (image, prediction), limits = item
+        return image, texts(refine(prediction.cutouts(limits), prediction.shape), prediction.shape)
+
+    return overlapped(work, zip(predicted, thresholds, strict=True), ahead)
+
+
+def texts(masks: Sequence[Cutout], shape: Shape) -> list[str]:
+    """Run-length strings of an image's masks."""
+    return [rle.format_runs(cutout.runs(mask, shape[1])) for mask in masks]

@@ -5,7 +5,7 @@ mean: arithmetic                  # or geometric
 members:
   - {run: runs/demo}              # all its folds; every other key has a default
   - {run: runs/wide, weight: 2, folds: [0, 1], overrides: [tta=none, windows.size=768]}
-  - {run: runs/wrist, classes: [Pisiform, Trapezium]}
+  - {run: runs/sharp, classes: [Pisiform, Trapezium]}
 ```
 """
 

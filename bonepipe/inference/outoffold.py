@@ -2,7 +2,9 @@
 
 import csv
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,6 +122,39 @@ class Compared(NamedTuple):
     runs: list[str]
     dice: np.ndarray
     counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What is known of all images that somebody predicted out of fold, whoever that was.
+
+    Attributes:
+        names: of the images, N of them.
+        folds: the fold that each image validates, int `[N]`.
+        counts: pixels by class, background and foreground, and probability, int `[N, C, 2, 256]`.
+    """
+
+    names: list[str]
+    folds: np.ndarray
+    counts: np.ndarray
+
+    @cached_property
+    def curves(self) -> np.ndarray:
+        """Dice `[N, C, 256]` at thresholds k / 256."""
+        return histogram.dice_curve(self.counts)
+
+    @property
+    def areas(self) -> np.ndarray:
+        """Pixels of the true masks `[N, C]`."""
+        return np.asarray(self.counts[:, :, histogram.FOREGROUND].sum(-1))
+
+
+def pool(folders: Mapping[int, Path], classes: Sequence[str]) -> Pooled:
+    """Join the histograms of folds, each in its folder; raises as `read_counts`."""
+    found = {fold: read_counts(folder / HISTOGRAMS, classes) for fold, folder in folders.items()}
+    names = [name for here, _ in found.values() for name in here]
+    folds = np.repeat(list(found), [len(here) for here, _ in found.values()])
+    return Pooled(names, folds, np.concatenate([counts for _, counts in found.values()]))
 
 
 class _Packed(NamedTuple):

@@ -131,7 +131,7 @@ def candidate_dice(
 
 
 def score(
-    maps: Callable[[str], NDArray[np.float32]],
+    masks: Callable[[str, Sequence[float]], list[Cutout]],
     names: Sequence[str],
     limits: Sequence[Sequence[float]],
     store: Store,
@@ -140,7 +140,7 @@ def score(
     """Dice `[N, K, C]` of images' out-of-fold masks at the thresholds that are applied, after each candidate.
 
     Args:
-        maps: probabilities `[C, h, w]` of an image, from its name.
+        masks: an image's masks, one a class, from its name and thresholds.
         names: of the images.
         limits: thresholds in class order, a row an image.
         store: with the truth of the images.
@@ -150,7 +150,7 @@ def score(
 
     def one(name: str, thresholds: Sequence[float]) -> NDArray[np.float64]:
         shape, truth = store.shape(index[name]), store.truth(index[name])
-        return candidate_dice(spec, upsample.cutouts(maps(name), thresholds, shape), truth, shape)
+        return candidate_dice(spec, masks(name, thresholds), truth, shape)
 
     workers = min(os.cpu_count() or 1, 4)  # NumPy and OpenCV release the interpreter
     with ThreadPoolExecutor(workers) as pool:

@@ -5,7 +5,7 @@ and where no region was found, the first stage's alone. Both are bilinear maps a
 box where their mixture can matter, so that a box holds the very bits of the full frame.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from bonepipe.data.image import resize_grey
 from bonepipe.data.region import Region, cut, smallest_box
+from bonepipe.inference import compact
+from bonepipe.inference.compact import Compact
 from bonepipe.inference.crossfit import cross_fitted, mean_and_error
 from bonepipe.inference.outoffold import HALF, Predict
 from bonepipe.labels import upsample
@@ -38,6 +40,24 @@ class Look(NamedTuple):
 
     crop: Box
     maps: Maps
+
+
+class Kept(NamedTuple):
+    """A look in bytes, inside the boxes where its classes can be: small enough to keep those of all images."""
+
+    crop: Box
+    maps: Compact
+
+    def look(self) -> Look:
+        """The look again, each probability the middle of its byte's bin."""
+        return Look(self.crop, self.maps.maps(0))
+
+
+def keep(look: Look) -> Kept:
+    """A look in bytes."""
+    boxes, values = compact.pack(look.maps)
+    height, width = look.maps.shape[1:]
+    return Kept(look.crop, Compact([""], (height, width), boxes[None], values))
 
 
 def find(maps: Maps, shape: Shape) -> Box | None:
@@ -146,6 +166,37 @@ def pair(whole: Maps, seen: Look | None, label: int | None, shape: Shape) -> Pai
     if seen is None or label is None:
         return Pair(whole, None, Box(0, 0, 0, 0), shape)
     return Pair(whole, seen.maps[label], seen.crop, shape)
+
+
+class Blend(NamedTuple):
+    """An image as both stages see it: a prediction from which masks are made.
+
+    Attributes:
+        pairs: one a class.
+        weights: of the second look, one a class.
+        shape: the image's height and width.
+    """
+
+    pairs: list[Pair]
+    weights: Sequence[float]
+    shape: Shape
+
+    def cutouts(self, thresholds: Sequence[float]) -> list[Cutout]:
+        """One mask a class where the mixed map is at or above the class's threshold."""
+        return [one.cutout(*chosen) for one, *chosen in zip(self.pairs, self.weights, thresholds, strict=True)]
+
+
+def blend(maps: Maps, seen: Look | None, labels: Mapping[int, int], weights: Sequence[float], shape: Shape) -> Blend:
+    """Put both stages together.
+
+    Args:
+        maps: the first stage's, `[C, h, w]`.
+        seen: the second look; None where the first stage found no region.
+        labels: the region's classes, first stage's index -> second look's.
+        weights: of the second look, one a class.
+        shape: the image's height and width.
+    """
+    return Blend([pair(one, seen, labels.get(label), shape) for label, one in enumerate(maps)], weights, shape)
 
 
 @dataclass(frozen=True)

@@ -43,14 +43,14 @@ class RunFiles:
 
 
 def read_run(folder: Path) -> RunFiles:
-    """Read a run's folder (`runs/NAME`) or one of its folds' (`runs/NAME/fold-K`).
+    """Read the folder of a run, an ensemble or a second look (`runs/NAME`), or of a fold (`runs/NAME/fold-K`).
 
     Raises:
         BonepipeError: there is no such folder, or no finished fold in it.
     """
     if not folder.is_dir():
         raise BonepipeError(f"{folder}: no such folder; name a run (runs/NAME) or a fold of one (runs/NAME/fold-0)")
-    folds = [folder] if (folder / "config.yaml").is_file() else sorted(folder.glob("fold-*"))
+    folds = [folder] if (folder / "oof_dice.csv").is_file() else sorted(folder.glob("fold-*"))
     done = [fold for fold in folds if (fold / "config.yaml").is_file() and (fold / "oof_dice.csv").is_file()]
     if not done:
         raise BonepipeError(f"{folder}: holds no finished fold (config.yaml and oof_dice.csv); train one first")

@@ -18,7 +18,7 @@ from torch.nn import functional
 from bonepipe import config as configs
 from bonepipe.commands.train import RESULTS
 from bonepipe.data.datamodule import FoldData
-from bonepipe.inference.ensemble import EnsembleSpec, predict_masks
+from bonepipe.inference.ensemble import EnsembleSpec, encode, predictions
 from bonepipe.inference.members import Member, mean_probabilities
 from bonepipe.labels import bitplane
 from bonepipe.training.callbacks import SaveLast
@@ -56,7 +56,8 @@ def run_ensemble(material: Material, size: int, images: int, members: list[Membe
     views = configs.build(material.config("tta=flip"), "tta", spec)
     predict = partial(mean_probabilities, members, views, mean=spec.mean, std=spec.std)
     chosen = list(itertools.islice(itertools.cycle(material.unseen), images))
-    masks = predict_masks(predict, chosen, spec.shape, [0.5] * len(spec.classes), EnsembleSpec())
+    settings, limits = EnsembleSpec(), [[0.5] * len(spec.classes)] * images
+    masks = encode(predictions(predict, chosen, spec.shape, settings), limits, ahead=settings.ahead)
     return [texts for _, texts in masks]
 
 

@@ -18,6 +18,11 @@ rows:
   - name: again
     commands: []
     run: a
+  - name: once more
+    more: true
+    over: one view
+    commands: []
+    run: a
 """
 
 
@@ -39,9 +44,14 @@ def test_steps_are_taken_once_and_compared(words, tmp_path, capsys, monkeypatch)
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     again = next(row for row in table if row and row[0] == "again")
     assert again[1:8] == [*(f"{scores[key]:.4f}" for key in gains.SCORES), "+0.0000", "+0.0000", "one view"]
+    assert 0 < done["one view"]["core_seconds"] < 64 * done["one view"]["seconds"]
     assert "| again " in (tmp_path / "gains.md").read_text()
     monkeypatch.setattr(gains.subprocess, "run", None)  # what is done is not done again
     assert cli.main(words) == 0
+    assert "once more" not in capsys.readouterr().out
+    assert cli.main([*words, "--more"]) == 0
+    assert cli.main(words) == 0  # and what was done once is shown from then on
+    assert capsys.readouterr().out.count("| once more ") == 2
 
 
 def test_a_command_that_fails_stops_the_steps_and_is_named(words, tmp_path, capsys):

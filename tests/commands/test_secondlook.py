@@ -1,5 +1,6 @@
 """A second look from two tiny runs to a submission."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -11,16 +12,19 @@ import yaml
 
 from bonepipe.cli import main
 from bonepipe.commands import secondlook
-from bonepipe.commands.secondlook import FirstStage, open_run
+from bonepipe.commands.look import SecondLook, open_look
+from bonepipe.commands.predictor import Run, masks, open_run, placed
 from bonepipe.config import conf_dir, load, save
 from bonepipe.data.catalog import test_images as images_to_predict
 from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.data.region import cut
-from bonepipe.inference import submission
+from bonepipe.inference import calibration, submission
 from bonepipe.inference.outoffold import read_curves
 from bonepipe.inference.secondlook import WEIGHTS, find
-from bonepipe.labels import rle, upsample
-from bonepipe.report.comparison import read_run
+from bonepipe.labels import cutout, rle, upsample
+from bonepipe.labels.dice import dice
+from bonepipe.labels.histogram import dice_curve
+from bonepipe.report.comparison import read_dice, read_run
 
 BONES = ("Capitate", "Radius", "Ulna")  # three that a tiny net finds soon
 
@@ -68,10 +72,10 @@ def looked(runs):
     return runs
 
 
-def by_hand(first, second, image, weight):
-    """Full-frame probabilities of the region's classes, from every fold's models, and the crop."""
+def by_hand(first, second, image, weight, folds=(0, 1)):
+    """Full-frame probabilities of the region's classes, from these folds' models."""
     grey, region = read_grey(image.path), second.data.region
-    members = [[one.member(fold) for fold in (0, 1)] for one in (first, second)]
+    members = [[one.member(fold) for fold in folds] for one in (first, second)]
     small = torch.from_numpy(resize_grey(grey, (64, 64)))[None]
     maps = first.predictor(members[0])(small)[0].numpy()
     labels = second.data.region_classes
@@ -133,27 +137,130 @@ def test_weight_0_everywhere_is_the_first_runs_submission(runs, words):
 
 
 def test_out_of_fold_each_image_is_seen_by_models_that_were_not_trained_on_it(runs):
-    first, second = FirstStage(open_run(runs / "demo")), open_run(runs / "wrist")
-    found = secondlook.out_of_fold(first, second, [1])
-    names, curves = read_curves(runs / "demo/fold-1/histograms.npz", first.experiment.data.classes)
-    assert found.names == names
-    assert {first.experiment.assignment[name] for name in names} == {1}
-    assert (found.mixed[:, 0] == curves[:, second.data.region_classes]).all()
+    first, second = open_run(runs / "demo"), open_run(runs / "wrist")
+    found = secondlook.gather(Run(first), second)
+    for fold in (0, 1):
+        names, curves = read_curves(runs / f"demo/fold-{fold}/histograms.npz", first.data.classes)
+        rows = [found.whole.names.index(name) for name in names]
+        assert {first.assignment[name] for name in names} == {fold} == set(found.whole.folds[rows])
+        assert (dice_curve(found.mixed[rows, 0]) == curves[:, second.data.region_classes]).all()
     assert (found.mixed[:, 1:] != found.mixed[:, :1]).any()
+    number = next(row for row, kept in enumerate(found.kept) if kept is not None)
+    name, fold = found.whole.names[number], int(found.whole.folds[number])
+    image = next(image for image in first.own_images if image.name == name)
+    for row, label in enumerate(second.data.region_classes):  # by each stage's model of that fold alone
+        frame = by_hand(first, second, image, 1.0, [fold])[label]
+        truth = cutout.to_mask(first.store.truth(first.store.names.index(name))[label], frame.shape)
+        expected = dice(((frame >= 0.5) & truth).sum(), (frame >= 0.5).sum(), truth.sum())
+        assert found.dice[number, -1, row] == pytest.approx(expected, abs=0.02)  # bytes
 
 
 def test_the_masks_are_those_of_the_full_frame(looked):
-    first, second = FirstStage(open_run(looked / "demo")), open_run(looked / "wrist")
-    result = open_run(looked / "demo")
-    result.config["name"] = "demo-wrist"
+    first, second = open_run(looked / "demo"), open_run(looked / "wrist")
     limits = json.loads((looked / "demo-wrist/thresholds.json").read_text())["thresholds"]
-    classes, image = first.experiment.data.classes, images_to_predict(first.experiment.data)[0]
-    weights = np.where(np.isin(classes, second.data.region.classes), 0.75, 0)
-    (_, texts), *_ = secondlook._masks(first, second, result, [image], weights)
-    for label, frame in by_hand(first.experiment, second, image, 0.75).items():
-        expected = frame >= np.float32(limits[classes[label]])
-        assert expected.any()
-        assert (rle.decode(texts[label], frame.shape) == expected).all()
+    classes, image = first.data.classes, images_to_predict(first.data)[0]
+    weights = np.where(np.isin(classes, second.data.region.classes), 0.75, 0).tolist()
+    both = SecondLook(Run(first), second, placed(first.config, looked / "demo-wrist"), weights)
+    ((_, texts),) = masks(both, [image])
+    for label, frame in by_hand(first, second, image, 0.75).items():
+        limit = limits[classes[label]]
+        mask, sure = rle.decode(texts[label], frame.shape), np.abs(frame - limit) > 1e-5
+        assert (frame >= limit).any()
+        assert (mask == (frame >= np.float32(limit)))[sure].all()
+
+
+def test_what_is_written_belongs_together(looked):
+    """oof.csv, oof_dice.csv, the histograms and the scores tell the same."""
+    folder = looked / "demo-wrist"
+    scores, table = json.loads((folder / "scores.json").read_text()), read_dice(folder / "oof_dice.csv")
+    assert np.mean(list(table.values())) == pytest.approx(scores["oof_dice_at_half"], abs=1e-6)
+    store = open_run(looked / "demo").store
+    texts = {row.key: row.rle for row in submission.stream(folder / "oof.csv")}
+    classes = open_run(looked / "demo").data.classes
+    for index, name in enumerate(store.names):
+        for label, truth in zip(classes, store.truth(index), strict=True):
+            mask = cutout.from_runs(rle.parse(texts[name, label]), store.shape(index))
+            (own,) = upsample.dice_scores([mask], [truth])
+            assert own == pytest.approx(table[name, label], abs=0.02)  # bytes
+    assert all((folder / name).stat().st_size for name in ("examples.jpg", "thresholds.png"))
+
+
+def test_an_ensemble_of_one_run_is_the_same_first_stage(looked):
+    assert main(["ensemble", str(looked / "demo"), "-o", str(looked / "one"), "--no-test"]) == 0
+    assert main(["secondlook", str(looked / "one"), str(looked / "wrist")]) == 0
+    for name in ("submission.csv", "thresholds.json", "oof.csv", "oof_dice.csv", "histograms.npz"):
+        assert (looked / "one-wrist" / name).read_bytes() == (looked / "demo-wrist" / name).read_bytes(), name
+
+
+def test_an_ensemble_that_was_only_selected_is_not_ready(looked, capsys):
+    folder = looked / "selected"
+    folder.mkdir()
+    (folder / "ensemble.yaml").write_text(f"members: [{{run: {looked / 'demo'}}}]\n")
+    assert main(["secondlook", str(folder), str(looked / "wrist")]) == 1
+    assert f"run `bonepipe ensemble {folder / 'ensemble.yaml'} -o {folder}`" in capsys.readouterr().err
+
+
+def test_predict_takes_a_second_look(looked, root, tmp_path, capsys):
+    words = ["predict", str(root / "test" / "DCM"), "-o", str(tmp_path / "out"), "--run", str(looked / "demo-wrist")]
+    assert main(words) == 0
+    predicted, submitted = (
+        {row.key: row.rle for row in submission.stream(path)}
+        for path in (tmp_path / "out" / "predictions.csv", looked / "demo-wrist" / "submission.csv")
+    )
+    assert predicted == submitted
+    assert any(predicted.values())
+    source = json.loads((tmp_path / "out" / "source.json").read_text())
+    assert source["second"]["experiment"] == "wrist" and source["first"]["experiment"] == "demo"
+    assert main(words) == 0  # and knows its own results again
+    assert "finished already" in capsys.readouterr().err
+    assert main([*words[:4], "--run", str(looked / "demo")]) == 1
+    assert "holds predictions of other weights" in capsys.readouterr().err
+    assert main([*words, "tta=none"]) == 2
+    assert "has settings of its own; leave out tta=none" in capsys.readouterr().err
+    assert main([*words[:4], "--run", str(looked / "demo-wist")]) == 1
+    assert "did you mean 'demo-wrist'?" in capsys.readouterr().err
+
+
+def test_pseudo_labels_of_a_second_look(looked, root):
+    """Sure is what the masks hold at the confidence; calibrated limits come from what was right out of fold."""
+    folder, classes = looked / "demo-wrist", open_run(looked / "demo").data.classes
+    assert main(["pseudo", "--raw", "--confidence", "0.6", "--run", str(folder)]) == 0
+    with (folder / "pseudo.csv").open(newline="") as file:
+        rows = {(row["image_name"], row["class"]): row for row in csv.DictReader(file)}
+    look = open_look(folder)
+    for image, blend in look.predictions(images_to_predict(look.experiment.data)):
+        sure, possible = (blend.cutouts([limit] * len(classes)) for limit in (0.6, 0.4))
+        for label, inner, outer in zip(classes, sure, possible, strict=True):
+            row = rows[image.name, label]
+            assert rle.parse(row["rle"]).tolist() == cutout.runs(inner, blend.shape[1]).tolist()
+            both = rle.union(row["rle"], row["ambiguous"])
+            assert both.tolist() == cutout.runs(outer, blend.shape[1]).tolist()
+    assert main(["pseudo", "--run", str(folder)]) == 0
+    facts = json.loads((folder / "pseudo.json").read_text())
+    sure, possible = calibration.limits(look.out_of_fold().counts.sum(0), 0.9)
+    assert facts["sure_from"] == pytest.approx(dict(zip(classes, sure, strict=True)))
+    assert facts["possible_from"] == pytest.approx(dict(zip(classes, possible, strict=True)))
+    assert {row["weight"] for row in json.loads((folder / "secondlook.json").read_text())["classes"].values()} == {
+        facts["second_look"][name] for name in BONES
+    }
+
+
+def test_repairs_and_strata_are_chosen_for_the_blend(looked, words):
+    """The first run's settings name what is to be tried; what is chosen is applied to the blend's masks."""
+    assert main(["train-all", "experiment=demo", *words, "postprocess=standard"]) == 0
+    out = looked / "repaired"
+    assert main(["secondlook", str(looked / "demo"), str(looked / "wrist"), "-o", str(out), "--by-stratum"]) == 0
+    record = json.loads((out / "thresholds.json").read_text())
+    assert set(record["postprocess"]) == set(BONES)
+    assert set(record["by_stratum"]) == {"rotated", "straight"}
+    look = open_look(out)
+    assert look.experiment.config["ensemble"]["thresholds_by"] == "stratum"
+    texts = {row.key: row.rle for row in submission.stream(out / "submission.csv")}
+    assert texts == {
+        (image.name, label): text
+        for image, found in masks(look, images_to_predict(look.experiment.data))
+        for label, text in zip(BONES, found, strict=True)
+    }
 
 
 def test_runs_that_do_not_belong_together_are_refused(runs, capsys):
@@ -161,7 +268,7 @@ def test_runs_that_do_not_belong_together_are_refused(runs, capsys):
     for words, reason in (
         (["secondlook", demo, demo], "the second run needs data.region"),
         (["secondlook", wrist, wrist], "sees only the part of an image that data.region names"),
-        (["secondlook", demo, wrist, "-o", demo], "holds one of the two runs"),
+        (["secondlook", demo, wrist, "-o", demo], "holds a run"),
     ):
         capsys.readouterr()
         assert main(words) == 2
@@ -176,8 +283,7 @@ def test_other_folds_are_refused_naming_an_image(runs, capsys):
     swapped = [text[0], *(line[:-1] + str(1 - int(line[-1])) for line in text[1:])]
     Path("swapped.csv").write_text("\n".join(swapped) + "\n")
     shutil.copytree(runs / "wrist", runs / "swapped")
-    for fold in (0, 1):
-        path = runs / "swapped" / f"fold-{fold}" / "config.yaml"
+    for path in (runs / "swapped").rglob("config.yaml"):
         config = load(path)
         config["folds"]["file"] = "swapped.csv"
         save(config, path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bonepipe.cli import main
-from bonepipe.commands import train_all
+from bonepipe.commands import summary
 from bonepipe.commands.experiment import Experiment
 from bonepipe.config import compose
 from bonepipe.data.phantom.dataset import write_dataset
@@ -51,35 +51,35 @@ def test_the_weighted_dice_by_hand(experiment, phantom_root):
     bent = [image.patient in rotated(phantom_root) for image in here.images]
     names, dice = [image.name for image in here.images], np.where(bent, 0.8, 0.9)
     share = len(rotated(phantom_root) & {p.name for p in (phantom_root / "test/DCM").iterdir()}) / 4
-    scores = train_all.weighted_scores(here, names, dice)
+    scores = summary.weighted_scores(here, names, dice)
     assert scores["oof_dice_weighted"] == pytest.approx(share * 0.8 + (1 - share) * 0.9)
     assert scores["strata"]["rotated"] == {
         "images": sum(bent), "share": sum(bent) / 20, "test_share": share, "dice": pytest.approx(0.8),
     }  # fmt: skip
     stated = experiment("strata.test_mix={rotated: 0.25, straight: 0.75}")
-    assert train_all.weighted_scores(stated, names, dice)["oof_dice_weighted"] == pytest.approx(0.875)
+    assert summary.weighted_scores(stated, names, dice)["oof_dice_weighted"] == pytest.approx(0.875)
 
 
 def test_strata_of_the_test_set_that_training_has_not_are_named(experiment, capsys):
     here = experiment("strata.test_mix={rotated: 0.5, broken: 0.5}")
     names = [image.name for image in here.images]
-    scores = train_all.weighted_scores(here, names, np.linspace(0.5, 0.9, 20))
+    scores = summary.weighted_scores(here, names, np.linspace(0.5, 0.9, 20))
     assert scores["oof_dice_weighted"] == pytest.approx(scores["strata"]["rotated"]["dice"])
     assert "no validated image is of the stratum broken: 50% of the test set stays unseen" in capsys.readouterr().err
     lost = experiment("strata.test_mix={broken: 1}")
-    assert "oof_dice_weighted" not in train_all.weighted_scores(lost, names, np.ones(20))
+    assert "oof_dice_weighted" not in summary.weighted_scores(lost, names, np.ones(20))
 
 
 def test_without_test_images_there_is_no_weighted_dice(phantom_root, folder):
     root = shutil.copytree(phantom_root, folder / "data")
     shutil.rmtree(root / "test")
     here = Experiment(compose([*TINY, f"data.root={root}"]))
-    assert train_all.weighted_scores(here, [image.name for image in here.images], np.ones(20)) == {}
+    assert summary.weighted_scores(here, [image.name for image in here.images], np.ones(20)) == {}
 
 
 def test_one_fold_has_no_deviation():
-    assert train_all._deviation([0.9]) == 0.0
-    assert train_all._deviation([0.8, 0.9]) == pytest.approx(np.std([0.8, 0.9], ddof=1))
+    assert summary.deviation([0.9]) == 0.0
+    assert summary.deviation([0.8, 0.9]) == pytest.approx(np.std([0.8, 0.9], ddof=1))
 
 
 def test_external_images_train_every_fold_and_validate_none(experiment, more):

@@ -6,7 +6,7 @@ import torch
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import resize_grey
 from bonepipe.errors import BonepipeError
-from bonepipe.inference.ensemble import EnsembleSpec, predict_masks
+from bonepipe.inference.ensemble import EnsembleSpec, encode, predictions
 from bonepipe.labels import rle, upsample
 
 SIZE = (16, 20)
@@ -26,6 +26,12 @@ def images(tmp_path):
         cv2.imwrite(str(path), grey)
         rows.append(Radiograph(name=path.name, patient=f"ID{number}", path=path, split="test"))
     return rows
+
+
+def predict_masks(predict, images, shape, rows, spec):
+    """Texts of every image; one row of thresholds stands for all."""
+    rows = rows if isinstance(rows[0], list) else [rows] * len(images)
+    return encode(predictions(predict, images, shape, spec), rows, ahead=spec.ahead)
 
 
 def brightness(batch):
@@ -56,8 +62,8 @@ def test_every_image_may_have_thresholds_of_its_own(images):
         ((_, alone),) = predict_masks(brightness, [image], SIZE, row, EnsembleSpec())
         assert found[image] == alone
     assert found[images[2]][0] == ""
-    with pytest.raises(ValueError, match="broadcast"):
-        next(predict_masks(brightness, images, SIZE, rows[:3], EnsembleSpec()))
+    with pytest.raises(ValueError, match="shorter"):
+        list(predict_masks(brightness, images, SIZE, rows[:3], EnsembleSpec()))
 
 
 def test_images_are_predicted_when_they_are_asked_for(images):

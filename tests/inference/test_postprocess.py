@@ -123,7 +123,8 @@ def test_scores_are_those_of_the_masks_at_each_images_thresholds():
         shape=lambda index: shapes[names[index]],
         truth=lambda index: [from_mask(mask) for mask in truth[names[index]]],
     )
-    scores = score(maps.get, ["a.png", "b.png"], limits, store, ALL)
+    masks = lambda name, limits: [from_mask(m >= t) for m, t in zip(maps[name], limits, strict=True)]  # noqa: E731
+    scores = score(masks, ["a.png", "b.png"], limits, store, ALL)
     assert scores.shape == (2, 8, 2)
     slow = {"fill_holes": ndimage.binary_fill_holes, "largest": slow_largest}
     for n, name in enumerate(("a.png", "b.png")):

@@ -1,0 +1,38 @@
+"""What a user names to predict with: `--run FOLDER` of anything finished, or the overrides of an experiment."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from bonepipe import config as configs
+from bonepipe.commands.experiment import Experiment
+from bonepipe.commands.look import RECORD, open_first, open_look
+from bonepipe.commands.predictor import Predictor, Run, require_finished
+from bonepipe.errors import BonepipeError, UsageError, suggestion
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Let a command take `--run`."""
+    parser.add_argument(
+        "--run", metavar="FOLDER", type=Path,
+        help="predict with the run, ensemble or second look in this folder, in place of OVERRIDES",
+    )  # fmt: skip
+
+
+def open_finished(folder: Path | None, overrides: Sequence[str]) -> Predictor:
+    """What predicts: that of a folder, or the run of an experiment's settings.
+
+    Raises:
+        UsageError: both are given, or a run that sees only a region.
+        BonepipeError: there is nothing, or it is not finished.
+    """
+    if folder is None:
+        experiment = Experiment(configs.compose(overrides))
+        require_finished(experiment)
+        return Run(experiment)
+    if overrides:
+        raise UsageError(f"--run {folder}: has settings of its own; leave out {' '.join(overrides)}")
+    if not folder.is_dir():
+        near = [path.name for path in folder.parent.glob("*") if path.is_dir()]
+        raise BonepipeError(f"{folder}: no such folder{suggestion(folder.name, near)}")
+    return open_look(folder) if (folder / RECORD).is_file() else open_first(folder)

@@ -1,0 +1,139 @@
+"""An ensemble whose runs are found: the weighted mean of their maps at a common resolution."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bonepipe import config as configs
+from bonepipe.commands.experiment import Experiment
+from bonepipe.commands.predictor import CONFIG, placed
+from bonepipe.commands.voters import Voter, open_voters
+from bonepipe.data.catalog import Radiograph
+from bonepipe.errors import BonepipeError
+from bonepipe.inference import mixture
+from bonepipe.inference.mixture import Archive, Ensemble, Mean, Shape, common_shape
+
+if TYPE_CHECKING:
+    import torch
+
+    from bonepipe.inference.ensemble import Whole
+    from bonepipe.inference.outoffold import Pooled
+
+FILE = "ensemble.yaml"
+
+
+@dataclass(frozen=True)
+class Team:
+    """An ensemble's members and its own settings.
+
+    Attributes:
+        ensemble: entries that are alike made one.
+        voters: one an entry.
+        experiment: the first member's settings in the ensemble's own folder, where all results go.
+    """
+
+    ensemble: Ensemble
+    voters: list[Voter]
+    experiment: Experiment
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Class names."""
+        return self.experiment.data.classes
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """`[M, C]`; those of a class add to 1."""
+        return self.ensemble.weights(self.classes)
+
+    @property
+    def shape(self) -> Shape:
+        """The common height and width."""
+        return common_shape([voter.shape for voter in self.voters])
+
+    @property
+    def mean(self) -> Mean:
+        """A single member is its own mean, to the last bit."""
+        return self.ensemble.mean if len(self.voters) > 1 else "arithmetic"
+
+    @cached_property
+    def archives(self) -> list[Archive]:
+        """What each member said out of fold, predicted anew where that was in another way."""
+        return [voter.archive() for voter in self.voters]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the dashboard shows of it beside its settings."""
+        return {"mean": self.ensemble.mean, "members": [vars(entry) for entry in self.ensemble.members]}
+
+    def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Whole]]":
+        """Every image with the members' mean, each shown the size that it sees, from one decoding."""
+        from bonepipe.inference.ensemble import predictions
+        from bonepipe.inference.members import mix
+
+        predictors = [(voter.shape, voter.predict()) for voter in self.voters]
+
+        def predict(batch: "Mapping[Shape, torch.Tensor]") -> "torch.Tensor":
+            maps = (predictor(batch[shape]) for shape, predictor in predictors)
+            return mix(maps, self.weights, self.shape, self.mean)
+
+        shapes = frozenset(shape for shape, _ in predictors)
+        return predictions(predict, images, shapes, configs.build(self.experiment.config, "ensemble"))
+
+    def out_of_fold(self) -> "Pooled":
+        """The histograms that the cross-validation left; raises BonepipeError where there was none."""
+        from bonepipe.inference.outoffold import HISTOGRAMS, Pooled, read_counts
+
+        names, counts = read_counts(self.experiment.folder / HISTOGRAMS, self.classes)
+        return Pooled(names, self.folds(names), counts)
+
+    def folds(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """The fold of the first member that validates each image `[N]`."""
+        assignment = self.voters[0].experiment.assignment
+        return np.array([assignment[name] for name in names])
+
+    def recall(self) -> Callable[[str], NDArray[np.float32]]:
+        """Mix an image's maps out of fold from the members' bytes."""
+        archives = self.archives
+        return lambda name: mixture.mix([one.maps(name) for one in archives], self.weights, self.shape, self.mean)
+
+    def runs(self) -> Sequence[Experiment]:
+        """The members' runs."""
+        return [voter.experiment for voter in self.voters]
+
+    def provenance(self) -> dict[str, Any]:
+        """The ensemble's name and mean, and of each member its share, weights and way to predict."""
+        return {
+            "experiment": self.experiment.config["name"],
+            "mean": self.mean,
+            "members": [voter.provenance() for voter in self.voters],
+        }
+
+
+def open_team(folder: Path) -> Team:
+    """The ensemble that `bonepipe ensemble` left in a folder, wherever that lies now.
+
+    Raises:
+        BonepipeError: it was never cross-validated, or as `open_voters`.
+    """
+    if not (folder / CONFIG).is_file():
+        raise BonepipeError(
+            f"{folder / CONFIG}: is missing, so this ensemble was not cross-validated yet; run "
+            f"`bonepipe ensemble {folder / FILE} -o {folder}`"
+        )
+    experiment = placed(configs.load(folder / CONFIG), folder)
+    return gather(mixture.read(folder / FILE), experiment)
+
+
+def gather(ensemble: Ensemble, experiment: Experiment) -> Team:
+    """Find the runs of an ensemble; raises as `open_voters`, and as `Ensemble.weights`."""
+    ensemble = ensemble.merged()
+    device = experiment.config["device"]
+    team = Team(ensemble, open_voters(ensemble.members, experiment.data.root, device), experiment)
+    _ = team.weights, configs.build(experiment.config, "ensemble")  # which refuse what is wrong in them
+    return team
