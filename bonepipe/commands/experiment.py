@@ -280,7 +280,7 @@ class Experiment:
         model = configs.build({"model": node}, "model", len(self.data.classes))
         compiled = configs.build(self.config, "ensemble").compile
         member = load_member(path, model, self.data.classes, self.device, compiled=compiled)
-        self.views.check(member.augmentations, path)
+        self.views.check(member.seen, path)
         return member
 
 

@@ -12,14 +12,14 @@ from bonepipe.commands.experiment import OVERRIDES, say
 from bonepipe.commands.finished import add_run, open_finished
 from bonepipe.commands.predictor import Predictor, decisions, masks
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.image import read_grey
+from bonepipe.data.image import SUFFIXES, read_grey
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import write_json
 from bonepipe.inference import submission
 
 DESCRIPTION = """\
-Predict radiographs of any size with all models and views of a finished experiment, or, with --run, of any run,
-ensemble or second look. Writes into OUT:
+Predict radiographs of any size (PNG, JPEG, TIFF, BMP; 8 or 16 bit) with all models and views of a finished experiment
+or, with --run, of any run, ensemble or second look. DICOM is not read: export it as PNG first. Writes into OUT:
   overlays/NAME.jpg        the masks drawn over the image
   masks/NAME/CLASS.png     one mask a class: 255 inside, 0 outside
   polygons/NAME.json       the outlines in the annotation format, to be corrected in a labelling tool; parts of a class
@@ -44,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"{OVERRIDES}\n\n{EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="a folder is searched for PNG files")
+    listed = " ".join(SUFFIXES)
+    result.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help=f"a folder is searched for {listed}")
     result.add_argument("-o", "--output", metavar="OUT", required=True, help="the folder to write")
     add_run(result)
     result.add_argument("--force", action="store_true", help="predict finished images again")
@@ -55,7 +56,8 @@ def main(arguments: Sequence[str]) -> int:
     """Predict what is not predicted yet, then write the table of all."""
     overrides = [word for word in arguments if _is_override(word)]
     given = parser().parse_args([word for word in arguments if not _is_override(word)])
-    images, out = find_images([Path(name) for name in given.images]), Path(given.output)
+    out = Path(given.output)
+    images = find_images([Path(name) for name in given.images], out)
     predictor = open_finished(given.run, overrides)
     _claim(out, decisions(predictor), given.force)
     _predict_missing(predictor, images, out, given.force)
@@ -69,26 +71,39 @@ def _is_override(word: str) -> bool:
     return "=" in word and not word.startswith("-") and not Path(word).exists()
 
 
-def find_images(paths: Sequence[Path]) -> list[Radiograph]:
+def find_images(paths: Sequence[Path], out: Path) -> list[Radiograph]:
     """The images that files and folders stand for, each once, in the order given, folders sorted.
 
+    Results of an earlier call, in a folder of OUT that lies among the images, are none.
+
     Raises:
-        BonepipeError: a path does not exist, a folder holds no PNG, or two images have one name.
+        BonepipeError: a path does not exist, a folder holds no image, or two images have one name.
     """
     found: dict[Path, Path] = {}
     for path in paths:
         if not path.exists():
             raise BonepipeError(f"{path}: no such file or folder")
-        files = sorted(path.rglob("*.png")) if path.is_dir() else [path]
+        files = _images_in(path, out) if path.is_dir() else [path]
         if not files:
-            raise BonepipeError(f"{path}: no PNG images in this folder")
+            listed = ", ".join(SUFFIXES)
+            raise BonepipeError(f"{path}: no images in this folder ({listed}); DICOM has to be exported as PNG first")
         found |= {file.resolve(): file for file in files}
     names: dict[str, Path] = {}
     for file in found.values():
         if other := names.get(file.stem):
-            raise BonepipeError(f"{other} and {file}: one name twice; results are told apart by it, so use two folders")
+            raise BonepipeError(
+                f"{other} and {file}: one name twice, suffixes aside; results are told apart by it, so use two folders"
+            )
         names[file.stem] = file
     return [Radiograph(file.name, patient=file.parent.name, path=file, split="test") for file in found.values()]
+
+
+def _images_in(folder: Path, out: Path) -> list[Path]:
+    from bonepipe.report.masks import MASKS, OVERLAYS
+
+    results = {(out / name).resolve() for name in (MASKS, OVERLAYS)}
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return [path for path in files if results.isdisjoint(path.resolve().parents)]
 
 
 def _claim(out: Path, source: dict[str, Any], force: bool) -> None:

@@ -92,7 +92,7 @@ def run_fold(experiment: Experiment, fold: int) -> None:
     for group in ("loss", "mixing"):
         configs.build(config, group)
     # Before the tracking starts, so that a fault in the data or in the way to predict costs nothing.
-    experiment.views.check(experiment.augmentation.names, "augment")
+    experiment.views.check(experiment.augmentation.shows, "augment")
     _ = experiment.store, experiment.windows, experiment.postprocess
     begins = not (folder / "config.yaml").exists()
     if begins:
@@ -141,7 +141,8 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     hold = averaging.hold_step(spec.epochs, spec.steps_per_epoch(len(training)))
     data = make_data(experiment, training, validation, spec)
     module = make_module(experiment, hold, spec.compile)
-    facts = {"classes": experiment.data.classes, "augmentations": experiment.augmentation.names, "fold": fold}
+    recipe = experiment.augmentation
+    facts = {"classes": experiment.data.classes, "augmentations": recipe.names, "seen": recipe.shows, "fold": fold}
     chosen = train_fold(
         module,
         data,

@@ -76,11 +76,12 @@ class Voter:
     def check(self) -> None:
         """Raise BonepipeError where weights are missing, or the model did not see a view in training."""
         from bonepipe.inference.members import read_facts
+        from bonepipe.inference.views import seen_in_training
 
         for fold in self.folds:
             for epoch in self.entry.epochs or (None,):
                 path = self.experiment.weights(fold, epoch)
-                self.experiment.views.check(read_facts(path).get("augmentations", ()), path)
+                self.experiment.views.check(seen_in_training(read_facts(path)), path)
 
     def archive(self) -> Archive:
         """What it said of the images that its folds validate."""

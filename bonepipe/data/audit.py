@@ -18,7 +18,7 @@ from tqdm import tqdm
 from bonepipe.data.annotation import Polygon, read_with_faults
 from bonepipe.data.catalog import Radiograph, annotation_path, image_paths, patient_of, read_metadata, read_rotated
 from bonepipe.data.folds import FoldSpec, find_faults
-from bonepipe.data.image import read_grey
+from bonepipe.data.image import SUFFIXES, read_grey
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
 
@@ -116,7 +116,7 @@ def check_parts(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Findin
             severity: Literal["error", "warning"] = "error" if split == "train" else "warning"
             yield Finding(severity, folder, "", f"no {split} images, expected <patient>/*.png", f"no {split} images")
         for path in sorted(folder.rglob("*")):
-            if path.suffix != ".png" and path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm"):
+            if path.suffix != ".png" and path.suffix.lower() in (*SUFFIXES, ".dcm"):
                 yield Finding("warning", path, "", "is passed over: only *.png is read", "image with another suffix")
 
 

@@ -1,7 +1,8 @@
 """Augmentation: an albumentations recipe on a grey image and its bit-planes, the same for the same seed."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,13 @@ ON_LABELS: dict[str, tuple[Any, ...]] = {
     "fill_mask": (None, 0), "mask_drop_value": (None, 0), "ignore_values": (None,), "ignore_channels": (None,),
     "area_for_downscale": (None, "image"),
 }  # fmt: skip
+# The kinds of view that a transform shows a model whatever its arguments; SquareSymmetry is a D4.
+SHOWN_BY = {
+    A.HorizontalFlip: ["HorizontalFlip"],
+    A.VerticalFlip: ["VerticalFlip"],
+    A.RandomRotate90: ["Rotate90"],
+    A.D4: ["HorizontalFlip", "VerticalFlip", "Rotate90"],
+}
 PROBES = 8  # seeds tried when a recipe is built that may change an image's size
 
 
@@ -41,6 +49,11 @@ class Augmentation:
     and keep its labels, unless `fill_mask: 0` takes these away as well. Where the dataset swaps classes under a flip,
     the flip does so here. Sides of a crop may be shares of the image (0.75 of its height), and `Resize` without a size
     goes back to the size that the model sees, which is the size that every recipe must end with.
+
+    Attributes:
+        names: of its transforms, sorted.
+        shows: the kinds of test-time view that it shows a model, each with the least and the greatest amount, or with
+            none where the kind has no amounts: `{"HorizontalFlip": [], "Scale": [0.85, 1.15]}`.
 
     Args:
         data: the dataset; its size is that of the images.
@@ -58,6 +71,7 @@ class Augmentation:
         self._recipe = data, nodes
         self.names = sorted(set(_names(nodes)))
         self._pipeline = A.Compose([_build(node, data) for node in nodes])
+        self.shows = _shows(list(_leaves(self._pipeline)))
         if any(word in name for name in self.names for word in ("Crop", "Resize", "Size", "Scale", "Pad")):
             self._probe(data)
 
@@ -71,7 +85,9 @@ class Augmentation:
         Raises:
             BonepipeError: the recipe changed the image's size or type.
         """
-        self._pipeline.set_random_seed(seed)
+        # One stream of numbers for all transforms: set_random_seed would give each the same one, and then a flip and a
+        # change of brightness with the same p would happen together or not at all.
+        self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         result = self._pipeline(image=image, mask=planes)
         for before, after in ((image, result["image"]), (planes, result["mask"])):
             if before.shape != after.shape or before.dtype != after.dtype:
@@ -123,6 +139,47 @@ def _names(nodes: Nodes) -> list[str]:
     return [name for node in nodes for name in [str(node.get("name")), *_names(node.get("transforms", ()))]]
 
 
+def _leaves(transform: Any) -> Iterator[Any]:
+    """The transforms of a recipe that ever happen: with a p above 0, in choices and sequences that have one."""
+    if transform.p > 0 and isinstance(transform, A.BaseCompose):
+        for inner in transform.transforms:
+            yield from _leaves(inner)
+    elif transform.p > 0:
+        yield transform
+
+
+def _shows(transforms: Sequence[Any]) -> dict[str, list[float]]:
+    """Kinds of view -> the least and the greatest amount by any of the transforms."""
+    resized = any(type(transform).__name__ in RESAMPLING - {"RandomScale"} for transform in transforms)
+    found: dict[str, list[float]] = {}
+    for transform in transforms:
+        undone = resized and isinstance(transform, A.RandomScale)  # at the end all images have one size again
+        scales = [] if undone else _scales(transform)
+        for kind in ["Scale"] if scales else _kinds(transform):
+            found.setdefault(kind, []).extend(scales)
+    return {kind: [min(amounts), max(amounts)] if amounts else [] for kind, amounts in sorted(found.items())}
+
+
+def _kinds(transform: Any) -> list[str]:
+    """The kinds of view that a transform shows, scales apart."""
+    if isinstance(transform, A.RandomBrightnessContrast) and any(transform.brightness_limit):
+        # Multiply stretches about the mean of the greys: contrast, which stretches about black, and some brightness.
+        return ["Add", "Multiply"] if any(transform.contrast_limit) else ["Add"]
+    return [kind for cause, kinds in SHOWN_BY.items() if isinstance(transform, cause) for kind in kinds]
+
+
+def _scales(transform: Any) -> list[float]:
+    """The least and the greatest factor by which a transform enlarges what there is to see; none if it does not."""
+    if isinstance(transform, A.RandomScale):
+        low, high = (1 + limit for limit in transform.scale_limit)
+    elif isinstance(transform, A.Affine) and not transform.fit_output:  # ShiftScaleRotate is one
+        low, high = max(span[0] for span in transform.scale.values()), min(span[1] for span in transform.scale.values())
+    else:
+        return []
+    span = [round(low, 6), round(high, 6)]
+    return span if low <= high and span != [1, 1] else []
+
+
 def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
     arguments = dict(node)
     name = str(arguments.pop("name", None))
@@ -148,6 +205,8 @@ def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
         first = error.__cause__.errors()[0]  # pydantic's own text has a line a field, and addresses
         where = ".".join(str(part) for part in (name, *first["loc"]))
         raise ValueError(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    except ZeroDivisionError as error:
+        raise ValueError(f"{name}: there is nothing to choose from, every p in it is 0") from error
     except TypeError as error:  # an argument without default is missing
         raise ValueError(f"{name}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Reading radiographs: any PNG (grey, RGB, RGBA, palette; 8 or 16 bit) as grey bytes."""
+"""Reading radiographs: PNG, JPEG, TIFF or BMP (grey, colour, palette, alpha; 8 or 16 bit) as grey bytes."""
 
 import struct
 from pathlib import Path
@@ -8,28 +8,43 @@ import numpy as np
 
 from bonepipe.errors import BonepipeError
 
-PNG_END = b"IEND\xaeB`\x82"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")  # of files with radiographs, in small letters
+# How a file begins, and what it must hold to be whole. The decoder notices where a TIFF or BMP stops short.
+ENDS = {"PNG": (b"\x89PNG", b"IEND\xaeB`\x82"), "JPEG": (b"\xff\xd8\xff", b"\xff\xd9")}
+DICOM_MARK = b"DICM"  # after a preamble of 128 bytes
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its messages do not name the file; ours do
 
 
 def read_grey(path: Path) -> np.ndarray:
-    """Read an image as uint8 `[H, W]`.
+    """Read an image as uint8 `[H, W]`, the first one of a file with several.
 
-    Colours become luma; an alpha channel is ignored. 16-bit images are scaled from the smallest of 8, 10, 12, 14 or 16
-    bits that holds their brightest pixel, because detectors store 12-bit values in 16-bit files.
+    Colours become luma; an alpha channel is ignored (in a TIFF of 8 bits it dims the image). 16-bit images are scaled
+    from the smallest of 8, 10, 12, 14 or 16 bits that holds their brightest pixel, because detectors store 12-bit
+    values in 16-bit files. An image that its file says is turned or mirrored is read as viewers show it.
 
     Raises:
-        BonepipeError: the file is missing, is no image, or was cut short.
+        BonepipeError: the file is missing, is no image, was cut short, is DICOM, or has neither 8 nor 16 bits.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
-    if data[:4] == b"\x89PNG" and PNG_END not in data:
-        raise BonepipeError(f"{path}: truncated PNG (no end marker after {len(data)} bytes); copy the file again")
+    for kind, (start, end) in ENDS.items():
+        if data.startswith(start) and end not in data:
+            raise BonepipeError(
+                f"{path}: truncated {kind} (no end marker after {len(data)} bytes); copy the file again"
+            )
+    if data.startswith(DICOM_MARK, 128) or path.suffix.lower() == ".dcm":
+        raise BonepipeError(f"{path}: is a DICOM file, which is not read; export it as PNG first")
     image = _decode(data)
     if image is None:
         raise BonepipeError(f"{path}: cannot be decoded as an image; copy the file again")
-    return image if image.dtype == np.uint8 else _to_bytes(image)
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype != np.uint16:
+        raise BonepipeError(f"{path}: has {image.dtype} pixels; export it with 8 or 16 bits a pixel")
+    return 255 - _to_bytes(image) if _white_is_zero(data) else _to_bytes(image)
 
 
 def _decode(data: bytes) -> np.ndarray | None:
@@ -42,6 +57,17 @@ def _decode(data: bytes) -> np.ndarray | None:
 def _to_bytes(image: np.ndarray) -> np.ndarray:
     bits = next(bits for bits in (8, 10, 12, 14, 16) if int(image.max()) < 1 << bits)
     return np.rint(image * (255.0 / ((1 << bits) - 1))).astype(np.uint8)
+
+
+def _white_is_zero(data: bytes) -> bool:
+    """Whether a TIFF counts from white to black (PhotometricInterpretation 0), which OpenCV minds only at 8 bits."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    if order is None:
+        return False
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, start)
+    fields = (struct.unpack_from(f"{order}HHIH", data, start + 2 + 12 * number) for number in range(count))
+    return any(tag == 262 and value == 0 for tag, _, _, value in fields)
 
 
 def read_shape(path: Path) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.mixture import EDGE, Mean
-from bonepipe.inference.views import Views
+from bonepipe.inference.views import Seen, Views, seen_in_training
 from bonepipe.training.module import normalise
 from bonepipe.training.precision import Precision, autocast
 
@@ -28,12 +28,12 @@ class Member:
     Attributes:
         path: the weights.
         model: float32 `[N, 1, h, w]` to logits `[N, C, h, w]`.
-        augmentations: names of the transforms it saw in training.
+        seen: the kinds of view it saw in training.
     """
 
     path: Path
     model: nn.Module
-    augmentations: tuple[str, ...]
+    seen: Seen
 
 
 def load_member(path: Path, model: nn.Module, classes: Sequence[str], device: str, *, compiled: bool = False) -> Member:
@@ -54,7 +54,7 @@ def load_member(path: Path, model: nn.Module, classes: Sequence[str], device: st
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.eval()
     callable_model: Any = torch.compile(model) if compiled else model
-    return Member(path, callable_model, tuple(facts.get("augmentations", ())))
+    return Member(path, callable_model, seen_in_training(facts))
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

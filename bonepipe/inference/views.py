@@ -1,6 +1,6 @@
 """Test-time augmentation: ttach's transforms, applied to probabilities, with the dataset's class swaps."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,20 +9,22 @@ import ttach
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError, suggestion
 
-# A view helps only if the model saw its like in training: which augmentations teach which view.
+# Weights files of earlier versions tell what the model saw by the names of augmentations alone.
 TAUGHT_BY = {
     "HorizontalFlip": {"HorizontalFlip", "D4", "SquareSymmetry"},
     "VerticalFlip": {"VerticalFlip", "D4", "SquareSymmetry"},
     "Rotate90": {"RandomRotate90", "D4", "SquareSymmetry"},
     "Scale": {"Affine", "RandomScale", "ShiftScaleRotate"},
-    "Resize": {"Affine", "RandomScale", "ShiftScaleRotate"},
     "Add": {"RandomBrightnessContrast"},
     "Multiply": {"RandomBrightnessContrast"},
 }
+# A view helps only if the model saw its like in training: the kind of view that each asks for.
+ASKS_FOR = {**{kind: kind for kind in TAUGHT_BY}, "Resize": "Scale"}
 SCALING = ("Scale", "Resize")
 AXES = {"HorizontalFlip": "horizontal", "VerticalFlip": "vertical"}
 
 Call = Callable[[torch.Tensor], torch.Tensor]
+Seen = Mapping[str, Sequence[float]]  # as `Augmentation.shows`; a kind without amounts was seen in any
 
 
 class Views:
@@ -46,9 +48,10 @@ class Views:
         weights: Sequence[float] | None = None,
         force: bool = False,
     ) -> None:
-        self.names = [str(node.get("name")) for node in transforms]
         self.force = force
-        self._compose = ttach.Compose([_build(node, data) for node in transforms])
+        built = [_build(node, data) for node in transforms]
+        self._asked = [(str(node["name"]), _amounts(view)) for node, view in zip(transforms, built, strict=True)]
+        self._compose = ttach.Compose(built)
         shares = [1.0] * len(self._compose) if weights is None else list(weights)
         if len(shares) != len(self._compose) or sum(shares) <= 0 or min(shares) < 0:
             raise ValueError(f"weights={weights}: need {len(self._compose)} of them, none negative, not all zero")
@@ -65,21 +68,41 @@ class Views:
         for weight, view in zip(self.weights, self._compose, strict=True):
             yield weight, view.augment_image, view.deaugment_mask
 
-    def check(self, augmentations: Collection[str], where: object) -> None:
-        """Refuse views that a model trained with these augmentations has not seen. Raises BonepipeError."""
-        for name in self.names:
-            if not self.force and not TAUGHT_BY[name] & set(augmentations):
+    def check(self, seen: Seen, where: object) -> None:
+        """Refuse views whose like a model has not seen in training. Raises BonepipeError."""
+        for name, amounts in self._asked:
+            span = seen.get(ASKS_FOR[name])
+            beyond = [amount for amount in amounts if span and not span[0] <= amount <= span[1]]
+            if not self.force and (span is None or beyond):
+                saw = ", ".join(_phrase(*one) for one in seen.items()) or "images as they are"
                 raise BonepipeError(
-                    f"{where}: tta.transforms has {name}, which the model did not see in training (its augmentations: "
-                    f"{', '.join(augmentations) or 'none'}); use tta=none, or tta.force=true to try all the same"
+                    f"{where}: tta.transforms has {_phrase(name, beyond, ', ')}, which the model did not see in "
+                    f"training (it saw {saw}); use tta=none, or tta.force=true to try all the same"
                 )
+
+
+def seen_in_training(facts: Mapping[str, Any]) -> Seen:
+    """What a model saw, by what its weights file says of itself."""
+    if "seen" in facts:
+        return facts["seen"]
+    names = set(facts.get("augmentations", ()))
+    return {kind: [] for kind, teachers in TAUGHT_BY.items() if teachers & names}
+
+
+def _phrase(kind: str, amounts: Sequence[float], link: str = " to ") -> str:
+    return f"{kind} {link.join(f'{amount:g}' for amount in amounts)}".rstrip()
+
+
+def _amounts(view: Any) -> list[float]:
+    """What has to lie between the amounts that were seen: the scales. Sizes depend on the image."""
+    return [scale for scale in view.params if scale != view.identity_param] if isinstance(view, ttach.Scale) else []
 
 
 def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
     arguments = dict(node)
     name = str(arguments.pop("name", None))
-    if name not in TAUGHT_BY:
-        raise ValueError(f"no view {name!r}{suggestion(name, TAUGHT_BY) or '; there are ' + ', '.join(TAUGHT_BY)}")
+    if name not in ASKS_FOR:
+        raise ValueError(f"no view {name!r}{suggestion(name, ASKS_FOR) or '; there are ' + ', '.join(ASKS_FOR)}")
     kind = getattr(ttach, name)
     if name in SCALING:  # ttach's own default, nearest neighbour, shifts the maps
         kind, arguments = _scaling(kind), {"interpolation": "bilinear", "align_corners": False, **arguments}

@@ -47,7 +47,7 @@ def stand_in(material: Material, size: int) -> StandIn:
 def members_of(material: Material, size: int, count: int = MEMBERS) -> list[Member]:
     """An ensemble of them."""
     models = [stand_in(material, size).eval().to(memory_format=torch.channels_last) for _ in range(count)]
-    return [Member(Path("none"), model, ("HorizontalFlip",)) for model in models]
+    return [Member(Path("none"), model, {"HorizontalFlip": []}) for model in models]
 
 
 def run_ensemble(material: Material, size: int, images: int, members: list[Member]) -> list[list[str]]:

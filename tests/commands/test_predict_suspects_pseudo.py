@@ -144,6 +144,46 @@ def test_predict_goes_on_where_it_stopped(finished, chest_root, tmp_path, capsys
     assert overlay.shape[:2] == cv2.imread(str(pictures / f"{names[0]}.png")).shape[:2]
 
 
+def test_predict_finds_radiographs_of_every_kind(finished, phantom_root, tmp_path, capsys):
+    """The same pixels give the same masks, whatever their file; results name the files as they are named."""
+    _, words = finished
+    out, pictures = tmp_path / "pictures" / "out", tmp_path / "pictures"
+    (pictures / "more").mkdir(parents=True)
+    source = sorted((phantom_root / "test").rglob("*.png"))[1]
+    grey = cv2.imread(str(source), cv2.IMREAD_GRAYSCALE)
+    same = {
+        "a.PNG": grey,
+        "b.bmp": grey,
+        "c.TIFF": np.dstack([grey] * 3),
+        "more/d.tif": grey.astype(np.uint16) * 257,
+    }
+    for name, pixels in {**same, "e.JPG": grey, "more/f.Jpeg": grey}.items():
+        assert cv2.imwrite(str(pictures / name), pixels)
+    (pictures / "more" / "notes.txt").write_text("no image")
+    (pictures / "more" / "g.dcm").write_bytes(bytes(128) + b"DICM")
+    command = ["predict", str(pictures), "-o", str(out), *words]
+    assert cli.main(command) == 0
+    rows = rows_of(out / "predictions.csv")
+    names = ["a.PNG", "b.bmp", "c.TIFF", "e.JPG", "d.tif", "f.Jpeg"]
+    assert list(dict.fromkeys(image for image, _ in rows)) == names
+    labels = [label for image, label in rows if image == "a.PNG"]
+    assert len(labels) == 29
+    codes = {name: [rows[name, label] for label in labels] for name in names}
+    assert any(codes["a.PNG"])
+    assert codes["b.bmp"] == codes["c.TIFF"] == codes["d.tif"] == codes["a.PNG"]
+    for name in ("e.JPG", "f.Jpeg"):
+        near = [rle.dice(*pair) for pair in zip(codes[name], codes["a.PNG"], strict=True) if any(pair)]
+        assert np.mean(near) > 0.8
+    for name in names:
+        stem = name.partition(".")[0]
+        assert json.loads((out / "polygons" / f"{stem}.json").read_text())["filename"] == name
+        assert cv2.imread(str(out / "overlays" / f"{stem}.jpg")).shape[:2] == grey.shape
+        assert len(list((out / "masks" / stem).glob("*.png"))) == 29
+    capsys.readouterr()
+    assert cli.main(command) == 0, "its own results, in a folder among the images, are none"
+    assert "6 images are finished already" in capsys.readouterr().err
+
+
 def test_predict_does_not_mix_predictions_of_other_weights(copied, chest_root, tmp_path, capsys):
     folder, words = copied
     picture = next((chest_root / "test").rglob("*.png"))
@@ -160,12 +200,18 @@ def test_predict_refuses_what_it_cannot_find(finished, chest_root, tmp_path, cap
     _, words = finished
     picture = next((chest_root / "test").rglob("*.png"))
     shutil.copy(picture, tmp_path / picture.name)
+    (tmp_path / f"{picture.stem}.jpg").touch()
+    (tmp_path / "hand.dcm").touch()
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(99))
     for given, message in (
         ([tmp_path / "none.png"], "none.png: no such file"),
-        ([tmp_path / "empty"], "empty: no PNG images"),
+        ([tmp_path / "empty"], "empty: no images in this folder (.png, .jpg, .jpeg, .tif, .tiff, .bmp); DICOM has to"),
         ([picture, tmp_path / picture.name], "one name twice"),
+        ([picture, tmp_path / f"{picture.stem}.jpg"], "one name twice, suffixes aside"),
+        ([tmp_path / "hand.dcm"], "hand.dcm: is a DICOM file, which is not read; export it as PNG first"),
+        ([tmp_path / "IM0001"], "IM0001: is a DICOM file"),
     ):
-        (tmp_path / "empty").mkdir(exist_ok=True)
+        (tmp_path / "empty" / "folder.png").mkdir(parents=True, exist_ok=True)
         assert cli.main(["predict", *map(str, given), "-o", str(tmp_path / "out"), *words]) == 1
         assert message in capsys.readouterr().err
     unfinished = [*words, "name=other"]

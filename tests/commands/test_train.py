@@ -11,6 +11,8 @@ from bonepipe.cli import main
 from bonepipe.commands import train as command
 from bonepipe.commands.experiment import Experiment
 from bonepipe.config import compose
+from bonepipe.errors import BonepipeError
+from bonepipe.inference.members import read_facts
 
 
 @pytest.fixture
@@ -94,6 +96,45 @@ def test_a_wrong_setting_is_refused_with_the_reason_and_leaves_no_run_behind(wor
     assert reason in capsys.readouterr().err
     assert not Path("runs/debug/fold-0/config.yaml").exists()
     assert not Path("runs/debug/fold-0/inputs.json").exists()
+
+
+AFFINE, SCALED = "augment.transforms=[{name: Affine, %s}]", "tta.transforms=[{name: Scale, scales: [0.9, 1.3]}]"
+GREYS = "augment.transforms=[{name: RandomBrightnessContrast, %s}]"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "views", "unseen"),
+    [
+        (AFFINE % "rotate: [-30, 30]", SCALED, "Scale, which the model did not see in training (it saw images as they"),
+        (AFFINE % "scale: [0.8, 1.2], p: 0", SCALED, "Scale, which"),
+        (
+            AFFINE % "scale: [0.8, 1.2]",
+            SCALED,
+            "Scale 1.3, which the model did not see in training (it saw Scale 0.8 to",
+        ),
+        (GREYS % "brightness_limit: 0", "tta.transforms=[{name: Add, values: [0.1]}]", "Add, which"),
+        (GREYS % "brightness_limit: 0", "tta.transforms=[{name: Multiply, factors: [1.1]}]", "Multiply, which"),
+        ("augment=none", "tta=flip", "HorizontalFlip, which"),
+        ("augment=geometric", "tta=twelve", "VerticalFlip, which"),
+    ],
+)
+def test_views_that_the_recipe_does_not_show_are_refused_before_training(words, capsys, recipe, views, unseen):
+    assert main(["train", *words, recipe, views]) == 1
+    message = capsys.readouterr().err
+    assert f"augment: tta.transforms has {unseen}" in message
+    assert "use tta=none, or tta.force=true to try all the same" in message
+    assert not Path("runs/debug/fold-0/config.yaml").exists()
+
+
+def test_the_weights_tell_what_the_model_saw(words, capsys):
+    """Views within it are predicted with; others are refused by name, and not if they are forced."""
+    assert main(["train", *words, AFFINE % "scale: [0.8, 1.2]", SCALED.replace("1.3", "1.1")]) == 0
+    path = Path("runs/debug/fold-0/weights.safetensors")
+    assert read_facts(path)["seen"] == {"Scale": [0.8, 1.2]}
+    experiment = Experiment(compose([*words, SCALED]))
+    with pytest.raises(BonepipeError, match=r"weights\.safetensors: .* Scale 1\.3, which .*Scale 0\.8 to 1\.2"):
+        experiment.member(0)
+    assert Experiment(compose([*words, "tta=flip", SCALED, "tta.force=true"])).member(0).seen == {"Scale": [0.8, 1.2]}
 
 
 def test_after_a_refusal_the_mended_command_trains(words):

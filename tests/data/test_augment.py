@@ -1,4 +1,7 @@
+import collections
+import json
 import pickle
+import random
 from pathlib import Path
 
 import albumentations as A
@@ -6,6 +9,9 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 
 from bonepipe import config as configs
 from bonepipe.data.augment import Augmentation
@@ -226,7 +232,7 @@ def test_each_transform_of_each_recipe_warps_every_class_as_its_own_mask(leaf):
     augment, reference = Augmentation(SQUARE, transforms=recipe), A.Compose([plain(leaf, SQUARE.shape)])
     for seed in range(4):
         new_image, new_planes = augment(image, planes, seed)
-        reference.set_random_seed(seed)
+        reference.set_random_state(np.random.default_rng(seed), random.Random(seed))
         expected = reference(image=image, mask=planes, masks=list(masks.astype(np.uint8)))
         separate = [cv2.resize(m, (96, 96), interpolation=cv2.INTER_NEAREST_EXACT) for m in expected["masks"]]
         np.testing.assert_array_equal(bitplane.unpack(new_planes, 29), np.stack(separate, -1).astype(bool))
@@ -266,6 +272,18 @@ def test_the_recipes_cover_the_list():
     assert listed <= {leaf["name"] for leaf in LEAVES.values()}
 
 
+def test_transforms_happen_independently_of_one_another():
+    """Flips along both axes, and flips beside a change of brightness: all four combinations are as frequent."""
+    image, planes = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64) // 2, np.zeros((64, 64, 4), np.uint8)
+    data = DataSpec(name="x", root="x", classes=("a",), size=64)
+    bright = {"name": "RandomBrightnessContrast", "brightness_limit": (0.3, 0.3), "contrast_limit": (0, 0), "p": 0.5}
+    for second in ({"name": "VerticalFlip", "p": 0.5}, bright):
+        augment = Augmentation(data, transforms=[{"name": "HorizontalFlip", "p": 0.5}, second])
+        seen = collections.Counter(augment(image, planes[..., :1], seed)[0].tobytes() for seed in range(400))
+        assert len(seen) == 4
+        assert stats.chisquare(list(seen.values())).pvalue > 0.001
+
+
 def test_the_default_recipe_is_what_it_always_was():
     pipeline = A.Compose(
         [
@@ -281,7 +299,7 @@ def test_the_default_recipe_is_what_it_always_was():
     planes = bitplane.pack(masks.transpose(1, 2, 0))
     augment = Augmentation(SQUARE, transforms=STORED["geometric"])
     for seed in range(10):
-        pipeline.set_random_seed(seed)
+        pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         expected = pipeline(image=image, mask=planes)
         result = augment(image, planes, seed)
         np.testing.assert_array_equal(result[0], expected["image"])
@@ -364,3 +382,160 @@ def test_a_policy_file_that_is_none_is_refused(tmp_path, content):
     reason = "no such policy; `bonepipe autoaugment" if content is None else "cannot be read|holds no list"
     with pytest.raises(ValueError, match=rf"policy\.yaml: .*{reason}"):
         Augmentation(HAND, file=str(path))
+
+
+# What a recipe shows a model, against what it does to pictures.
+
+
+def nested(node):
+    """A transform on its own, and inside each kind of choice."""
+    yield [node]
+    yield [{"name": "OneOf", "p": 0.9, "transforms": [{"name": "NoOp"}, {"name": "Sequential", "transforms": [node]}]}]
+    yield [{"name": "SomeOf", "n": 2, "transforms": [{"name": "NoOp"}, node]}]
+
+
+def never(node):
+    """The same, such that it never happens."""
+    yield [node | {"p": 0}]
+    yield [{"name": "Sequential", "p": 0.0, "transforms": [node]}]
+    yield [{"name": "OneOf", "transforms": [node | {"p": 0.0}, {"name": "NoOp", "p": 1.0}], "p": 1.0}]
+    yield [{"name": "SomeOf", "n": 2, "transforms": [node | {"p": 0.0}, {"name": "NoOp", "p": 1.0}], "p": 1.0}]
+
+
+ROUND = DataSpec(name="round", root="x", classes=("disc",), size=128)
+
+
+def factors(recipe, seeds=80):
+    """By how much a disc in the middle grows under a recipe, by the square root of its area."""
+    y, x = np.mgrid[:128, :128] - 63.5
+    disc = (x**2 + y**2 < 34**2).astype(np.uint8)
+    augment = Augmentation(ROUND, transforms=recipe)
+    areas = [augment(disc * 200, disc[..., None], seed)[1].sum() for seed in range(seeds)]
+    return np.sqrt(np.array(areas, float) / disc.sum())
+
+
+def assert_scales_told(recipe):
+    """What the recipe tells of scales is what it does: within the span, and not in a small part of it."""
+    found, told = factors(recipe), Augmentation(ROUND, transforms=recipe).shows
+    if "Scale" not in told:
+        assert np.abs(found - 1).max() < 0.02
+        return False
+    low, high = told["Scale"]
+    assert min(low, 1) - 0.01 < found.min() < low + 0.45 * (high - low) + 0.01
+    assert max(high, 1) + 0.01 > found.max() > high - 0.45 * (high - low) - 0.01
+    return True
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    spans=st.lists(st.tuples(st.floats(0.5, 1), st.floats(1.001, 1.6)).map(list), min_size=1, max_size=2),
+    ever=st.booleans(),
+    pick=st.integers(0, 3),
+)
+def test_the_scales_that_a_recipe_tells_are_those_of_a_disc(spans, ever, pick):
+    recipe = []
+    for span in spans:
+        node = {"name": "Affine", "scale": span, "rotate": [-20, 20], "keep_ratio": True, "p": 0.9}
+        variants = list((nested if ever else never)(node))
+        recipe += (
+            [{"name": "OneOf", "p": 1.0, "transforms": variants[pick % len(variants)]}] if ever else variants[pick]
+        )
+    told = Augmentation(ROUND, transforms=recipe).shows.get("Scale")
+    expected = [min(low for low, _ in spans), max(high for _, high in spans)]
+    assert told == (pytest.approx(expected, abs=1e-5) if ever else None)
+    if len(spans) == 1:
+        assert assert_scales_told(recipe) == ever
+
+
+PADDED = [
+    {"name": "PadIfNeeded", "min_height": 128, "min_width": 128},
+    {"name": "CenterCrop", "height": 128, "width": 128},
+]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "span"),
+    [
+        ([{"name": "Affine", "rotate": [-30, 30], "translate_percent": [-0.05, 0.05]}], None),
+        ([{"name": "Affine", "scale": 1.0, "rotate": [-30, 30]}], None),
+        ([{"name": "Affine", "scale": [0.8, 1.2], "keep_ratio": True, "p": 1.0}], [0.8, 1.2]),
+        ([{"name": "Affine", "scale": 0.7, "balanced_scale": False, "p": 1.0}], [0.7, 0.7]),
+        ([{"name": "ShiftScaleRotate", "scale_limit": 0.3, "shift_limit": 0, "p": 1.0}], [0.7, 1.3]),
+        ([{"name": "ShiftScaleRotate", "scale_limit": 0, "shift_limit": 0, "p": 1.0}], None),
+        ([{"name": "RandomScale", "scale_limit": 0.25, "p": 1.0}, *PADDED], [0.75, 1.25]),
+        ([{"name": "RandomScale", "scale_limit": 0.25, "p": 1.0}, {"name": "Resize"}], None),
+        ([{"name": "Affine", "scale": 1.5, "fit_output": True, "p": 1.0}, {"name": "Resize"}], None),
+        ([{"name": "Affine", "scale": [0.8, 1.2], "keep_ratio": True, "p": 1.0}, {"name": "Resize"}], [0.8, 1.2]),
+        ([{"name": "HorizontalFlip"}, {"name": "GaussNoise"}], None),
+    ],
+)
+def test_transforms_that_may_scale_tell_whether_they_do(recipe, span):
+    assert Augmentation(ROUND, transforms=recipe).shows.get("Scale") == span
+    assert assert_scales_told(recipe) == (span is not None)
+
+
+def test_only_scales_of_both_sides_together_are_told():
+    def told(x, y):
+        return Augmentation(HAND, transforms=[{"name": "Affine", "scale": {"x": x, "y": y}}]).shows.get("Scale")
+
+    assert told([0.8, 1.1], [0.9, 1.3]) == [0.9, 1.1]
+    assert told([0.8, 1.1], 1.0) is told([0.7, 0.8], [0.9, 1.3]) is None
+
+
+ORIENTED = np.arange(64 * 64).reshape(64, 64) // 17 % 251
+ORIENTATIONS = {
+    "HorizontalFlip": ORIENTED[:, ::-1],
+    "VerticalFlip": ORIENTED[::-1],
+    "Rotate90": np.rot90(ORIENTED),
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["HorizontalFlip", "VerticalFlip", "RandomRotate90", "D4", "SquareSymmetry", "Transpose", "NoOp"]
+)
+def test_the_orientations_that_a_recipe_tells_are_those_it_makes(name):
+    image, planes = ORIENTED.astype(np.uint8), np.zeros((64, 64, 4), np.uint8)
+    for ever, variants in ((True, nested({"name": name, "p": 0.8})), (False, never({"name": name}))):
+        for recipe in variants:
+            augment = Augmentation(HAND, transforms=recipe)
+            made = [augment(image, planes, seed)[0] for seed in range(200)]
+            shown = {kind for kind, view in ORIENTATIONS.items() if any((one == view).all() for one in made)}
+            assert set(augment.shows) == shown
+            assert ever or not shown
+
+
+def test_flips_that_swap_classes_tell_what_they_show():
+    for name in ("HorizontalFlip", "VerticalFlip"):
+        assert Augmentation(CHEST, transforms=[{"name": name}]).shows == {name: []}
+
+
+@pytest.mark.parametrize("brightness", [0, 0.3, [0.1, 0.3]])
+@pytest.mark.parametrize("contrast", [0, 0.2, [-0.2, 0]])
+def test_greys_that_a_recipe_tells_are_those_it_makes(brightness, contrast):
+    """Add moves two greys alike; Multiply stretches them about a third, so that neither alone will do."""
+    node = {"name": "RandomBrightnessContrast", "brightness_limit": brightness, "contrast_limit": contrast}
+    image, planes = np.full((64, 64), 90, np.uint8), np.zeros((64, 64, 4), np.uint8)
+    image[:, 32:] = 120
+    for recipe in nested(node | {"p": 1.0}):
+        augment = Augmentation(HAND, transforms=recipe)
+        made = [augment(image, planes, seed)[0].astype(int) for seed in range(40)]
+        stretch = np.array([(one[0, 63] - one[0, 0]) / 30 for one in made])
+        shift = np.array([one[0, 0] - 90 * factor for one, factor in zip(made, stretch, strict=True)])
+        moves, stretches = np.abs(shift).max() > 8, np.abs(stretch - 1).max() > 0.05
+        expected = {kind for kind, does in (("Add", moves), ("Multiply", moves and stretches)) if does}
+        assert set(augment.shows) == expected
+    for recipe in never(node):
+        assert Augmentation(HAND, transforms=recipe).shows == {}
+
+
+def test_what_is_shown_travels_and_survives_json():
+    augment = Augmentation(HAND, transforms=STORED["both_flips"])
+    expected = {"Add": [], "HorizontalFlip": [], "Multiply": [], "Scale": [0.85, 1.15], "VerticalFlip": []}
+    assert (
+        augment.shows == pickle.loads(pickle.dumps(augment)).shows == json.loads(json.dumps(augment.shows)) == expected
+    )
+
+
+def test_a_choice_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="OneOf: there is nothing to choose from, every p in it is 0"):
+        Augmentation(HAND, transforms=[{"name": "OneOf", "transforms": [{"name": "HorizontalFlip", "p": 0.0}]}])

@@ -1,3 +1,5 @@
+import io
+import struct
 import zlib
 
 import cv2
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bonepipe.data.image import read_grey, resize_grey
+from bonepipe.data.image import SUFFIXES, read_grey, resize_grey
 from bonepipe.errors import BonepipeError
 
 
@@ -107,6 +109,170 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     for name in ("none.png", "folder.png"):
         with pytest.raises(BonepipeError, match=rf"{name}: cannot be read"):
             read_grey(tmp_path / name)
+
+
+def strips_first(pixels, rows=5, order="<", packed=False, white_is_zero=False):
+    """A TIFF whose directory comes before its strips, so that a cut one still says what it should hold."""
+    height, width = pixels.shape
+    pixels = pixels.astype(pixels.dtype.newbyteorder(order))
+    strips = [pixels[start : start + rows].tobytes() for start in range(0, height, rows)]
+    strips = [zlib.compress(strip) for strip in strips] if packed else strips
+    behind = 8 + 2 + 12 * 9 + 4
+    starts = behind + 8 * len(strips) + np.cumsum([0, *map(len, strips)])[:-1]
+    fields = [
+        (256, [width]), (257, [height]), (258, [pixels.itemsize * 8]), (259, [8 if packed else 1]),
+        (262, [0 if white_is_zero else 1]), (273, starts), (277, [1]), (278, [rows]), (279, map(len, strips)),
+    ]  # fmt: skip
+    head, tail = struct.pack(f"{order}2sHIH", b"II" if order == "<" else b"MM", 42, 8, len(fields)), b""
+    for tag, given in fields:
+        values = list(given)
+        kind = "I" if len(values) > 1 else "H"
+        data = struct.pack(f"{order}{len(values)}{kind}", *values)
+        if len(data) > 4:
+            data, tail = struct.pack(f"{order}I", behind + len(tail)), tail + data
+        head += struct.pack(f"{order}HHI", tag, 4 if kind == "I" else 3, len(values)) + data.ljust(4, b"\0")
+    return head + bytes(4) + tail + b"".join(strips)
+
+
+def smooth(shape=(60, 80), seed=5):
+    """A picture that JPEG hardly changes."""
+    noise = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX)
+
+
+def encode(suffix, pixels, *options):
+    ok, data = cv2.imencode(suffix, pixels, options)
+    assert ok
+    return data.tobytes()
+
+
+def test_the_suffixes_are_those_of_the_formats():
+    assert SUFFIXES == (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_format_is_read_grey_and_in_colour(tmp_path, suffix):
+    path, grey, off = tmp_path / f"a{suffix.upper()}", smooth(), 6 if "jp" in suffix else 0
+    path.write_bytes(encode(suffix, grey))
+    read = read_grey(path)
+    assert (read.dtype, read.shape) == (np.uint8, grey.shape)
+    assert np.abs(read.astype(int) - grey).max() <= off
+    colours = np.dstack([grey, grey[::-1], grey[:, ::-1]])
+    path.write_bytes(encode(suffix, colours))
+    assert np.abs(read_grey(path) - luma(colours[..., ::-1])).max() <= off + 1.5
+
+
+@pytest.mark.parametrize("compression", [1, 5, 8, 32773])
+@pytest.mark.parametrize(
+    ("brightest", "full"), [(200, 255), (1000, 1023), (4095, 4095), (16000, 16383), (40000, 65535)]
+)
+def test_deep_tiffs_are_scaled_from_their_bit_depth(tmp_path, brightest, full, compression):
+    deep = np.linspace(0, brightest, 300).reshape(15, 20).astype(np.uint16)
+    (tmp_path / "a.tif").write_bytes(encode(".tif", deep, cv2.IMWRITE_TIFF_COMPRESSION, compression))
+    assert (read_grey(tmp_path / "a.tif") == np.rint(deep * (255.0 / full))).all()
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_tiffs_that_count_from_white_are_turned_round(tmp_path, order, packed, depth):
+    pixels, path = (
+        np.linspace(0, 4095 if depth is np.uint16 else 255, 280).reshape(14, 20).astype(depth),
+        tmp_path / "a",
+    )
+    path.write_bytes(strips_first(pixels, order=order, packed=packed))
+    grey = read_grey(path)
+    assert (grey == np.rint(pixels * (255 / pixels.max()))).all()
+    path.write_bytes(strips_first(pixels, order=order, packed=packed, white_is_zero=True))
+    assert (read_grey(path) == 255 - grey).all()
+
+
+WHOLE = {
+    "JPEG": encode(".jpg", smooth()),
+    "progressive JPEG": encode(".jpg", smooth(), cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+    "BMP": encode(".bmp", smooth()),
+    "colour BMP": encode(".bmp", np.dstack([smooth()] * 3)),
+    "TIFF": encode(".tif", smooth()),
+    "deep TIFF": encode(".tif", smooth().astype(np.uint16) * 16),
+    "strips": strips_first(smooth()),
+    "packed strips": strips_first(smooth(), packed=True),
+    "deep strips": strips_first(smooth().astype(np.uint16) * 16),
+    "deep packed strips": strips_first(smooth().astype(np.uint16) * 16, packed=True, order=">"),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_half_an_image_is_refused_whatever_its_format(tmp_path, capfd, kind):
+    whole, path = WHOLE[kind], tmp_path / "cut"
+    path.write_bytes(whole)
+    image, least = read_grey(path), len(whole) - 4  # OpenCV ends a TIFF with four bytes that nobody needs
+    assert image.shape == (60, 80)
+    for length in (*range(1, least, 97), *range(least - 8, len(whole))):
+        path.write_bytes(whole[:length])
+        if kind == "TIFF" and length >= least:
+            assert (read_grey(path) == image).all()
+            continue
+        with pytest.raises(BonepipeError, match=r"cut: (truncated|cannot be decoded).*; copy the file again"):
+            read_grey(path)
+    assert capfd.readouterr().err == "", "the decoder's own messages name no file"
+
+
+def test_a_jpeg_that_lacks_its_end_is_said_to_be_cut_short(tmp_path):
+    whole = WHOLE["JPEG"]
+    for content in (whole[:-1], whole[:-2], whole[:300], whole[: len(whole) // 2] + bytes(len(whole))):
+        (tmp_path / "a.jpg").write_bytes(content)
+        with pytest.raises(BonepipeError, match=r"a\.jpg: truncated JPEG \(no end marker after"):
+            read_grey(tmp_path / "a.jpg")
+
+
+def test_the_end_of_a_thumbnail_is_not_that_of_the_image(tmp_path):
+    thumbnail = WHOLE["JPEG"]
+    head, body = b"\xff\xd8", encode(".jpg", smooth((200, 300)))[2:]
+    whole = head + b"\xff\xe1" + struct.pack(">H", 2 + 6 + len(thumbnail)) + b"Exif\0\0" + thumbnail + body
+    (tmp_path / "a.jpg").write_bytes(whole)
+    assert read_grey(tmp_path / "a.jpg").shape == (200, 300)
+    for length in (len(thumbnail) + 12, len(whole) - len(body) // 2, len(whole) - 2):
+        (tmp_path / "a.jpg").write_bytes(whole[:length])
+        with pytest.raises(BonepipeError, match=r"a\.jpg: cannot be decoded"):
+            read_grey(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_a_turned_image_is_read_as_viewers_show_it(tmp_path, kind):
+    pixels, exif = smooth(), Image.Exif()
+    exif[0x112] = 6  # to be turned clockwise
+    read = read_grey(save(tmp_path / "a", pixels, format=kind, exif=exif))
+    assert read.shape == (80, 60)
+    assert np.abs(read - np.rot90(pixels, -1).astype(int)).max() <= 12
+
+
+def test_of_several_pages_the_first_is_read(tmp_path):
+    pages, file = [Image.fromarray(smooth(seed=seed)) for seed in (1, 2)], io.BytesIO()
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+    (tmp_path / "a.tif").write_bytes(file.getvalue())
+    assert (read_grey(tmp_path / "a.tif") == np.asarray(pages[0])).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32])
+def test_numbers_that_are_no_greys_are_refused(tmp_path, kind):
+    (tmp_path / "a.tif").write_bytes(encode(".tif", (smooth() / 255).astype(kind)))
+    with pytest.raises(BonepipeError, match=rf"a\.tif: has {np.dtype(kind)} pixels; export it with 8 or 16 bits"):
+        read_grey(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.dcm", b""),
+        ("a.DCM", bytes(300)),
+        ("IM0001", bytes(128) + b"DICM"),
+        ("a.png", bytes(128) + b"DICM" + b"x" * 99),
+    ],
+)
+def test_dicom_is_named_and_the_way_out_with_it(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BonepipeError, match=rf"{name}: is a DICOM file, which is not read; export it as PNG first"):
+        read_grey(tmp_path / name)
 
 
 def test_shrinking_averages_blocks():

@@ -40,7 +40,7 @@ def test_weights_survive_the_round_trip(saved):
     images = torch.rand(2, 1, 16, 12)
     torch.testing.assert_close(member.model(images), network().eval()(images), rtol=1e-5, atol=1e-6)
     assert not member.model.training
-    assert member.augmentations == ("Affine", "HorizontalFlip")
+    assert member.seen == {"HorizontalFlip": [], "Scale": []}
     assert member.path == saved
     tensors, facts = read_weights(saved)
     assert facts == FACTS
@@ -66,7 +66,13 @@ def test_half_precision_moves_the_mean_a_little_and_keeps_float32(saved):
 
 def test_weights_without_facts_are_taken_as_they_are(tmp_path):
     save_file(network().state_dict(), tmp_path / "plain.safetensors")
-    assert load_member(tmp_path / "plain.safetensors", network(1), CLASSES, "cpu").augmentations == ()
+    assert load_member(tmp_path / "plain.safetensors", network(1), CLASSES, "cpu").seen == {}
+
+
+def test_what_the_recipe_showed_goes_before_its_names(tmp_path):
+    seen = {"HorizontalFlip": [], "Scale": [0.9, 1.1]}
+    save_weights(network(), tmp_path / "new.safetensors", {**FACTS, "seen": seen})
+    assert load_member(tmp_path / "new.safetensors", network(1), CLASSES, "cpu").seen == seen
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,7 @@ def grey(size=(20, 24), count=2):
 
 
 def members(count):
-    return [Member(Path("w"), network(seed).eval(), ()) for seed in range(count)]
+    return [Member(Path("w"), network(seed).eval(), {}) for seed in range(count)]
 
 
 def slow_views(model, images):

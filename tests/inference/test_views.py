@@ -12,7 +12,7 @@ from bonepipe.config import conf_dir
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.members import Member, mean_probabilities
-from bonepipe.inference.views import Views
+from bonepipe.inference.views import Views, seen_in_training
 from bonepipe.labels import upsample
 
 PLAIN = DataSpec(name="hand", root="nowhere", classes=("Radius", "Ulna", "Lunate"), size=32)
@@ -99,14 +99,80 @@ def test_weights_that_do_not_fit_are_refused(weights):
 
 def test_views_that_the_model_did_not_see_are_refused():
     views = Views(PLAIN, transforms=[FLIP, {"name": "Rotate90", "angles": [0, 90]}])
-    views.check(["HorizontalFlip", "RandomRotate90"], "weights")
-    views.check({"D4"}, "weights")
-    with pytest.raises(BonepipeError, match=r"fold-1/weights.*Rotate90.*HorizontalFlip, Affine.*tta=none.*tta\.force"):
-        views.check(["HorizontalFlip", "Affine"], "fold-1/weights")
-    with pytest.raises(BonepipeError, match=r"HorizontalFlip.*none"):
-        views.check([], "weights")
-    Views(PLAIN, transforms=[FLIP], force=True).check([], "weights")
-    Views(PLAIN).check([], "weights")
+    views.check({"HorizontalFlip": [], "Rotate90": []}, "weights")
+    saw = r"it saw HorizontalFlip, Scale 0\.85 to 1\.15"
+    with pytest.raises(BonepipeError, match=rf"fold-1/weights: .* has Rotate90, .*{saw}.*tta=none.*tta\.force=true"):
+        views.check({"HorizontalFlip": [], "Scale": [0.85, 1.15]}, "fold-1/weights")
+    with pytest.raises(BonepipeError, match=r"HorizontalFlip, which .*it saw images as they are"):
+        views.check({}, "weights")
+    Views(PLAIN, transforms=[FLIP], force=True).check({}, "weights")
+    Views(PLAIN).check({}, "weights")
+
+
+@pytest.mark.parametrize(
+    ("scales", "beyond"),
+    [
+        ([0.9, 1.1], None),
+        ([0.9], None),
+        ([1.0, 0.95, 1], None),
+        ([0.85, 1.1], "0.85"),
+        ([1.0, 1.125, 0.5, 0.95], "1.125, 0.5"),
+        ([2], "2"),
+    ],
+)
+def test_scales_have_to_lie_between_those_of_training(scales, beyond):
+    node = {"name": "Scale", "scales": scales}
+    views = Views(PLAIN, transforms=[node])
+    views.check({"Scale": []}, "weights of an earlier version")
+    if beyond is None:
+        views.check({"Scale": [0.9, 1.1]}, "weights")
+    else:
+        with pytest.raises(BonepipeError, match=rf"has Scale {beyond}, which .*Scale 0\.9 to 1\.1\).*tta\.force=true"):
+            views.check({"Scale": [0.9, 1.1]}, "weights")
+    Views(PLAIN, transforms=[node], force=True).check({"Scale": [0.9, 1.1]}, "weights")
+
+
+def test_the_image_itself_asks_for_no_scale_in_training():
+    """Enlarged images were all that this model saw; the plain one is among the views all the same."""
+    Views(PLAIN, transforms=[{"name": "Scale", "scales": [1, 1.3]}]).check({"Scale": [1.2, 1.4]}, "weights")
+
+
+def test_sizes_ask_for_any_scale():
+    views = Views(PLAIN, transforms=[{"name": "Resize", "sizes": [[40, 60]]}])
+    views.check({"Scale": [0.9, 1.1]}, "weights")
+    with pytest.raises(BonepipeError, match="has Resize, which"):
+        views.check({"HorizontalFlip": []}, "weights")
+
+
+# What earlier versions accepted, by the names of the augmentations in the weights file.
+BY_NAME = {
+    "HorizontalFlip": ["HorizontalFlip", "D4", "SquareSymmetry"],
+    "VerticalFlip": ["VerticalFlip", "D4", "SquareSymmetry"],
+    "Rotate90": ["RandomRotate90", "D4", "SquareSymmetry"],
+    "Scale": ["Affine", "RandomScale", "ShiftScaleRotate"],
+    "Resize": ["Affine", "RandomScale", "ShiftScaleRotate"],
+    "Add": ["RandomBrightnessContrast"],
+    "Multiply": ["RandomBrightnessContrast"],
+}
+NODES = {
+    "Rotate90": {"angles": [90]},
+    "Scale": {"scales": [3]},
+    "Resize": {"sizes": [[8, 8]]},
+    "Add": {"values": [1]},
+    "Multiply": {"factors": [2]},
+}
+
+
+@pytest.mark.parametrize("view", BY_NAME)
+@pytest.mark.parametrize("name", sorted({name for names in BY_NAME.values() for name in names} | {"GaussNoise"}))
+def test_weights_of_earlier_versions_are_taken_at_their_word(view, name):
+    views = Views(PLAIN, transforms=[{"name": view, **NODES.get(view, {})}])
+    seen = seen_in_training({"augmentations": ["CLAHE", name], "fold": 0})
+    if name in BY_NAME[view]:
+        views.check(seen, "weights")
+    else:
+        with pytest.raises(BonepipeError, match=f"has {view}, which the model did not see"):
+            views.check(seen, "weights")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +204,7 @@ class Same(nn.Module):
 
 def probabilities(views, grey, classes=1):
     """What the views make of grey bytes `[h, w]` under a network that changes nothing, float64 `[C, h, w]`."""
-    member = Member(Path("w"), Same(classes), ())
+    member = Member(Path("w"), Same(classes), {})
     return mean_probabilities([member], views, torch.from_numpy(grey)[None], 0.0, 1.0)[0].double().numpy()
 
 
@@ -238,13 +304,19 @@ def test_twelve_views_equal_a_loop_over_them(shape):
     assert np.abs(probabilities(straight, grey, 3) - maps).max() > 0.05, "swapped classes would make no difference"
 
 
+def shown(augment):
+    """What a recipe of conf/augment shows a model."""
+    return configs.build(configs.compose([f"augment={augment}"]), "augment", PLAIN).shows
+
+
 def test_the_twelve_views_ask_for_training_with_all_of_them():
     views = Views(PLAIN, **option("twelve"))
-    seen = configs.build({"augment": configs.compose(["augment=both_flips"])["augment"]}, "augment", PLAIN).names
+    seen = shown("both_flips")
     views.check(seen, "weights")
-    for missing in ("HorizontalFlip", "VerticalFlip", "Affine"):
-        with pytest.raises(BonepipeError, match={"Affine": "Scale"}.get(missing, missing)):
-            views.check([name for name in seen if name != missing], "weights")
-    usual = configs.build(configs.compose([]), "augment", PLAIN).names
+    for missing in ("HorizontalFlip", "VerticalFlip", "Scale"):
+        with pytest.raises(BonepipeError, match=f"has {missing}, which"):
+            views.check({kind: span for kind, span in seen.items() if kind != missing}, "weights")
     with pytest.raises(BonepipeError, match="VerticalFlip, which the model did not see"):
-        views.check(usual, "weights")
+        views.check(shown("geometric"), "weights")
+    with pytest.raises(BonepipeError, match=r"Scale 0\.9, 1\.1, which"):
+        views.check({**seen, **shown("light")}, "weights")
