@@ -7,7 +7,7 @@ from pathlib import Path
 from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment
 from bonepipe.commands.look import RECORD, open_first, open_look
-from bonepipe.commands.predictor import Predictor, Run, require_finished
+from bonepipe.commands.predictor import CONFIG, Predictor, Run, open_run, placed, require_finished
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 
 
@@ -30,9 +30,22 @@ def open_finished(folder: Path | None, overrides: Sequence[str]) -> Predictor:
         experiment = Experiment(configs.compose(overrides))
         require_finished(experiment)
         return Run(experiment)
+    _check(folder, overrides)
+    return open_look(folder) if (folder / RECORD).is_file() else open_first(folder)
+
+
+def read_settings(folder: Path | None, overrides: Sequence[str]) -> Experiment:
+    """The settings alone, for commands that read results and predict nothing; raises as `open_finished`."""
+    if folder is None:
+        return Experiment(configs.compose(overrides))
+    _check(folder, overrides)
+    own = folder / CONFIG
+    return placed(configs.load(own), folder) if own.is_file() else open_run(folder)
+
+
+def _check(folder: Path, overrides: Sequence[str]) -> None:
     if overrides:
         raise UsageError(f"--run {folder}: has settings of its own; leave out {' '.join(overrides)}")
     if not folder.is_dir():
         near = [path.name for path in folder.parent.glob("*") if path.is_dir()]
         raise BonepipeError(f"{folder}: no such folder{suggestion(folder.name, near)}")
-    return open_look(folder) if (folder / RECORD).is_file() else open_first(folder)

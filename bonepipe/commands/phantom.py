@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from bonepipe.data.phantom.dataset import write_dataset
+from bonepipe.data.phantom.plan import PLANTED_SHARE
 from bonepipe.errors import UsageError
 
 DESCRIPTION = """\
@@ -26,6 +27,10 @@ def parser() -> argparse.ArgumentParser:
     add("--test-patients", type=int, required=True, metavar="M", help="test patients (the real set has 144)")
     add("--size", type=int, default=2048, metavar="S", help="side of the images in pixels (%(default)s)")
     add("--seed", type=int, default=0, metavar="K", help="draws everything (%(default)s)")
+    add(
+        "--planted", type=float, default=PLANTED_SHARE, metavar="P",
+        help="share of the train images whose annotation is wrong on purpose; the images are the same (%(default)s)",
+    )  # fmt: skip
     add("--workers", type=int, metavar="W", help="processes (default: one a CPU; 1: none beside this one)")
     return result
 
@@ -35,8 +40,11 @@ def main(argv: list[str]) -> int:
     flags = parser().parse_args(argv)
     if flags.seed < 0:
         raise UsageError(f"--seed {flags.seed}: must be 0 or more")
+    if not 0 <= flags.planted <= 0.5:
+        raise UsageError(f"--planted {flags.planted:g}: from 0 to 0.5, as one hand of a patient is spoiled at most")
     start = time.perf_counter()
-    write_dataset(flags.out, flags.patients, flags.test_patients, flags.size, flags.seed, flags.workers)
+    numbers = flags.patients, flags.test_patients, flags.size, flags.seed, flags.workers
+    write_dataset(flags.out, *numbers, planted=flags.planted)
     images = 2 * (flags.patients + flags.test_patients)
     print(f"{flags.out}: {images} images of {flags.size} x {flags.size} in {time.perf_counter() - start:.1f} s")
     return 0

@@ -1,5 +1,6 @@
 """`bonepipe suspects`: the annotations that look wrong to models that never saw them."""
 
+import argparse
 import csv
 import shutil
 from collections.abc import Iterator, Sequence
@@ -9,19 +10,29 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from bonepipe.commands.experiment import Experiment, parse, refuse_region, say
+from bonepipe.commands.experiment import OVERRIDES, Experiment, refuse_region, say
+from bonepipe.commands.finished import add_run, read_settings
 from bonepipe.data import corrections
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
 from bonepipe.inference import submission
-from bonepipe.inference.suspects import Evidence, Suspect, correction_rows, gather, rank, suggestion
+from bonepipe.inference.suspects import (
+    Evidence,
+    Suspect,
+    correction_rows,
+    gather,
+    rank,
+    read_planted,
+    score_planted,
+    suggestion,
+)
 from bonepipe.labels import cutout
 from bonepipe.labels.cutout import Cutout
 
-HELP = """usage: bonepipe suspects [OVERRIDES]
-
-Rank suspicious annotations by the out-of-fold predictions of a finished experiment (`bonepipe train-all`): labels
-that are permuted, bones that are not drawn, extra parts, and a Dice far below what is usual for its class. Writes
+DESCRIPTION = """\
+Rank suspicious annotations by the out-of-fold predictions of a finished experiment (`bonepipe train-all`) or, with
+--run, of any run, ensemble or second look: labels that are permuted, bones that are not drawn, extra parts, and a Dice
+far below what is usual for its class. Writes
   runs/NAME/suspects.csv     rank, image_name, patient, class, kind, score, suggestion, remark; the worst first
   runs/NAME/suspects.jpg     the first candidates: annotation beside prediction
   runs/NAME/suspects/        a picture of each of the first 40
@@ -32,19 +43,35 @@ that are permuted, bones that are not drawn, extra parts, and a Dice far below w
 A correction (image_name,class,action,value) drops an image or, with a class, what it says of that class; permutes its
 labels (class: as drawn, value: right); or replaces a mask (value: run lengths). Only what is trained on changes:
 validation and its scores keep to the annotations as they are.
+Where the dataset has a planted.csv (the phantom's list of what is wrong on purpose), the ranking is held against it."""
+EXAMPLES = """\
+examples:
+  bonepipe suspects experiment=demo
+  bonepipe suspects --run runs/demo-wrist"""
 
-example: bonepipe suspects experiment=demo"""
-
+MASKS, PLANTED = "oof.csv", "planted.csv"
 COLUMNS = ("rank", "image_name", "patient", "class", "kind", "score", "suggestion", "remark")
 PICTURES, SHEET = 40, 10  # candidates with a picture; of these, on one sheet
 
 
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line, overrides apart."""
+    result = argparse.ArgumentParser(
+        "bonepipe suspects",
+        usage="bonepipe suspects [--run FOLDER | OVERRIDES]",
+        description=DESCRIPTION,
+        epilog=f"{OVERRIDES}\n\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_run(result)
+    return result
+
+
 def main(arguments: Sequence[str]) -> int:
     """Compare, rank, write."""
-    config = parse(arguments, HELP)
-    if config is None:
-        return 0
-    experiment = Experiment(config)
+    overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
+    given = parser().parse_args([word for word in arguments if word not in overrides])
+    experiment = read_settings(given.run, overrides)
     refuse_region(experiment)
     texts: dict[str, list[str]] = {}
     evidence = []
@@ -57,6 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     path = _write_corrections(experiment.folder / "corrections.csv", rows)
     _write_pictures(experiment, found, texts)
     _print(experiment, found)
+    _score(experiment, found)
     say(f"{experiment.folder}: {len(found)} candidates in suspects.csv, {len(rows)} rows in {path.name}")
     return 0
 
@@ -64,10 +92,7 @@ def main(arguments: Sequence[str]) -> int:
 def _predictions(experiment: Experiment) -> Iterator[tuple[int, list[str]]]:
     """Store index and run-length codes, one a class, of every image's out-of-fold prediction."""
     index = {image.name: number for number, image in enumerate(experiment.images)}
-    for fold in range(experiment.folds.count):
-        path = experiment.fold_folder(fold) / "oof.csv"
-        if not path.is_file():
-            raise BonepipeError(f"{path}: fold {fold} has no out-of-fold predictions yet; run `bonepipe train-all`")
+    for path in _tables(experiment):
         for name, rows in groupby(submission.stream(path), key=lambda row: row.image):
             codes = {row.label: row.rle for row in rows}
             lacking = [label for label in experiment.data.classes if label not in codes]
@@ -75,6 +100,17 @@ def _predictions(experiment: Experiment) -> Iterator[tuple[int, list[str]]]:
                 what = f"lacks {lacking[0]} of {name}" if lacking else f"{name} is not in the dataset"
                 raise BonepipeError(f"{path}: {what}; the predictions belong to other data, so train the fold again")
             yield index[name], [codes[label] for label in experiment.data.classes]
+
+
+def _tables(experiment: Experiment) -> list[Path]:
+    """Where the out-of-fold masks are: in the folder of an ensemble or a second look, or in those of a run's folds."""
+    if (experiment.folder / MASKS).is_file():
+        return [experiment.folder / MASKS]
+    paths = [experiment.fold_folder(fold) / MASKS for fold in range(experiment.folds.count)]
+    for fold, path in enumerate(paths):
+        if not path.is_file():
+            raise BonepipeError(f"{path}: fold {fold} has no out-of-fold predictions yet; run `bonepipe train-all`")
+    return paths
 
 
 def _masks(path: Path, codes: Sequence[str], shape: tuple[int, int]) -> list[Cutout]:
@@ -139,6 +175,17 @@ def _print(experiment: Experiment, found: Sequence[Suspect]) -> None:
     for number, suspect in enumerate(found[:SHEET], 1):
         labels = ", ".join(experiment.data.classes[label] for label in suspect.classes)
         print(f"{number:3d}  {suspect.score:.3f}  {suspect.kind:<8}  {suspect.name}  {labels}")
+
+
+def _score(experiment: Experiment, found: Sequence[Suspect]) -> None:
+    """Tell how many of the annotations that are known to be wrong lie among the first candidates, twice as many."""
+    path = experiment.data.path / PLANTED
+    if not path.is_file():
+        return
+    rows = read_planted(path)
+    for kind, (hits, count, mended) in score_planted(rows, found, experiment.data.classes).items():
+        told = f", {mended} mended by permuting labels" if kind == "permuted" else ""
+        print(f"{PLANTED}: {kind}: {hits} of {count} among the first {2 * len(rows)} candidates{told}")
 
 
 def _write_corrections(path: Path, rows: Sequence[Sequence[str]]) -> Path:

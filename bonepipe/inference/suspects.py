@@ -6,15 +6,18 @@ labels would fit (permuted), a bone that is plain to see is not drawn (missing),
 no bone (extra). Confident learning (Northcutt et al. 2021) follows the same idea for labels of whole images.
 """
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bonepipe.errors import BonepipeError
 from bonepipe.labels import cutout, polygon
 from bonepipe.labels.cutout import Cutout
 from bonepipe.labels.dice import dice
@@ -295,6 +298,49 @@ def _low(item: Evidence, habits: Usual, label: int) -> list[Suspect]:
     score = UNEXPLAINED * fall / expected * _plausible(item, habits, label)
     text = f"Dice {item.dice[label]:.2f} where {expected:.2f} is usual"
     return [Suspect(item.name, (label,), "low", float(score), text)]
+
+
+class Planted(NamedTuple):
+    """An annotation that is known to be wrong."""
+
+    name: str
+    kind: str
+    classes: frozenset[str]
+
+
+def read_planted(path: Path) -> list[Planted]:
+    """The rows of a planted.csv. Raises BonepipeError where it cannot be read."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            return [Planted(row["image_name"], row["kind"], frozenset(row["classes"].split())) for row in rows]
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
+        raise BonepipeError(f"{path}: cannot be read as image_name,patient,kind,classes ({error!r})") from error
+
+
+def score_planted(
+    planted: Sequence[Planted], found: Sequence[Suspect], classes: Sequence[str]
+) -> dict[str, tuple[int, int, int]]:
+    """How well a ranking finds what is known to be wrong.
+
+    Args:
+        planted: P wrong annotations.
+        found: the ranking.
+        classes: class names.
+
+    Returns:
+        Kind, and `all` -> how many of them are among the first 2 P candidates (the image, and one of the classes in
+        doubt), how many there are, and for how many a permutation of just their classes is suggested.
+    """
+    first = [(s.name, {classes[label] for label in s.classes}, s.moved) for s in found[: 2 * len(planted)]]
+    result: dict[str, tuple[int, int, int]] = {}
+    for row in planted:
+        hits = [(doubted, moved) for name, doubted, moved in first if name == row.name and doubted & row.classes]
+        mended = any(moved and doubted == row.classes for doubted, moved in hits)
+        for kind in (row.kind, "all"):
+            old = result.get(kind, (0, 0, 0))
+            result[kind] = old[0] + bool(hits), old[1] + 1, old[2] + mended
+    return {kind: result[kind] for kind in sorted(result, key=lambda kind: kind == "all")}
 
 
 def suggestion(suspect: Suspect) -> str:

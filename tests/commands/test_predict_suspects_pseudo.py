@@ -233,6 +233,9 @@ def plant(root, copy):
     contents[2]["annotations"].append({**bone, "points": inner.tolist()})
     for path, content in zip(paths, contents, strict=True):
         path.write_text(json.dumps(content))
+    known = zip(("permuted", "missing", "ring"), (" ".join(PERMUTATION), "Radius", "finger-14"), paths, strict=True)
+    rows = [f"{path.stem}.png,x,{kind},{labels}" for kind, labels, path in known]
+    (copy / "planted.csv").write_text("\n".join(["image_name,patient,kind,classes", *rows]) + "\n")
     return [path.with_suffix(".png").name for path in paths]
 
 
@@ -259,7 +262,10 @@ def test_suspects_ranks_planted_annotations_first(spoiled, capsys):
     assert (missing["class"], missing["suggestion"]) == ("Radius", "replace")
     assert all(cv2.imread(str(path)) is not None for path in [run / "suspects.jpg", *(run / "suspects").iterdir()])
     assert len(list((run / "suspects").iterdir())) == min(40, len(rows))
-    assert names[0] in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert names[0] in told
+    assert "planted.csv: permuted: 1 of 1 among the first 6 candidates, 1 mended by permuting labels" in told
+    assert "planted.csv: all: 3 of 3 among the first 6 candidates" in told
 
 
 def test_suggested_corrections_mend_the_training_labels(spoiled, phantom_root):

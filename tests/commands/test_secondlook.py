@@ -245,6 +245,14 @@ def test_pseudo_labels_of_a_second_look(looked, root):
     }
 
 
+def test_annotations_are_judged_by_what_a_second_look_says(looked):
+    assert main(["suspects", "--run", str(looked / "demo-wrist")]) == 0
+    assert main(["suspects", "--run", str(looked / "demo")]) == 0
+    tables = [(looked / name / "suspects.csv").read_text() for name in ("demo", "demo-wrist")]
+    assert tables[0] != tables[1]
+    assert all(table.startswith("rank,image_name") for table in tables)
+
+
 def test_repairs_and_strata_are_chosen_for_the_blend(looked, words):
     """The first run's settings name what is to be tried; what is chosen is applied to the blend's masks."""
     assert main(["train-all", "experiment=demo", *words, "postprocess=standard"]) == 0

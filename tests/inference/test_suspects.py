@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from bonepipe.data import corrections
+from bonepipe.errors import BonepipeError
 from bonepipe.inference import suspects
 from bonepipe.labels import cutout, polygon, rle
 
@@ -180,3 +181,26 @@ def test_empty_masks_are_no_evidence():
     assert suspects.rank([item] * 3, CLASSES) == []
     runs = rle.parse("5 3")
     assert suspects.stray_share(cutout.from_runs(runs, (10, 10)), cutout.empty()) == 0
+
+
+def test_a_ranking_is_held_against_what_was_planted(tmp_path):
+    """By hand: of three planted faults the first six candidates hold two; one permutation moves other classes too."""
+    path = tmp_path / "planted.csv"
+    path.write_text(
+        "image_name,patient,kind,classes\na.png,A,permuted,one two\nb.png,B,missing,one\nc.png,C,permuted,two three\n"
+    )
+    planted = suspects.read_planted(path)
+    candidate = suspects.Suspect
+    found = [
+        candidate("a.png", (0, 1), "permuted", 0.9, "", {0: 1, 1: 0}),
+        candidate("b.png", (1,), "low", 0.8, ""),  # the right image, another class
+        candidate("c.png", (0, 1, 2), "permuted", 0.7, "", {0: 1, 1: 2, 2: 0}),
+        *(candidate("d.png", (0,), "low", 0.6, "") for _ in range(3)),
+        candidate("b.png", (0,), "missing", 0.5, ""),  # the seventh
+    ]
+    scores = suspects.score_planted(planted, found, ("one", "two", "three"))
+    assert scores == {"permuted": (2, 2, 1), "missing": (0, 1, 0), "all": (2, 3, 1)}
+    assert suspects.score_planted(planted[1:2], found[1:], ("one", "two", "three"))["all"] == (0, 1, 0)
+    path.write_text("image,kind\na.png,missing\n")
+    with pytest.raises(BonepipeError, match=r"planted\.csv: cannot be read as image_name,patient,kind,classes"):
+        suspects.read_planted(path)

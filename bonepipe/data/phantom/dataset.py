@@ -14,7 +14,7 @@ import cv2
 from tqdm import tqdm
 
 from bonepipe.data.phantom.metadata import metadata_table, write_metadata
-from bonepipe.data.phantom.plan import Plan, Visit, make_plan
+from bonepipe.data.phantom.plan import PLANTED_SHARE, Plan, Visit, make_plan
 from bonepipe.data.phantom.sample import Outcome, Task, write_sample
 from bonepipe.errors import BonepipeError
 
@@ -23,7 +23,13 @@ POOL_FROM = 40e6  # pixels in all: starting processes takes longer than drawing 
 
 
 def write_dataset(
-    out: Path, patients: int, test_patients: int, size: int = 2048, seed: int = 0, workers: int | None = None
+    out: Path,
+    patients: int,
+    test_patients: int,
+    size: int = 2048,
+    seed: int = 0,
+    workers: int | None = None,
+    planted: float = PLANTED_SHARE,
 ) -> None:
     """Write a dataset of `patients` train and `test_patients` test patients, two hands each, to the new folder `out`.
 
@@ -34,6 +40,7 @@ def write_dataset(
         size: side of the square images in pixels.
         seed: same seed, same bytes, whatever the number of workers.
         workers: processes; None takes one a CPU when the work is worth it, 0 and 1 work in this process.
+        planted: share of the train images whose annotation is wrong on purpose, at most one image of a patient.
 
     Raises:
         BonepipeError: when `out` exists or a number makes no sense.
@@ -41,7 +48,7 @@ def write_dataset(
     """
     out = Path(out)
     _check(out, patients, test_patients, size)
-    plan = make_plan(patients, test_patients, seed)
+    plan = make_plan(patients, test_patients, seed, planted)
     with _appearing(out) as root:
         tasks = [Task(root, visit, hand, size, seed) for visit in plan.visits for hand in (0, 1)]
         outcomes = _work(tasks, _worker_count(workers, len(tasks), size))

@@ -37,8 +37,11 @@ class Plan:
     absent: tuple[int, ...]
 
 
-def make_plan(patients: int, test_patients: int, seed: int) -> Plan:
-    """Deal ids to splits, bends to wrists and faults to images; patient 1 is always a train patient."""
+def make_plan(patients: int, test_patients: int, seed: int, planted: float = PLANTED_SHARE) -> Plan:
+    """Deal ids to splits, bends to wrists and faults to images; patient 1 is always a train patient.
+
+    Everything but the faults is the same whatever share of the train images has some.
+    """
     rng = np.random.default_rng([seed, 0, DATASET_STREAM, patients, test_patients])
     total = patients + test_patients
     missing = round(total * 6 / 544)
@@ -47,7 +50,7 @@ def make_plan(patients: int, test_patients: int, seed: int) -> Plan:
     train = sorted({1, *others[missing + test_patients :].tolist()})
     rotated = _pick_rotated(train, ROTATED_TRAIN, rng) | _pick_rotated(test, ROTATED_TEST, rng)
     public = set(rng.permutation(test)[: (len(test) + 1) // 2].tolist())
-    faults = _deal_faults(train, rng)
+    faults = _deal_faults(train, planted, rng)
     visits = (
         Visit(
             number=number,
@@ -68,11 +71,11 @@ def _pick_rotated(numbers: list[int], share: float, rng: np.random.Generator) ->
     return set(rng.permutation(numbers)[:count].tolist())
 
 
-def _deal_faults(train: list[int], rng: np.random.Generator) -> dict[int, tuple[str, str]]:
+def _deal_faults(train: list[int], share: float, rng: np.random.Generator) -> dict[int, tuple[str, str]]:
     """Choose the kind of fault in the right and the left hand's annotation, by patient; one image a patient."""
-    if len(train) < PLANTED_FROM:
+    if len(train) < PLANTED_FROM or not share:
         return {}
-    count = max(len(PLANTED_KINDS), round(2 * len(train) * PLANTED_SHARE))
+    count = max(len(PLANTED_KINDS), round(2 * len(train) * share))
     dealt = {}
     for place, number in enumerate(rng.permutation(train[1:])[:count].tolist()):
         kind = PLANTED_KINDS[place % len(PLANTED_KINDS)]

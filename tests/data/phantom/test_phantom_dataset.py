@@ -175,6 +175,17 @@ def test_small_sets_have_no_planted_faults(tmp_path):
     assert set(kinds) == {"permuted", "missing", "ring"}
 
 
+def test_the_share_of_faults_changes_nothing_else(root, tmp_path):
+    write_dataset(tmp_path / "more", PATIENTS, TEST_PATIENTS, SIZE, SEED, workers=0, planted=0.4)
+    planted = set(pd.read_csv(tmp_path / "more" / "planted.csv")["image_name"])
+    assert len(planted) == round(0.8 * PATIENTS)
+    before = set(pd.read_csv(root / "planted.csv")["image_name"])
+    files = [path.relative_to(root) for path in root.rglob("*.*") if path.name not in ("planted.csv", "meta_data.xlsx")]
+    differ = {path for path in files if (root / path).read_bytes() != (tmp_path / "more" / path).read_bytes()}
+    assert {path.suffix for path in differ} == {".json"}
+    assert planted - before <= {f"{path.stem}.png" for path in differ} <= planted | before
+
+
 def test_answer_is_the_filled_polygons(root):
     answer = pd.read_csv(root / "answer.csv", keep_default_na=False)
     assert list(answer.columns) == ["image_name", "class", "rle", "Usage"]
