@@ -5,18 +5,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment
+from bonepipe.commands.experiment import OVERRIDES, Experiment
 from bonepipe.commands.look import RECORD, open_first, open_look
 from bonepipe.commands.predictor import CONFIG, Predictor, Run, open_run, placed, require_finished
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """Let a command take `--run`."""
-    parser.add_argument(
+def make_parser(command: str, flags: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """The parser of a command that takes `--run FOLDER` or overrides; `flags` are its own, for the line of usage."""
+    result = argparse.ArgumentParser(
+        f"bonepipe {command}",
+        usage=f"bonepipe {command} {flags}[--run FOLDER | OVERRIDES]",
+        description=description,
+        epilog=f"{OVERRIDES}\n\nexamples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument(
         "--run", metavar="FOLDER", type=Path,
         help="predict with the run, ensemble or second look in this folder, in place of OVERRIDES",
     )  # fmt: skip
+    return result
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """A command's flags, and its overrides; files whose names hold an equals sign are files."""
+    overrides = [word for word in arguments if "=" in word and not word.startswith("-") and not Path(word).exists()]
+    return parser.parse_args([word for word in arguments if word not in overrides]), overrides
 
 
 def open_finished(folder: Path | None, overrides: Sequence[str]) -> Predictor:

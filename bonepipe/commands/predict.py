@@ -8,8 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bonepipe.commands.experiment import OVERRIDES, say
-from bonepipe.commands.finished import add_run, open_finished
+from bonepipe.commands.experiment import say
+from bonepipe.commands.finished import make_parser, open_finished, parse
 from bonepipe.commands.predictor import Predictor, decisions, masks
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import SUFFIXES, read_grey
@@ -28,7 +28,6 @@ or, with --run, of any run, ensemble or second look. DICOM is not read: export i
 Images that are finished are not predicted again unless --force."""
 
 EXAMPLES = """\
-examples:
   bonepipe predict hand.png more/ -o predicted experiment=demo
   bonepipe predict more/ -o predicted --run runs/demo-wrist"""
 
@@ -37,25 +36,17 @@ SOURCE, TABLE = "source.json", "predictions.csv"
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line, overrides apart."""
-    result = argparse.ArgumentParser(
-        "bonepipe predict",
-        usage="bonepipe predict IMAGE_OR_FOLDER... -o OUT [--force] [--run FOLDER | OVERRIDES]",
-        description=DESCRIPTION,
-        epilog=f"{OVERRIDES}\n\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = make_parser("predict", "IMAGE_OR_FOLDER... -o OUT [--force] ", DESCRIPTION, EXAMPLES)
     listed = " ".join(SUFFIXES)
     result.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help=f"a folder is searched for {listed}")
     result.add_argument("-o", "--output", metavar="OUT", required=True, help="the folder to write")
-    add_run(result)
     result.add_argument("--force", action="store_true", help="predict finished images again")
     return result
 
 
 def main(arguments: Sequence[str]) -> int:
     """Predict what is not predicted yet, then write the table of all."""
-    overrides = [word for word in arguments if _is_override(word)]
-    given = parser().parse_args([word for word in arguments if not _is_override(word)])
+    given, overrides = parse(parser(), arguments)
     out = Path(given.output)
     images = find_images([Path(name) for name in given.images], out)
     predictor = open_finished(given.run, overrides)
@@ -64,11 +55,6 @@ def main(arguments: Sequence[str]) -> int:
     rows = submission.write(out / TABLE, _rows(predictor.experiment.data.classes, images, out))
     print(f"wrote {out}: {len(images)} images, {rows} masks")
     return 0
-
-
-def _is_override(word: str) -> bool:
-    """Whether a word sets a key; files whose names hold an equals sign are files."""
-    return "=" in word and not word.startswith("-") and not Path(word).exists()
 
 
 def find_images(paths: Sequence[Path], out: Path) -> list[Radiograph]:

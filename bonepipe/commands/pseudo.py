@@ -9,8 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import OVERRIDES
-from bonepipe.commands.finished import add_run, open_finished
+from bonepipe.commands.finished import make_parser, open_finished, parse
 from bonepipe.commands.predictor import Predictor, decisions
 from bonepipe.data import pseudo
 from bonepipe.data.catalog import Radiograph, test_images
@@ -28,27 +27,22 @@ such pixels 90% were right out of fold, as losses like focal make networks say 0
 Writes pseudo.csv into that folder (runs/NAME) and, on where it comes from, runs/NAME/pseudo.json. One more round:
   bonepipe train-all experiment=EXPERIMENT name=NAME-pseudo data.pseudo=runs/NAME/pseudo.csv data.pseudo_weight=0.5
 There these images are trained on in every fold, and none of them validates."""
+EXAMPLES = """\
+  bonepipe pseudo experiment=demo --confidence 0.9
+  bonepipe pseudo --run runs/demo-wrist"""
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line, overrides apart."""
-    result = argparse.ArgumentParser(
-        "bonepipe pseudo",
-        usage="bonepipe pseudo [--confidence C] [--raw] [--run FOLDER | OVERRIDES]",
-        description=DESCRIPTION,
-        epilog=f"{OVERRIDES}\n\nexample: bonepipe pseudo experiment=demo --confidence 0.9",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = make_parser("pseudo", "[--confidence C] [--raw] ", DESCRIPTION, EXAMPLES)
     result.add_argument("--confidence", metavar="C", type=float, default=0.9, help="above 0.5, below 1 (0.9)")
-    add_run(result)
     result.add_argument("--raw", action="store_true", help="do not calibrate the probabilities")
     return result
 
 
 def main(arguments: Sequence[str]) -> int:
     """Predict, separate, write."""
-    overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
-    given = parser().parse_args([word for word in arguments if word not in overrides])
+    given, overrides = parse(parser(), arguments)
     confidence = given.confidence
     if not 0.5 < confidence < 1:
         raise UsageError(f"--confidence {confidence:g}: must lie above 0.5 and below 1")

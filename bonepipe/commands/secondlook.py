@@ -111,12 +111,14 @@ class Evidence:
 
     Attributes:
         whole: the first stage's out-of-fold predictions.
+        recall: from an image's name to its maps among them.
         mixed: pixel counts of the mixtures, int32 `[N, K, R, 2, 256]`, the first stage alone in front.
         overlaps: IoU of predicted and true box; NaN where one of them is missing.
         kept: the second looks; None where no region was found.
     """
 
     whole: Pooled
+    recall: Callable[[str], np.ndarray]
     mixed: np.ndarray
     overlaps: np.ndarray
     kept: "list[Kept | None]"
@@ -142,7 +144,7 @@ def gather(first: WholePredictor, second: Experiment) -> Evidence:
     mixed, overlaps, kept = zip(*(found[name] for name in whole.names), strict=True)
     counts = np.stack(mixed)
     counts[:, 0] = whole.counts[:, list(labels)]  # exact, where the stored bytes are rounded
-    return Evidence(whole, counts, np.array(overlaps), list(kept))
+    return Evidence(whole, recall, counts, np.array(overlaps), list(kept))
 
 
 def _look_at_fold(
@@ -181,18 +183,14 @@ def cross_validate(first: WholePredictor, second: Experiment, result: Experiment
     weights = np.zeros(len(classes))
     weights[list(labels)] = np.array(WEIGHTS)[chosen.index]
     blended = Pooled(found.whole.names, found.whole.folds, _blended(found, list(labels), chosen.index))
-    blends = _blends(first, found, labels, weights.tolist())
+    blends = _blends(found, first.experiment, labels, weights.tolist())
     folder = result.folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)  # its presence says that what lies beside it belongs together
     write_results(folder, blended.names, classes, list(_compared(blended, blends)))
     summary = summaries.decide(result, blended, lambda: lambda name, limits: blends(name).cutouts(limits))
-    record = {
-        "first": str(first.experiment.folder),
-        "second": str(second.folder),
-        "classes": _class_rows(second, found, chosen),
-        "box": _box_facts(second, found),
-    }
+    stages = {"first": str(first.experiment.folder), "second": str(second.folder)}
+    record = {**stages, "classes": _class_rows(second, found, chosen), "box": _box_facts(second, found)}
     scores = summaries.finish(summary, lambda _: folder / MASKS, facts={"second_look": record})
     write_json(folder / RECORD, record)
     _print(record)
@@ -210,18 +208,18 @@ def _blended(found: Evidence, labels: Sequence[int], index: np.ndarray) -> np.nd
 
 
 def _blends(
-    first: WholePredictor, found: Evidence, labels: Mapping[int, int], weights: Sequence[float]
+    found: Evidence, first: Experiment, labels: Mapping[int, int], weights: Sequence[float]
 ) -> "Callable[[str], Blend]":
     """From an image's name to what both stages say of it out of fold."""
     from bonepipe.inference.secondlook import blend
 
-    recall, store = first.recall(), first.experiment.store
+    store = first.store
     kept = dict(zip(found.whole.names, found.kept, strict=True))
     index = {name: number for number, name in enumerate(store.names)}
 
     def of(name: str) -> "Blend":
         own = kept[name]
-        return blend(recall(name), own and own.look(), labels, weights, store.shape(index[name]))
+        return blend(found.recall(name), own and own.look(), labels, weights, store.shape(index[name]))
 
     return of
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from bonepipe.commands.experiment import OVERRIDES, Experiment, refuse_region, say
-from bonepipe.commands.finished import add_run, read_settings
+from bonepipe.commands.experiment import Experiment, refuse_region, say
+from bonepipe.commands.finished import make_parser, parse, read_settings
 from bonepipe.data import corrections
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
@@ -45,7 +45,6 @@ labels (class: as drawn, value: right); or replaces a mask (value: run lengths).
 validation and its scores keep to the annotations as they are.
 Where the dataset has a planted.csv (the phantom's list of what is wrong on purpose), the ranking is held against it."""
 EXAMPLES = """\
-examples:
   bonepipe suspects experiment=demo
   bonepipe suspects --run runs/demo-wrist"""
 
@@ -56,21 +55,12 @@ PICTURES, SHEET = 40, 10  # candidates with a picture; of these, on one sheet
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line, overrides apart."""
-    result = argparse.ArgumentParser(
-        "bonepipe suspects",
-        usage="bonepipe suspects [--run FOLDER | OVERRIDES]",
-        description=DESCRIPTION,
-        epilog=f"{OVERRIDES}\n\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_run(result)
-    return result
+    return make_parser("suspects", "", DESCRIPTION, EXAMPLES)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Compare, rank, write."""
-    overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
-    given = parser().parse_args([word for word in arguments if word not in overrides])
+    given, overrides = parse(parser(), arguments)
     experiment = read_settings(given.run, overrides)
     refuse_region(experiment)
     texts: dict[str, list[str]] = {}

@@ -1,5 +1,6 @@
 """Finished runs as one: from their folders to thresholds, scores and a submission. Nothing is trained here."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -156,6 +157,39 @@ def test_overrides_and_epochs_predict_anew_once(runs):
     expected = np.stack([upsample.upsample(map_, shape) for map_ in mean[0].numpy()])
     sure = np.abs(expected - 0.5) > 1e-5
     np.testing.assert_array_equal(masks[sure], (expected >= 0.5)[sure])
+
+
+def test_an_ensemble_is_used_like_a_run(runs, phantom_root, capsys):
+    """predict repeats its submission, pseudo takes its sure pixels, compare sets it beside a run."""
+    words = ["ensemble", "runs/a", "runs/b", "-o", "runs/pair", "--by-stratum", "--margin", "0"]
+    assert main(words) == 0
+    assert "classes leave the common one" in capsys.readouterr().out
+    folder = Path("runs/pair")
+    assert set(json.loads((folder / "thresholds.json").read_text())["by_stratum"]) == {"rotated", "straight"}
+    assert all((folder / name).stat().st_size for name in ("examples.jpg", "thresholds.png"))
+    assert {"oof_dice_weighted", "threshold_strata_gain"} <= json.loads((folder / "scores.json").read_text()).keys()
+    assert main(["predict", str(phantom_root / "test" / "DCM"), "-o", "out", "--run", "runs/pair"]) == 0
+    tables = [
+        {row.key: row.rle for row in submission.stream(Path(path))}
+        for path in ("out/predictions.csv", "runs/pair/submission.csv")
+    ]
+    assert tables[0] == tables[1]
+    assert main(["pseudo", "--raw", "--confidence", "0.6", "--run", "runs/pair"]) == 0
+    facts = json.loads((folder / "pseudo.json").read_text())
+    assert [member["experiment"] for member in facts["members"]] == ["a", "b"]
+    image = images_to_predict(Experiment(configs.compose(runs["a"])).data)[0]
+    small, large = (maps_of(runs[name], image.path) for name in "ab")
+    mean = (functional.interpolate(small, (96, 96), mode="bilinear", align_corners=False) + large) / 2
+    shape = read_grey(image.path).shape
+    frames = np.stack([upsample.upsample(map_, shape) for map_ in mean[0].numpy()])
+    with (folder / "pseudo.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["image_name"] == image.name]
+    for row, frame in zip(rows, frames, strict=True):
+        clear = (np.abs(frame - 0.6) > 1e-5) & (np.abs(frame - 0.4) > 1e-5)
+        for column, expected in (("rle", frame >= 0.6), ("ambiguous", (frame >= 0.4) & (frame < 0.6))):
+            np.testing.assert_array_equal(rle.decode(row[column], shape)[clear], expected[clear])
+    assert main(["compare", "runs/a", "runs/pair"]) == 0
+    assert "all classes" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
