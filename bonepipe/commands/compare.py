@@ -9,7 +9,8 @@ from bonepipe.commands.experiment import HARMLESS
 from bonepipe.report.comparison import compare, read_run
 
 EPILOG = """\
-RUN is the folder of a run (runs/NAME) or of one of its folds (runs/NAME/fold-0). Two things are shown:
+RUN is the folder of a run, an ensemble or a second look (runs/NAME), or of a fold (runs/NAME/fold-0). Two things are
+shown:
   settings   every key of the resolved configs that differs; names, folders, devices and the like do not count
   Dice       out of fold, at threshold 0.5, over the images that both runs predicted: the mean of the differences
              image by image, and its standard error. A change below two standard errors is easily chance, and another

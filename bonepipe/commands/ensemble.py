@@ -12,8 +12,9 @@ from bonepipe import config as configs
 from bonepipe.commands import summary as summaries
 from bonepipe.commands.experiment import say
 from bonepipe.commands.handover import hand_over
-from bonepipe.commands.predictor import CONFIG, mask_maker, masks, placed
-from bonepipe.commands.team import FILE, Team, gather
+from bonepipe.commands.look import RECORD
+from bonepipe.commands.predictor import mask_maker, masks, placed, record_source
+from bonepipe.commands.team import FILE, Team
 from bonepipe.commands.voters import Voter, open_voters
 from bonepipe.data.catalog import test_images
 from bonepipe.errors import UsageError
@@ -111,8 +112,9 @@ def _entry(word: str) -> Entry:
 def assemble(ensemble: Ensemble, given: argparse.Namespace) -> Team:
     """Find the runs; raises as `open_voters`, and where the output is a training run's folder."""
     folder: Path = given.output
-    if not folder.name or any(folder.glob("fold-*")):
-        raise UsageError(f"--output {folder}: name a folder of its own, for example runs/best")
+    if not folder.name or any(folder.glob("fold-*")) or (folder / RECORD).is_file():
+        raise UsageError(f"--output {folder}: holds a run or a second look; name a folder of its own, like runs/best")
+    ensemble = ensemble.merged()
     voters = open_voters(ensemble.members, given.data, given.device)
     first = voters[0].experiment.config
     sizes = [configs.build(voter.experiment.config, "ensemble").batch_size for voter in voters]
@@ -121,7 +123,9 @@ def assemble(ensemble: Ensemble, given: argparse.Namespace) -> Team:
         settings["margin"] = given.margin
     if given.by_stratum:
         settings["thresholds_by"] = "stratum"
-    return gather(ensemble, placed({**first, "ensemble": settings}, folder))
+    team = Team(ensemble, voters, placed({**first, "ensemble": settings}, folder, shelf=first["runs"]))
+    team.check()
+    return team
 
 
 def main(argv: list[str]) -> int:
@@ -129,9 +133,8 @@ def main(argv: list[str]) -> int:
     given = parser().parse_args(argv)
     team = assemble(read_members(given.members, given.mean), given)
     folder = team.experiment.folder
-    folder.mkdir(parents=True, exist_ok=True)
     images = [] if given.no_test else test_images(team.experiment.data)  # a fault in them is found before the work
-    (folder / CONFIG).unlink(missing_ok=True)  # what lies beside it belongs to another ensemble from here on
+    summaries.begin(team.experiment)
     mixture.write(folder / FILE, team.ensemble)
     cross_validate(team)
     if not given.no_test:
@@ -145,17 +148,19 @@ def cross_validate(team: Team) -> None:
     from bonepipe.inference.outoffold import MASKS, write_results
 
     experiment, first, folder = team.experiment, team.voters[0], team.experiment.folder
-    names = common_names(team.archives)
-    _tell_images(names, [len(archive.places) for archive in team.archives])
-    scored = score(team.archives, team.weights, team.mean, first.experiment.store, names)
+    archives = team.archives()
+    names = common_names(archives)
+    _tell_images(names, [len(archive.places) for archive in archives])
+    scored = score(archives, team.weights, team.mean, first.experiment.store, names)
     if len(team.voters) > 1 or first.anew:
         write_results(folder, names, team.classes, [row.mixture for row in scored])
     else:  # a member alone has its exact histograms already; bytes would only come near them
         _copy_results(first, folder)
-    summary = summaries.decide(experiment, team.out_of_fold(), lambda: mask_maker(team.recall(), experiment))
+    summary = summaries.decide(experiment, team.out_of_fold(), lambda: mask_maker(team.mixer(archives), experiment))
     members = _members(team, scored)
     told = {"members": [{key: value for key, value in row.items() if key != "dice"} for row in members]}
     scores = summaries.finish(summary, lambda _: folder / MASKS, told, facts=team.facts)
+    record_source(team)
     for line in _table(members, summary.choice, scores):
         print(line)
     summaries.tell(summary, scores)

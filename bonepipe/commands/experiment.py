@@ -70,9 +70,15 @@ def resolve_device(name: str) -> str:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A config and what it describes, built when first asked for."""
+    """A config and what it describes, built when first asked for.
+
+    Attributes:
+        config: the settings.
+        shelf: the folder that holds the image stores; None for that of the runs.
+    """
 
     config: configs.Config
+    shelf: str | None = None
 
     @cached_property
     def data(self) -> DataSpec:
@@ -167,7 +173,7 @@ class Experiment:
     @cached_property
     def store(self) -> Store:
         """The training images at training size."""
-        return open_store(self.images, self.data, Path(self.config["runs"]) / ".store")
+        return open_store(self.images, self.data, Path(self.shelf or self.config["runs"]) / ".store")
 
     def indices(self, fold: int) -> tuple[list[int], list[int]]:
         """Store indices that a fold trains on and validates on; only training leaves out what a correction drops.

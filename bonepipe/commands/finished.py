@@ -7,8 +7,10 @@ from pathlib import Path
 from bonepipe import config as configs
 from bonepipe.commands.experiment import OVERRIDES, Experiment
 from bonepipe.commands.look import RECORD, open_first, open_look
-from bonepipe.commands.predictor import CONFIG, Predictor, Run, open_run, placed, require_finished
+from bonepipe.commands.predictor import CONFIG, Predictor, Run, placed, require_finished
 from bonepipe.errors import BonepipeError, UsageError, suggestion
+
+VALUED = ("-o", "--output", "--run", "--confidence")  # flags whose next word is their value
 
 
 def make_parser(command: str, flags: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -29,8 +31,19 @@ def make_parser(command: str, flags: str, description: str, examples: str) -> ar
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """A command's flags, and its overrides; files whose names hold an equals sign are files."""
-    overrides = [word for word in arguments if "=" in word and not word.startswith("-") and not Path(word).exists()]
-    return parser.parse_args([word for word in arguments if word not in overrides]), overrides
+    before = ["", *arguments]
+    rest = [word for word, flag in zip(arguments, before, strict=False) if flag in VALUED or not _is_override(word)]
+    overrides = [
+        word for word, flag in zip(arguments, before, strict=False) if flag not in VALUED and _is_override(word)
+    ]
+    return parser.parse_args(rest), overrides
+
+
+def _is_override(word: str) -> bool:
+    try:
+        return "=" in word and not word.startswith("-") and not Path(word).exists()
+    except OSError:  # too long for a file's name
+        return True
 
 
 def open_finished(folder: Path | None, overrides: Sequence[str]) -> Predictor:
@@ -54,7 +67,10 @@ def read_settings(folder: Path | None, overrides: Sequence[str]) -> Experiment:
         return Experiment(configs.compose(overrides))
     _check(folder, overrides)
     own = folder / CONFIG
-    return placed(configs.load(own), folder) if own.is_file() else open_run(folder)
+    if own.is_file():
+        return placed(configs.load(own), folder)
+    predictor = open_finished(folder, [])  # of a run; an ensemble or a second look says what it lacks
+    return predictor.experiment
 
 
 def _check(folder: Path, overrides: Sequence[str]) -> None:

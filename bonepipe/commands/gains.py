@@ -69,7 +69,8 @@ def main(arguments: Sequence[str]) -> int:
     results = options.runs / "gains.json"
     done: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
     rows = [row for row in read(options.file, options.runs) if options.more or not row.more or row.name in done]
-    for row in rows:
+    taken = [row for row in rows if options.more or not row.more]  # the others are shown as they are
+    for row in taken:
         commands = [" ".join(command) for command in row.commands]
         if done.get(row.name, {}).get("commands") == commands:
             continue

@@ -15,6 +15,7 @@ from bonepipe.commands.predictor import (
     CONFIG,
     Run,
     WholePredictor,
+    check_source,
     open_run,
     placed,
     require_finished,
@@ -79,7 +80,11 @@ class SecondLook:
 
 
 def shown(whole: Iterable[tuple[Radiograph, np.ndarray]], second: Experiment) -> Iterator[Shown]:
-    """Add their grey bytes to images with maps; they are read while the first stage predicts the next ones."""
+    """Add their grey bytes to images with maps.
+
+    The first stage has decoded them already, but at full size it would have to hold all of a batch; here they are read
+    once more, while it predicts the next ones.
+    """
 
     def read(item: tuple[Radiograph, np.ndarray]) -> Shown:
         return item[0], read_grey(item[0].path), item[1]
@@ -166,7 +171,11 @@ def _require_same_folds(first: Experiment, second: Experiment) -> None:
 
 
 def open_look(folder: Path) -> SecondLook:
-    """What `bonepipe secondlook` left in a folder. Raises BonepipeError where it is not whole."""
+    """What `bonepipe secondlook` left in a folder; its stages' folders are named as they were then.
+
+    Raises:
+        BonepipeError: it is not whole, or a stage has changed since.
+    """
     path = folder / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -177,4 +186,7 @@ def open_look(folder: Path) -> SecondLook:
     first = open_first(stages[0])
     experiment = placed(configs.load(folder / CONFIG), folder)
     classes = experiment.data.classes
-    return SecondLook(first, open_second(stages[1], first), experiment, [weights.get(name, 0.0) for name in classes])
+    second = open_second(stages[1], first)
+    look = SecondLook(first, second, experiment, [weights.get(name, 0.0) for name in classes])
+    check_source(look, f"run `bonepipe secondlook {stages[0]} {stages[1]} -o {folder}` again")
+    return look

@@ -29,7 +29,8 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, metavar="K", help="draws everything (%(default)s)")
     add(
         "--planted", type=float, default=PLANTED_SHARE, metavar="P",
-        help="share of the train images whose annotation is wrong on purpose; the images are the same (%(default)s)",
+        help="share of the train images whose annotation is wrong on purpose: 3 at least, none with fewer than 20 "
+        "patients; the images stay the same (%(default)s)",
     )  # fmt: skip
     add("--workers", type=int, metavar="W", help="processes (default: one a CPU; 1: none beside this one)")
     return result

@@ -1,6 +1,7 @@
 """`bonepipe predict IMAGE_OR_FOLDER... -o OUT`: masks of any radiographs from a finished experiment."""
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,11 +11,11 @@ from tqdm import tqdm
 
 from bonepipe.commands.experiment import say
 from bonepipe.commands.finished import make_parser, open_finished, parse
-from bonepipe.commands.predictor import Predictor, decisions, masks
+from bonepipe.commands.predictor import SOURCE, Predictor, decisions, masks
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import SUFFIXES, read_grey
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.files import write_json
+from bonepipe.files import digest, write_json
 from bonepipe.inference import submission
 
 DESCRIPTION = """\
@@ -31,7 +32,7 @@ EXAMPLES = """\
   bonepipe predict hand.png more/ -o predicted experiment=demo
   bonepipe predict more/ -o predicted --run runs/demo-wrist"""
 
-SOURCE, TABLE = "source.json", "predictions.csv"
+TABLE = "predictions.csv"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,8 +51,9 @@ def main(arguments: Sequence[str]) -> int:
     out = Path(given.output)
     images = find_images([Path(name) for name in given.images], out)
     predictor = open_finished(given.run, overrides)
-    _claim(out, decisions(predictor), given.force)
-    _predict_missing(predictor, images, out, given.force)
+    source = decisions(predictor)
+    _claim(out, source, given.force)
+    _predict_missing(predictor, images, out, source, given.force)
     rows = submission.write(out / TABLE, _rows(predictor.experiment.data.classes, images, out))
     print(f"wrote {out}: {len(images)} images, {rows} masks")
     return 0
@@ -100,7 +102,7 @@ def _claim(out: Path, source: dict[str, Any], force: bool) -> None:
             earlier = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise BonepipeError(f"{path}: cannot be read ({error}); --force predicts all images anew") from error
-        if earlier != source:
+        if earlier != json.loads(json.dumps(source)):
             raise BonepipeError(
                 f"{out}: holds predictions of other weights, views or thresholds; write to another folder, or --force"
             )
@@ -111,11 +113,14 @@ def _claim(out: Path, source: dict[str, Any], force: bool) -> None:
     write_json(path, source)
 
 
-def _predict_missing(predictor: Predictor, images: Sequence[Radiograph], out: Path, force: bool) -> None:
+def _predict_missing(
+    predictor: Predictor, images: Sequence[Radiograph], out: Path, source: dict[str, Any], force: bool
+) -> None:
     from bonepipe.labels import cutout, rle
     from bonepipe.report import masks as files
 
-    missing = [image for image in images if force or not files.polygons_file(out, image.path).is_file()]
+    marks = {image.path: _mark(image.path, source) for image in images}
+    missing = [image for image in images if force or not files.is_finished(out, image.path, marks[image.path])]
     if len(missing) < len(images):
         say(f"{out}: {len(images) - len(missing)} images are finished already")
     if not missing:
@@ -126,7 +131,15 @@ def _predict_missing(predictor: Predictor, images: Sequence[Radiograph], out: Pa
     for image, texts in tqdm(masks(predictor, missing), "predict", len(missing), unit="image"):
         grey = read_grey(image.path)
         found = [cutout.from_runs(rle.parse(text), grey.shape) for text in texts]
-        files.write_masks(out, image.path, grey, found, predictor.experiment.data)
+        files.write_masks(out, image.path, grey, found, predictor.experiment.data, marks[image.path])
+
+
+def _mark(image: Path, source: dict[str, Any]) -> str:
+    """What tells an image's results from those of another image of that name, or of other weights."""
+    try:
+        return hashlib.sha256(f"{digest(image)} {json.dumps(source, sort_keys=True)}".encode()).hexdigest()[:24]
+    except OSError as error:
+        raise BonepipeError(f"{image}: cannot be read ({error.strerror})") from error
 
 
 def _rows(classes: Sequence[str], images: Sequence[Radiograph], out: Path) -> Iterator[tuple[str, str, str]]:

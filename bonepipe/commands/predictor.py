@@ -3,6 +3,7 @@
 Everything that makes masks (submit, ensemble, secondlook, predict, pseudo) takes a `Predictor` and asks no more.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from bonepipe.commands.train import is_done
 from bonepipe.data import strata
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.files import digest
+from bonepipe.files import digest, write_json
 from bonepipe.inference import compact, thresholds
 from bonepipe.inference.mixture import Archive
 from bonepipe.labels import upsample
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, int]
 CONFIG = "config.yaml"  # beside thresholds.json: the settings that they were chosen with
+SOURCE = "source.json"  # what predictions come from
 
 
 class Predictor(Protocol):
@@ -151,9 +153,30 @@ def open_run(folder: Path) -> Experiment:
     return placed(configs.load(own if own.is_file() else folds[0]), folder)
 
 
-def placed(config: configs.Config, folder: Path) -> Experiment:
+def placed(config: configs.Config, folder: Path, shelf: str | None = None) -> Experiment:
     """An experiment whose results lie in a folder, whatever its config was called when it was written."""
-    return Experiment({**config, "runs": str(folder.parent), "name": folder.name})
+    return Experiment({**config, "runs": str(folder.parent), "name": folder.name}, shelf)
+
+
+def record_source(predictor: Predictor) -> None:
+    """Note what the folder's thresholds and out-of-fold files were made from; done last, when all the rest is there."""
+    write_json(predictor.experiment.folder / SOURCE, predictor.provenance())
+
+
+def check_source(predictor: Predictor, way_out: str) -> None:
+    """Raise BonepipeError unless all members still predict as they did when the folder's thresholds were chosen."""
+    path = predictor.experiment.folder / SOURCE
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BonepipeError(f"{path}: cannot be read, so this folder is not finished ({error}); {way_out}") from error
+    now = json.loads(json.dumps(predictor.provenance()))
+    changed = list(configs.differences(before, now, ["experiment"]))  # the folder may have got another name
+    if changed:
+        raise BonepipeError(
+            f"{path}: thresholds and repairs were chosen for other members: {', '.join(changed[:3])} "
+            f"{'are' if changed[1:] else 'is'} not what it was; {way_out}"
+        )
 
 
 def read_thresholds(experiment: Experiment) -> list[float]:

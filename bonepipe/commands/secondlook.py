@@ -25,7 +25,8 @@ from bonepipe.commands.look import (
     region_names,
     shown,
 )
-from bonepipe.commands.predictor import WholePredictor, masks, placed
+from bonepipe.commands.predictor import WholePredictor, masks, placed, record_source
+from bonepipe.commands.team import FILE
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.region import iou
 from bonepipe.errors import UsageError
@@ -84,8 +85,8 @@ def main(argv: list[str]) -> int:
     """Weights, thresholds and repairs out of fold, then the test images."""
     given = parser().parse_args(argv)
     out: Path = given.output or given.first.with_name(f"{given.first.name}-{given.second.name}")
-    if out in (given.first, given.second) or any(out.glob("fold-*")):
-        raise UsageError(f"--output {out}: holds a run; name a folder of its own")
+    if any(out.glob("fold-*")) or (out / FILE).is_file():
+        raise UsageError(f"--output {out}: holds a run or an ensemble; name a folder of its own")
     first = open_first(given.first)
     second = open_second(given.second, first)
     result = _result(first.experiment, out, given)
@@ -102,7 +103,9 @@ def _result(first: Experiment, out: Path, given: argparse.Namespace) -> Experime
         settings["margin"] = given.margin
     if given.by_stratum:
         settings["thresholds_by"] = "stratum"
-    return placed({**first.config, "ensemble": settings}, out)
+    result = placed({**first.config, "ensemble": settings}, out, shelf=first.config["runs"])
+    configs.build(result.config, "ensemble")  # which refuses what makes no sense before the work
+    return result
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,7 @@ def cross_validate(first: WholePredictor, second: Experiment, result: Experiment
     from bonepipe.inference.outoffold import write_results
     from bonepipe.inference.secondlook import WEIGHTS, choose
 
+    summaries.begin(result)
     found = gather(first, second)
     labels, classes = region_labels(first.experiment, second), first.experiment.data.classes
     margin = configs.build(result.config, "ensemble").margin
@@ -185,19 +189,19 @@ def cross_validate(first: WholePredictor, second: Experiment, result: Experiment
     blended = Pooled(found.whole.names, found.whole.folds, _blended(found, list(labels), chosen.index))
     blends = _blends(found, first.experiment, labels, weights.tolist())
     folder = result.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).unlink(missing_ok=True)  # its presence says that what lies beside it belongs together
     write_results(folder, blended.names, classes, list(_compared(blended, blends)))
     summary = summaries.decide(result, blended, lambda: lambda name, limits: blends(name).cutouts(limits))
     stages = {"first": str(first.experiment.folder), "second": str(second.folder)}
     record = {**stages, "classes": _class_rows(second, found, chosen), "box": _box_facts(second, found)}
     scores = summaries.finish(summary, lambda _: folder / MASKS, facts={"second_look": record})
     write_json(folder / RECORD, record)
+    look = SecondLook(first, second, result, weights.tolist())
+    record_source(look)
     _print(record)
     before = float(found.whole.curves[..., thresholds.HALF].mean())
     print(f"out-of-fold Dice at threshold 0.5: {before:.4f} -> {scores['oof_dice_at_half']:.4f}")
     summaries.tell(summary, scores)
-    return SecondLook(first, second, result, weights.tolist())
+    return look
 
 
 def _blended(found: Evidence, labels: Sequence[int], index: np.ndarray) -> np.ndarray:

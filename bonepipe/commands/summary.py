@@ -12,7 +12,7 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment, say
-from bonepipe.commands.predictor import CONFIG, strata_settings
+from bonepipe.commands.predictor import CONFIG, SOURCE, strata_settings
 from bonepipe.data import strata
 from bonepipe.data.image import read_grey
 from bonepipe.data.region import cut
@@ -68,6 +68,14 @@ class Summary:
             settings = strata_settings(self.experiment) or {}
             further |= thresholds.record_by_stratum(classes, self.by_stratum, settings)
         return further
+
+
+def begin(experiment: Experiment) -> None:
+    """Take away what was chosen before; an interruption then leaves nothing that fits other predictions."""
+    strata_settings(experiment)  # which refuses what could not be done after all the work
+    experiment.folder.mkdir(parents=True, exist_ok=True)
+    for name in (SOURCE, CONFIG, "thresholds.json"):
+        (experiment.folder / name).unlink(missing_ok=True)
 
 
 def decide(experiment: Experiment, found: Pooled, masks: Callable[[], Masks]) -> Summary:
@@ -145,7 +153,6 @@ def finish(
         facts: what the dashboard shows beside the experiment's config.
     """
     experiment, choice = summary.experiment, summary.choice
-    (experiment.folder / CONFIG).unlink(missing_ok=True)  # its presence says that what lies beside it belongs together
     path = experiment.folder / leaderboard.SCORES
     result = {**summary.scores(), **(scores or {})}
     write_json(path, {**result, **leaderboard.kept(path)})

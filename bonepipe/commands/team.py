@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment
-from bonepipe.commands.predictor import CONFIG, placed
+from bonepipe.commands.predictor import CONFIG, check_source, placed
 from bonepipe.commands.voters import Voter, open_voters
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError
@@ -61,7 +61,10 @@ class Team:
         """A single member is its own mean, to the last bit."""
         return self.ensemble.mean if len(self.voters) > 1 else "arithmetic"
 
-    @cached_property
+    def check(self) -> None:
+        """Raise BonepipeError or UsageError where a class has no member, or a setting makes no sense."""
+        _ = self.weights, configs.build(self.experiment.config, "ensemble")
+
     def archives(self) -> list[Archive]:
         """What each member said out of fold, predicted anew where that was in another way."""
         return [voter.archive() for voter in self.voters]
@@ -93,13 +96,16 @@ class Team:
         return Pooled(names, self.folds(names), counts)
 
     def folds(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """The fold of the first member that validates each image `[N]`."""
-        assignment = self.voters[0].experiment.assignment
-        return np.array([assignment[name] for name in names])
+        """The fold of the first member that predicted each image out of fold, `[N]`."""
+        places = self.voters[0].places()
+        return np.array([places[name] for name in names])
 
     def recall(self) -> Callable[[str], NDArray[np.float32]]:
         """Mix an image's maps out of fold from the members' bytes."""
-        archives = self.archives
+        return self.mixer(self.archives())
+
+    def mixer(self, archives: Sequence[Archive]) -> Callable[[str], NDArray[np.float32]]:
+        """As `recall`, from archives that were read already."""
         return lambda name: mixture.mix([one.maps(name) for one in archives], self.weights, self.shape, self.mean)
 
     def runs(self) -> Sequence[Experiment]:
@@ -111,29 +117,25 @@ class Team:
         return {
             "experiment": self.experiment.config["name"],
             "mean": self.mean,
-            "members": [voter.provenance() for voter in self.voters],
+            "members": {f"{number} {voter.entry.run}": voter.provenance() for number, voter in enumerate(self.voters)},
         }
 
 
 def open_team(folder: Path) -> Team:
-    """The ensemble that `bonepipe ensemble` left in a folder, wherever that lies now.
+    """The ensemble that `bonepipe ensemble` left in a folder; its members' folders are named as they were then.
 
     Raises:
-        BonepipeError: it was never cross-validated, or as `open_voters`.
+        BonepipeError: it is not cross-validated, its members have changed since, or as `open_voters`.
     """
+    way_out = f"run `bonepipe ensemble {folder / FILE} -o {folder}`"
     if not (folder / CONFIG).is_file():
         raise BonepipeError(
-            f"{folder / CONFIG}: is missing, so this ensemble was not cross-validated yet; run "
-            f"`bonepipe ensemble {folder / FILE} -o {folder}`"
+            f"{folder / CONFIG}: is missing, so this ensemble was not cross-validated, or not to the end; {way_out}"
         )
     experiment = placed(configs.load(folder / CONFIG), folder)
-    return gather(mixture.read(folder / FILE), experiment)
-
-
-def gather(ensemble: Ensemble, experiment: Experiment) -> Team:
-    """Find the runs of an ensemble; raises as `open_voters`, and as `Ensemble.weights`."""
-    ensemble = ensemble.merged()
-    device = experiment.config["device"]
-    team = Team(ensemble, open_voters(ensemble.members, experiment.data.root, device), experiment)
-    _ = team.weights, configs.build(experiment.config, "ensemble")  # which refuse what is wrong in them
+    ensemble = mixture.read(folder / FILE).merged()
+    voters = open_voters(ensemble.members, experiment.data.root, experiment.config["device"])
+    team = Team(ensemble, voters, experiment)
+    team.check()
+    check_source(team, way_out)
     return team

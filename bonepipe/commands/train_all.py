@@ -66,6 +66,7 @@ def _train_missing(experiment: Experiment, overrides: Sequence[str]) -> None:
 
 def summarise(experiment: Experiment) -> None:
     """Thresholds, scores, pictures, and a line of numbers, from the folds' files."""
+    summaries.begin(experiment)
     refined, classes = _select_refined(experiment), experiment.data.classes
     run = Run(experiment)
     summary = summaries.decide(experiment, run.out_of_fold(), lambda: mask_maker(run.recall(), experiment))

@@ -60,6 +60,12 @@ class Voter:
         epochs: Sequence[int | None] = self.entry.epochs or (None,)
         return [self.experiment.member(fold, epoch) for fold in folds for epoch in epochs]
 
+    def places(self) -> dict[str, int]:
+        """Image name -> the fold that predicted it out of fold."""
+        classes = self.experiment.data.classes
+        paths = {fold: self.experiment.fold_folder(fold) / "probabilities.npz" for fold in self.folds}
+        return {name: fold for fold, path in paths.items() for name in compact.read_names(path, classes)}
+
     def provenance(self) -> dict[str, Any]:
         """The run, its share, the hashes of its weights, and how they predict."""
         epochs: Sequence[int | None] = self.entry.epochs or (None,)
@@ -164,7 +170,7 @@ def _folds(entry: Entry, folder: Path) -> tuple[int, ...]:
     """The folds that vote: those that are named, or all that are finished."""
     if not folder.is_dir():
         near = (path.name for path in folder.parent.glob("*") if any(path.glob("fold-*")))
-        raise BonepipeError(f"{folder}: no such run{suggestion(folder.name, near)}")
+        raise BonepipeError(f"{folder}: no such run{suggestion(folder.name, near) or ' below the working directory'}")
     found = sorted(int(path.name[5:]) for path in folder.glob("fold-*") if path.name[5:].isdigit())
     finished = [fold for fold in found if all((folder / f"fold-{fold}" / name).is_file() for name in RESULTS)]
     if not finished:
@@ -192,7 +198,7 @@ def _config(folder: Path, folds: Sequence[int]) -> configs.Config:
             )
     path = folder / CONFIG  # which has the settings of what follows prediction, too
     whole = configs.load(path) if path.is_file() else first
-    return first if configs.differences(first, whole, ignore) else whole
+    return first if configs.differences(first, whole, [*ignore, "strata", "data.strata"]) else whole
 
 
 def _allowed(entry: Entry) -> tuple[str, ...]:

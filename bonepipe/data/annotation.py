@@ -60,7 +60,12 @@ def read_labels(path: Path) -> list[str]:
 
 
 def write_annotation(
-    path: Path, polygons: Sequence[Polygon], classes: Sequence[str], image: Path, shape: tuple[int, int]
+    path: Path,
+    polygons: Sequence[Polygon],
+    classes: Sequence[str],
+    image: Path,
+    shape: tuple[int, int],
+    file_id: str = "",
 ) -> None:
     """Write polygons in the format that `read_annotation` reads and labelling tools of the competition open.
 
@@ -70,6 +75,7 @@ def write_annotation(
         classes: class names.
         image: the image's file, for the fields that name it.
         shape: the image's height and width in pixels.
+        file_id: of the file, whatever the tool that reads it makes of that.
     """
     entries = [
         {
@@ -84,7 +90,7 @@ def write_annotation(
     content = {
         "annotations": entries,
         "attributes": {},
-        "file_id": "",
+        "file_id": file_id,
         "filename": image.name,
         "parent_path": f"/{image.parent.name}",
         "last_modifier_id": "",

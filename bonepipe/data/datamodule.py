@@ -132,7 +132,7 @@ class TrainingImages(Dataset[dict[str, Any]]):
         index, seed = draw
         image, planes, ignored = self._augmented(index, seed)
         if self.foreground:
-            generator = np.random.default_rng(seed)  # the draw's seed decides this as well
+            generator = np.random.default_rng((seed, 2))  # another stream than those of augmentation and jitter
             for again in generator.integers(2**31, size=TRIES - 1).tolist():
                 if planes.any() or generator.random() >= self.foreground:
                     break

@@ -57,7 +57,22 @@ def read_run(folder: Path) -> RunFiles:
     dice: Scores = {}
     for fold in done:
         dice |= read_dice(fold / "oof_dice.csv")
-    return RunFiles(configs.read(done[0] / "config.yaml"), dice, _read_totals(folder / "scores.json"))
+    config = configs.read(done[0] / "config.yaml")
+    return RunFiles({**config, **_mixture(folder)}, dice, _read_totals(folder / "scores.json"))
+
+
+def _mixture(folder: Path) -> dict[str, str]:
+    """What sets an ensemble or a second look apart from a run with the same settings, in words."""
+    path = folder / "source.json"
+    if not path.is_file():
+        return {}
+    try:
+        source = json.loads(path.read_text(encoding="utf-8"))
+        if "members" in source:
+            return {"made_from": f"{source['mean']} mean of {', '.join(source['members'])}"}
+        return {"made_from": f"{source['first']['experiment']} and a second look by {source['second']['experiment']}"}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BonepipeError(f"{path}: cannot be read ({error!r}); make the ensemble or second look again") from error
 
 
 def read_dice(path: Path) -> Scores:

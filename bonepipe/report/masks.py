@@ -1,5 +1,6 @@
 """Predicted masks as files that people open: pictures, one mask a class, and polygons to correct."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,18 @@ def polygons_file(folder: Path, image: Path) -> Path:
     return folder / POLYGONS / f"{image.stem}.json"
 
 
-def write_masks(folder: Path, image: Path, grey: np.ndarray, masks: Sequence[Cutout], data: DataSpec) -> None:
+def is_finished(folder: Path, image: Path, mark: str) -> bool:
+    """Whether an image's results are there, with this mark."""
+    try:
+        content = json.loads(polygons_file(folder, image).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("file_id") == mark
+
+
+def write_masks(
+    folder: Path, image: Path, grey: np.ndarray, masks: Sequence[Cutout], data: DataSpec, mark: str = ""
+) -> None:
     """Write an image's masks in three forms.
 
     `overlays/NAME.jpg` shows them over the image, `masks/NAME/CLASS.png` is 255 inside and 0 outside at the image's
@@ -34,6 +46,7 @@ def write_masks(folder: Path, image: Path, grey: np.ndarray, masks: Sequence[Cut
         grey: the image, uint8 `[H, W]`.
         masks: one a class, at the image's size.
         data: class names and colours.
+        mark: kept in the annotation file as its `file_id`, see `is_finished`.
     """
     colours = overlay.palette(len(data.classes), data.palette)
     drawn = overlay.draw(grey, masks, colours)
@@ -43,7 +56,7 @@ def write_masks(folder: Path, image: Path, grey: np.ndarray, masks: Sequence[Cut
     outlines = [(number, points) for number, mask in enumerate(masks) for points in polygon.outlines(mask)]
     path = polygons_file(folder, image)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_annotation(path, outlines, data.classes, image, grey.shape)
+    write_annotation(path, outlines, data.classes, image, grey.shape, mark)
 
 
 def mask_file(folder: Path, image: Path, label: str) -> Path:

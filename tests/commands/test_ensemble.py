@@ -176,7 +176,7 @@ def test_an_ensemble_is_used_like_a_run(runs, phantom_root, capsys):
     assert tables[0] == tables[1]
     assert main(["pseudo", "--raw", "--confidence", "0.6", "--run", "runs/pair"]) == 0
     facts = json.loads((folder / "pseudo.json").read_text())
-    assert [member["experiment"] for member in facts["members"]] == ["a", "b"]
+    assert [member["experiment"] for member in facts["members"].values()] == ["a", "b"]
     image = images_to_predict(Experiment(configs.compose(runs["a"])).data)[0]
     small, large = (maps_of(runs[name], image.path) for name in "ab")
     mean = (functional.interpolate(small, (96, 96), mode="bilinear", align_corners=False) + large) / 2
@@ -188,8 +188,58 @@ def test_an_ensemble_is_used_like_a_run(runs, phantom_root, capsys):
         clear = (np.abs(frame - 0.6) > 1e-5) & (np.abs(frame - 0.4) > 1e-5)
         for column, expected in (("rle", frame >= 0.6), ("ambiguous", (frame >= 0.4) & (frame < 0.6))):
             np.testing.assert_array_equal(rle.decode(row[column], shape)[clear], expected[clear])
+    capsys.readouterr()
     assert main(["compare", "runs/a", "runs/pair"]) == 0
-    assert "all classes" in capsys.readouterr().out
+    assert "made_from: None -> 'arithmetic mean of 0 runs/a, 1 runs/b'" in capsys.readouterr().out
+
+
+def test_each_image_gets_the_thresholds_of_its_stratum(runs, phantom_root):
+    assert main(["ensemble", "runs/a", "runs/b", "-o", "runs/strata", "--by-stratum", "--no-test"]) == 0
+    path, levels = Path("runs/strata/thresholds.json"), {"rotated": 0.4, "straight": 0.6}
+    record, experiment = json.loads(path.read_text()), Experiment(configs.compose(runs["a"]))
+    for stratum, level in levels.items():
+        record["by_stratum"][stratum]["thresholds"] = dict.fromkeys(experiment.data.classes, level)
+    path.write_text(json.dumps(record))
+    assert main(["predict", str(phantom_root / "test/DCM"), "-o", "stratified", "--run", "runs/strata"]) == 0
+    found = {row.key: row.rle for row in submission.stream(Path("stratified/predictions.csv"))}
+    bent = set((phantom_root / "rotated.csv").read_text().split()[1:])
+    images = images_to_predict(experiment.data)
+    assert 0 < sum(image.patient in bent for image in images) < len(images)
+    for image in images:
+        level = levels["rotated" if image.patient in bent else "straight"]
+        small, large = (maps_of(runs[name], image.path) for name in "ab")
+        mean = (functional.interpolate(small, (96, 96), mode="bilinear", align_corners=False) + large) / 2
+        for name, map_ in zip(experiment.data.classes, mean[0].numpy(), strict=True):
+            frame = upsample.upsample(map_, read_grey(image.path).shape)
+            sure = np.abs(frame - level) > 1e-5
+            np.testing.assert_array_equal(
+                rle.decode(found[image.name, name], frame.shape)[sure], (frame >= level)[sure]
+            )
+
+
+def test_an_ensemble_whose_members_changed_is_refused(runs, phantom_root, capsys):
+    """Members' weights or way to predict, the file that names them, or thresholds that were taken away."""
+    picture = str(next((phantom_root / "test").rglob("*.png")))
+    predict = ["predict", picture, "-o", "changed", "--run", "runs/moving"]
+    shutil.copytree("runs/a", "runs/moves", ignore=shutil.ignore_patterns("submission.csv"))
+    assert main(["ensemble", "runs/moves", "runs/b", "-o", "runs/moving", "--no-test"]) == 0
+    assert main(predict) == 0
+    shutil.copy("runs/moves/fold-0/weights.safetensors", "kept")
+    shutil.copy("runs/b/fold-0/weights.safetensors", "runs/moves/fold-0/weights.safetensors")
+    assert main(predict) == 1
+    told = capsys.readouterr().err
+    assert "members.0 runs/moves.weights.fold-0/weights is not what it was" in told
+    assert "run `bonepipe ensemble runs/moving/ensemble.yaml -o runs/moving`" in told
+    shutil.copy("kept", "runs/moves/fold-0/weights.safetensors")
+    assert main(predict) == 0
+    path = Path("runs/moving/ensemble.yaml")
+    path.write_text(path.read_text().replace("run: runs/b", "run: runs/b, weight: 3"))
+    assert main(predict) == 1
+    assert "members.1 runs/b.weight is not what it was" in capsys.readouterr().err
+    path.write_text(path.read_text().replace(", weight: 3", ""))
+    Path("runs/moving/source.json").unlink()  # as an interruption leaves it
+    assert main(predict) == 1
+    assert "source.json: cannot be read, so this folder is not finished" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -222,9 +272,12 @@ def test_wrong_members_are_named_before_anything_is_predicted(runs, capsys, memb
         (["runs/a:-1", "-o", "runs/x"], "weight=-1.0 of runs/a"),
         (["best.yaml", "runs/a", "-o", "runs/x"], "one YAML file or a list of runs, not both"),
         (["runs/a", "-o", "runs/b"], "name a folder of its own"),
+        (["runs/a", "-o", "runs/looked"], "holds a run or a second look"),
     ],
 )
 def test_wrong_command_lines_are_refused(runs, capsys, words, message):
+    Path("runs/looked").mkdir(exist_ok=True)
+    Path("runs/looked/secondlook.json").touch()
     assert main(["ensemble", *words]) == 2
     assert message in capsys.readouterr().err
 

@@ -196,6 +196,33 @@ def test_predict_does_not_mix_predictions_of_other_weights(copied, chest_root, t
     assert cli.main([*command, "--force"]) == 0
 
 
+def test_an_image_of_the_same_name_is_another_image(copied, chest_root, phantom_root, tmp_path, capsys):
+    """Nor are the results of other weights taken for finished, whatever was forced in between."""
+    folder, words = copied
+    for number, root in enumerate((chest_root, phantom_root)):
+        (tmp_path / str(number)).mkdir()
+        shutil.copy(next((root / "test").rglob("*.png")), tmp_path / str(number) / "hand.png")
+    shutil.copy(tmp_path / "0" / "hand.png", tmp_path / "0" / "more.png")
+    out = tmp_path / "out=1"
+    first, second = (["predict", str(tmp_path / name), "-o", str(out), *words] for name in "01")
+    assert main_of(first, capsys) == ""
+    before = rows_of(out / "predictions.csv")
+    assert "finished already" not in main_of(second, capsys)
+    assert rows_of(out / "predictions.csv") != {key: before[key] for key in before if key[0] == "hand.png"}
+    thresholds = next(folder.rglob("thresholds.json"))
+    thresholds.write_text(thresholds.read_text().replace("0.52", "0.6"))
+    assert cli.main([*second, "--force"]) == 0
+    assert "finished already" not in main_of(first, capsys)
+    assert "2 images are finished already" in main_of(first, capsys)
+
+
+def main_of(words, capsys):
+    """What a command that ends well tells beside its results, without its bars."""
+    capsys.readouterr()
+    assert cli.main(words) == 0
+    return "".join(line for line in capsys.readouterr().err.splitlines() if "already" in line)
+
+
 def test_predict_refuses_what_it_cannot_find(finished, chest_root, tmp_path, capsys):
     _, words = finished
     picture = next((chest_root / "test").rglob("*.png"))

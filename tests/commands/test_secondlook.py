@@ -300,6 +300,19 @@ def test_other_folds_are_refused_naming_an_image(runs, capsys):
     shutil.rmtree(runs / "swapped")
 
 
+def test_a_second_look_whose_first_stage_changed_is_refused(looked, root, tmp_path, capsys):
+    picture = str(next((root / "test").rglob("*.png")))
+    words = ["predict", picture, "-o", str(tmp_path / "out"), "--run", str(looked / "moved")]
+    shutil.copytree(looked / "demo", looked / "first")
+    assert main(["secondlook", str(looked / "first"), str(looked / "wrist"), "-o", str(looked / "moved")]) == 0
+    assert main(words) == 0
+    shutil.copy(looked / "first/fold-0/weights.safetensors", looked / "first/fold-1/weights.safetensors")
+    assert main(words) == 1
+    assert "first.weights.fold-1 is not what it was; run `bonepipe secondlook" in capsys.readouterr().err
+    for name in ("first", "moved"):
+        shutil.rmtree(looked / name)
+
+
 def test_a_run_of_a_region_is_not_for_whole_images(runs, words, capsys):
     for command in ("submit", "suspects", "pseudo"):
         capsys.readouterr()
