@@ -183,10 +183,13 @@ def open_look(folder: Path) -> SecondLook:
         stages = Path(record["first"]), Path(record["second"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise BonepipeError(f"{path}: is no record of a second look ({error!r}); run `bonepipe secondlook`") from error
+    way_out = f"run `bonepipe secondlook {stages[0]} {stages[1]} -o {folder}` again"
+    if not (folder / CONFIG).is_file():
+        raise BonepipeError(f"{folder / CONFIG}: is missing, so this second look was not finished; {way_out}")
     first = open_first(stages[0])
     experiment = placed(configs.load(folder / CONFIG), folder)
     classes = experiment.data.classes
     second = open_second(stages[1], first)
     look = SecondLook(first, second, experiment, [weights.get(name, 0.0) for name in classes])
-    check_source(look, f"run `bonepipe secondlook {stages[0]} {stages[1]} -o {folder}` again")
+    check_source(look, way_out)
     return look
