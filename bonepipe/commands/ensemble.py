@@ -30,7 +30,9 @@ EPILOG = """\
 A member is the folder of a finished run, all its finished folds together; its weight follows a colon (default 1).
 Members may differ in model, seed, size, windows and views. Each predicts as its own run did; then all maps are brought
 to the largest member's height and width and averaged there. The result is a folder as `train-all` and `submit` leave
-one: ensemble.yaml, oof.csv, thresholds.json, scores.json and, where there are test images, submission.csv.
+one: ensemble.yaml, oof.csv, thresholds.json, scores.json, examples.jpg, thresholds.png and, where there are test
+images, submission.csv. `bonepipe predict`, `pseudo`, `suspects` take it with --run, `secondlook` as its first stage, as
+long as its members are what they were (source.json).
 
 First the mixture is cross-validated on the images that every member predicted out of fold: thresholds and
 post-processing are chosen for the ensemble as a whole, and its Dice stands beside that of each member. Judge by that
