@@ -205,7 +205,8 @@ def _track(summary: Summary, scores: Mapping[str, Any], pictures: Mapping[str, P
     run.table("classes", ["class", "oof_dice", "oof_dice_at_half", "threshold", "cross_fitted_gain"], rows)
     for name, path in pictures.items():
         run.picture(name, path)
-    files = [Path(experiment.folds.file), folder / leaderboard.SCORES]
+    # An ensemble may be made where its members' fold file is not.
+    files = [path for path in (Path(experiment.folds.file), folder / leaderboard.SCORES) if path.is_file()]
     run.artifact(f"{config['name']}-cross-validation", "ensemble", files)
     run.finish()
 
