@@ -175,7 +175,7 @@ def check_source(predictor: Predictor, way_out: str) -> None:
     if changed:
         raise BonepipeError(
             f"{path}: thresholds and repairs were chosen for other members: {', '.join(changed[:3])} "
-            f"{'are' if changed[1:] else 'is'} not what it was; {way_out}"
+            f"{'are not what they were' if changed[1:] else 'is not what it was'}; {way_out}"
         )
 
 
