@@ -16,6 +16,9 @@ ASKED     := data.root=$(DATA) $(ARGS)
 BEFORE    := $(shell cat $(RUN)/.asked 2>/dev/null)
 AGAIN     := $(if $(BEFORE),$(if $(filter-out $(strip $(BEFORE)),$(strip $(ASKED)))$(filter-out $(strip $(ASKED)),$(strip $(BEFORE))),FORCE))
 
+# Images of containers forbid Python its cache of byte code, and then every command compiles PyTorch anew (10 s).
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint bench study gains docs data doctor folds all-folds submit lock clean FORCE
 .DELETE_ON_ERROR:

@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from bonepipe import config as configs
 from bonepipe.commands.experiment import resolve_device, say
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.report import markdown
+from bonepipe.training.executors import cores, environment
 
 EPILOG = """\
 The file names a base experiment (a list of overrides), seeds, and groups of changes (name: a list of overrides).
@@ -123,9 +123,8 @@ def _train(runs: Sequence[tuple[Path, list[str]]], jobs: int | None) -> None:
     missing = [run for run in runs if not (run[0] / "fold-0" / "oof_dice.csv").is_file()]
     if not missing:
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    at_once = jobs or (cores if resolve_device("auto") == "cpu" else 1)
-    environment = {"OMP_NUM_THREADS": str(max(1, cores // at_once)), **os.environ}
+    at_once = jobs or (cores() if resolve_device("auto") == "cpu" else 1)
+    shared = environment(at_once)
     say(f"{len(missing)} of {len(runs)} runs to train, {at_once} at once")
 
     def train(run: tuple[Path, list[str]]) -> tuple[Path, int]:
@@ -133,7 +132,7 @@ def _train(runs: Sequence[tuple[Path, list[str]]], jobs: int | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "bonepipe.cli", "train", *words]
         with (folder / "log.txt").open("a") as log:
-            code = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
+            code = subprocess.run(command, env=shared, stdout=log, stderr=log, check=False).returncode
         if not code:  # nothing will go on from it, and it is four times as large as the weights
             (folder / "fold-0" / "last.ckpt").unlink(missing_ok=True)
         return folder, code

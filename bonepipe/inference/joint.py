@@ -126,10 +126,10 @@ def join(pieces: Sequence[Piece]) -> Joint:
 
 
 class Part(NamedTuple):
-    """Where one run's prediction of an image is."""
+    """One run's prediction of an image: the maps' height and width, and of each class where it can be."""
 
-    maps: Compact
-    position: int
+    shape: Shape
+    pieces: Sequence[compact.Piece]
 
 
 def compare(parts: Sequence[Part], common: Shape, shape: Shape, truth: Sequence[Cutout], band: Band) -> list[Piece]:
@@ -153,18 +153,18 @@ def compare(parts: Sequence[Part], common: Shape, shape: Shape, truth: Sequence[
 
 def align(parts: Sequence[Part], label: int, common: Shape, shape: Shape, low: int) -> tuple[Box, NDArray[np.uint8]]:
     """The box at the image's size where any run might reach byte `low`, and all runs' bytes `[M, h, w]` in it."""
-    reached = [(_reached(part, label, low), part.maps.shape) for part in parts]
+    reached = [(_reached(part, label, low), part.shape) for part in parts]
     box = hull(spread(spread(near, own, common), common, shape) for near, own in reached)
     if not box.height:  # and no width
         return box, np.zeros((len(parts), 0, 0), np.uint8)
     near = sources(box, common, shape)
-    maps = (_at_common(part.maps.map(part.position, label), common, near) for part in parts)
+    maps = (_at_common(compact.expand(part.pieces[label], part.shape), common, near) for part in parts)
     return box, np.stack([(upsample(map_, shape, box) * LEVELS).astype(np.uint8) for map_ in maps])
 
 
 def _reached(part: Part, label: int, low: int) -> Box:
     """The box, at the run's own size, of the bytes from `low` upwards."""
-    box, levels = part.maps.piece(part.position, label)
+    box, levels = part.pieces[label]
     return bounds(levels >= low).moved(box.top, box.left)
 
 
@@ -205,9 +205,10 @@ class Predictions:
         return compact.read_shape(self._path(next(iter(self.folds.values()))), self.classes)
 
     def part(self, name: str) -> Part:
-        """Where an image's prediction is; asking for images fold by fold is fast."""
+        """What it says of an image; asking for images fold by fold is fast."""
         fold = self.folds[name]
         if self._open is None or self._open[0] != fold:
             self._open = None  # not two files at once
             self._open = fold, compact.read(self._path(fold), self.classes)
-        return Part(self._open[1], self._index[name])
+        found = self._open[1]
+        return Part(found.shape, found.pieces(self._index[name]))

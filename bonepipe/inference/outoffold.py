@@ -161,7 +161,7 @@ class _Packed(NamedTuple):
     """What is known of an image, and its maps in bytes with their size."""
 
     compared: Compared
-    packed: tuple[np.ndarray, np.ndarray]
+    packed: compact.Packed
     shape: tuple[int, int]
 
 

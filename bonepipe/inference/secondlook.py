@@ -55,9 +55,9 @@ class Kept(NamedTuple):
 
 def keep(look: Look) -> Kept:
     """A look in bytes."""
-    boxes, values = compact.pack(look.maps)
+    boxes, stream = compact.pack(look.maps)
     height, width = look.maps.shape[1:]
-    return Kept(look.crop, Compact([""], (height, width), boxes[None], values))
+    return Kept(look.crop, Compact([""], (height, width), boxes[None], [stream]))
 
 
 def find(maps: Maps, shape: Shape) -> Box | None:

@@ -38,20 +38,36 @@ class Local:
     def run(self, commands: Sequence[Command]) -> list[int]:
         """Run all, each with a GPU of its own where there are several."""
         gpus = _visible_gpus()
+        count = self.parallel or max(1, len(gpus))
         slots: Queue[str | None] = Queue()
-        for slot in range(self.parallel or max(1, len(gpus))):
+        for slot in range(count):
             slots.put(gpus[slot % len(gpus)] if gpus else None)
+        shared = environment(count)
 
         def run_one(command: Command) -> int:
             gpu = slots.get()
             try:
-                environment = os.environ if gpu is None else {**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
-                return subprocess.run(command, env=environment, check=False).returncode
+                own = shared if gpu is None else {**shared, "CUDA_VISIBLE_DEVICES": gpu}
+                return subprocess.run(command, env=own, check=False).returncode
             finally:
                 slots.put(gpu)
 
-        with ThreadPoolExecutor(slots.qsize()) as pool:
+        with ThreadPoolExecutor(count) as pool:
             return list(pool.map(run_one, commands))
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def environment(count: int) -> dict[str, str]:
+    """The environment of each of `count` commands at once: its share of the cores, where the user has not set it.
+
+    Threads of PyTorch wait spinning, so with more of them than cores every command is several times slower.
+    """
+    share = {"OMP_NUM_THREADS": str(max(1, cores() // count))} if count > 1 else {}
+    return {**share, **os.environ}
 
 
 def _visible_gpus() -> list[str]:

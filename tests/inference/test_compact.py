@@ -37,16 +37,31 @@ def test_maps_come_back_to_half_a_level(written):
 
 
 def test_certainty_stays_below_one_and_above_a_half():
-    boxes, values = compact.pack(np.array([[[1.0, 0.5]]], np.float32))
-    maps = compact.Compact(["x"], (1, 2), boxes[None], values).maps(0)
+    boxes, stream = compact.pack(np.array([[[1.0, 0.5]]], np.float32))
+    maps = compact.Compact(["x"], (1, 2), boxes[None], [stream]).maps(0)
     np.testing.assert_array_equal(maps * 256, [[[255.5, 128.5]]])
 
 
 def test_only_boxes_cost_bytes(written):
     path, images = written
     found = compact.read(path, CLASSES)
-    assert len(found.values) <= 3 * (6 * 7 + 5 * 2)
-    assert found.nbytes < sum(maps.nbytes for maps in images) / 50
+    assert [levels.shape for _, levels in found.pieces(0)] == [(6, 7), (5, 2), (0, 0)]
+    assert found.nbytes < sum(maps.nbytes for maps in images) / 30
+
+
+def test_what_a_model_is_unsure_of_costs_little():
+    """A faint glow over half the image, in steps of a level as networks leave it: not a byte a pixel."""
+    rows, columns = np.mgrid[:200, :200].astype(np.float32)
+    far = np.hypot(rows - 100, columns - 100)
+    maps = np.clip(1 / (1 + np.exp(far / 4 - 5)) + 0.02 * np.exp(-far / 90), 0, 1)[None]
+    (_, levels), *_ = compact.Compact(["x"], (200, 200), *_stacked(maps)).pieces(0)
+    assert levels.size > 20_000
+    assert compact.Compact(["x"], (200, 200), *_stacked(maps)).nbytes < levels.size / 8
+
+
+def _stacked(maps):
+    boxes, stream = compact.pack(maps)
+    return boxes[None], [stream]
 
 
 def test_other_classes_and_broken_files_are_refused(written):

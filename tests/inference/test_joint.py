@@ -74,8 +74,13 @@ def blobs(rng, shape, labels):
 
 
 def packed(rng, shape, labels):
-    boxes, values = compact.pack(blobs(rng, shape, labels))
-    return Part(compact.Compact(["x"], shape, boxes[None], values), 0)
+    boxes, stream = compact.pack(blobs(rng, shape, labels))
+    return Part(shape, compact.Compact(["x"], shape, boxes[None], [stream]).pieces(0))
+
+
+def full(part):
+    """The maps of a part [C, h, w]."""
+    return np.stack([compact.expand(piece, part.shape) for piece in part.pieces])
 
 
 @pytest.mark.parametrize("size", [(100, 90), (41, 67), (48, 64)])
@@ -85,7 +90,7 @@ def test_mixed_sizes_equal_full_frames_interpolated_twice(size):
     parts = [packed(rng, shape, labels) for shape in ((48, 64), (24, 32), (33, 40))]
     frames = []
     for part in parts:
-        maps = torch.from_numpy(part.maps.maps(0))[None].double()
+        maps = torch.from_numpy(full(part))[None].double()
         for shape in (common, size):
             maps = interpolate(maps, shape, mode="bilinear", align_corners=False)
         frames.append(maps[0].numpy() * 256)
@@ -122,7 +127,7 @@ def test_predictions_are_found_fold_by_fold(tmp_path):
     assert found.shape == shape
     for name in "xyzzyx":
         part = found.part(name)
-        assert np.abs(part.maps.maps(part.position) - maps[name])[maps[name] >= 1 / 256].max() <= 0.5 / 256
+        assert np.abs(full(part) - maps[name])[maps[name] >= 1 / 256].max() <= 0.5 / 256
     with pytest.raises(BonepipeError, match="other classes"):
         Predictions(tmp_path, ("a", "c"), range(2))
     with pytest.raises(BonepipeError, match="fold-2"):

@@ -119,7 +119,7 @@ def test_merged_files_equal_each_class_variant_exactly(predicted):
         for label, source in enumerate([2, 1, 2]):
             np.testing.assert_array_equal(counts[0][:, label], counts[source][:, label])
             for index in range(2):
-                (box, values), (own_box, own) = (packed[n].piece(index, label) for n in (0, source))
+                (box, values), (own_box, own) = (packed[n].pieces(index)[label] for n in (0, source))
                 assert box == own_box
                 np.testing.assert_array_equal(values, own)
         assert not np.array_equal(counts[0][:, 1], counts[2][:, 1])

@@ -60,6 +60,20 @@ def test_parallel_commands_overlap(tmp_path):
     assert Local(parallel=2).run([python(BARRIER, a, b), python(BARRIER, b, a)]) == [0, 0]
 
 
+def test_commands_at_once_share_the_cores_unless_the_user_has_shared_them(tmp_path, monkeypatch):
+    code = "import os, sys; open(sys.argv[1], 'w').write(os.environ.get('OMP_NUM_THREADS', 'not set'))"
+    monkeypatch.setattr(executors.os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    seen = []
+    for count in (1, 3, 9):
+        assert Local(parallel=count).run([python(code, tmp_path / "threads")]) == [0]
+        seen.append((tmp_path / "threads").read_text())
+    assert seen == ["not set", "2", "1"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert Local(parallel=3).run([python(code, tmp_path / "threads")]) == [0]
+    assert (tmp_path / "threads").read_text() == "4"
+
+
 def test_every_command_gets_a_visible_gpu_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-9")
     assert Local().run([python(NOTE_GPU, tmp_path, name) for name in "abcd"]) == [0] * 4
