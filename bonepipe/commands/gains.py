@@ -6,7 +6,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ EPILOG = """\
 The file lists rows: a name, the commands that make its scores, the run whose scores.json then holds them, and the row
 that it is compared with (default: the one before). {runs} in a command stands for --runs, {base} for the file's base.
 Rows with `more: true` are trained with --more only.
-A row that is done is not done again; what was interrupted goes on: stop it and call it again whenever you like.
+A row that is done is not done again, unless its commands or those before them have changed; what was interrupted goes
+on: stop it and call it again whenever you like.
 Core-minutes are those that processor cores worked; other work on the machine changes them less than minutes.
 
 example: bonepipe gains conf/gains.yaml --document docs/gains.md
@@ -67,18 +68,18 @@ def main(arguments: Sequence[str]) -> int:
     """Take the steps that were not taken yet, then lay out the table."""
     options = parser().parse_args(arguments)
     results = options.runs / "gains.json"
-    done: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
-    rows = [row for row in read(options.file, options.runs) if options.more or not row.more or row.name in done]
-    taken = [row for row in rows if options.more or not row.more]  # the others are shown as they are
-    for row in taken:
-        commands = [" ".join(command) for command in row.commands]
-        if done.get(row.name, {}).get("commands") == commands:
-            continue
-        say(f"== {row.name}")
-        seconds, core_seconds = _run(row)
-        times = {"seconds": seconds, "core_seconds": core_seconds}
-        done[row.name] = {"commands": commands, **times, **_scores(options.runs / row.run)}
-        write_json(results, done)
+    found: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
+    done: dict[str, Any] = {}
+    for row, commands in histories(read(options.file, options.runs)):
+        if found.get(row.name, {}).get("commands") == commands:
+            done[row.name] = found[row.name]
+        elif options.more or not row.more:
+            say(f"== {row.name}")
+            seconds, core_seconds = _run(row)
+            times = {"seconds": seconds, "core_seconds": core_seconds}
+            done[row.name] = {"commands": commands, **times, **_scores(options.runs / row.run)}
+            write_json(results, {**found, **done})
+    rows = [row for row in read(options.file, options.runs) if row.name in done]
     text = markdown.table(HEADER, [line(row, done) for row in rows])
     print(text)
     if options.document:
@@ -92,10 +93,10 @@ def read(path: Path, runs: Path) -> list[Row]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        base, nodes = content["base"].format(runs=runs), content["rows"]
+        base, nodes = content["base"], content["rows"]
         rows: list[Row] = []
         for node in nodes:
-            texts = [text.format(runs=runs, base=base) for text in node["commands"]]
+            texts = [text.replace("{base}", base).replace("{runs}", str(runs)) for text in node["commands"]]
             commands = tuple(tuple(text.split()) for text in texts)
             before = rows[-1].name if rows else None
             rows.append(Row(node["name"], commands, node["run"], node.get("over", before), node.get("more", False)))
@@ -108,6 +109,16 @@ def read(path: Path, runs: Path) -> list[Row]:
         if row.over is not None and row.over not in names:
             raise UsageError(f"{path}: {row.name}: over: there is no row {row.over!r}")
     return rows
+
+
+def histories(rows: Sequence[Row]) -> Iterator[tuple[Row, list[str]]]:
+    """Each row with all commands up to its own, whose runs its own may use; those of further rows count among these."""
+    plain: list[str] = []
+    more: list[str] = []
+    for row in rows:
+        mine = more if row.more else plain
+        mine += [" ".join(command) for command in row.commands]
+        yield row, [*plain, *more] if row.more else list(plain)
 
 
 def _run(row: Row) -> tuple[float, float]:

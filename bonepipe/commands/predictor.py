@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, refuse_other_settings, refuse_region, say
+from bonepipe.commands.experiment import (
+    AFTER_PREDICTION,
+    HARMLESS,
+    PREDICTION,
+    Experiment,
+    refuse_other_settings,
+    refuse_region,
+    say,
+)
 from bonepipe.commands.train import is_done
 from bonepipe.data import strata
 from bonepipe.data.catalog import Radiograph
@@ -28,6 +36,7 @@ from bonepipe.labels.cutout import Cutout
 if TYPE_CHECKING:
     from bonepipe.inference.ensemble import Prediction, Whole
     from bonepipe.inference.outoffold import Pooled
+    from bonepipe.inference.postprocess import Operations
 
 Shape = tuple[int, int]
 CONFIG = "config.yaml"  # beside thresholds.json: the settings that they were chosen with
@@ -108,9 +117,17 @@ class Run:
         return {
             "experiment": experiment.config["name"],
             "weights": {path.parent.name: digest(path) for path in paths},
-            **{group: experiment.config[group] for group in PREDICTION},
+            **way(experiment.config),
             **({} if experiment.postprocess.crf is None else {"crf": experiment.refined_classes()}),
         }
+
+
+def way(config: configs.Config) -> configs.Config:
+    """The settings that probabilities depend on beside the weights."""
+    return {
+        group: {key: value for key, value in config[group].items() if f"{group}.{key}" not in AFTER_PREDICTION}
+        for group in PREDICTION
+    }
 
 
 def voting_folds(experiment: Experiment) -> Sequence[int]:
@@ -122,10 +139,14 @@ def voting_folds(experiment: Experiment) -> Sequence[int]:
 def require_finished(experiment: Experiment) -> None:
     """Raise BonepipeError unless every voting fold is trained and predicted with these settings and views.
 
-    A run that sees only a region of the images is refused with a UsageError.
+    So it is where thresholds were chosen before a fold was trained or predicted anew. A run that sees only a region of
+    the images is refused with a UsageError.
     """
     refuse_region(experiment)
     require_folds(experiment)
+    _refuse_difference(
+        experiment.folder / SOURCE, run_source(experiment), "run `bonepipe train-all` with the same overrides first"
+    )
 
 
 def require_folds(experiment: Experiment) -> None:
@@ -165,16 +186,28 @@ def record_source(predictor: Predictor) -> None:
 
 def check_source(predictor: Predictor, way_out: str) -> None:
     """Raise BonepipeError unless all members still predict as they did when the folder's thresholds were chosen."""
-    path = predictor.experiment.folder / SOURCE
+    _refuse_difference(predictor.experiment.folder / SOURCE, predictor.provenance(), way_out)
+
+
+def run_source(experiment: Experiment) -> dict[str, Any]:
+    """What a run's thresholds are chosen from: the hash of each fold's results out of fold, and how it predicted."""
+    from bonepipe.inference.outoffold import SCORES
+
+    paths = [experiment.fold_folder(fold) / SCORES for fold in range(experiment.folds.count)]
+    found = {path.parent.name: digest(path) for path in paths if path.is_file()}
+    return {"experiment": experiment.config["name"], "folds": found, **way(experiment.config)}
+
+
+def _refuse_difference(path: Path, now: dict[str, Any], way_out: str) -> None:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BonepipeError(f"{path}: cannot be read, so this folder is not finished ({error}); {way_out}") from error
-    now = json.loads(json.dumps(predictor.provenance()))
-    changed = list(configs.differences(before, now, ["experiment"]))  # the folder may have got another name
+    # The folder may have got another name.
+    changed = list(configs.differences(before, json.loads(json.dumps(now)), ["experiment"]))
     if changed:
         raise BonepipeError(
-            f"{path}: thresholds and repairs were chosen for other members: {', '.join(changed[:3])} "
+            f"{path}: thresholds and repairs were chosen for other members or folds: {', '.join(changed[:3])} "
             f"{'are not what they were' if changed[1:] else 'is not what it was'}; {way_out}"
         )
 
@@ -219,11 +252,14 @@ def strata_settings(experiment: Experiment) -> dict[str, Any] | None:
 
 def make_refine(experiment: Experiment) -> Callable[[list[Cutout], Shape], list[Cutout]]:
     """What is done to an image's masks: the repairs that were chosen for each class."""
+    return partial(experiment.postprocess.apply_all, _operations(experiment))
+
+
+def _operations(experiment: Experiment) -> "list[Operations]":
+    """The repairs of each class."""
     from bonepipe.inference.postprocess import read_operations
 
-    path = experiment.folder / "thresholds.json"
-    operations = read_operations(path, experiment.data.classes, experiment.postprocess)
-    return partial(experiment.postprocess.apply_all, operations)
+    return read_operations(experiment.folder / "thresholds.json", experiment.data.classes, experiment.postprocess)
 
 
 def masks(predictor: Predictor, images: Sequence[Radiograph]) -> Iterator[tuple[Radiograph, list[str]]]:
@@ -239,9 +275,10 @@ def masks(predictor: Predictor, images: Sequence[Radiograph]) -> Iterator[tuple[
 def decisions(predictor: Predictor) -> dict[str, Any]:
     """All that the masks depend on: where the predictions come from, and the thresholds."""
     experiment = predictor.experiment
-    by_stratum = _stratum_thresholds(experiment)
+    by_stratum, tried = _stratum_thresholds(experiment), experiment.postprocess.operations
     return {
         **predictor.provenance(),
+        **({"repairs": _operations(experiment), "min_area": experiment.postprocess.min_area} if tried else {}),
         "thresholds": dict(zip(experiment.data.classes, read_thresholds(experiment), strict=True)),
         **({} if by_stratum is None else {"thresholds_by_stratum": by_stratum}),
     }

@@ -10,16 +10,16 @@ import numpy as np
 from tqdm import tqdm
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment, say
-from bonepipe.data.annotation import read_annotation
+from bonepipe.commands.experiment import Experiment, refuse_region, say
+from bonepipe.commands.look import RECORD
+from bonepipe.commands.predictor import placed
+from bonepipe.commands.team import FILE
+from bonepipe.commands.voters import refuse_assembled
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.image import read_shape
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.inference import joint, mixture, selection
 from bonepipe.inference.joint import Band, Joint, Piece, Predictions
 from bonepipe.inference.selection import Library, Search
-from bonepipe.labels import polygon
-from bonepipe.labels.cutout import Cutout
 from bonepipe.report.selection import Result, as_json, report, short_names
 
 EPILOG = """\
@@ -82,9 +82,11 @@ def read_run(folder: str) -> Run:
     path = Path(folder)
     if not path.is_dir():
         raise BonepipeError(f"{folder}: no such folder; name finished runs (runs/NAME)")
+    refuse_assembled(path)
     if not (path / "fold-0" / "config.yaml").is_file():
         raise BonepipeError(f"{folder}: holds no trained fold (fold-0/config.yaml); `bonepipe train-all` trains a run")
-    experiment = Experiment(configs.load(path / "fold-0" / "config.yaml"))
+    experiment = placed(configs.load(path / "fold-0" / "config.yaml"), path)
+    refuse_region(experiment)
     folds = range(experiment.folds.count)
     for fold in folds:
         here = path / f"fold-{fold}"
@@ -132,24 +134,18 @@ def shared_images(runs: Sequence[Run]) -> list[Radiograph]:
     return [images[name] for name in ordered]
 
 
-def read_truth(image: Radiograph, classes: Sequence[str]) -> tuple[list[Cutout], tuple[int, int]]:
-    """The annotated mask of every class, and the image's size."""
-    shape = read_shape(image.path)
-    polygons = read_annotation(image.annotation, classes) if image.annotation else []
-    return [
-        polygon.cutout([p for owner, p in polygons if owner == label], shape) for label in range(len(classes))
-    ], shape
-
-
 def tabulate(runs: Sequence[Run], images: Sequence[Radiograph], band: Band) -> list[Joint]:
     """What all mixtures' Dice depend on, one table a class."""
     classes = runs[0].experiment.data.classes
     common = mixture.common_shape([run.predictions.shape for run in runs])
+    store = runs[0].experiment.store  # of training images: the truth as it was annotated, whatever is trained on
+    index = {name: number for number, name in enumerate(store.names)}
     pieces: list[list[Piece]] = [[] for _ in classes]
     for image in tqdm(images, "disagreements", unit="image"):
-        truth, shape = read_truth(image, classes)
+        number = index[image.name]
         parts = [run.predictions.part(image.name) for run in runs]
-        for found, piece in zip(pieces, joint.compare(parts, common, shape, truth, band), strict=True):
+        compared = joint.compare(parts, common, store.shape(number), store.truth(number), band)
+        for found, piece in zip(pieces, compared, strict=True):
             found.append(piece)
     joints = []
     while pieces:
@@ -169,8 +165,8 @@ def choose(arguments: argparse.Namespace, search: Search) -> Result:
     own = None
     if arguments.per_class:
         own = selection.select_per_class(library, choice, folds, search, bar="selection by class")
-    path = arguments.output / "ensemble.yaml"
-    result = Result(short_names(arguments.runs), classes, folds, library, search, choice, own, path)
+    path, stored = arguments.output / FILE, sum(run.predictions.nbytes for run in runs)
+    result = Result(short_names(arguments.runs), classes, folds, stored, library, search, choice, own, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     mixture.write(path, selection.to_ensemble(arguments.runs, result.chosen, classes))
     return result
@@ -179,8 +175,8 @@ def choose(arguments: argparse.Namespace, search: Search) -> Result:
 def main(argv: list[str]) -> int:
     """Choose and print."""
     arguments = parser().parse_args(argv)
-    if any(arguments.output.glob("fold-*")):
-        raise UsageError(f"-o {arguments.output}: is a run itself; give the ensemble a folder of its own")
+    if any(arguments.output.glob("fold-*")) or (arguments.output / RECORD).is_file():
+        raise UsageError(f"-o {arguments.output}: holds a run or a second look; give the ensemble a folder of its own")
     try:
         search = Search(steps=arguments.steps, margin=arguments.margin)
     except ValueError as error:

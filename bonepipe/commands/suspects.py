@@ -131,6 +131,7 @@ def _write_pictures(experiment: Experiment, found: Sequence[Suspect], texts: dic
 
     folder = experiment.folder / "suspects"
     shutil.rmtree(folder, ignore_errors=True)
+    (experiment.folder / "suspects.jpg").unlink(missing_ok=True)
     folder.mkdir(parents=True)
     strips = []
     for number, suspect in enumerate(found[:PICTURES], 1):

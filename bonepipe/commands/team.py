@@ -1,7 +1,7 @@
 """An ensemble whose runs are found: the weighted mean of their maps at a common resolution."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from bonepipe.commands.voters import Voter, open_voters
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError
 from bonepipe.inference import mixture
-from bonepipe.inference.mixture import Archive, Ensemble, Mean, Shape, common_shape
+from bonepipe.inference.mixture import Archive, Ensemble, Entry, Mean, Shape, common_shape
 
 if TYPE_CHECKING:
     import torch
@@ -79,14 +79,25 @@ class Team:
         from bonepipe.inference.ensemble import predictions
         from bonepipe.inference.members import mix
 
-        predictors = [(voter.shape, voter.predict()) for voter in self.voters]
+        distinct = self._distinct()
+        predictors = [(voter.shape, voter.predict()) for voter, _ in distinct]
+        weights = np.array([own for _, own in distinct])
 
         def predict(batch: "Mapping[Shape, torch.Tensor]") -> "torch.Tensor":
             maps = (predictor(batch[shape]) for shape, predictor in predictors)
-            return mix(maps, self.weights, self.shape, self.mean)
+            return mix(maps, weights, self.shape, self.mean)
 
         shapes = frozenset(shape for shape, _ in predictors)
         return predictions(predict, images, shapes, configs.build(self.experiment.config, "ensemble"))
+
+    def _distinct(self) -> list[tuple[Voter, NDArray[np.float64]]]:
+        """Members with their weights `[C]`; entries that differ in these alone are one, which predicts once."""
+        found: dict[Entry, tuple[Voter, NDArray[np.float64]]] = {}
+        for voter, own in zip(self.voters, self.weights, strict=True):
+            alike = replace(voter.entry, weight=1.0, classes=None)
+            first, before = found.get(alike, (voter, np.zeros_like(own)))
+            found[alike] = first, before + own
+        return list(found.values())
 
     def out_of_fold(self) -> "Pooled":
         """The histograms that the cross-validation left; raises BonepipeError where there was none."""

@@ -9,9 +9,10 @@ from bonepipe import config as configs
 from bonepipe.commands import inputs
 from bonepipe.commands import summary as summaries
 from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings
-from bonepipe.commands.predictor import Run, mask_maker, strata_settings
+from bonepipe.commands.predictor import SOURCE, Run, mask_maker, run_source, strata_settings
 from bonepipe.commands.train import is_done
 from bonepipe.errors import BonepipeError
+from bonepipe.files import write_json
 from bonepipe.inference import variants
 from bonepipe.inference.outoffold import MASKS
 from bonepipe.inference.postprocess import Selection
@@ -75,6 +76,7 @@ def summarise(experiment: Experiment) -> None:
     scores = summaries.finish(
         summary, lambda name: experiment.fold_folder(experiment.assignment[name]) / MASKS, record=record
     )
+    write_json(experiment.folder / SOURCE, run_source(experiment))
     _print_table(experiment, summary.choice)
     summaries.tell(summary, scores)
     summaries.tell_selection("dense CRF", refined, "at thresholds of its own")

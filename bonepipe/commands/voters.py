@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import AFTER_PREDICTION, HARMLESS, PREDICTION, Experiment, say
-from bonepipe.commands.predictor import CONFIG
+from bonepipe.commands.experiment import AFTER_PREDICTION, HARMLESS, Experiment, refuse_region, say
+from bonepipe.commands.predictor import CONFIG, way
 from bonepipe.commands.train import RESULTS
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError, suggestion
@@ -75,7 +75,7 @@ class Voter:
             "weight": self.entry.weight,
             "classes": self.entry.classes and list(self.entry.classes),
             "weights": {f"{path.parent.name}/{path.stem}": digest(path) for path in paths},
-            **{group: self.experiment.config[group] for group in PREDICTION},
+            **way(self.experiment.config),
             "crf": list(self.refined),
         }
 
@@ -117,7 +117,7 @@ class Voter:
     def _key(self, fold: int) -> str:
         """A name for these weights, predicting in this way."""
         weights = [digest(self.experiment.weights(fold, epoch)) for epoch in self.entry.epochs or (None,)]
-        settings = [_way(self.experiment.config), self.experiment.config["ensemble"].get("precision"), *self.refined]
+        settings = [way(self.experiment.config), self.experiment.config["ensemble"].get("precision"), *self.refined]
         return hashlib.sha256(json.dumps([weights, settings], sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -125,12 +125,6 @@ def _known(name: str, images: dict[str, Radiograph], root: str) -> Radiograph:
     if name not in images:
         raise BonepipeError(f"{root}: has no training image {name}, which a member was validated on; give its --data")
     return images[name]
-
-
-def _way(config: configs.Config) -> configs.Config:
-    """The settings that out-of-fold probabilities depend on, flat."""
-    flat = configs.flatten({group: config[group] for group in PREDICTION})
-    return {key: value for key, value in flat.items() if key not in AFTER_PREDICTION}
 
 
 def open_voter(entry: Entry, root: str | None = None, device: str | None = None) -> Voter:
@@ -144,7 +138,7 @@ def open_voter(entry: Entry, root: str | None = None, device: str | None = None)
     Raises:
         BonepipeError: no such run or fold, its folds were predicted in different ways, or no choice of the classes
             that keep its CRF.
-        UsageError: an override of something that training depends on.
+        UsageError: an override of something that training depends on, or a run that sees only a region.
     """
     folder = Path(entry.run)
     folds = _folds(entry, folder)
@@ -152,7 +146,8 @@ def open_voter(entry: Entry, root: str | None = None, device: str | None = None)
     data = own["data"] if root is None else {**own["data"], "root": root}
     moved = {**own, "name": folder.name, "runs": str(folder.parent), "device": device or own["device"], "data": data}
     config = configs.override(moved, _allowed(entry))
-    anew = entry.epochs is not None or _way(config) != _way(own)
+    refuse_region(Experiment(config))  # a region's maps are no whole images: they have a place as a second look
+    anew = entry.epochs is not None or way(config) != way(own)
     voter = Voter(entry, Experiment(config), folds, anew, _refined(Experiment(config), Experiment(moved)))
     voter.check()
     return voter
@@ -171,6 +166,7 @@ def _folds(entry: Entry, folder: Path) -> tuple[int, ...]:
     if not folder.is_dir():
         near = (path.name for path in folder.parent.glob("*") if any(path.glob("fold-*")))
         raise BonepipeError(f"{folder}: no such run{suggestion(folder.name, near) or ' below the working directory'}")
+    refuse_assembled(folder)
     found = sorted(int(path.name[5:]) for path in folder.glob("fold-*") if path.name[5:].isdigit())
     finished = [fold for fold in found if all((folder / f"fold-{fold}" / name).is_file() for name in RESULTS)]
     if not finished:
@@ -183,6 +179,13 @@ def _folds(entry: Entry, folder: Path) -> tuple[int, ...]:
                 f"name={folder.name}` with the run's overrides finishes it"
             )
     return entry.folds or tuple(finished)
+
+
+def refuse_assembled(folder: Path) -> None:
+    """Raise BonepipeError where a member is an ensemble or a second look, which has no folds of its own."""
+    for name, what in (("ensemble.yaml", "an ensemble"), ("secondlook.json", "a second look")):
+        if (folder / name).is_file():
+            raise BonepipeError(f"{folder}: is {what} ({name}); name the runs that it is made of")
 
 
 def _config(folder: Path, folds: Sequence[int]) -> configs.Config:
@@ -214,13 +217,13 @@ def _allowed(entry: Entry) -> tuple[str, ...]:
 
 
 def open_voters(entries: Sequence[Entry], root: str | None = None, device: str | None = None) -> list[Voter]:
-    """All members of an ensemble on one dataset, by default that of the first.
+    """All members of an ensemble on one dataset and one device, by default those of the first.
 
     Raises:
         BonepipeError: as `open_voter`, or members are for different classes.
     """
     first = open_voter(entries[0], root, device)
-    shared = first.experiment.data.root
+    shared, device = first.experiment.data.root, first.experiment.config["device"]
     voters = [first, *(open_voter(entry, shared, device) for entry in entries[1:])]
     expected = list(first.experiment.data.classes)
     for voter in voters:

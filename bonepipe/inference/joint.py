@@ -204,6 +204,11 @@ class Predictions:
         """Height and width of the maps in pixels."""
         return compact.read_shape(self._path(next(iter(self.folds.values()))), self.classes)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files."""
+        return sum(self._path(fold).stat().st_size for fold in set(self.folds.values()))
+
     def part(self, name: str) -> Part:
         """What it says of an image; asking for images fold by fold is fast."""
         fold = self.folds[name]

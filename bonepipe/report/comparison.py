@@ -68,6 +68,8 @@ def _mixture(folder: Path) -> dict[str, str]:
         return {}
     try:
         source = json.loads(path.read_text(encoding="utf-8"))
+        if "folds" in source:  # a run, which its settings tell all of
+            return {}
         if "members" in source:
             return {"made_from": f"{source['mean']} mean of {', '.join(source['members'])}"}
         return {"made_from": f"{source['first']['experiment']} and a second look by {source['second']['experiment']}"}

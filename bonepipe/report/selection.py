@@ -18,11 +18,24 @@ TABLE_ROWS = 15  # of pairs, and of classes
 
 @dataclass(frozen=True)
 class Result:
-    """All that is reported."""
+    """All that is reported.
+
+    Attributes:
+        names: of the runs.
+        classes: their names.
+        folds: that each image validates, `[N]`.
+        stored: bytes of the runs' out-of-fold probabilities.
+        library: what mixtures are scored with.
+        search: its settings.
+        choice: one mixture for all classes.
+        per_class: a mixture a class, where that was asked for.
+        path: the file that was written.
+    """
 
     names: list[str]
     classes: Sequence[str]
     folds: NDArray[np.int64]
+    stored: int
     library: Library
     search: Search
     choice: Choice
@@ -74,6 +87,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "runs": names,
         "images": library.images,
         "folds": len(np.unique(result.folds)),
+        "stored_bytes": result.stored,
         "bytes": sum(table.nbytes for table in library.joints),
         "mixtures": {result.text(counts): result.dice(counts) for counts in mixtures},
         "path": [{"mixture": result.text(counts), "dice": result.dice(counts)} for counts in result.greedy()],
@@ -107,7 +121,7 @@ def report(result: Result) -> str:
     kept = sum(table.nbytes for table in library.joints)
     head = (
         f"{library.runs} runs, {library.images} images in {len(np.unique(result.folds))} folds, {len(result.classes)} "
-        f"classes; {kept / 1e6:.1f} MB of pixels on which the runs disagree"
+        f"classes; {result.stored / 1e6:.1f} MB of probabilities, {kept / 1e6:.1f} MB of pixels on which runs disagree"
     )
     blocks = [[head], _runs(result), _best_runs(result), _pairs(result), _path(result), [verdict(result)]]
     if result.per_class is not None:

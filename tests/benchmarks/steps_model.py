@@ -16,6 +16,8 @@ import torch
 from torch.nn import functional
 
 from bonepipe import config as configs
+from bonepipe.commands.experiment import Experiment
+from bonepipe.commands.predictor import SOURCE, run_source
 from bonepipe.commands.train import RESULTS
 from bonepipe.data.datamodule import FoldData
 from bonepipe.inference.ensemble import EnsembleSpec, encode, predictions
@@ -124,6 +126,7 @@ def prepare_run(material: Material, size: int, images: int, tta: str, folds: Seq
         save_weights(stand_in(material, size), folder / f"fold-{fold}" / "weights.safetensors", facts)
     (folder / "thresholds.json").write_text(json.dumps({"thresholds": dict.fromkeys(classes, 0.5)}))
     (folder / "scores.json").write_text("{}")
+    (folder / SOURCE).write_text(json.dumps(run_source(Experiment(config))))
     return [str(write_table(material, size)), *words]
 
 

@@ -54,6 +54,19 @@ def test_steps_are_taken_once_and_compared(words, tmp_path, capsys, monkeypatch)
     assert capsys.readouterr().out.count("| once more ") == 2
 
 
+def test_a_row_is_taken_again_when_commands_before_it_have_changed():
+    """Further rows come after all others in what they depend on, and nothing depends on them but further rows."""
+    a, b, c, d = (gains.Row(name, ((name,),), name, None, more=name in "bd") for name in "abcd")
+    found = {row.name: history for row, history in gains.histories([a, b, c, d])}
+    assert found == {"a": ["a"], "b": ["a", "b"], "c": ["a", "c"], "d": ["a", "c", "b", "d"]}
+
+
+def test_braces_of_a_command_are_its_own(tmp_path):
+    path = tmp_path / "gains.yaml"
+    path.write_text("base: runs={runs}\nrows: [{name: a, run: a, commands: ['train-all {base} x={y:1}']}]")
+    assert gains.read(path, tmp_path)[0].commands == (("train-all", f"runs={tmp_path}", "x={y:1}"),)
+
+
 def test_a_command_that_fails_stops_the_steps_and_is_named(words, tmp_path, capsys):
     path = tmp_path / "gains.yaml"
     path.write_text(path.read_text().replace("train-all {base}", "train-all loss=dcie {base}"))
@@ -81,6 +94,11 @@ def test_a_file_that_lacks_something_is_refused(tmp_path, capsys, text, message)
 def test_the_steps_of_the_project_compose():
     rows = gains.read(gains.Path("conf/gains.yaml"), gains.Path("g"))
     commands = [command for row in rows for command in row.commands]
-    trained = {configs.compose(overrides)["name"] for name, *overrides in commands if name == "train-all"}
+    named = {name: [] for name, *_ in commands}
+    for name, *overrides in commands:
+        if name in ("train-all", "submit", "pseudo", "suspects"):
+            named[name].append(configs.compose(overrides)["name"])
+    trained = set(named["train-all"])
+    assert trained >= set(named["submit"]) | set(named["pseudo"]) | set(named["suspects"])
     made = {command[-1].removeprefix("g/") for command in commands if command[0] in ("ensemble", "secondlook")}
     assert {row.run for row in rows} <= trained | made

@@ -12,6 +12,7 @@ import pytest
 from bonepipe import cli
 from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment, seed_everything
+from bonepipe.commands.predictor import run_source
 from bonepipe.data.annotation import read_annotation
 from bonepipe.data.catalog import test_images as find_test_images
 from bonepipe.data.phantom.annotation import PERMUTATION
@@ -71,6 +72,7 @@ def finished(tmp_path_factory, phantom_root):
         predict, validation = blurred_truth(experiment, fold)
         predict_fold(predict, experiment.store, validation, classes, here, 4)
     (experiment.folder / "thresholds.json").write_text(json.dumps({"thresholds": dict.fromkeys(classes, 0.52)}))
+    (experiment.folder / "source.json").write_text(json.dumps(run_source(experiment)))
     return folder, words
 
 
@@ -339,6 +341,15 @@ def test_a_dropped_image_is_validated_and_not_trained_on(finished, tmp_path):
         (training, validation), (fewer, same) = experiment.indices(fold), mended.indices(fold)
         assert same == validation
         assert set(training) - set(fewer) == ({3} - set(validation))
+
+
+def test_thresholds_that_were_chosen_from_other_predictions_are_refused(copied, capsys):
+    folder, words = copied
+    path = folder / "runs" / "demo" / "fold-1" / "oof_dice.csv"
+    path.write_text(path.read_text().replace("0.", "0.0", 1))  # as if the fold were trained anew
+    for command in ("submit", "pseudo"):
+        assert cli.main([command, *words]) == 1
+        assert "folds.fold-1 is not what it was; run `bonepipe train-all`" in capsys.readouterr().err
 
 
 def test_suspects_need_predictions_of_this_data(copied, capsys):

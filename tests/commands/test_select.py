@@ -154,7 +154,7 @@ def test_wrong_usage_is_refused(runs, capsys, tmp_path):
     near, fine, output = runs / "near", runs / "fine", tmp_path / "best"
     assert "at least two runs" in refused(capsys, 2, near, "-o", output)
     assert "none of them twice" in refused(capsys, 2, near, fine, f"{fine}/", "-o", output)
-    assert "is a run itself" in refused(capsys, 2, near, fine, "-o", fine)
+    assert "holds a run" in refused(capsys, 2, near, fine, "-o", fine)
     assert "--steps=0: from 1" in refused(capsys, 2, near, fine, "-o", output, "--steps", 0)
     assert "--margin=nan: not below 0" in refused(capsys, 2, near, fine, "-o", output, "--margin", "nan")
     assert "nowhere: no such folder" in refused(capsys, 1, near, runs / "nowhere", "-o", output)
