@@ -31,8 +31,8 @@ A member is the folder of a finished run, all its finished folds together; its w
 Members may differ in model, seed, size, windows and views. Each predicts as its own run did; then all maps are brought
 to the largest member's height and width and averaged there. The result is a folder as `train-all` and `submit` leave
 one: ensemble.yaml, oof.csv, thresholds.json, scores.json, examples.jpg, thresholds.png and, where there are test
-images, submission.csv. `bonepipe predict`, `pseudo`, `suspects` take it with --run, `secondlook` as its first stage, as
-long as its members are what they were (source.json).
+images, submission.csv. `bonepipe predict` and `pseudo` take it with --run, `secondlook` as its first stage, as long as
+its members are what they were (source.json); `suspects` takes its masks out of fold as they are.
 
 First the mixture is cross-validated on the images that every member predicted out of fold: thresholds and
 post-processing are chosen for the ensemble as a whole, and its Dice stands beside that of each member. Judge by that
@@ -46,7 +46,8 @@ More can be said in a YAML file in place of the list:
     - {run: runs/wide, overrides: [tta=none, windows.size=768]}     # predicts in another way than it was validated
     - {run: runs/long, epochs: [28, 29, 30]}                  # the mean of these epochs' outputs
     - {run: runs/sharp, classes: [Pisiform, Trapezium]}       # has a say in these classes only
-Overrides may change tta, windows, postprocess.crf, ensemble.precision and ensemble.compile. Epochs need a training
+Overrides may change tta, windows, ensemble.precision and ensemble.compile, and leave out the CRF that a run has tried
+(postprocess.crf=null). Epochs need a training
 with trainer.keep_epochs=N; to average their weights rather than their outputs is what averaging=swa does. Members with
 overrides or epochs predict their validation images anew, once; the result is kept in their folds' folders.
 

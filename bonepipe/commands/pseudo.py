@@ -26,7 +26,9 @@ such pixels 90% were right out of fold, as losses like focal make networks say 0
 --raw takes them as they are.
 Writes pseudo.csv into that folder (runs/NAME) and, on where it comes from, runs/NAME/pseudo.json. One more round:
   bonepipe train-all experiment=EXPERIMENT name=NAME-pseudo data.pseudo=runs/NAME/pseudo.csv data.pseudo_weight=0.5
-There these images are trained on in every fold, and none of them validates."""
+There these images are trained on in every fold, and none of them validates. The out-of-fold Dice of that round flatters
+it all the same: its labels come from the models of all folds, and all but one of these have seen what a fold validates.
+The test score does not."""
 EXAMPLES = """\
   bonepipe pseudo experiment=demo --confidence 0.9
   bonepipe pseudo --run runs/demo-wrist"""

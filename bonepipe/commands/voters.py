@@ -35,7 +35,7 @@ class Voter:
         experiment: the run's own config with the entry's overrides.
         folds: whose models vote.
         anew: whether its out-of-fold predictions are to be made anew, because the run's own were made in another way.
-        refined: the classes whose maps the CRF refines: those that the run chose, all where the entry has another CRF.
+        refined: the classes whose maps the CRF refines: those that the run chose.
     """
 
     entry: Entry
@@ -148,17 +148,21 @@ def open_voter(entry: Entry, root: str | None = None, device: str | None = None)
     config = configs.override(moved, _allowed(entry))
     refuse_region(Experiment(config))  # a region's maps are no whole images: they have a place as a second look
     anew = entry.epochs is not None or way(config) != way(own)
-    voter = Voter(entry, Experiment(config), folds, anew, _refined(Experiment(config), Experiment(moved)))
+    voter = Voter(entry, Experiment(config), folds, anew, _refined(entry, Experiment(config), Experiment(moved)))
     voter.check()
     return voter
 
 
-def _refined(experiment: Experiment, own: Experiment) -> tuple[str, ...]:
-    """The classes that keep the CRF: the run's own choice, or all of them with a CRF that it did not try."""
-    crf = experiment.postprocess.crf
-    if crf is None:
+def _refined(entry: Entry, experiment: Experiment, own: Experiment) -> tuple[str, ...]:
+    """The classes that keep the CRF: the run's own choice, or none where the entry does without."""
+    if experiment.postprocess.crf is None:
         return ()
-    return tuple(own.refined_classes() if crf == own.postprocess.crf else experiment.data.classes)
+    if experiment.postprocess.crf != own.postprocess.crf:
+        raise UsageError(
+            f"{entry.run}: overrides: postprocess.crf: is not the CRF that the run has tried, so which classes gain by "
+            "it is not known; run `bonepipe train-all` with it, which finds out"
+        )
+    return tuple(own.refined_classes())
 
 
 def _folds(entry: Entry, folder: Path) -> tuple[int, ...]:

@@ -153,7 +153,7 @@ class TrainingImages(Dataset[dict[str, Any]]):
             return *self.augmentation(image, planes, seed), None
         image, both = self.augmentation(image, np.concatenate([planes, ignored], axis=-1), seed)
         count = planes.shape[-1]
-        return image, both[..., :count], _still_whole(ignored[index], both[..., count:])
+        return image, both[..., :count], _still_whole(ignored, both[..., count:])
 
 
 def _still_whole(before: np.ndarray, after: np.ndarray) -> np.ndarray:

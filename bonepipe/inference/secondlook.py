@@ -1,4 +1,4 @@
-"""A second look: the region that a first stage has found, seen at native resolution by a run of its own.
+"""A second look: the region that a first stage has found, cut from the original image, seen by a run of its own.
 
 Inside the crop the probability of a class is (1 - w) times the first stage's plus w times the second look's; outside,
 and where no region was found, the first stage's alone. Both are bilinear maps at the image's size, made only inside the

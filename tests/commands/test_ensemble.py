@@ -13,9 +13,11 @@ from torch.nn import functional
 from bonepipe import config as configs
 from bonepipe.cli import main
 from bonepipe.commands.experiment import Experiment, seed_everything
+from bonepipe.commands.voters import open_voters
 from bonepipe.data.catalog import test_images as images_to_predict
 from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.inference import submission
+from bonepipe.inference.mixture import Entry
 from bonepipe.labels import rle, upsample
 from bonepipe.training.fold import save_weights
 
@@ -217,6 +219,41 @@ def test_each_image_gets_the_thresholds_of_its_stratum(runs, phantom_root):
             )
 
 
+def test_entries_of_one_run_predict_once_and_weigh_class_by_class(runs, capsys):
+    """Run a counts in every class and, by a second entry, twice as much again in two of them."""
+    classes = Experiment(configs.compose(runs["a"])).data.classes
+    heavy = classes[:2]
+    members = f"[{{run: runs/a}}, {{run: runs/b}}, {{run: runs/a, weight: 2, classes: [{', '.join(heavy)}]}}]"
+    Path("by_class.yaml").write_text(f"mean: geometric\nmembers: {members}")
+    assert main(["ensemble", "by_class.yaml", "-o", "runs/by_class"]) == 0
+    told = capsys.readouterr().err
+    assert [told.count(f"runs/{name}: 2 models x 1 views") for name in "ab"] == [1, 1]
+    limits = json.loads(Path("runs/by_class/thresholds.json").read_text())["thresholds"]
+    texts = {row.key: row.rle for row in submission.stream("runs/by_class/submission.csv")}
+    image = images_to_predict(Experiment(configs.compose(runs["a"])).data)[0]
+    small, large = (maps_of(runs[name], image.path) for name in "ab")
+    small = functional.interpolate(small, (96, 96), mode="bilinear", align_corners=False)
+    edge = 0.5 / 256
+    logits = [map_.double().clamp(edge, 1 - edge).logit()[0].numpy() for map_ in (small, large)]
+    for number, name in enumerate(classes):
+        share = 0.75 if name in heavy else 0.5
+        mean = 1 / (1 + np.exp(-(share * logits[0][number] + (1 - share) * logits[1][number])))
+        frame = upsample.upsample(mean.astype(np.float32), read_grey(image.path).shape)
+        sure = np.abs(frame - limits[name]) > 1e-5
+        np.testing.assert_array_equal(
+            rle.decode(texts[image.name, name], frame.shape)[sure], (frame >= limits[name])[sure]
+        )
+
+
+def test_all_members_predict_on_the_device_of_the_first(runs):
+    shutil.copytree("runs/b", "runs/elsewhere")
+    for path in Path("runs/elsewhere").rglob("config.yaml"):
+        path.write_text(path.read_text().replace("device: cpu", "device: cuda"))
+    entries = [Entry(run="runs/b"), Entry(run="runs/elsewhere")]
+    assert open_voters(entries[1:])[0].experiment.config["device"] == "cuda"
+    assert {voter.experiment.config["device"] for voter in open_voters(entries)} == {"cpu"}
+
+
 def test_an_ensemble_whose_members_changed_is_refused(runs, phantom_root, capsys):
     """Members' weights or way to predict, the file that names them, or thresholds that were taken away."""
     picture = str(next((phantom_root / "test").rglob("*.png")))
@@ -253,12 +290,18 @@ def test_an_ensemble_whose_members_changed_is_refused(runs, phantom_root, capsys
         ("{run: runs/a, overrides: [tta=flop]}", "tta has no option 'flop'; did you mean 'flip'"),
         ("{run: runs/a, overrides: [windows.sise=96]}", "did you mean 'windows.size'"),
         ("{run: runs/a, overrides: [postprocess.crf.radius=2]}", "postprocess.crf has no keys; set it whole"),
+        ("{run: runs/a, overrides: ['postprocess.crf={radius: 2}']}", "is not the CRF that the run has tried"),
+        ("{run: runs/team}", r"runs/team: is an ensemble \(ensemble.yaml\); name the runs that it is made of"),
+        ("{run: runs/look}", r"runs/look: is a second look \(secondlook.json\); name the runs"),
         ("{run: runs/a, classes: [Pisifrom]}", "unknown class 'Pisifrom'; did you mean 'Pisiform'"),
     ],
 )
 def test_wrong_members_are_named_before_anything_is_predicted(runs, capsys, member, message):
     import re
 
+    for folder, file in (("team", "ensemble.yaml"), ("look", "secondlook.json")):
+        Path("runs", folder).mkdir(exist_ok=True)
+        Path("runs", folder, file).write_text("{}")
     Path("wrong.yaml").write_text(f"members: [{{run: runs/b}}, {member}]")
     assert main(["ensemble", "wrong.yaml", "-o", "runs/wrong"]) in (1, 2)
     assert re.search(message, capsys.readouterr().err)

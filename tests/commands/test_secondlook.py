@@ -289,12 +289,25 @@ def test_runs_that_do_not_belong_together_are_refused(runs, capsys):
         (["secondlook", demo, demo], "the second run needs data.region"),
         (["secondlook", wrist, wrist], "sees only the part of an image that data.region names"),
         (["secondlook", demo, wrist, "-o", demo], "holds a run"),
+        (["ensemble", demo, wrist, "-o", str(runs / "mixed")], "sees only the part of an image that data.region names"),
+        (["select", demo, wrist, "-o", str(runs / "mixed")], "sees only the part of an image that data.region names"),
     ):
         capsys.readouterr()
         assert main(words) == 2
         assert reason in capsys.readouterr().err
     assert main(["secondlook", demo, str(runs / "nothing")]) == 1
     assert "no run here" in capsys.readouterr().err
+
+
+def test_mixtures_of_runs_with_other_labels_are_selected(runs, capsys):
+    """Annotations name classes that the runs do not learn; Dice counts those that they do."""
+    shutil.copytree(runs / "demo", runs / "twin")
+    capsys.readouterr()
+    assert main(["select", str(runs / "demo"), str(runs / "twin"), "-o", str(runs / "twins"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["mixtures"]["demo"] == pytest.approx(np.mean(list(read_run(runs / "demo").dice.values())), abs=0.01)
+    files = [path for name in ("demo", "twin") for path in (runs / name).glob("fold-*/probabilities.npz")]
+    assert found["stored_bytes"] == sum(path.stat().st_size for path in files) > 0
 
 
 def test_other_folds_are_refused_naming_an_image(runs, capsys):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from bonepipe.data import pseudo
 from bonepipe.data.augment import Augmentation
 from bonepipe.data.catalog import test_images as find_test_images
 from bonepipe.data.catalog import train_images
-from bonepipe.data.datamodule import FoldData
+from bonepipe.data.datamodule import FoldData, TrainingImages
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import open_store
 from bonepipe.errors import BonepipeError
@@ -95,6 +97,30 @@ def test_ignored_pixels_are_warped_as_the_labels_are(spec, store):
     assert warped["ignored"][1:].any((1, 2)).all()
     assert not both.any()
     assert (warped["ignored"][1:] != store.ignored[[12, 13]]).any()
+
+
+def test_more_images_than_an_image_has_rows(spec, store):
+    """A store of 84 images at 64 pixels: the last one's ignored pixels are its own."""
+    layers = {name: np.concatenate([getattr(store, name)] * 6) for name in ("images", "planes", "ignored")}
+    many = TrainingImages(replace(store, **layers), Augmentation(spec, transforms=[{"name": "HorizontalFlip", "p": 1}]))
+    few = TrainingImages(store, many.augmentation)
+    last, same = many[83, 5], few[13, 5]
+    assert last["ignored"].any()
+    for key in ("image", "planes", "ignored"):
+        np.testing.assert_array_equal(last[key], same[key])
+
+
+def test_a_class_that_counts_nowhere_counts_in_no_border_that_turning_brings_into_view(spec, store):
+    nowhere = np.zeros((64, 64, 5), bool)
+    nowhere[..., [1, 3]] = True
+    ignored = np.array(store.ignored)
+    ignored[3] = bitplane.pack(nowhere)
+    turned = Augmentation(spec, transforms=[{"name": "Affine", "rotate": [40, 40], "p": 1.0}])
+    sample = TrainingImages(replace(store, ignored=ignored), turned)[3, 0]
+    np.testing.assert_array_equal(bitplane.unpack(sample["ignored"], 5), nowhere)
+    partly = TrainingImages(store, turned)[13, 0]["ignored"]  # one that is ambiguous in places is turned with the rest
+    assert partly.any()
+    assert not bitplane.unpack(partly, 5).all((0, 1)).any()
 
 
 def written(tmp_path, *rows):
