@@ -12,9 +12,8 @@ from bonepipe import config as configs
 from bonepipe.commands import summary as summaries
 from bonepipe.commands.experiment import say
 from bonepipe.commands.handover import hand_over
-from bonepipe.commands.look import RECORD
-from bonepipe.commands.predictor import mask_maker, masks, placed, record_source
-from bonepipe.commands.team import FILE, Team
+from bonepipe.commands.predictor import ENSEMBLE, mask_maker, masks, placed, record_source, refuse_taken
+from bonepipe.commands.team import Team
 from bonepipe.commands.voters import Voter, open_voters
 from bonepipe.data.catalog import test_images
 from bonepipe.errors import UsageError
@@ -47,9 +46,9 @@ More can be said in a YAML file in place of the list:
     - {run: runs/long, epochs: [28, 29, 30]}                  # the mean of these epochs' outputs
     - {run: runs/sharp, classes: [Pisiform, Trapezium]}       # has a say in these classes only
 Overrides may change tta, windows, ensemble.precision and ensemble.compile, and leave out the CRF that a run has tried
-(postprocess.crf=null). Epochs need a training
-with trainer.keep_epochs=N; to average their weights rather than their outputs is what averaging=swa does. Members with
-overrides or epochs predict their validation images anew, once; the result is kept in their folds' folders.
+(postprocess.crf=null). Epochs need a training with trainer.keep_epochs=N; to average their weights rather than their
+outputs is what averaging=swa does. Members with overrides or epochs predict their validation images anew, once; the
+result is kept in their folds' folders.
 
 examples:
   bonepipe ensemble runs/unet runs/fpn:2 runs/segformer -o runs/three
@@ -115,8 +114,7 @@ def _entry(word: str) -> Entry:
 def assemble(ensemble: Ensemble, given: argparse.Namespace) -> Team:
     """Find the runs; raises as `open_voters`, and where the output is a training run's folder."""
     folder: Path = given.output
-    if not folder.name or any(folder.glob("fold-*")) or (folder / RECORD).is_file():
-        raise UsageError(f"--output {folder}: holds a run or a second look; name a folder of its own, like runs/best")
+    refuse_taken(folder, ENSEMBLE)
     ensemble = ensemble.merged()
     voters = open_voters(ensemble.members, given.data, given.device)
     first = voters[0].experiment.config
@@ -138,10 +136,10 @@ def main(argv: list[str]) -> int:
     folder = team.experiment.folder
     images = [] if given.no_test else test_images(team.experiment.data)  # a fault in them is found before the work
     summaries.begin(team.experiment)
-    mixture.write(folder / FILE, team.ensemble)
+    mixture.write(folder / ENSEMBLE, team.ensemble)
     cross_validate(team)
     if not given.no_test:
-        hand_over(team.experiment, images, masks(team, images), [FILE])
+        hand_over(team.experiment, images, masks(team, images), [ENSEMBLE])
     return 0
 
 

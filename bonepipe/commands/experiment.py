@@ -323,6 +323,14 @@ def refuse_region(experiment: Experiment) -> None:
         )
 
 
+def prediction_settings(config: configs.Config) -> configs.Config:
+    """The settings that probabilities depend on beside the weights."""
+    return {
+        group: {key: value for key, value in config[group].items() if f"{group}.{key}" not in AFTER_PREDICTION}
+        for group in PREDICTION
+    }
+
+
 def say(text: str) -> None:
     """A line about progress, on standard error so that results can be piped."""
     print(text, file=sys.stderr, flush=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import OVERRIDES, Experiment
-from bonepipe.commands.look import RECORD, open_first, open_look
-from bonepipe.commands.predictor import CONFIG, Predictor, Run, placed, require_finished
+from bonepipe.commands.look import open_first, open_look
+from bonepipe.commands.predictor import CONFIG, SECOND_LOOK, Predictor, Run, placed, require_finished
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 
 VALUED = ("-o", "--output", "--run", "--confidence")  # flags whose next word is their value
@@ -58,7 +58,7 @@ def open_finished(folder: Path | None, overrides: Sequence[str]) -> Predictor:
         require_finished(experiment)
         return Run(experiment)
     _check(folder, overrides)
-    return open_look(folder) if (folder / RECORD).is_file() else open_first(folder)
+    return open_look(folder) if (folder / SECOND_LOOK).is_file() else open_first(folder)
 
 
 def read_settings(folder: Path | None, overrides: Sequence[str]) -> Experiment:

@@ -70,7 +70,8 @@ def main(arguments: Sequence[str]) -> int:
     results = options.runs / "gains.json"
     found: dict[str, Any] = json.loads(results.read_text()) if results.is_file() else {}
     done: dict[str, Any] = {}
-    for row, commands in histories(read(options.file, options.runs)):
+    rows = read(options.file, options.runs)
+    for row, commands in histories(rows):
         if found.get(row.name, {}).get("commands") == commands:
             done[row.name] = found[row.name]
         elif options.more or not row.more:
@@ -79,8 +80,7 @@ def main(arguments: Sequence[str]) -> int:
             times = {"seconds": seconds, "core_seconds": core_seconds}
             done[row.name] = {"commands": commands, **times, **_scores(options.runs / row.run)}
             write_json(results, {**found, **done})
-    rows = [row for row in read(options.file, options.runs) if row.name in done]
-    text = markdown.table(HEADER, [line(row, done) for row in rows])
+    text = markdown.table(HEADER, [line(row, done) for row in rows if row.name in done])
     print(text)
     if options.document:
         markdown.replace_block(options.document, "gains", text, "What each step gains")

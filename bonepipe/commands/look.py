@@ -13,6 +13,8 @@ from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment
 from bonepipe.commands.predictor import (
     CONFIG,
+    ENSEMBLE,
+    SECOND_LOOK,
     Run,
     WholePredictor,
     check_source,
@@ -22,7 +24,7 @@ from bonepipe.commands.predictor import (
     require_folds,
     voting_folds,
 )
-from bonepipe.commands.team import FILE, open_team
+from bonepipe.commands.team import open_team
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import read_grey
 from bonepipe.errors import BonepipeError, UsageError
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from bonepipe.inference.outoffold import Pooled, Predict
     from bonepipe.inference.secondlook import Blend, Look
 
-RECORD = "secondlook.json"
 Shown = tuple[Radiograph, np.ndarray, np.ndarray]  # an image, its grey bytes [H, W], the first stage's maps [C, h, w]
 
 
@@ -132,9 +133,9 @@ def open_first(folder: Path) -> WholePredictor:
         BonepipeError: there is none, or it is not finished.
         UsageError: it is something else.
     """
-    if (folder / RECORD).is_file():
+    if (folder / SECOND_LOOK).is_file():
         raise UsageError(f"{folder}: is a second look already; name its first stage, a run or an ensemble")
-    if (folder / FILE).is_file():
+    if (folder / ENSEMBLE).is_file():
         return open_team(folder)
     run = open_run(folder)
     require_finished(run)
@@ -176,7 +177,7 @@ def open_look(folder: Path) -> SecondLook:
     Raises:
         BonepipeError: it is not whole, or a stage has changed since.
     """
-    path = folder / RECORD
+    path = folder / SECOND_LOOK
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         weights = {name: float(row["weight"]) for name, row in record["classes"].items()}

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import (
-    AFTER_PREDICTION,
     HARMLESS,
     PREDICTION,
     Experiment,
+    prediction_settings,
     refuse_other_settings,
     refuse_region,
     say,
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 Shape = tuple[int, int]
 CONFIG = "config.yaml"  # beside thresholds.json: the settings that they were chosen with
 SOURCE = "source.json"  # what predictions come from
+ENSEMBLE, SECOND_LOOK = "ensemble.yaml", "secondlook.json"
+KINDS = {ENSEMBLE: "an ensemble", SECOND_LOOK: "a second look"}  # the file that tells what a folder without folds holds
 
 
 class Predictor(Protocol):
@@ -117,17 +119,9 @@ class Run:
         return {
             "experiment": experiment.config["name"],
             "weights": {path.parent.name: digest(path) for path in paths},
-            **way(experiment.config),
+            **prediction_settings(experiment.config),
             **({} if experiment.postprocess.crf is None else {"crf": experiment.refined_classes()}),
         }
-
-
-def way(config: configs.Config) -> configs.Config:
-    """The settings that probabilities depend on beside the weights."""
-    return {
-        group: {key: value for key, value in config[group].items() if f"{group}.{key}" not in AFTER_PREDICTION}
-        for group in PREDICTION
-    }
 
 
 def voting_folds(experiment: Experiment) -> Sequence[int]:
@@ -179,6 +173,14 @@ def placed(config: configs.Config, folder: Path, shelf: str | None = None) -> Ex
     return Experiment({**config, "runs": str(folder.parent), "name": folder.name}, shelf)
 
 
+def refuse_taken(output: Path, own: str) -> None:
+    """Raise UsageError where the folder to write has no name, or holds a run or another kind of results than `own`."""
+    others = {file: what for file, what in KINDS.items() if file != own}
+    if not output.name or any(output.glob("fold-*")) or any((output / file).is_file() for file in others):
+        held = " or ".join(["a run", *others.values()])
+        raise UsageError(f"--output {output}: holds {held}; name a folder of its own, like runs/best")
+
+
 def record_source(predictor: Predictor) -> None:
     """Note what the folder's thresholds and out-of-fold files were made from; done last, when all the rest is there."""
     write_json(predictor.experiment.folder / SOURCE, predictor.provenance())
@@ -195,7 +197,7 @@ def run_source(experiment: Experiment) -> dict[str, Any]:
 
     paths = [experiment.fold_folder(fold) / SCORES for fold in range(experiment.folds.count)]
     found = {path.parent.name: digest(path) for path in paths if path.is_file()}
-    return {"experiment": experiment.config["name"], "folds": found, **way(experiment.config)}
+    return {"experiment": experiment.config["name"], "folds": found, **prediction_settings(experiment.config)}
 
 
 def _refuse_difference(path: Path, now: dict[str, Any], way_out: str) -> None:

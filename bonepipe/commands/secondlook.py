@@ -15,7 +15,6 @@ from bonepipe.commands import summary as summaries
 from bonepipe.commands.experiment import Experiment
 from bonepipe.commands.handover import hand_over
 from bonepipe.commands.look import (
-    RECORD,
     SecondLook,
     batch_size,
     looks,
@@ -25,11 +24,9 @@ from bonepipe.commands.look import (
     region_names,
     shown,
 )
-from bonepipe.commands.predictor import WholePredictor, masks, placed, record_source
-from bonepipe.commands.team import FILE
+from bonepipe.commands.predictor import SECOND_LOOK, WholePredictor, masks, placed, record_source, refuse_taken
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.region import iou
-from bonepipe.errors import UsageError
 from bonepipe.files import write_json
 from bonepipe.inference import thresholds
 from bonepipe.inference.outoffold import MASKS, Pooled
@@ -85,14 +82,13 @@ def main(argv: list[str]) -> int:
     """Weights, thresholds and repairs out of fold, then the test images."""
     given = parser().parse_args(argv)
     out: Path = given.output or given.first.with_name(f"{given.first.name}-{given.second.name}")
-    if any(out.glob("fold-*")) or (out / FILE).is_file():
-        raise UsageError(f"--output {out}: holds a run or an ensemble; name a folder of its own")
+    refuse_taken(out, SECOND_LOOK)
     first = open_first(given.first)
     second = open_second(given.second, first)
     result = _result(first.experiment, out, given)
     images = test_images(result.data)  # a fault in them is found before the work
     look = cross_validate(first, second, result)
-    hand_over(result, images, masks(look, images), [RECORD])
+    hand_over(result, images, masks(look, images), [SECOND_LOOK])
     return 0
 
 
@@ -194,7 +190,7 @@ def cross_validate(first: WholePredictor, second: Experiment, result: Experiment
     stages = {"first": str(first.experiment.folder), "second": str(second.folder)}
     record = {**stages, "classes": _class_rows(second, found, chosen), "box": _box_facts(second, found)}
     scores = summaries.finish(summary, lambda _: folder / MASKS, facts={"second_look": record})
-    write_json(folder / RECORD, record)
+    write_json(folder / SECOND_LOOK, record)
     look = SecondLook(first, second, result, weights.tolist())
     record_source(look)
     _print(record)

@@ -11,9 +11,7 @@ from tqdm import tqdm
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment, refuse_region, say
-from bonepipe.commands.look import RECORD
-from bonepipe.commands.predictor import placed
-from bonepipe.commands.team import FILE
+from bonepipe.commands.predictor import ENSEMBLE, placed, refuse_taken
 from bonepipe.commands.voters import refuse_assembled
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError
@@ -165,7 +163,7 @@ def choose(arguments: argparse.Namespace, search: Search) -> Result:
     own = None
     if arguments.per_class:
         own = selection.select_per_class(library, choice, folds, search, bar="selection by class")
-    path, stored = arguments.output / FILE, sum(run.predictions.nbytes for run in runs)
+    path, stored = arguments.output / ENSEMBLE, sum(run.predictions.nbytes for run in runs)
     result = Result(short_names(arguments.runs), classes, folds, stored, library, search, choice, own, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     mixture.write(path, selection.to_ensemble(arguments.runs, result.chosen, classes))
@@ -175,8 +173,7 @@ def choose(arguments: argparse.Namespace, search: Search) -> Result:
 def main(argv: list[str]) -> int:
     """Choose and print."""
     arguments = parser().parse_args(argv)
-    if any(arguments.output.glob("fold-*")) or (arguments.output / RECORD).is_file():
-        raise UsageError(f"-o {arguments.output}: holds a run or a second look; give the ensemble a folder of its own")
+    refuse_taken(arguments.output, ENSEMBLE)
     try:
         search = Search(steps=arguments.steps, margin=arguments.margin)
     except ValueError as error:

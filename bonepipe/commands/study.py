@@ -15,8 +15,9 @@ import numpy as np
 from bonepipe import config as configs
 from bonepipe.commands.experiment import resolve_device, say
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.machine import cores
 from bonepipe.report import markdown
-from bonepipe.training.executors import cores, environment
+from bonepipe.training.executors import environment
 
 EPILOG = """\
 The file names a base experiment (a list of overrides), seeds, and groups of changes (name: a list of overrides).

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment
-from bonepipe.commands.predictor import CONFIG, check_source, placed
+from bonepipe.commands.predictor import CONFIG, ENSEMBLE, check_source, placed
 from bonepipe.commands.voters import Voter, open_voters
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from bonepipe.inference.ensemble import Whole
     from bonepipe.inference.outoffold import Pooled
-
-FILE = "ensemble.yaml"
 
 
 @dataclass(frozen=True)
@@ -138,13 +136,13 @@ def open_team(folder: Path) -> Team:
     Raises:
         BonepipeError: it is not cross-validated, its members have changed since, or as `open_voters`.
     """
-    way_out = f"run `bonepipe ensemble {folder / FILE} -o {folder}`"
+    way_out = f"run `bonepipe ensemble {folder / ENSEMBLE} -o {folder}`"
     if not (folder / CONFIG).is_file():
         raise BonepipeError(
             f"{folder / CONFIG}: is missing, so this ensemble was not cross-validated, or not to the end; {way_out}"
         )
     experiment = placed(configs.load(folder / CONFIG), folder)
-    ensemble = mixture.read(folder / FILE).merged()
+    ensemble = mixture.read(folder / ENSEMBLE).merged()
     voters = open_voters(ensemble.members, experiment.data.root, experiment.config["device"])
     team = Team(ensemble, voters, experiment)
     team.check()

@@ -9,11 +9,11 @@ import numpy as np
 from bonepipe import config as configs
 from bonepipe.commands import inputs
 from bonepipe.commands.experiment import (
-    AFTER_PREDICTION,
     HARMLESS,
     PREDICTION,
     Experiment,
     parse,
+    prediction_settings,
     refuse_other_settings,
     say,
     seed_everything,
@@ -68,8 +68,8 @@ def is_done(experiment: Experiment, fold: int) -> bool:
         return False
     if experiment.postprocess.crf is not None and not _holds_variants(folder):
         return False
-    then, now = ({key: c[key] for key in PREDICTION} for c in (configs.load(folder / "config.yaml"), experiment.config))
-    return not configs.differences(then, now, AFTER_PREDICTION)
+    then, now = map(prediction_settings, (configs.load(folder / "config.yaml"), experiment.config))
+    return not configs.differences(then, now)
 
 
 def _holds_variants(folder: Path) -> bool:

@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import AFTER_PREDICTION, HARMLESS, Experiment, refuse_region, say
-from bonepipe.commands.predictor import CONFIG, way
+from bonepipe.commands.experiment import (
+    AFTER_PREDICTION,
+    HARMLESS,
+    Experiment,
+    prediction_settings,
+    refuse_region,
+    say,
+)
+from bonepipe.commands.predictor import CONFIG, KINDS
 from bonepipe.commands.train import RESULTS
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError, suggestion
@@ -75,7 +82,7 @@ class Voter:
             "weight": self.entry.weight,
             "classes": self.entry.classes and list(self.entry.classes),
             "weights": {f"{path.parent.name}/{path.stem}": digest(path) for path in paths},
-            **way(self.experiment.config),
+            **prediction_settings(self.experiment.config),
             "crf": list(self.refined),
         }
 
@@ -117,7 +124,11 @@ class Voter:
     def _key(self, fold: int) -> str:
         """A name for these weights, predicting in this way."""
         weights = [digest(self.experiment.weights(fold, epoch)) for epoch in self.entry.epochs or (None,)]
-        settings = [way(self.experiment.config), self.experiment.config["ensemble"].get("precision"), *self.refined]
+        settings = [
+            prediction_settings(self.experiment.config),
+            self.experiment.config["ensemble"].get("precision"),
+            *self.refined,
+        ]
         return hashlib.sha256(json.dumps([weights, settings], sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -147,7 +158,7 @@ def open_voter(entry: Entry, root: str | None = None, device: str | None = None)
     moved = {**own, "name": folder.name, "runs": str(folder.parent), "device": device or own["device"], "data": data}
     config = configs.override(moved, _allowed(entry))
     refuse_region(Experiment(config))  # a region's maps are no whole images: they have a place as a second look
-    anew = entry.epochs is not None or way(config) != way(own)
+    anew = entry.epochs is not None or prediction_settings(config) != prediction_settings(own)
     voter = Voter(entry, Experiment(config), folds, anew, _refined(entry, Experiment(config), Experiment(moved)))
     voter.check()
     return voter
@@ -187,7 +198,7 @@ def _folds(entry: Entry, folder: Path) -> tuple[int, ...]:
 
 def refuse_assembled(folder: Path) -> None:
     """Raise BonepipeError where a member is an ensemble or a second look, which has no folds of its own."""
-    for name, what in (("ensemble.yaml", "an ensemble"), ("secondlook.json", "a second look")):
+    for name, what in KINDS.items():
         if (folder / name).is_file():
             raise BonepipeError(f"{folder}: is {what} ({name}); name the runs that it is made of")
 

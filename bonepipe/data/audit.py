@@ -4,7 +4,6 @@ Nothing here stops at the first problem, and nothing trusts a file: what cannot 
 """
 
 import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from bonepipe.data.folds import FoldSpec, find_faults
 from bonepipe.data.image import SUFFIXES, read_grey
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
+from bonepipe.machine import cores
 
 COMMON_SHARE = 0.9  # where so many images have one size, another size is worth a look
 LARGEST_ASPECT = 4.0  # long side to short side; a radiograph beyond it is probably a strip of one
@@ -189,7 +189,7 @@ def check_folds(folds: FoldSpec, images: Sequence[Radiograph]) -> Iterator[Findi
 
 def check_files(images: Sequence[Radiograph], spec: DataSpec) -> list[Checked]:
     """Open every image and annotation, in threads: decoding releases the GIL."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         results = pool.map(lambda image: check_image(image, spec.labels), images)
         return list(tqdm(results, "audit", len(images), unit="image"))
 

@@ -4,7 +4,6 @@ A training batch has `weight` float32 [B, 1, h, w] as well where the loss asks f
 [B, h, w, P] where the labels of some pixels do not count, and `share` float32 [B] where images weigh differently.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from bonepipe.data.augment import Augmentation
 from bonepipe.data.store import Store
 from bonepipe.data.strata import Mix, uncovered, weights
+from bonepipe.machine import cores
 
 Batch = dict[str, torch.Tensor]
 Draw = tuple[int, int]  # index into the store, augmentation seed
@@ -215,7 +215,7 @@ class FoldData:
         shares: np.ndarray | None = None,
     ) -> None:
         self.store, self.batch_size = store, batch_size
-        self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
+        self.workers = min(8, cores()) if workers is None else workers
         self.sampler = EpochSampler(training, seed, weights, fixed)
         self.training = TrainingImages(store, augmentation, foreground, pixel_weights, shares)
         self.validation = ValidationImages(store, validation)

@@ -10,7 +10,6 @@ wider crop of each is kept for training, which looks at a slightly other part of
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from bonepipe.errors import BonepipeError
 from bonepipe.files import digest
 from bonepipe.labels import bitplane, polygon
 from bonepipe.labels.cutout import Box, Cutout
+from bonepipe.machine import cores
 
 WIDE = "wide"  # folder of the wider crops
 VERSION = 1  # of the store's content; raise it when images or planes are computed differently
@@ -254,7 +254,7 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
                     layers.put(index, image)
             return prepared._replace(image=NOTHING, planes=NOTHING, ignored=None, wide=None)  # they are written
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding, filling and resizing release the GIL
+        with ThreadPoolExecutor(cores()) as pool:  # decoding, filling and resizing release the GIL
             rows = list(tqdm(pool.map(fill, range(len(images))), f"store {folder.name}", len(images), unit="image"))
         for layer in (layer for layers in made for layer in layers if layer is not None):
             layer.flush()  # type: ignore[attr-defined]  # a memory map

@@ -1,6 +1,5 @@
 """Strata: kinds of images whose share differs between training and test set, and means weighted to the test's mix."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import numpy as np
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import read_grey
 from bonepipe.data.wrist import bend_angle
+from bonepipe.machine import cores
 
 UNKNOWN = "unknown"
 Mix = Mapping[str, float]  # stratum -> its share of the images; the shares sum to 1
@@ -91,7 +91,7 @@ def _wrists(images: Sequence[Radiograph], spec: StrataSpec) -> list[str]:
 
 def _measure(images: Sequence[Radiograph], limit: float) -> list[bool | None]:
     """Whether each wrist is rotated, by the images alone; None where no hand is found."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the GIL
+    with ThreadPoolExecutor(cores()) as pool:  # decoding releases the GIL
         angles = pool.map(lambda image: bend_angle(read_grey(image.path)), images)
         return [None if np.isnan(angle) else bool(angle >= limit) for angle in angles]
 

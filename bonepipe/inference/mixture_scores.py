@@ -1,6 +1,5 @@
 """What a mixture of members would have scored on the images that none of them was trained on."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from bonepipe.errors import BonepipeError
 from bonepipe.inference.mixture import Archive, Mean, common_shape, mix
 from bonepipe.inference.outoffold import HALF, Compared, compare
 from bonepipe.labels import upsample
+from bonepipe.machine import cores
 
 
 class Scored(NamedTuple):
@@ -63,6 +63,6 @@ def score(
         alone = np.stack([upsample.dice_scores(own, truth) for own in masks])
         return Scored(compare(mix(maps, weights, shape, mean), store, index), alone)
 
-    workers = min(os.cpu_count() or 1, 4)  # NumPy releases the interpreter; each holds the maps of all members
+    workers = min(cores(), 4)  # NumPy releases the interpreter; each holds the maps of all members
     with ThreadPoolExecutor(workers) as pool:
         return list(tqdm(pool.map(one, names), "mixture out of fold", len(names), unit="image"))

@@ -5,7 +5,6 @@ beyond the box: outside it is background, which is what the full frame holds the
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from bonepipe.inference.crf import CrfSpec
 from bonepipe.inference.crossfit import cross_fitted
 from bonepipe.labels import upsample
 from bonepipe.labels.cutout import Cutout
+from bonepipe.machine import cores
 
 Shape = tuple[int, int]
 Operations = tuple[str, ...]
@@ -152,7 +152,7 @@ def score(
         shape, truth = store.shape(index[name]), store.truth(index[name])
         return candidate_dice(spec, masks(name, thresholds), truth, shape)
 
-    workers = min(os.cpu_count() or 1, 4)  # NumPy and OpenCV release the interpreter
+    workers = min(cores(), 4)  # NumPy and OpenCV release the interpreter
     with ThreadPoolExecutor(workers) as pool:
         return np.stack(list(tqdm(pool.map(one, names, limits), "post-processing", len(names), unit="image")))
 

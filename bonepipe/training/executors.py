@@ -12,6 +12,7 @@ from queue import Queue
 from typing import Protocol
 
 from bonepipe.errors import BonepipeError
+from bonepipe.machine import cores
 
 Command = Sequence[str]
 
@@ -54,11 +55,6 @@ class Local:
 
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(run_one, commands))
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def environment(count: int) -> dict[str, str]:

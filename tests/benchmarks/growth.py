@@ -6,8 +6,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bonepipe.machine import cores
+
 from .material import Material, replicate
-from .measure import MB, cores, run_child
+from .measure import MB, run_child
 from .steps_labels import choose_thresholds, make_histograms
 from .table import Row, duration
 

@@ -51,11 +51,6 @@ def threads(count: int) -> Iterator[None]:
         cv2.setNumThreads(before[1])
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def seconds(call: Callable[[], Any], calls: int = 1) -> float:
     """Mean wall time of a call."""
     start = time.perf_counter()

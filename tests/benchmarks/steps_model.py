@@ -23,13 +23,14 @@ from bonepipe.data.datamodule import FoldData
 from bonepipe.inference.ensemble import EnsembleSpec, encode, predictions
 from bonepipe.inference.members import Member, mean_probabilities
 from bonepipe.labels import bitplane
+from bonepipe.machine import cores
 from bonepipe.training.callbacks import SaveLast
 from bonepipe.training.fold import TrainerSpec, make_trainer, save_weights
 from bonepipe.training.module import SegmentationModule, normalise
 
 from . import baseline
 from .material import Material, replicate
-from .measure import MB, Child, Pair, cores, run_child, seconds, threads
+from .measure import MB, Child, Pair, run_child, seconds, threads
 from .standin import Clock, StandIn, write_table
 from .steps_files import mean_dice
 from .steps_labels import encode_image

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
+from bonepipe.machine import cores
 from bonepipe.report import markdown
 
-from .measure import Pair, cores
+from .measure import Pair
 
 HEADER = ("step", "baseline", "ours", "ratio", "target", "met", "results compared")
 

@@ -2,7 +2,6 @@
 
 import csv
 import multiprocessing
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from bonepipe.data.phantom.metadata import metadata_table, write_metadata
 from bonepipe.data.phantom.plan import PLANTED_SHARE, Plan, Visit, make_plan
 from bonepipe.data.phantom.sample import Outcome, Task, write_sample
 from bonepipe.errors import BonepipeError
+from bonepipe.machine import cores
 
 SMALLEST_SIZE = 64  # pixels; below this the carpal bones vanish
 POOL_FROM = 40e6  # pixels in all: starting processes takes longer than drawing fewer
@@ -82,7 +82,7 @@ def _worker_count(workers: int | None, images: int, size: int) -> int:
     """Count the processes to use; 0 means none beside this one."""
     if workers is not None:
         return workers if workers > 1 else 0
-    available = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, images)
+    available = min(cores(), images)
     return available if available > 1 and images * size**2 >= POOL_FROM else 0
 
 
