@@ -21,7 +21,7 @@ Config = dict[str, Any]
 
 GROUPS = (
     "data", "folds", "strata", "model", "transfer", "loss", "optimizer", "scheduler", "averaging", "sampler", "augment",
-    "mixing", "tta", "windows", "ensemble", "postprocess", "trainer", "executor", "tracking",
+    "mixing", "tta", "windows", "prediction", "thresholds", "postprocess", "trainer", "executor", "tracking",
 )  # fmt: skip
 PLAIN_KEYS: dict[str, type] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
 

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from bonepipe.cli import main
 from bonepipe.commands.experiment import Experiment
 from bonepipe.config import compose
-from bonepipe.inference import submission
+from bonepipe.data import submission
 from bonepipe.labels import rle
 from bonepipe.labels.cutout import to_mask
 
@@ -145,7 +145,7 @@ def test_weights_of_another_model_are_refused(finished, phantom_root, capsys):
 def train_in_a_process(folder: Path, root: Path, *more: str) -> subprocess.Popen:
     words = overrides(root, "fold=0", "tracking=none", "trainer.epochs=4", *more)
     log = (folder / "log.txt").open("a")
-    command = [sys.executable, "-m", "bonepipe.cli", "train", *words]
+    command = [sys.executable, "-m", "bonepipe", "train", *words]
     return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
 
 

@@ -10,7 +10,7 @@ from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse
 from bonepipe.files import digest
 
 if TYPE_CHECKING:
-    from bonepipe.inference import policy
+    from bonepipe.training import autoaugment
 
 HELP = """usage: bonepipe autoaugment fold=K [search.KEY=VALUE] [OVERRIDES]
 
@@ -33,7 +33,7 @@ Settings of the search (default):
 
 example: bonepipe autoaugment experiment=demo fold=0 search.trials=100"""
 
-TARGET = "bonepipe.inference.policy.PolicySearch"
+TARGET = "bonepipe.training.autoaugment.PolicySearch"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     if config is None:
         return 0
     search = configs.command_settings(arguments, "search", TARGET)
-    from bonepipe.inference import policy
+    from bonepipe.training import autoaugment
 
     experiment, fold = Experiment(config), config["fold"]
     folder = experiment.fold_folder(fold)
@@ -52,8 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     plain = evaluate([])
     say(f"{folder}: Dice {plain:.4f} without augmentation, at model resolution")
     facts = {"fold": fold, "weights": digest(folder / "weights.safetensors")[:16]}
-    ranked = policy.run_search(evaluate, search, config["seed"], folder / "policy.journal", facts)
-    nodes, path = policy.merge(ranked, search.top), experiment.folder / "policy.yaml"
+    ranked = autoaugment.run_search(evaluate, search, config["seed"], folder / "policy.journal", facts)
+    nodes, path = autoaugment.merge(ranked, search.top), experiment.folder / "policy.yaml"
     best, last = ranked[0][0], ranked[min(search.top, len(ranked)) - 1][0]
     found = evaluate(nodes)
     remarks = [
@@ -62,28 +62,28 @@ def main(arguments: Sequence[str]) -> int:
         f"{plain:.4f} without augmentation, {found:.4f} under this policy ({found - plain:+.4f}),",
         f"{last:.4f} to {best:.4f} under each of the {search.top} candidates merged here.",
     ]
-    policy.write(path, nodes, remarks)
+    autoaugment.write(path, nodes, remarks)
     print(f"{path}: {len(nodes[-1]['transforms'])} sub-policies of the best candidates, Dice {last:.4f} to {best:.4f}")
     print(f"held-out Dice {found:.4f} under the policy, {plain:.4f} without: {found - plain:+.4f}")
     print(f"use it with: name={config['name']}-searched augment=searched augment.file={path}")
     return 0
 
 
-def _evaluation(experiment: Experiment, fold: int, search: "policy.PolicySearch") -> "policy.Evaluate":
+def _evaluation(experiment: Experiment, fold: int, search: "autoaugment.PolicySearch") -> "autoaugment.Evaluate":
     """The score of a recipe on the fold's validation images under its trained weights, without test-time views."""
     from bonepipe.data.augment import Augmentation
-    from bonepipe.inference import policy
-    from bonepipe.inference.members import mean_probabilities
-    from bonepipe.inference.views import Views
+    from bonepipe.inference.fold_model import mean_probabilities
+    from bonepipe.inference.tta import Views
+    from bonepipe.training import autoaugment
 
     data, member = experiment.data, experiment.member(fold)
     predict = partial(mean_probabilities, [member], Views(data), mean=data.mean, std=data.std)
     images = search.chosen(experiment.indices(fold)[1])
-    batch_size = configs.build(experiment.config, "ensemble").batch_size
+    batch_size = configs.build(experiment.config, "prediction").batch_size
 
-    def evaluate(nodes: Sequence[policy.Node]) -> float:
+    def evaluate(nodes: Sequence[autoaugment.Node]) -> float:
         augmentation = Augmentation(data, transforms=nodes)
-        return policy.score(
+        return autoaugment.score(
             predict, experiment.store, images, augmentation,
             seed=experiment.config["seed"], repeats=search.repeats, batch_size=batch_size,
         )  # fmt: skip

@@ -11,8 +11,8 @@ from bonepipe.errors import UsageError
 from bonepipe.files import write_json
 
 if TYPE_CHECKING:
-    from bonepipe.inference.cam import WeakMasks
     from bonepipe.training.presence import CamSpec
+    from bonepipe.training.weak_labels import WeakMasks
 
 HELP = """usage: bonepipe cam fold=K [cam.KEY=VALUE] [OVERRIDES]
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     config = parse([word for word in arguments if not word.startswith("cam.")], HELP)
     if config is None:
         return 0
-    from bonepipe.inference import submission
+    from bonepipe.data import submission
 
     spec = configs.command_settings(arguments, "cam", TARGET)
     experiment, fold = Experiment(config), config["fold"]
@@ -65,8 +65,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _weak_masks(experiment: Experiment, fold: int, spec: "CamSpec") -> "list[WeakMasks]":
     """Masks of all training images, in the order of the store."""
-    from bonepipe.inference.cam import weak_masks
     from bonepipe.training.presence import classifier, train_presence
+    from bonepipe.training.weak_labels import weak_masks
 
     data, store = experiment.data, experiment.store
     try:

@@ -2,10 +2,10 @@
 
 import argparse
 
+from bonepipe.data import submission
 from bonepipe.data.catalog import known_classes, test_images
 from bonepipe.data.image import read_shape
 from bonepipe.errors import UsageError
-from bonepipe.inference import submission
 
 LISTED = 100  # faults printed; one missing image alone makes as many as there are classes
 

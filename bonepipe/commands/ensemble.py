@@ -12,18 +12,26 @@ from bonepipe import config as configs
 from bonepipe.commands import summary as summaries
 from bonepipe.commands.experiment import say
 from bonepipe.commands.handover import hand_over
-from bonepipe.commands.predictor import ENSEMBLE, mask_maker, masks, placed, record_source, refuse_taken
+from bonepipe.commands.predictor import (
+    ENSEMBLE,
+    mask_maker,
+    masks,
+    placed,
+    record_source,
+    refuse_taken,
+    threshold_settings,
+)
 from bonepipe.commands.team import Team
 from bonepipe.commands.voters import Voter, open_voters
 from bonepipe.data.catalog import test_images
 from bonepipe.errors import UsageError
-from bonepipe.inference import mixture
-from bonepipe.inference.mixture import Ensemble, Entry, Mean
+from bonepipe.inference.ensemble import members
+from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
 from bonepipe.inference.thresholds import Choice
 from bonepipe.report.comparison import paired
 
 if TYPE_CHECKING:
-    from bonepipe.inference.mixture_scores import Scored
+    from bonepipe.inference.ensemble.scores import Scored
 
 EPILOG = """\
 A member is the folder of a finished run, all its finished folds together; its weight follows a colon (default 1).
@@ -45,7 +53,7 @@ More can be said in a YAML file in place of the list:
     - {run: runs/wide, overrides: [tta=none, windows.size=768]}     # predicts in another way than it was validated
     - {run: runs/long, epochs: [28, 29, 30]}                  # the mean of these epochs' outputs
     - {run: runs/sharp, classes: [Pisiform, Trapezium]}       # has a say in these classes only
-Overrides may change tta, windows, ensemble.precision and ensemble.compile, and leave out the CRF that a run has tried
+Overrides may change tta, windows, prediction.precision and .compile, and leave out the CRF that a run has tried
 (postprocess.crf=null). Epochs need a training with trainer.keep_epochs=N; to average their weights rather than their
 outputs is what averaging=swa does. Members with overrides or epochs predict their validation images anew, once; the
 result is kept in their folds' folders.
@@ -89,7 +97,7 @@ def read_members(words: Sequence[str], mean: Mean | None) -> Ensemble:
         BonepipeError: a file that is wrong.
     """
     if len(words) == 1 and words[0].endswith(YAML):
-        ensemble = mixture.read(Path(words[0]))
+        ensemble = members.read(Path(words[0]))
         return ensemble if mean is None else replace(ensemble, mean=mean)
     file = next((word for word in words if word.endswith(YAML)), None)
     if file:
@@ -118,13 +126,12 @@ def assemble(ensemble: Ensemble, given: argparse.Namespace) -> Team:
     ensemble = ensemble.merged()
     voters = open_voters(ensemble.members, given.data, given.device)
     first = voters[0].experiment.config
-    sizes = [configs.build(voter.experiment.config, "ensemble").batch_size for voter in voters]
-    settings = {**first["ensemble"], "folds": None, "batch_size": given.batch_size or min(sizes)}
-    if given.margin is not None:
-        settings["margin"] = given.margin
-    if given.by_stratum:
-        settings["thresholds_by"] = "stratum"
-    team = Team(ensemble, voters, placed({**first, "ensemble": settings}, folder, shelf=first["runs"]))
+    sizes = [configs.build(voter.experiment.config, "prediction").batch_size for voter in voters]
+    prediction = {**first["prediction"], "folds": None, "batch_size": given.batch_size or min(sizes)}
+    limits = threshold_settings(first, given)
+    team = Team(
+        ensemble, voters, placed({**first, "prediction": prediction, "thresholds": limits}, folder, shelf=first["runs"])
+    )
     team.check()
     return team
 
@@ -136,7 +143,7 @@ def main(argv: list[str]) -> int:
     folder = team.experiment.folder
     images = [] if given.no_test else test_images(team.experiment.data)  # a fault in them is found before the work
     summaries.begin(team.experiment)
-    mixture.write(folder / ENSEMBLE, team.ensemble)
+    members.write(folder / ENSEMBLE, team.ensemble)
     cross_validate(team)
     if not given.no_test:
         hand_over(team.experiment, images, masks(team, images), [ENSEMBLE])
@@ -145,8 +152,8 @@ def main(argv: list[str]) -> int:
 
 def cross_validate(team: Team) -> None:
     """Write what the mixture says out of fold, the thresholds and repairs chosen from it, and its scores."""
-    from bonepipe.inference.mixture_scores import common_names, score
-    from bonepipe.inference.outoffold import MASKS, write_results
+    from bonepipe.inference.ensemble.scores import common_names, score
+    from bonepipe.inference.oof.results import MASKS, write_results
 
     experiment, first, folder = team.experiment, team.voters[0], team.experiment.folder
     archives = team.archives()
@@ -176,7 +183,7 @@ def _tell_images(names: Sequence[str], counts: Sequence[int]) -> None:
 
 def _copy_results(voter: Voter, folder: Path) -> None:
     """Join the files of a single member's folds."""
-    from bonepipe.inference.outoffold import read_results, write_results
+    from bonepipe.inference.oof.results import read_results, write_results
 
     classes = voter.experiment.data.classes
     names, rows = [], []

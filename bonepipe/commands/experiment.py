@@ -27,14 +27,24 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bonepipe.data.augment import Augmentation
-    from bonepipe.inference.members import Member
-    from bonepipe.inference.outoffold import Predict
-    from bonepipe.inference.postprocess import PostprocessSpec
-    from bonepipe.inference.views import Views
-    from bonepipe.inference.windows import Windows
+    from bonepipe.inference.fold_model import FoldModel
+    from bonepipe.inference.oof.results import Predict
+    from bonepipe.inference.postprocess.operations import PostprocessSpec
+    from bonepipe.inference.sliding_window import Windows
+    from bonepipe.inference.tta import Views
 
 # Settings that may differ between two runs of the same experiment without making its results another experiment's.
-HARMLESS = ("fold", "runs", "device", "executor", "tracking", "ensemble", "trainer.workers", "trainer.compile")
+HARMLESS = (
+    "fold",
+    "runs",
+    "device",
+    "executor",
+    "tracking",
+    "prediction",
+    "thresholds",
+    "trainer.workers",
+    "trainer.compile",
+)
 # Groups that change how trained weights predict, and what in them no out-of-fold prediction depends on.
 PREDICTION = ("tta", "windows", "postprocess")
 AFTER_PREDICTION = ("windows.batch_size", "postprocess.operations", "postprocess.min_area")
@@ -217,27 +227,27 @@ class Experiment:
         """What happens to probabilities and masks."""
         return configs.build(self.config, "postprocess")
 
-    def average(self, members: Sequence["Member"]) -> "Predict":
+    def average(self, members: Sequence["FoldModel"]) -> "Predict":
         """Grey bytes `[N, *windows.shape]` to probabilities: members and views averaged, in windows."""
-        from bonepipe.inference.members import mean_probabilities
+        from bonepipe.inference.fold_model import mean_probabilities
 
-        data, precision = self.data, configs.build(self.config, "ensemble").precision
+        data, precision = self.data, configs.build(self.config, "prediction").precision
         mean = partial(mean_probabilities, members, self.views, mean=data.mean, std=data.std, precision=precision)
         return self.windows.over(mean)
 
-    def predictor(self, members: Sequence["Member"], refined: Sequence[str] | None = None) -> "Predict":
+    def predictor(self, members: Sequence["FoldModel"], refined: Sequence[str] | None = None) -> "Predict":
         """As `average`, then the CRF on the classes `refined`; None for those that `train-all` found to gain by it.
 
         Raises:
             BonepipeError: as `refined_classes`.
         """
-        from bonepipe.inference import variants
+        from bonepipe.inference.postprocess import crf_choice
 
         predict, crf = self.average(members), self.postprocess.crf
         if crf is None:
             return predict
         names = self.refined_classes() if refined is None else refined
-        return variants.partly(predict, crf, [name in names for name in self.data.classes])
+        return crf_choice.partly(predict, crf, [name in names for name in self.data.classes])
 
     def refined_classes(self) -> list[str]:
         """The classes that `train-all` chose to keep the CRF; none where there is no CRF.
@@ -245,10 +255,10 @@ class Experiment:
         Raises:
             BonepipeError: thresholds.json does not name them for this CRF.
         """
-        from bonepipe.inference import variants
+        from bonepipe.inference.postprocess import crf_choice
 
         crf = self.postprocess.crf
-        return [] if crf is None else variants.read(self.folder / "thresholds.json", self.data.classes, crf)
+        return [] if crf is None else crf_choice.read(self.folder / "thresholds.json", self.data.classes, crf)
 
     def model(self) -> "nn.Module":
         """A new model, its weights drawn from the seed or pretrained."""
@@ -275,17 +285,17 @@ class Experiment:
             "trainer.keep_epochs=N keeps the last N epochs of a training"
         )
 
-    def member(self, fold: int, epoch: int | None = None) -> "Member":
+    def member(self, fold: int, epoch: int | None = None) -> "FoldModel":
         """A fold's trained model on its device, checked against the views; with an epoch, its weights at that time."""
-        from bonepipe.inference.members import load_member
+        from bonepipe.inference.fold_model import load_fold_model
 
         path = self.weights(fold, epoch)
         node = dict(self.config["model"])
         if "encoder_weights" in node:  # its own weights follow at once
             node["encoder_weights"] = None
         model = configs.build({"model": node}, "model", len(self.data.classes))
-        compiled = configs.build(self.config, "ensemble").compile
-        member = load_member(path, model, self.data.classes, self.device, compiled=compiled)
+        compiled = configs.build(self.config, "prediction").compile
+        member = load_fold_model(path, model, self.data.classes, self.device, compiled=compiled)
         self.views.check(member.seen, path)
         return member
 

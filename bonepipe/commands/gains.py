@@ -128,7 +128,7 @@ def _run(row: Row) -> tuple[float, float]:
     """
     start, before = time.perf_counter(), _core_seconds()
     for command in row.commands:
-        if subprocess.run([sys.executable, "-m", "bonepipe.cli", *command], check=False).returncode:
+        if subprocess.run([sys.executable, "-m", "bonepipe", *command], check=False).returncode:
             raise BonepipeError(f"{row.name}: `bonepipe {' '.join(command)}` failed (see above); mend it and go on")
     return time.perf_counter() - start, _core_seconds() - before
 

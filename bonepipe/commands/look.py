@@ -28,11 +28,11 @@ from bonepipe.commands.team import open_team
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import read_grey
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.inference.overlap import overlapped
+from bonepipe.parallel import overlapped
 
 if TYPE_CHECKING:
-    from bonepipe.inference.outoffold import Pooled, Predict
-    from bonepipe.inference.secondlook import Blend, Look
+    from bonepipe.inference.cascade import Blend, Look
+    from bonepipe.inference.oof.results import Pooled, Predict
 
 Shown = tuple[Radiograph, np.ndarray, np.ndarray]  # an image, its grey bytes [H, W], the first stage's maps [C, h, w]
 
@@ -55,7 +55,7 @@ class SecondLook:
 
     def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Blend]]":
         """Every image with both stages' maps."""
-        from bonepipe.inference.secondlook import blend
+        from bonepipe.inference.cascade import blend
 
         labels = region_labels(self.first.experiment, self.second)
         predict = self.second.predictor([self.second.member(fold) for fold in voting_folds(self.second)])
@@ -65,7 +65,7 @@ class SecondLook:
 
     def out_of_fold(self) -> "Pooled":
         """The histograms that `bonepipe secondlook` left."""
-        from bonepipe.inference.outoffold import HISTOGRAMS, Pooled, read_counts
+        from bonepipe.inference.oof.results import HISTOGRAMS, Pooled, read_counts
 
         names, counts = read_counts(self.experiment.folder / HISTOGRAMS, self.experiment.data.classes)
         return Pooled(names, np.array([self.second.assignment[name] for name in names]), counts)
@@ -95,7 +95,7 @@ def shown(whole: Iterable[tuple[Radiograph, np.ndarray]], second: Experiment) ->
 
 def batch_size(second: Experiment) -> int:
     """Images a forward pass of the second look."""
-    return int(configs.build(second.config, "ensemble").batch_size)
+    return int(configs.build(second.config, "prediction").batch_size)
 
 
 def looks(
@@ -105,7 +105,7 @@ def looks(
 
     `labels` are the region's classes in these maps.
     """
-    from bonepipe.inference.secondlook import look
+    from bonepipe.inference.cascade import look
 
     data = second.data
     assert data.region is not None

@@ -12,11 +12,11 @@ from tqdm import tqdm
 from bonepipe.commands.experiment import say
 from bonepipe.commands.finished import make_parser, open_finished, parse
 from bonepipe.commands.predictor import SOURCE, Predictor, decisions, masks
+from bonepipe.data import submission
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import SUFFIXES, read_grey
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import digest, write_json
-from bonepipe.inference import submission
 
 DESCRIPTION = """\
 Predict radiographs of any size (PNG, JPEG, TIFF, BMP; 8 or 16 bit) with all models and views of a finished experiment

@@ -28,15 +28,16 @@ from bonepipe.data import strata
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import digest, write_json
-from bonepipe.inference import compact, thresholds
-from bonepipe.inference.mixture import Archive
+from bonepipe.inference import thresholds
+from bonepipe.inference.ensemble.members import OofStore
+from bonepipe.inference.oof import byte_maps
 from bonepipe.labels import upsample
 from bonepipe.labels.cutout import Cutout
 
 if TYPE_CHECKING:
-    from bonepipe.inference.ensemble import Prediction, Whole
-    from bonepipe.inference.outoffold import Pooled
-    from bonepipe.inference.postprocess import Operations
+    from bonepipe.inference.oof.results import Pooled
+    from bonepipe.inference.postprocess.operations import Operations
+    from bonepipe.inference.predict import Prediction, Whole
 
 Shape = tuple[int, int]
 CONFIG = "config.yaml"  # beside thresholds.json: the settings that they were chosen with
@@ -83,27 +84,27 @@ class Run:
 
     def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Whole]]":
         """Every image with the mean probabilities of all members and views."""
-        from bonepipe.inference.ensemble import predictions
+        from bonepipe.inference.predict import predictions
 
         experiment = self.experiment
         members = [experiment.member(fold) for fold in voting_folds(experiment)]
         windows = f" x {len(experiment.windows)} windows" if len(experiment.windows) > 1 else ""
         say(f"{len(members)} models x {len(experiment.views)} views{windows} on {experiment.device}")
-        spec = configs.build(experiment.config, "ensemble")
+        spec = configs.build(experiment.config, "prediction")
         return predictions(experiment.predictor(members), images, experiment.windows.shape, spec)
 
     def out_of_fold(self) -> "Pooled":
         """The histograms of all folds."""
-        from bonepipe.inference.outoffold import pool
+        from bonepipe.inference.oof.results import pool
 
         return pool(self._folders(), self.experiment.data.classes)
 
     def recall(self) -> Callable[[str], NDArray[np.float32]]:
         """Maps out of fold, from the folds' bytes."""
-        from bonepipe.inference.outoffold import PROBABILITIES
+        from bonepipe.inference.oof.results import PROBABILITIES
 
         classes = self.experiment.data.classes
-        return Archive({k: compact.read(path / PROBABILITIES, classes) for k, path in self._folders().items()}).maps
+        return OofStore({k: byte_maps.read(path / PROBABILITIES, classes) for k, path in self._folders().items()}).maps
 
     def _folders(self) -> dict[int, Path]:
         return {fold: self.experiment.fold_folder(fold) for fold in range(self.experiment.folds.count)}
@@ -126,7 +127,7 @@ class Run:
 
 def voting_folds(experiment: Experiment) -> Sequence[int]:
     """The folds that vote."""
-    chosen = configs.build(experiment.config, "ensemble").folds
+    chosen = configs.build(experiment.config, "prediction").folds
     return range(experiment.folds.count) if chosen is None else chosen
 
 
@@ -173,6 +174,16 @@ def placed(config: configs.Config, folder: Path, shelf: str | None = None) -> Ex
     return Experiment({**config, "runs": str(folder.parent), "name": folder.name}, shelf)
 
 
+def threshold_settings(config: configs.Config, given: Any) -> configs.Config:
+    """A config's settings of thresholds with those that `--margin` and `--by-stratum` change."""
+    settings = dict(config["thresholds"])
+    if given.margin is not None:
+        settings["margin"] = given.margin
+    if given.by_stratum:
+        settings["by"] = "stratum"
+    return settings
+
+
 def refuse_taken(output: Path, own: str) -> None:
     """Raise UsageError where the folder to write has no name, or holds a run or another kind of results than `own`."""
     others = {file: what for file, what in KINDS.items() if file != own}
@@ -193,7 +204,7 @@ def check_source(predictor: Predictor, way_out: str) -> None:
 
 def run_source(experiment: Experiment) -> dict[str, Any]:
     """What a run's thresholds are chosen from: the hash of each fold's results out of fold, and how it predicted."""
-    from bonepipe.inference.outoffold import SCORES
+    from bonepipe.inference.oof.results import SCORES
 
     paths = [experiment.fold_folder(fold) / SCORES for fold in range(experiment.folds.count)]
     found = {path.parent.name: digest(path) for path in paths if path.is_file()}
@@ -220,7 +231,7 @@ def read_thresholds(experiment: Experiment) -> list[float]:
 
 
 def image_thresholds(experiment: Experiment, images: Sequence[Radiograph]) -> list[list[float]]:
-    """Thresholds in class order, a row an image; with ensemble.thresholds_by=stratum those of its stratum.
+    """Thresholds in class order, a row an image; with thresholds.by=stratum those of its stratum.
 
     An image of a stratum that no training image is of gets the common thresholds.
     """
@@ -245,10 +256,10 @@ def strata_settings(experiment: Experiment) -> dict[str, Any] | None:
     Raises:
         UsageError: thresholds by stratum are asked for where nothing tells strata apart.
     """
-    if configs.build(experiment.config, "ensemble").thresholds_by is None:
+    if configs.build(experiment.config, "thresholds").by is None:
         return None
     if not experiment.strata.by:
-        raise UsageError("ensemble.thresholds_by=stratum: strata.by names nothing that tells strata apart")
+        raise UsageError("thresholds.by=stratum: strata.by names nothing that tells strata apart")
     return {key: value for key, value in experiment.config["strata"].items() if key not in ("_target_", "test_mix")}
 
 
@@ -259,18 +270,18 @@ def make_refine(experiment: Experiment) -> Callable[[list[Cutout], Shape], list[
 
 def _operations(experiment: Experiment) -> "list[Operations]":
     """The repairs of each class."""
-    from bonepipe.inference.postprocess import read_operations
+    from bonepipe.inference.postprocess.operations import read_operations
 
     return read_operations(experiment.folder / "thresholds.json", experiment.data.classes, experiment.postprocess)
 
 
 def masks(predictor: Predictor, images: Sequence[Radiograph]) -> Iterator[tuple[Radiograph, list[str]]]:
     """Every image with the run-length strings of its classes, at the chosen thresholds and with the chosen repairs."""
-    from bonepipe.inference.ensemble import encode
+    from bonepipe.inference.predict import encode
 
     experiment = predictor.experiment
     limits, refine = image_thresholds(experiment, images), make_refine(experiment)
-    ahead = configs.build(experiment.config, "ensemble").ahead
+    ahead = configs.build(experiment.config, "prediction").ahead
     return encode(predictor.predictions(images), limits, refine, ahead)
 
 

@@ -15,8 +15,8 @@ from bonepipe.data import pseudo
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.errors import UsageError
 from bonepipe.files import write_json
-from bonepipe.inference.overlap import overlapped
 from bonepipe.labels import rle
+from bonepipe.parallel import overlapped
 
 DESCRIPTION = """\
 Predict the test images with all models and views of a finished experiment or, with --run, of any run, ensemble or
@@ -74,14 +74,14 @@ def _rows(
     predictor: Predictor, images: Sequence[Radiograph], sure: Sequence[float], possible: Sequence[float]
 ) -> Iterator[tuple[str, str, str, str]]:
     """Image name, class, code of the sure and of the ambiguous pixels."""
-    from bonepipe.inference.ensemble import Prediction, texts
+    from bonepipe.inference.predict import Prediction, texts
 
     def both(item: tuple[Radiograph, Prediction]) -> tuple[str, list[str], list[str]]:
         image, prediction = item
         inner, outer = (texts(prediction.cutouts(limits), prediction.shape) for limits in (sure, possible))
         return image.name, inner, outer
 
-    ahead, classes = configs.build(predictor.experiment.config, "ensemble").ahead, predictor.experiment.data.classes
+    ahead, classes = configs.build(predictor.experiment.config, "prediction").ahead, predictor.experiment.data.classes
     predicted = overlapped(both, predictor.predictions(images), ahead)
     for name, *found in tqdm(predicted, "pseudo", len(images), unit="image"):
         for label, inner, outer in zip(classes, *found, strict=True):

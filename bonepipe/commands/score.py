@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from bonepipe.inference import submission
+from bonepipe.data import submission
 
 EPILOG = """\
 The score is the mean over the truth's images and classes of (2 |A and B| + 1e-4) / (|A| + |B| + 1e-4).

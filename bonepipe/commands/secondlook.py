@@ -24,20 +24,28 @@ from bonepipe.commands.look import (
     region_names,
     shown,
 )
-from bonepipe.commands.predictor import SECOND_LOOK, WholePredictor, masks, placed, record_source, refuse_taken
+from bonepipe.commands.predictor import (
+    SECOND_LOOK,
+    WholePredictor,
+    masks,
+    placed,
+    record_source,
+    refuse_taken,
+    threshold_settings,
+)
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.region import iou
 from bonepipe.files import write_json
 from bonepipe.inference import thresholds
-from bonepipe.inference.outoffold import MASKS, Pooled
-from bonepipe.inference.overlap import overlapped
+from bonepipe.inference.oof.results import MASKS, Pooled
 from bonepipe.labels.cutout import hull
 from bonepipe.labels.histogram import dice_curve
+from bonepipe.parallel import overlapped
 from bonepipe.report.comparison import read_run
 
 if TYPE_CHECKING:
-    from bonepipe.inference.outoffold import Compared
-    from bonepipe.inference.secondlook import Blend, Chosen, Kept, Look
+    from bonepipe.inference.cascade import Blend, Chosen, Kept, Look
+    from bonepipe.inference.oof.results import Compared
 
 EPILOG = """\
 FIRST sees whole images: a run, or the folder of `bonepipe ensemble`. The second run sees only the region of some
@@ -94,13 +102,9 @@ def main(argv: list[str]) -> int:
 
 def _result(first: Experiment, out: Path, given: argparse.Namespace) -> Experiment:
     """The first stage's settings in the folder of the results."""
-    settings = dict(first.config["ensemble"])
-    if given.margin is not None:
-        settings["margin"] = given.margin
-    if given.by_stratum:
-        settings["thresholds_by"] = "stratum"
-    result = placed({**first.config, "ensemble": settings}, out, shelf=first.config["runs"])
-    configs.build(result.config, "ensemble")  # which refuses what makes no sense before the work
+    settings = threshold_settings(first.config, given)
+    result = placed({**first.config, "thresholds": settings}, out, shelf=first.config["runs"])
+    configs.build(result.config, "thresholds")  # which refuses what makes no sense before the work
     return result
 
 
@@ -150,7 +154,7 @@ def _look_at_fold(
     first: Experiment, second: Experiment, fold: int, whole: Iterator[tuple[Radiograph, np.ndarray]]
 ) -> "Iterator[tuple[np.ndarray, float, Kept | None]]":
     """Of each image the counts `[K, R, 2, 256]` of the mixtures, the IoU of its box, and the look."""
-    from bonepipe.inference.secondlook import WEIGHTS, find, keep, pair
+    from bonepipe.inference.cascade import WEIGHTS, find, keep, pair
 
     labels, store = region_labels(first, second), first.store
     index = {name: number for number, name in enumerate(store.names)}
@@ -172,13 +176,13 @@ def _look_at_fold(
 
 def cross_validate(first: WholePredictor, second: Experiment, result: Experiment) -> SecondLook:
     """Choose weights, thresholds and repairs from out-of-fold predictions, write and print them."""
-    from bonepipe.inference.outoffold import write_results
-    from bonepipe.inference.secondlook import WEIGHTS, choose
+    from bonepipe.inference.cascade import WEIGHTS, choose
+    from bonepipe.inference.oof.results import write_results
 
     summaries.begin(result)
     found = gather(first, second)
     labels, classes = region_labels(first.experiment, second), first.experiment.data.classes
-    margin = configs.build(result.config, "ensemble").margin
+    margin = configs.build(result.config, "thresholds").margin
     chosen = choose(found.dice, found.whole.folds, margin)
     weights = np.zeros(len(classes))
     weights[list(labels)] = np.array(WEIGHTS)[chosen.index]
@@ -211,7 +215,7 @@ def _blends(
     found: Evidence, first: Experiment, labels: Mapping[int, int], weights: Sequence[float]
 ) -> "Callable[[str], Blend]":
     """From an image's name to what both stages say of it out of fold."""
-    from bonepipe.inference.secondlook import blend
+    from bonepipe.inference.cascade import blend
 
     store = first.store
     kept = dict(zip(found.whole.names, found.kept, strict=True))
@@ -226,8 +230,8 @@ def _blends(
 
 def _compared(blended: Pooled, blends: "Callable[[str], Blend]") -> "Iterator[Compared]":
     """What out-of-fold files hold of each image."""
-    from bonepipe.inference.ensemble import texts
-    from bonepipe.inference.outoffold import HALF, Compared
+    from bonepipe.inference.oof.results import HALF, Compared
+    from bonepipe.inference.predict import texts
 
     dice = blended.curves[..., thresholds.HALF]
     for number, name in enumerate(tqdm(blended.names, "masks out of fold", unit="image")):
@@ -238,7 +242,7 @@ def _compared(blended: Pooled, blends: "Callable[[str], Blend]") -> "Iterator[Co
 
 def _class_rows(second: Experiment, found: Evidence, chosen: "Chosen") -> dict[str, dict[str, float]]:
     """Of each class of the region: Dice at 0.5 of either run alone and of the blend, the blend's weight and gain."""
-    from bonepipe.inference.secondlook import WEIGHTS
+    from bonepipe.inference.cascade import WEIGHTS
 
     means = found.dice.mean(0)
     rows = {}

@@ -15,9 +15,9 @@ from bonepipe.commands.predictor import ENSEMBLE, placed, refuse_taken
 from bonepipe.commands.voters import refuse_assembled
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.inference import joint, mixture, selection
-from bonepipe.inference.joint import Band, Joint, Piece, Predictions
-from bonepipe.inference.selection import Library, Search
+from bonepipe.inference.ensemble import library, members, selection
+from bonepipe.inference.ensemble.library import Band, Joint, Piece, Predictions
+from bonepipe.inference.ensemble.selection import Library, Search
 from bonepipe.report.selection import Result, as_json, report, short_names
 
 EPILOG = """\
@@ -40,7 +40,7 @@ examples:
   bonepipe select runs/unet runs/fpn -o runs/best --per-class --json
 """
 TUNED = tuple(range(64, 193, 8))  # thresholds from 0.25 to 0.75 in steps of 1 / 32
-PLAIN = (joint.HALF,)
+PLAIN = (library.HALF,)
 WAY_OUT = "run `bonepipe train-all` with the run's settings"
 
 
@@ -135,19 +135,19 @@ def shared_images(runs: Sequence[Run]) -> list[Radiograph]:
 def tabulate(runs: Sequence[Run], images: Sequence[Radiograph], band: Band) -> list[Joint]:
     """What all mixtures' Dice depend on, one table a class."""
     classes = runs[0].experiment.data.classes
-    common = mixture.common_shape([run.predictions.shape for run in runs])
+    common = members.common_shape([run.predictions.shape for run in runs])
     store = runs[0].experiment.store  # of training images: the truth as it was annotated, whatever is trained on
     index = {name: number for number, name in enumerate(store.names)}
     pieces: list[list[Piece]] = [[] for _ in classes]
     for image in tqdm(images, "disagreements", unit="image"):
         number = index[image.name]
         parts = [run.predictions.part(image.name) for run in runs]
-        compared = joint.compare(parts, common, store.shape(number), store.truth(number), band)
+        compared = library.compare(parts, common, store.shape(number), store.truth(number), band)
         for found, piece in zip(pieces, compared, strict=True):
             found.append(piece)
     joints = []
     while pieces:
-        joints.append(joint.join(pieces.pop(0)))  # the pieces of a class are let go of before the next is joined
+        joints.append(library.join(pieces.pop(0)))  # the pieces of a class are let go of before the next is joined
     return joints
 
 
@@ -166,7 +166,7 @@ def choose(arguments: argparse.Namespace, search: Search) -> Result:
     path, stored = arguments.output / ENSEMBLE, sum(run.predictions.nbytes for run in runs)
     result = Result(short_names(arguments.runs), classes, folds, stored, library, search, choice, own, path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    mixture.write(path, selection.to_ensemble(arguments.runs, result.chosen, classes))
+    members.write(path, selection.to_ensemble(arguments.runs, result.chosen, classes))
     return result
 
 

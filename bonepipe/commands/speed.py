@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _measure(experiment: Experiment, spec: Any, loading: bool) -> Any:
     """The step's times in one mode."""
-    from bonepipe.training.fold import make_trainer
+    from bonepipe.training.fit import make_trainer
     from bonepipe.training.speed import Repeated, StepClock
 
     config = experiment.config

@@ -15,7 +15,7 @@ import numpy as np
 from bonepipe import config as configs
 from bonepipe.commands.experiment import resolve_device, say
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.machine import cores
+from bonepipe.parallel import cores
 from bonepipe.report import markdown
 from bonepipe.training.executors import environment
 
@@ -131,7 +131,7 @@ def _train(runs: Sequence[tuple[Path, list[str]]], jobs: int | None) -> None:
     def train(run: tuple[Path, list[str]]) -> tuple[Path, int]:
         folder, words = run
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "bonepipe.cli", "train", *words]
+        command = [sys.executable, "-m", "bonepipe", "train", *words]
         with (folder / "log.txt").open("a") as log:
             code = subprocess.run(command, env=shared, stdout=log, stderr=log, check=False).returncode
         if not code:  # nothing will go on from it, and it is four times as large as the weights

@@ -17,12 +17,13 @@ from bonepipe.data import strata
 from bonepipe.data.image import read_grey
 from bonepipe.data.region import cut
 from bonepipe.files import write_json
-from bonepipe.inference import postprocess, thresholds
-from bonepipe.inference.outoffold import Pooled
-from bonepipe.inference.postprocess import Selection
-from bonepipe.inference.sizes import dice_by_size
+from bonepipe.inference import thresholds
+from bonepipe.inference.oof.results import Pooled
+from bonepipe.inference.postprocess import operations
+from bonepipe.inference.postprocess.operations import Selection
 from bonepipe.inference.thresholds import Choice
 from bonepipe.labels.cutout import Cutout
+from bonepipe.labels.dice import dice_by_size
 from bonepipe.report import leaderboard
 
 Masks = Callable[[str, Sequence[float]], list[Cutout]]  # of an image, out of fold, from its name and thresholds
@@ -95,7 +96,7 @@ def decide(experiment: Experiment, found: Pooled, masks: Callable[[], Masks]) ->
 
 def _choose_thresholds(experiment: Experiment, found: Pooled) -> tuple[Choice, dict[str, Choice]]:
     """One threshold a class, and the strata's where they are asked for; the Dice are with those that are applied."""
-    margin = configs.build(experiment.config, "ensemble").margin
+    margin = configs.build(experiment.config, "thresholds").margin
     common = thresholds.choose(found.curves, found.folds, margin)
     if strata_settings(experiment) is None:
         return common, {}
@@ -117,8 +118,8 @@ def _select_operations(
         return None
     own = [by_stratum.get(experiment.stratum[name], choice) if by_stratum else choice for name in found.names]
     limits = [chosen.thresholds.tolist() for chosen in own]
-    dice = postprocess.score(masks(), found.names, limits, experiment.store, spec)
-    return postprocess.choose(dice, found.folds, spec.candidates())
+    dice = operations.score(masks(), found.names, limits, experiment.store, spec)
+    return operations.choose(dice, found.folds, spec.candidates())
 
 
 def weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarray) -> dict[str, Any]:

@@ -12,11 +12,10 @@ from tqdm import tqdm
 
 from bonepipe.commands.experiment import Experiment, refuse_region, say
 from bonepipe.commands.finished import make_parser, parse, read_settings
-from bonepipe.data import corrections
+from bonepipe.data import corrections, submission
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
-from bonepipe.inference import submission
-from bonepipe.inference.suspects import (
+from bonepipe.inference.label_errors import (
     Evidence,
     Suspect,
     correction_rows,
@@ -147,7 +146,7 @@ def _write_pictures(experiment: Experiment, found: Sequence[Suspect], texts: dic
 def _picture(experiment: Experiment, number: int, suspect: Suspect, codes: Sequence[str]) -> np.ndarray:
     from bonepipe.data.image import read_grey
     from bonepipe.report import overlay
-    from bonepipe.report.suspects import picture
+    from bonepipe.report.label_errors import picture
 
     data, store = experiment.data, experiment.store
     index = store.names.index(suspect.name)

@@ -15,14 +15,14 @@ from bonepipe.commands.predictor import CONFIG, ENSEMBLE, check_source, placed
 from bonepipe.commands.voters import Voter, open_voters
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError
-from bonepipe.inference import mixture
-from bonepipe.inference.mixture import Archive, Ensemble, Entry, Mean, Shape, common_shape
+from bonepipe.inference.ensemble import members
+from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean, OofStore, Shape, common_shape
 
 if TYPE_CHECKING:
     import torch
 
-    from bonepipe.inference.ensemble import Whole
-    from bonepipe.inference.outoffold import Pooled
+    from bonepipe.inference.oof.results import Pooled
+    from bonepipe.inference.predict import Whole
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,10 @@ class Team:
 
     def check(self) -> None:
         """Raise BonepipeError or UsageError where a class has no member, or a setting makes no sense."""
-        _ = self.weights, configs.build(self.experiment.config, "ensemble")
+        _ = self.weights, configs.build(self.experiment.config, "prediction")
+        configs.build(self.experiment.config, "thresholds")
 
-    def archives(self) -> list[Archive]:
+    def archives(self) -> list[OofStore]:
         """What each member said out of fold, predicted anew where that was in another way."""
         return [voter.archive() for voter in self.voters]
 
@@ -74,8 +75,8 @@ class Team:
 
     def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Whole]]":
         """Every image with the members' mean, each shown the size that it sees, from one decoding."""
-        from bonepipe.inference.ensemble import predictions
-        from bonepipe.inference.members import mix
+        from bonepipe.inference.fold_model import mix
+        from bonepipe.inference.predict import predictions
 
         distinct = self._distinct()
         predictors = [(voter.shape, voter.predict()) for voter, _ in distinct]
@@ -86,7 +87,7 @@ class Team:
             return mix(maps, weights, self.shape, self.mean)
 
         shapes = frozenset(shape for shape, _ in predictors)
-        return predictions(predict, images, shapes, configs.build(self.experiment.config, "ensemble"))
+        return predictions(predict, images, shapes, configs.build(self.experiment.config, "prediction"))
 
     def _distinct(self) -> list[tuple[Voter, NDArray[np.float64]]]:
         """Members with their weights `[C]`; entries that differ in these alone are one, which predicts once."""
@@ -99,7 +100,7 @@ class Team:
 
     def out_of_fold(self) -> "Pooled":
         """The histograms that the cross-validation left; raises BonepipeError where there was none."""
-        from bonepipe.inference.outoffold import HISTOGRAMS, Pooled, read_counts
+        from bonepipe.inference.oof.results import HISTOGRAMS, Pooled, read_counts
 
         names, counts = read_counts(self.experiment.folder / HISTOGRAMS, self.classes)
         return Pooled(names, self.folds(names), counts)
@@ -113,9 +114,9 @@ class Team:
         """Mix an image's maps out of fold from the members' bytes."""
         return self.mixer(self.archives())
 
-    def mixer(self, archives: Sequence[Archive]) -> Callable[[str], NDArray[np.float32]]:
+    def mixer(self, archives: Sequence[OofStore]) -> Callable[[str], NDArray[np.float32]]:
         """As `recall`, from archives that were read already."""
-        return lambda name: mixture.mix([one.maps(name) for one in archives], self.weights, self.shape, self.mean)
+        return lambda name: members.mix([one.maps(name) for one in archives], self.weights, self.shape, self.mean)
 
     def runs(self) -> Sequence[Experiment]:
         """The members' runs."""
@@ -142,7 +143,7 @@ def open_team(folder: Path) -> Team:
             f"{folder / CONFIG}: is missing, so this ensemble was not cross-validated, or not to the end; {way_out}"
         )
     experiment = placed(configs.load(folder / CONFIG), folder)
-    ensemble = mixture.read(folder / ENSEMBLE).merged()
+    ensemble = members.read(folder / ENSEMBLE).merged()
     voters = open_voters(ensemble.members, experiment.data.root, experiment.config["device"])
     team = Team(ensemble, voters, experiment)
     team.check()

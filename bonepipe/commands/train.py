@@ -74,9 +74,9 @@ def is_done(experiment: Experiment, fold: int) -> bool:
 
 def _holds_variants(folder: Path) -> bool:
     """Whether a fold was predicted both with and without the CRF."""
-    from bonepipe.inference import variants
+    from bonepipe.inference.postprocess import crf_choice
 
-    return variants.complete(folder)
+    return crf_choice.complete(folder)
 
 
 def run_fold(experiment: Experiment, fold: int) -> None:
@@ -130,7 +130,7 @@ def _fraction(experiment: Experiment, training: list[int]) -> list[int]:
 
 
 def _train(experiment: Experiment, fold: int, training: list[int], validation: list[int], run: Any) -> None:
-    from bonepipe.training.fold import save_weights, train_fold
+    from bonepipe.training.fit import save_weights, train_fold
 
     config, folder = experiment.config, experiment.fold_folder(fold)
     seed_everything(config["seed"])
@@ -203,22 +203,23 @@ def make_module(experiment: Experiment, hold: int | None, compiled: bool) -> Any
 def _predict(experiment: Experiment, fold: int, validation: list[int], run: Any) -> None:
     from torch.utils.data import Subset
 
-    from bonepipe.inference import outoffold, variants
-    from bonepipe.inference.ensemble import TestImages
+    from bonepipe.inference.oof import results
+    from bonepipe.inference.postprocess import crf_choice
+    from bonepipe.inference.predict import TestImages
 
     config, data, folder = experiment.config, experiment.data, experiment.fold_folder(fold)
     predict, crf = experiment.average([experiment.member(fold)]), experiment.postprocess.crf
     (folder / "oof_dice.csv").unlink(missing_ok=True)  # its presence says that the files belong together
-    variants.clear(folder)
-    spec = configs.build(config, "ensemble")
+    crf_choice.clear(folder)
+    spec = configs.build(config, "prediction")
     shape = experiment.windows.shape
     # The store holds the size of training; for another one the files are read again.
     images = None if shape == data.shape else Subset(TestImages(experiment.images, shape), validation)
     settings = (experiment.store, validation, data.classes, folder, spec.batch_size, spec.ahead, images)
     if crf is None:
-        dice = outoffold.predict_fold(predict, *settings)
+        dice = results.predict_fold(predict, *settings)
     else:
-        plain, dice = variants.predict_fold(predict, crf, *settings)
+        plain, dice = crf_choice.predict_fold(predict, crf, *settings)
         say(f"fold {fold}: out-of-fold Dice {plain.mean():.4f} at threshold 0.5 without the CRF")
     configs.save(config, folder / "config.yaml")
     _report(experiment, fold, validation, dice, run)

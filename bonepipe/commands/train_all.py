@@ -13,9 +13,9 @@ from bonepipe.commands.predictor import SOURCE, Run, mask_maker, run_source, str
 from bonepipe.commands.train import is_done
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
-from bonepipe.inference import variants
-from bonepipe.inference.outoffold import MASKS
-from bonepipe.inference.postprocess import Selection
+from bonepipe.inference.oof.results import MASKS
+from bonepipe.inference.postprocess import crf_choice
+from bonepipe.inference.postprocess.operations import Selection
 from bonepipe.inference.thresholds import Choice
 
 HELP = """usage: bonepipe train-all [OVERRIDES]
@@ -24,7 +24,7 @@ Train every fold that is not finished (executor=local: here, one a visible GPU; 
 from all out-of-fold predictions which classes keep the dense CRF, one threshold a class, and the repairs that each
 class's masks gain from, and write thresholds.json, scores.json, examples.jpg, and the Dice at every threshold as
 thresholds.png.
-With ensemble.thresholds_by=stratum a class may have another threshold in some strata, where that gains.
+With thresholds.by=stratum a class may have another threshold in some strata, where that gains.
 Beside the plain out-of-fold Dice stands the one weighted to the test set's mix of strata (conf/strata).
 
 example: bonepipe train-all experiment=demo executor=ray"""
@@ -54,7 +54,7 @@ def _train_missing(experiment: Experiment, overrides: Sequence[str]) -> None:
     _ = experiment.assignment, experiment.store, experiment.augmentation, experiment.views, experiment.windows
     _ = experiment.test_mix  # a test image that cannot be read is found before the training, not after
     own = [word for word in overrides if not word.startswith("fold=")]
-    commands = [[sys.executable, "-m", "bonepipe.cli", "train", f"fold={fold}", *own] for fold in missing]
+    commands = [[sys.executable, "-m", "bonepipe", "train", f"fold={fold}", *own] for fold in missing]
     codes = configs.build(experiment.config, "executor").run(commands)
     failed = [fold for fold, code in zip(missing, codes, strict=True) if code]
     if failed:
@@ -72,7 +72,7 @@ def summarise(experiment: Experiment) -> None:
     run = Run(experiment)
     summary = summaries.decide(experiment, run.out_of_fold(), lambda: mask_maker(run.recall(), experiment))
     crf = experiment.postprocess.crf
-    record = variants.record(refined, classes, crf) if refined and crf else None
+    record = crf_choice.record(refined, classes, crf) if refined and crf else None
     scores = summaries.finish(
         summary, lambda name: experiment.fold_folder(experiment.assignment[name]) / MASKS, record=record
     )
@@ -88,9 +88,9 @@ def _select_refined(experiment: Experiment) -> Selection | None:
         return None
     classes = experiment.data.classes
     folders = [experiment.fold_folder(fold) for fold in range(experiment.folds.count)]
-    selection = variants.choose(folders, classes, configs.build(experiment.config, "ensemble").margin)
+    selection = crf_choice.choose(folders, classes, configs.build(experiment.config, "thresholds").margin)
     for folder in folders:
-        variants.merge(folder, classes, variants.refined_classes(selection, classes))
+        crf_choice.merge(folder, classes, crf_choice.refined_classes(selection, classes))
     return selection
 
 

@@ -8,8 +8,8 @@ from itertools import groupby, islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
+from bonepipe.data import submission
 from bonepipe.errors import BonepipeError, UsageError, suggestion
-from bonepipe.inference import submission
 from bonepipe.labels import rle
 
 BATCH = 4  # rows voted on at once: fewer calls, and arrays small enough to stay in the cache

@@ -21,16 +21,16 @@ from bonepipe.commands.train import RESULTS
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import digest
-from bonepipe.inference import compact
-from bonepipe.inference.compact import Compact
-from bonepipe.inference.mixture import Archive, Entry
+from bonepipe.inference.ensemble.members import Entry, OofStore
+from bonepipe.inference.oof import byte_maps
+from bonepipe.inference.oof.byte_maps import ByteMaps
 
 if TYPE_CHECKING:
-    from bonepipe.inference.members import Member
-    from bonepipe.inference.outoffold import Predict
+    from bonepipe.inference.fold_model import FoldModel
+    from bonepipe.inference.oof.results import Predict
 
 # What an entry may change: how trained weights predict, and nothing that they were trained with.
-ALLOWED = ("tta", "windows", "postprocess.crf", "ensemble.precision", "ensemble.compile")
+ALLOWED = ("tta", "windows", "postprocess.crf", "prediction.precision", "prediction.compile")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Voter:
         say(f"{self.entry.run}: {len(members)} models x {len(self.experiment.views)} views{windows}")
         return self.experiment.predictor(members, self.refined)
 
-    def _members(self, folds: Sequence[int]) -> list["Member"]:
+    def _members(self, folds: Sequence[int]) -> list["FoldModel"]:
         epochs: Sequence[int | None] = self.entry.epochs or (None,)
         return [self.experiment.member(fold, epoch) for fold in folds for epoch in epochs]
 
@@ -71,7 +71,7 @@ class Voter:
         """Image name -> the fold that predicted it out of fold."""
         classes = self.experiment.data.classes
         paths = {fold: self.experiment.fold_folder(fold) / "probabilities.npz" for fold in self.folds}
-        return {name: fold for fold, path in paths.items() for name in compact.read_names(path, classes)}
+        return {name: fold for fold, path in paths.items() for name in byte_maps.read_names(path, classes)}
 
     def provenance(self) -> dict[str, Any]:
         """The run, its share, the hashes of its weights, and how they predict."""
@@ -88,36 +88,36 @@ class Voter:
 
     def check(self) -> None:
         """Raise BonepipeError where weights are missing, or the model did not see a view in training."""
-        from bonepipe.inference.members import read_facts
-        from bonepipe.inference.views import seen_in_training
+        from bonepipe.inference.fold_model import read_facts
+        from bonepipe.inference.tta import seen_in_training
 
         for fold in self.folds:
             for epoch in self.entry.epochs or (None,):
                 path = self.experiment.weights(fold, epoch)
                 self.experiment.views.check(seen_in_training(read_facts(path)), path)
 
-    def archive(self) -> Archive:
+    def archive(self) -> OofStore:
         """What it said of the images that its folds validate."""
-        return Archive({fold: self._out_of_fold(fold) for fold in self.folds})
+        return OofStore({fold: self._out_of_fold(fold) for fold in self.folds})
 
-    def _out_of_fold(self, fold: int) -> Compact:
+    def _out_of_fold(self, fold: int) -> ByteMaps:
         classes, folder = self.experiment.data.classes, self.experiment.fold_folder(fold)
-        own = compact.read(folder / "probabilities.npz", classes)
+        own = byte_maps.read(folder / "probabilities.npz", classes)
         if not self.anew:
             return own
         path = folder / f"probabilities-{self._key(fold)}.npz"
         if not path.is_file():
             self._predict_anew(fold, own.names, path)
-        return compact.read(path, classes)
+        return byte_maps.read(path, classes)
 
     def _predict_anew(self, fold: int, names: Sequence[str], path: Path) -> None:
-        from bonepipe.inference.ensemble import TestImages
-        from bonepipe.inference.outoffold import predict_compact
+        from bonepipe.inference.oof.results import predict_compact
+        from bonepipe.inference.predict import TestImages
 
         known = {image.name: image for image in self.experiment.own_images}
         images = [_known(name, known, self.experiment.data.root) for name in names]
         predict = self.experiment.predictor(self._members([fold]), self.refined)
-        batch_size = configs.build(self.experiment.config, "ensemble").batch_size
+        batch_size = configs.build(self.experiment.config, "prediction").batch_size
         source = TestImages(images, self.shape)
         predict_compact(predict, source, names, self.experiment.data.classes, path, batch_size)
 
@@ -126,7 +126,7 @@ class Voter:
         weights = [digest(self.experiment.weights(fold, epoch)) for epoch in self.entry.epochs or (None,)]
         settings = [
             prediction_settings(self.experiment.config),
-            self.experiment.config["ensemble"].get("precision"),
+            self.experiment.config["prediction"].get("precision"),
             *self.refined,
         ]
         return hashlib.sha256(json.dumps([weights, settings], sort_keys=True).encode()).hexdigest()[:12]

@@ -20,7 +20,7 @@ from bonepipe.data.folds import FoldSpec, find_faults
 from bonepipe.data.image import SUFFIXES, read_grey
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
-from bonepipe.machine import cores
+from bonepipe.parallel import cores
 
 COMMON_SHARE = 0.9  # where so many images have one size, another size is worth a look
 LARGEST_ASPECT = 4.0  # long side to short side; a radiograph beyond it is probably a strip of one

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from bonepipe.data.augment import Augmentation
 from bonepipe.data.store import Store
 from bonepipe.data.strata import Mix, uncovered, weights
-from bonepipe.machine import cores
+from bonepipe.parallel import cores
 
 Batch = dict[str, torch.Tensor]
 Draw = tuple[int, int]  # index into the store, augmentation seed

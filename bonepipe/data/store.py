@@ -33,7 +33,7 @@ from bonepipe.errors import BonepipeError
 from bonepipe.files import digest
 from bonepipe.labels import bitplane, polygon
 from bonepipe.labels.cutout import Box, Cutout
-from bonepipe.machine import cores
+from bonepipe.parallel import cores
 
 WIDE = "wide"  # folder of the wider crops
 VERSION = 1  # of the store's content; raise it when images or planes are computed differently

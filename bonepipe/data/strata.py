@@ -11,7 +11,7 @@ import numpy as np
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import read_grey
 from bonepipe.data.wrist import bend_angle
-from bonepipe.machine import cores
+from bonepipe.parallel import cores
 
 UNKNOWN = "unknown"
 Mix = Mapping[str, float]  # stratum -> its share of the images; the shares sum to 1

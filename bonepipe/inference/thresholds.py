@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,23 @@ from bonepipe.labels.histogram import THRESHOLDS
 
 HALF = 128  # index of threshold 0.5
 LEAST = 10  # images of a stratum; of fewer the standard error itself is a guess
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdSpec:
+    """When a class leaves threshold 0.5.
+
+    Attributes:
+        margin: only if its cross-fitted gain exceeds so many standard errors.
+        by: `stratum` lets a class have another threshold in some strata, kept by the same margin; null for one a class.
+    """
+
+    margin: float = 2.0
+    by: Literal["stratum"] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.margin >= 0:  # NaN is not
+            raise ValueError(f"margin={self.margin}: standard errors, 0 or more")
 
 
 @dataclass(frozen=True)
@@ -164,7 +181,7 @@ def read_by_stratum(path: Path, classes: Sequence[str], settings: Mapping[str, A
     Raises:
         BonepipeError: the file is missing or broken, holds none by stratum, or its strata were told apart otherwise.
     """
-    way_out = "run `bonepipe train-all` with the same overrides first, or take ensemble.thresholds_by=null"
+    way_out = "run `bonepipe train-all` with the same overrides first, or take thresholds.by=null"
     try:
         content = json.loads(path.read_text())
         recorded = content["by_stratum_settings"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from bonepipe.data import submission
 from bonepipe.data.spec import DataSpec
-from bonepipe.inference import submission
 from bonepipe.labels import cutout, rle
 from bonepipe.labels.cutout import Cutout
 from bonepipe.report import overlay

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bonepipe.inference import selection
-from bonepipe.inference.joint import Counts
-from bonepipe.inference.selection import Choice, ClassChoice, Library, Search, complexity, reduced, single
-from bonepipe.inference.sizes import SIZES
+from bonepipe.inference.ensemble import selection
+from bonepipe.inference.ensemble.library import Counts
+from bonepipe.inference.ensemble.selection import Choice, ClassChoice, Library, Search, complexity, reduced, single
+from bonepipe.labels.dice import SIZES
 
 TABLE_ROWS = 15  # of pairs, and of classes
 

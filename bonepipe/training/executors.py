@@ -12,7 +12,7 @@ from queue import Queue
 from typing import Protocol
 
 from bonepipe.errors import BonepipeError
-from bonepipe.machine import cores
+from bonepipe.parallel import cores
 
 Command = Sequence[str]
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bonepipe.machine import cores
+from bonepipe.parallel import cores
 
 from .material import Material, replicate
 from .measure import MB, run_child

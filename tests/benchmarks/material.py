@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe.data import submission
 from bonepipe.data.catalog import Radiograph, test_images, train_images
 from bonepipe.data.image import read_grey, read_shape, resize_grey
 from bonepipe.data.phantom.dataset import write_dataset
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import Store, open_store
-from bonepipe.inference import submission
 from bonepipe.labels import rle
 from bonepipe.labels.cutout import to_mask
 

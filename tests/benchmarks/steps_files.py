@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bonepipe.commands import vote as vote_command
-from bonepipe.inference import submission
+from bonepipe.data import submission
 from bonepipe.labels import rle
 
 from . import baseline

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from bonepipe.data.store import Store
-from bonepipe.inference import outoffold, thresholds
+from bonepipe.inference import thresholds
+from bonepipe.inference.oof import results
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.labels.cutout import Cutout
 from bonepipe.labels.histogram import THRESHOLDS, dice_curve
@@ -126,7 +127,7 @@ def make_histograms(material: Material, images: int) -> Path:
         numbers = range(fold, images, FOLDS)
         counts = np.stack([rng.poisson(real[number % len(real)]) for number in numbers])
         (part / f"fold-{fold}").mkdir(parents=True)
-        outoffold._write_histograms(
+        results._write_histograms(
             part / f"fold-{fold}" / "histograms.npz", [f"{number}.png" for number in numbers], classes, counts
         )
     part.rename(folder)
@@ -135,7 +136,7 @@ def make_histograms(material: Material, images: int) -> Path:
 
 def choose_thresholds(folder: Path, classes: tuple[str, ...]) -> thresholds.Choice:
     """Read the folds' files and choose, as `train-all` does."""
-    curves = [outoffold.read_curves(folder / f"fold-{fold}" / "histograms.npz", classes)[1] for fold in range(FOLDS)]
+    curves = [results.read_curves(folder / f"fold-{fold}" / "histograms.npz", classes)[1] for fold in range(FOLDS)]
     folds = np.repeat(np.arange(FOLDS), [len(curve) for curve in curves])
     return thresholds.choose(np.concatenate(curves), folds, 2.0)
 

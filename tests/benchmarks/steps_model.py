@@ -20,12 +20,12 @@ from bonepipe.commands.experiment import Experiment
 from bonepipe.commands.predictor import SOURCE, run_source
 from bonepipe.commands.train import RESULTS
 from bonepipe.data.datamodule import FoldData
-from bonepipe.inference.ensemble import EnsembleSpec, encode, predictions
-from bonepipe.inference.members import Member, mean_probabilities
+from bonepipe.inference.fold_model import FoldModel, mean_probabilities
+from bonepipe.inference.predict import PredictionSpec, encode, predictions
 from bonepipe.labels import bitplane
-from bonepipe.machine import cores
+from bonepipe.parallel import cores
 from bonepipe.training.callbacks import SaveLast
-from bonepipe.training.fold import TrainerSpec, make_trainer, save_weights
+from bonepipe.training.fit import TrainerSpec, make_trainer, save_weights
 from bonepipe.training.module import SegmentationModule, normalise
 
 from . import baseline
@@ -47,24 +47,24 @@ def stand_in(material: Material, size: int) -> StandIn:
     return StandIn(len(material.spec(size).classes), table=str(write_table(material, size)), **arguments)
 
 
-def members_of(material: Material, size: int, count: int = MEMBERS) -> list[Member]:
+def members_of(material: Material, size: int, count: int = MEMBERS) -> list[FoldModel]:
     """An ensemble of them."""
     models = [stand_in(material, size).eval().to(memory_format=torch.channels_last) for _ in range(count)]
-    return [Member(Path("none"), model, {"HorizontalFlip": []}) for model in models]
+    return [FoldModel(Path("none"), model, {"HorizontalFlip": []}) for model in models]
 
 
-def run_ensemble(material: Material, size: int, images: int, members: list[Member]) -> list[list[str]]:
+def run_ensemble(material: Material, size: int, images: int, members: list[FoldModel]) -> list[list[str]]:
     """Texts of some test images, five members and two views."""
     spec = material.spec(size)
     views = configs.build(material.config("tta=flip"), "tta", spec)
     predict = partial(mean_probabilities, members, views, mean=spec.mean, std=spec.std)
     chosen = list(itertools.islice(itertools.cycle(material.unseen), images))
-    settings, limits = EnsembleSpec(), [[0.5] * len(spec.classes)] * images
+    settings, limits = PredictionSpec(), [[0.5] * len(spec.classes)] * images
     masks = encode(predictions(predict, chosen, spec.shape, settings), limits, ahead=settings.ahead)
     return [texts for _, texts in masks]
 
 
-def check_ensemble(material: Material, size: int, members: list[Member], texts: list[str]) -> str:
+def check_ensemble(material: Material, size: int, members: list[FoldModel], texts: list[str]) -> str:
     """The first image's texts against those of one plain view, whose logits all members and views share."""
     answer = members[0].model.answers[0][None].float()  # type: ignore[union-attr, index]
     logits = functional.interpolate(answer, (size, size), mode="bilinear")
@@ -116,7 +116,7 @@ def prepare_run(material: Material, size: int, images: int, tta: str, folds: Seq
             f"data.size={size}",
         ),
         *("tracking=none", "device=cpu", f"runs={material.folder}", f"name={name}", f"tta={tta}"),
-        f"ensemble.folds={list(folds)}",
+        f"prediction.folds={list(folds)}",
     ]
     folder, config, classes = material.folder / name, configs.compose(words), material.spec(size).classes
     for fold in folds:

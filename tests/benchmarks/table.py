@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from bonepipe.machine import cores
+from bonepipe.parallel import cores
 from bonepipe.report import markdown
 
 from .measure import Pair

@@ -8,7 +8,7 @@ import pytest
 from bonepipe.cli import main
 from bonepipe.commands.experiment import Experiment
 from bonepipe.config import compose
-from bonepipe.inference import submission
+from bonepipe.data import submission
 from bonepipe.labels import rle
 from bonepipe.labels.cutout import to_mask
 

@@ -11,8 +11,8 @@ import torch
 from bonepipe import config as configs
 from bonepipe.cli import main
 from bonepipe.commands.experiment import Experiment, seed_everything
-from bonepipe.inference import submission
-from bonepipe.training.fold import save_weights
+from bonepipe.data import submission
+from bonepipe.training.fit import save_weights
 
 FACTS = {"augmentations": ["HorizontalFlip"]}
 CRF = "postprocess.crf={iterations: 2, radius: 2}"
@@ -21,7 +21,7 @@ CRF = "postprocess.crf={iterations: 2, radius: 2}"
 def words_of(name, root):
     return [
         "experiment=demo", f"name={name}", f"data.root={root}", "data.size=64", "folds.count=2", "tta=none",
-        "model=unet", "model.width=4", "device=cpu", "tracking=none", "ensemble.margin=1e9",
+        "model=unet", "model.width=4", "device=cpu", "tracking=none", "thresholds.margin=1e9",
     ]  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def test_an_interrupted_fold_does_not_go_on_with_an_edited_file(restored, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("bonepipe.training.fold.train_fold", interrupt)
+        patch.setattr("bonepipe.training.fit.train_fold", interrupt)
         assert main(["train", *words, "name=cut"]) == 130
     (folder / "policy.yaml").write_text(POLICY.replace("5", "6"))
     assert main(["train", *words, "name=cut"]) == 1

@@ -15,12 +15,13 @@ from bonepipe.commands import secondlook
 from bonepipe.commands.look import SecondLook, open_look
 from bonepipe.commands.predictor import Run, masks, open_run, placed
 from bonepipe.config import conf_dir, load, save
+from bonepipe.data import submission
 from bonepipe.data.catalog import test_images as images_to_predict
 from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.data.region import cut
-from bonepipe.inference import calibration, submission
-from bonepipe.inference.outoffold import read_curves
-from bonepipe.inference.secondlook import WEIGHTS, find
+from bonepipe.inference import calibration
+from bonepipe.inference.cascade import WEIGHTS, find
+from bonepipe.inference.oof.results import read_curves
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.labels.dice import dice
 from bonepipe.labels.histogram import dice_curve

@@ -12,7 +12,8 @@ from torch.nn.functional import interpolate
 from bonepipe import cli
 from bonepipe import config as configs
 from bonepipe.commands.experiment import Experiment
-from bonepipe.inference import compact, mixture
+from bonepipe.inference.ensemble import members
+from bonepipe.inference.oof import byte_maps
 from bonepipe.labels.cutout import to_mask
 
 IMAGES = 20
@@ -41,9 +42,9 @@ def pretend(source, target, seed):
     rng, store = np.random.default_rng(seed), experiment.store
     for fold in (0, 1):
         path = target / f"fold-{fold}" / "probabilities.npz"
-        found = compact.read(path, experiment.data.classes)
-        packed = [compact.pack(guess(store, store.names.index(name), found.shape, rng)) for name in found.names]
-        compact.write(path, found.names, experiment.data.classes, found.shape, packed)
+        found = byte_maps.read(path, experiment.data.classes)
+        packed = [byte_maps.pack(guess(store, store.names.index(name), found.shape, rng)) for name in found.names]
+        byte_maps.write(path, found.names, experiment.data.classes, found.shape, packed)
 
 
 def guess(store, index, shape, rng):
@@ -77,7 +78,9 @@ def slow_dice(runs, names, counts):
     experiment = Experiment(configs.load(runs / "near" / "fold-0" / "config.yaml"))
     store, scores = experiment.store, []
     for fold in (0, 1):
-        files = [compact.read(runs / n / f"fold-{fold}" / "probabilities.npz", experiment.data.classes) for n in names]
+        files = [
+            byte_maps.read(runs / n / f"fold-{fold}" / "probabilities.npz", experiment.data.classes) for n in names
+        ]
         for position, name in enumerate(files[0].names):
             index = store.names.index(name)
             maps = [resized(file.maps(position)[None], (96, 96)) for file in files]
@@ -107,9 +110,9 @@ def test_runs_of_mixed_sizes_from_predictions_to_the_ensembles_file(runs, capsys
     assert found["bytes"] < 5e6
     path = tmp_path / "best" / "ensemble.yaml"
     assert found["command"] == f"bonepipe ensemble {path} -o {path.parent}"
-    weights = {Path(entry.run).name: entry.weight for entry in mixture.read(path).members}
+    weights = {Path(entry.run).name: entry.weight for entry in members.read(path).members}
     assert weights == {name: count for name, count in found["counts"].items() if count}
-    assert [entry.run for entry in mixture.read(path).members] == [str(folder) for folder in folders[2:]]
+    assert [entry.run for entry in members.read(path).members] == [str(folder) for folder in folders[2:]]
 
 
 def test_what_people_read(runs, capsys, tmp_path):
@@ -120,7 +123,7 @@ def test_what_people_read(runs, capsys, tmp_path):
     assert "near + fine gains +" in out or "x near" in out or "x fine" in out
     assert f"  bonepipe ensemble {output / 'ensemble.yaml'} -o {output}\n" in out
     assert "mixture of" in out
-    assert mixture.read(output / "ensemble.yaml").weights(Experiment(config(runs)).data.classes).shape[1] == 29
+    assert members.read(output / "ensemble.yaml").weights(Experiment(config(runs)).data.classes).shape[1] == 29
 
 
 def config(runs):
@@ -134,8 +137,8 @@ def test_one_run_as_good_as_all_is_said_to_be(runs, capsys, tmp_path):
     assert "One run alone is as good: no mixture beats near by more than 2 standard errors." in out
     assert "near is the best single run in every class" in out
     assert "No class gains more than noise from a mixture of its own." in out
-    (entry,) = mixture.read(tmp_path / "best" / "ensemble.yaml").members
-    assert entry == mixture.Entry(run=str(runs / "near"))
+    (entry,) = members.read(tmp_path / "best" / "ensemble.yaml").members
+    assert entry == members.Entry(run=str(runs / "near"))
 
 
 @pytest.fixture
@@ -173,9 +176,9 @@ def test_runs_that_are_not_finished_are_named_with_the_way_out(runs, broken, cap
 
 def rewrite(path, classes=None, names=None):
     experiment_classes = np.load(path)["classes"].tolist()
-    found = compact.read(path, experiment_classes)
-    packed = [compact.pack(found.maps(index)) for index in range(len(found.names))]
-    compact.write(path, names or found.names, classes or experiment_classes, found.shape, packed)
+    found = byte_maps.read(path, experiment_classes)
+    packed = [byte_maps.pack(found.maps(index)) for index in range(len(found.names))]
+    byte_maps.write(path, names or found.names, classes or experiment_classes, found.shape, packed)
 
 
 def test_runs_of_other_classes_or_images_are_named(runs, broken, capsys, tmp_path):

@@ -11,9 +11,9 @@ import torch
 from bonepipe.cli import main
 from bonepipe.commands.experiment import Experiment
 from bonepipe.config import compose
+from bonepipe.data import submission
 from bonepipe.data.catalog import test_images as images_to_predict
 from bonepipe.data.image import read_grey, resize_grey
-from bonepipe.inference import submission
 from bonepipe.labels import cutout, rle, upsample
 
 WINDOWS = [
@@ -70,7 +70,7 @@ def test_submit_asks_for_predictions_made_in_the_same_way(trained, words, capsys
     )
 
 
-STRATA = ["ensemble.thresholds_by=stratum", "ensemble.margin=0", "strata.by=[wrist]", "strata.wrist=listed"]
+STRATA = ["thresholds.by=stratum", "thresholds.margin=0", "strata.by=[wrist]", "strata.wrist=listed"]
 
 
 def test_submit_applies_the_thresholds_of_an_images_stratum(trained, words, capsys):
@@ -100,12 +100,12 @@ def test_submit_applies_the_thresholds_of_an_images_stratum(trained, words, caps
             np.testing.assert_array_equal(mask[sure], (frame >= level)[sure])
     assert main(["submit", *words, *STRATA, "strata.by=[sex]"]) == 1
     assert "told apart by" in capsys.readouterr().err
-    assert main(["train-all", *words, "ensemble.thresholds_by=stratum", "strata.by=[]"]) == 2
+    assert main(["train-all", *words, "thresholds.by=stratum", "strata.by=[]"]) == 2
     assert "strata.by names nothing" in capsys.readouterr().err
 
 
 def test_scores_by_size_equal_those_of_the_true_masks(trained, words):
-    assert main(["train-all", *words, "ensemble.margin=1e9"]) == 0
+    assert main(["train-all", *words, "thresholds.margin=1e9"]) == 0
     experiment, pairs = Experiment(compose(words)), []
     places = {name: number for number, name in enumerate(experiment.store.names)}
     for fold in (0, 1):

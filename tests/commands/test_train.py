@@ -12,7 +12,7 @@ from bonepipe.commands import train as command
 from bonepipe.commands.experiment import Experiment
 from bonepipe.config import compose
 from bonepipe.errors import BonepipeError
-from bonepipe.inference.members import read_facts
+from bonepipe.inference.fold_model import read_facts
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_overfitting_trains_and_validates_on_the_same_images(words, monkeypatch)
         seen["validation"], seen["other"] = data.validation.indices, list(data.sampler)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bonepipe.training.fold.train_fold", look)
+    monkeypatch.setattr("bonepipe.training.fit.train_fold", look)
     assert main(["train", *words, "trainer.overfit_batches=1", "trainer.batch_size=3"]) == 130
     assert sorted(seen["training"]) == sorted(seen["validation"])
     assert len(seen["training"]) == 3

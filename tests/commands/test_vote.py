@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as npst
 
 from bonepipe.cli import main
 from bonepipe.commands import vote as command
-from bonepipe.inference import submission
+from bonepipe.data import submission
 from bonepipe.labels import rle
 
 SHAPE = (11, 7)

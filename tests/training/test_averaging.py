@@ -6,7 +6,7 @@ import torch
 
 from bonepipe.training.averaging import StochasticWeightAveraging
 from bonepipe.training.callbacks import METRIC
-from bonepipe.training.fold import TrainerSpec, train_fold
+from bonepipe.training.fit import TrainerSpec, train_fold
 from bonepipe.training.optim import cosine
 from bonepipe.training.tracking import Run
 

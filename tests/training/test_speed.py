@@ -5,7 +5,7 @@ import torch
 
 from bonepipe.commands.speed import verdict
 from bonepipe.data.datamodule import TrainingImages
-from bonepipe.training.fold import TrainerSpec, make_trainer
+from bonepipe.training.fit import TrainerSpec, make_trainer
 from bonepipe.training.speed import Repeated, StepClock, StepTimes, mean_times
 
 

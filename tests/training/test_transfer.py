@@ -10,7 +10,7 @@ from bonepipe.errors import UsageError
 from bonepipe.training import averaging as averages
 from bonepipe.training import optim
 from bonepipe.training.averaging import ExponentialMovingAverage, StochasticWeightAveraging, decay_at
-from bonepipe.training.fold import TrainerSpec, train_fold
+from bonepipe.training.fit import TrainerSpec, train_fold
 from bonepipe.training.losses import BinaryCrossEntropy
 from bonepipe.training.module import SegmentationModule
 from bonepipe.training.tracking import Run

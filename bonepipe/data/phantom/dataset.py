@@ -16,7 +16,7 @@ from bonepipe.data.phantom.metadata import metadata_table, write_metadata
 from bonepipe.data.phantom.plan import PLANTED_SHARE, Plan, Visit, make_plan
 from bonepipe.data.phantom.sample import Outcome, Task, write_sample
 from bonepipe.errors import BonepipeError
-from bonepipe.machine import cores
+from bonepipe.parallel import cores
 
 SMALLEST_SIZE = 64  # pixels; below this the carpal bones vanish
 POOL_FROM = 40e6  # pixels in all: starting processes takes longer than drawing fewer

@@ -1,0 +1,232 @@
+"""A second look: the region that a first stage has found, cut from the original image, seen by a run of its own.
+
+Inside the crop the probability of a class is (1 - w) times the first stage's plus w times the second look's; outside,
+and where no region was found, the first stage's alone. Both are bilinear maps at the image's size, made only inside the
+box where their mixture can matter, so that a box holds the very bits of the full frame.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bonepipe.data.image import resize_grey
+from bonepipe.data.region import Region, cut, smallest_box
+from bonepipe.inference.crossfit import cross_fitted, mean_and_error
+from bonepipe.inference.oof import byte_maps
+from bonepipe.inference.oof.byte_maps import ByteMaps
+from bonepipe.inference.oof.results import HALF, Predict
+from bonepipe.labels import upsample
+from bonepipe.labels.cutout import Box, Cutout, empty, hull
+from bonepipe.labels.histogram import BINS
+
+Maps = NDArray[np.float32]
+Shape = tuple[int, int]
+GAP = 0.03  # parts of the region that lie closer than this share of the image's side belong together
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the second look, tried for each class; the first must be 0
+
+
+class Look(NamedTuple):
+    """What the second look says of a crop.
+
+    Attributes:
+        crop: the part of the image, in its pixels; it may reach beyond the image.
+        maps: probabilities of the crop, float32 `[C, h, w]`.
+    """
+
+    crop: Box
+    maps: Maps
+
+
+class Kept(NamedTuple):
+    """A look in bytes, inside the boxes where its classes can be: small enough to keep those of all images."""
+
+    crop: Box
+    maps: ByteMaps
+
+    def look(self) -> Look:
+        """The look again, each probability the middle of its byte's bin."""
+        return Look(self.crop, self.maps.maps(0))
+
+
+def keep(look: Look) -> Kept:
+    """A look in bytes."""
+    boxes, stream = byte_maps.pack(look.maps)
+    height, width = look.maps.shape[1:]
+    return Kept(look.crop, ByteMaps([""], (height, width), boxes[None], [stream]))
+
+
+def find(maps: Maps, shape: Shape) -> Box | None:
+    """The box of the region at the image's size, from the maps `[R, h, w]` of its classes; None where there is nothing.
+
+    Pixels at or above 0.5 in any class count. Specks elsewhere do not: of the parts that wide gaps separate, the
+    largest is taken.
+    """
+    mask = np.asarray((maps >= HALF).any(0))
+    side = max(3, round(GAP * max(mask.shape)) | 1)
+    joined = cv2.dilate(mask.view(np.uint8), np.ones((side, side), np.uint8))
+    _, parts = cv2.connectedComponents(joined)
+    sizes = np.bincount(parts[mask])
+    box = smallest_box(mask & (parts == sizes.argmax())) if sizes.size else None
+    if box is None:
+        return None
+    down, across = shape[0] / mask.shape[0], shape[1] / mask.shape[1]
+    ends = np.ceil([box.bottom * down, box.right * across]).astype(int).tolist()
+    return Box(int(box.top * down), int(box.left * across), *ends)
+
+
+def look(
+    predict: Predict,
+    region: Region,
+    labels: Sequence[int],
+    size: Shape,
+    images: Sequence[tuple[NDArray[np.uint8], Maps]],
+) -> list[Look | None]:
+    """Look at a batch of images where their first-stage maps say that the region is.
+
+    Args:
+        predict: probabilities of grey bytes `[N, h, w]`, by the run that sees the region.
+        region: margin of the crops.
+        labels: the region's classes, as the first stage counts them.
+        size: height and width that `predict` takes.
+        images: grey bytes `[H, W]` at original size, and first-stage maps `[C, h, w]`.
+
+    Returns:
+        A look an image; None where no region was found.
+    """
+    boxes = [find(maps[list(labels)], (grey.shape[0], grey.shape[1])) for grey, maps in images]
+    crops = [None if box is None else region.crop(box, size) for box in boxes]
+    seen = [resize_grey(cut(grey, crop), size) for (grey, _), crop in zip(images, crops, strict=True) if crop]
+    if not seen:
+        return [None] * len(boxes)
+    answers = iter(predict(torch.from_numpy(np.stack(seen))).cpu().numpy())
+    return [None if crop is None else Look(crop, next(answers)) for crop in crops]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One class of an image as both stages see it.
+
+    Attributes:
+        whole: the first stage's map `[h, w]` of the whole image.
+        close: the second look's map of the crop, or None where there was no second look.
+        crop: the part of the image that `close` shows.
+        shape: the image's height and width.
+    """
+
+    whole: Maps
+    close: Maps | None
+    crop: Box
+    shape: Shape
+
+    def reach(self, threshold: float) -> Box | None:
+        """The box of pixels where any mixture of the two might reach a threshold; None where nowhere."""
+        boxes = [upsample.reach(self.whole, threshold, self.shape)]
+        if self.close is not None:
+            near = upsample.reach(self.close, threshold, (self.crop.height, self.crop.width))
+            frame = Box(0, 0, *self.shape)
+            boxes.append(None if near is None else near.moved(self.crop.top, self.crop.left).overlap(frame))
+        found = hull(box for box in boxes if box is not None)
+        return found if found.height else None
+
+    def mixtures(self, weights: Sequence[float], box: Box) -> Iterator[Maps]:
+        """The mixed map inside a box of the image, float32, for each weight of the second look."""
+        whole = upsample.upsample(self.whole, self.shape, box)
+        common = None if self.close is None else box.overlap(self.crop)
+        if common is None or self.close is None:
+            yield from (whole for _ in weights)
+            return
+        inside = common.moved(-box.top, -box.left).slices
+        local = common.moved(-self.crop.top, -self.crop.left)
+        close = upsample.upsample(self.close, (self.crop.height, self.crop.width), local)
+        for weight in weights:
+            mixed = whole.copy()
+            mixed[inside] = np.float32(1 - weight) * whole[inside] + np.float32(weight) * close
+            yield mixed
+
+    def cutout(self, weight: float, threshold: float) -> Cutout:
+        """The mask where the mixed map is at or above a threshold."""
+        if not weight:
+            return upsample.cutout(self.whole, threshold, self.shape)
+        box = self.reach(threshold)
+        return empty() if box is None else Cutout(box, next(self.mixtures([weight], box)) >= np.float32(threshold))
+
+    def histograms(self, weights: Sequence[float], truth: Cutout) -> NDArray[np.int64]:
+        """Counts int64 `[K, 2, 256]` of the mixed map's values over background and foreground, for each weight."""
+        box = self.reach(1 / BINS) or Box(0, 0, 0, 0)
+        return np.stack([upsample.count(mixed, box, truth, self.shape) for mixed in self.mixtures(weights, box)])
+
+
+def pair(whole: Maps, seen: Look | None, label: int | None, shape: Shape) -> Pair:
+    """The first stage's map of a class, and what a second look says of it as its class `label`; None for nothing."""
+    if seen is None or label is None:
+        return Pair(whole, None, Box(0, 0, 0, 0), shape)
+    return Pair(whole, seen.maps[label], seen.crop, shape)
+
+
+class Blend(NamedTuple):
+    """An image as both stages see it: a prediction from which masks are made.
+
+    Attributes:
+        pairs: one a class.
+        weights: of the second look, one a class.
+        shape: the image's height and width.
+    """
+
+    pairs: list[Pair]
+    weights: Sequence[float]
+    shape: Shape
+
+    def cutouts(self, thresholds: Sequence[float]) -> list[Cutout]:
+        """One mask a class where the mixed map is at or above the class's threshold."""
+        return [one.cutout(*chosen) for one, *chosen in zip(self.pairs, self.weights, thresholds, strict=True)]
+
+
+def blend(maps: Maps, seen: Look | None, labels: Mapping[int, int], weights: Sequence[float], shape: Shape) -> Blend:
+    """Put both stages together.
+
+    Args:
+        maps: the first stage's, `[C, h, w]`.
+        seen: the second look; None where the first stage found no region.
+        labels: the region's classes, first stage's index -> second look's.
+        weights: of the second look, one a class.
+        shape: the image's height and width.
+    """
+    return Blend([pair(one, seen, labels.get(label), shape) for label, one in enumerate(maps)], weights, shape)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The second look's weight in each of R classes, and what it is worth.
+
+    Attributes:
+        index: of the weights tried, `[R]`; 0 where no other gains more than noise.
+        gain: mean Dice at 0.5 gained by weights chosen on other folds, `[R]`, whether kept or not.
+        error: standard error of that gain, `[R]`.
+    """
+
+    index: NDArray[np.intp]
+    gain: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+
+def choose(dice: NDArray[np.float64], folds: NDArray[np.int64], margin: float) -> Chosen:
+    """Choose the second look's weight in each class.
+
+    Each fold is scored with the weight that is best on the other folds. A class leaves the first stage alone only if
+    its mean gain exceeds `margin` standard errors; its weight is then the best over all folds, of equals the smallest.
+
+    Args:
+        dice: `[N, K, R]` of every image, weight and class; weight 0 comes first.
+        folds: the fold that each image validates, `[N]`.
+        margin: in standard errors of the mean over images.
+    """
+    gains = dice - dice[:, :1]
+    crossed = cross_fitted(gains, folds, lambda others, _: others.mean(0).argmax(0), gains[:, 0])
+    gain, error = mean_and_error(crossed)
+    kept = (gain > 0) & (gain > margin * error)
+    return Chosen(np.where(kept, gains.mean(0).argmax(0), 0), gain, error)

@@ -1,0 +1,1 @@
+"""Ensembles of finished runs: members, scores, and which to take."""

@@ -1,0 +1,219 @@
+"""What every mixture of several runs scores, from the pixels that the runs disagree about.
+
+A weighted mean lies between the smallest and the largest of its values. Where all runs are below the lowest threshold
+of interest no mixture holds the pixel, and where all reach the highest every mixture does: such pixels are only
+counted. Of the others, a thin rim, the M bytes are kept. This is exact, for any weights and all thresholds between.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bonepipe.inference.oof import byte_maps
+from bonepipe.inference.oof.byte_maps import LEVELS, ByteMaps
+from bonepipe.labels.cutout import Box, Cutout, area, bounds, hull, inside
+from bonepipe.labels.dice import dice
+from bonepipe.labels.upsample import Shape, sources, spread, upsample
+
+Counts = tuple[int, ...]  # how often each run is in a mixture: its weight
+HALF = 128  # threshold 0.5
+
+MAX_WEIGHT = 65535 // (2 * LEVELS - 1)  # of a whole mixture: its sums stay in 16 bits
+
+
+class Band(NamedTuple):
+    """The lowest and the highest threshold, in 1 / 256, for which mixtures can be scored; at least 1."""
+
+    low: int = HALF
+    high: int = HALF
+
+
+class Piece(NamedTuple):
+    """One class of one image.
+
+    Attributes:
+        rows: uint8 `[M, R]`, the undecided pixels: first those of the background, then those of the foreground.
+        background: how many of them are background.
+        held: pixels of background and foreground that every mixture holds.
+        area: pixels of the truth.
+    """
+
+    rows: NDArray[np.uint8]
+    background: int
+    held: tuple[int, int]
+    area: int
+
+
+def tabulate(levels: NDArray[np.uint8], truth: NDArray[np.bool_], true_area: int, band: Band) -> Piece:
+    """Sort the pixels of a box.
+
+    Args:
+        levels: the runs' bytes `[M, h, w]`; outside the box no run reaches the band.
+        truth: bool `[h, w]`.
+        true_area: pixels of the truth, inside the box or not.
+        band: thresholds of interest.
+    """
+    least, most = levels.min(0), levels.max(0)
+    held = least >= band.high
+    undecided = (most >= band.low) & ~held
+    background, foreground = levels[:, undecided & ~truth], levels[:, undecided & truth]
+    held_truth = int(np.count_nonzero(held & truth))
+    counts = int(np.count_nonzero(held)) - held_truth, held_truth
+    return Piece(np.concatenate([background, foreground], 1), background.shape[1], counts, true_area)
+
+
+@dataclass(frozen=True)
+class Joint:
+    """One class in N images.
+
+    Attributes:
+        rows: uint8 `[M, R]`, the undecided pixels, image by image, in each the background first.
+        starts: int64 `[2N + 1]`, where background and foreground of each image start.
+        held: int64 `[N, 2]`, pixels of background and foreground that every mixture holds.
+        area: int64 `[N]`, pixels of the truth.
+    """
+
+    rows: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    held: NDArray[np.int64]
+    area: NDArray[np.int64]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.rows.nbytes + self.starts.nbytes + self.held.nbytes + self.area.nbytes
+
+    def dice(self, counts: Counts, thresholds: Sequence[int]) -> NDArray[np.float64]:
+        """Dice `[N, T]` of the masks where the mean of the runs' values, weighted, is at least k / 256, exact.
+
+        Args:
+            counts: M weights, not negative, together from 1 to MAX_WEIGHT.
+            thresholds: T integers k in the band that the rows were kept for.
+        """
+        total = np.zeros(self.rows.shape[1], np.uint16)
+        for row, count in zip(self.rows, counts, strict=True):
+            if count:
+                total += _twice(row, count)
+        masks = (total >= 2 * k * sum(counts) for k in thresholds)
+        holds = np.stack([self._per_image(mask) for mask in masks], 1)
+        return np.asarray(dice(holds[..., 1], holds.sum(-1), self.area[:, None]), np.float64)
+
+    def _per_image(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Pixels of background and foreground `[N, 2]` in the mask, whose undecided pixels are given."""
+        found = [np.count_nonzero(mask[start:end]) for start, end in pairwise(self.starts.tolist())]
+        return self.held + np.reshape(found, (-1, 2))
+
+
+def _twice(row: NDArray[np.uint8], count: int) -> NDArray[np.uint16]:
+    """Twice 256 times the probability that a byte stands for, times a weight: the middle of its bin, 0 for byte 0."""
+    return np.multiply(row, 2 * count, dtype=np.uint16) + np.multiply(row > 0, count, dtype=np.uint16)
+
+
+def join(pieces: Sequence[Piece]) -> Joint:
+    """Put the pieces of one class in all images together."""
+    lengths = np.array([(p.background, p.rows.shape[1] - p.background) for p in pieces], np.int64)
+    return Joint(
+        rows=np.concatenate([piece.rows for piece in pieces], 1),
+        starts=np.append(0, np.cumsum(lengths)),
+        held=np.array([piece.held for piece in pieces], np.int64),
+        area=np.array([piece.area for piece in pieces], np.int64),
+    )
+
+
+class Part(NamedTuple):
+    """One run's prediction of an image: the maps' height and width, and of each class where it can be."""
+
+    shape: Shape
+    pieces: Sequence[byte_maps.Piece]
+
+
+def compare(parts: Sequence[Part], common: Shape, shape: Shape, truth: Sequence[Cutout], band: Band) -> list[Piece]:
+    """The pieces, one a class, of an image whose size is `shape`.
+
+    Every map is brought to the common resolution first, as an ensemble averages there, and then to the image's size.
+
+    Args:
+        parts: one a run.
+        common: the largest height and width of the runs' maps.
+        shape: height and width of the image in pixels.
+        truth: one mask a class, at the image's size.
+        band: thresholds of interest.
+    """
+    found = []
+    for label, mask in enumerate(truth):
+        box, levels = align(parts, label, common, shape, band.low)
+        found.append(tabulate(levels, inside(mask, box), area(mask), band))
+    return found
+
+
+def align(parts: Sequence[Part], label: int, common: Shape, shape: Shape, low: int) -> tuple[Box, NDArray[np.uint8]]:
+    """The box at the image's size where any run might reach byte `low`, and all runs' bytes `[M, h, w]` in it."""
+    reached = [(_reached(part, label, low), part.shape) for part in parts]
+    box = hull(spread(spread(near, own, common), common, shape) for near, own in reached)
+    if not box.height:  # and no width
+        return box, np.zeros((len(parts), 0, 0), np.uint8)
+    near = sources(box, common, shape)
+    maps = (_at_common(byte_maps.expand(part.pieces[label], part.shape), common, near) for part in parts)
+    return box, np.stack([(upsample(map_, shape, box) * LEVELS).astype(np.uint8) for map_ in maps])
+
+
+def _reached(part: Part, label: int, low: int) -> Box:
+    """The box, at the run's own size, of the bytes from `low` upwards."""
+    box, levels = part.pieces[label]
+    return bounds(levels >= low).moved(box.top, box.left)
+
+
+def _at_common(map_: NDArray[np.float32], common: Shape, near: Box) -> NDArray[np.float32]:
+    """The map at the common size, right inside `near`."""
+    if map_.shape == common:
+        return map_
+    result = np.zeros(common, np.float32)  # untouched pages cost nothing
+    result[near.slices] = upsample(map_, common, near)
+    return result
+
+
+class Predictions:
+    """A run's out-of-fold probabilities, one fold's file in memory at a time.
+
+    Attributes:
+        folder: the run's.
+        folds: image name -> the fold that validates it.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str], folds: Iterable[int]) -> None:
+        """Read the names of the images. BonepipeError where a file is missing, broken, or of other classes."""
+        self.folder, self.classes = folder, tuple(classes)
+        self.folds: dict[str, int] = {}
+        self._index: dict[str, int] = {}
+        for fold in folds:
+            names = byte_maps.read_names(self._path(fold), classes)
+            self.folds |= dict.fromkeys(names, fold)
+            self._index |= {name: index for index, name in enumerate(names)}
+        self._open: tuple[int, ByteMaps] | None = None
+
+    def _path(self, fold: int) -> Path:
+        return self.folder / f"fold-{fold}" / "probabilities.npz"
+
+    @property
+    def shape(self) -> Shape:
+        """Height and width of the maps in pixels."""
+        return byte_maps.read_shape(self._path(next(iter(self.folds.values()))), self.classes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files."""
+        return sum(self._path(fold).stat().st_size for fold in set(self.folds.values()))
+
+    def part(self, name: str) -> Part:
+        """What it says of an image; asking for images fold by fold is fast."""
+        fold = self.folds[name]
+        if self._open is None or self._open[0] != fold:
+            self._open = None  # not two files at once
+            self._open = fold, byte_maps.read(self._path(fold), self.classes)
+        found = self._open[1]
+        return Part(found.shape, found.pieces(self._index[name]))

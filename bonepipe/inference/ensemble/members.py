@@ -1,0 +1,204 @@
+"""An ensemble over any finished runs: a short YAML file, and the mean of its members' probabilities.
+
+```yaml
+mean: arithmetic                  # or geometric
+members:
+  - {run: runs/demo}              # all its folds; every other key has a default
+  - {run: runs/wide, weight: 2, folds: [0, 1], overrides: [tta=none, windows.size=768]}
+  - {run: runs/sharp, classes: [Pisiform, Trapezium]}
+```
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from bonepipe.errors import BonepipeError, suggestion
+from bonepipe.files import replacing
+from bonepipe.inference.oof.byte_maps import LEVELS, ByteMaps
+from bonepipe.labels import upsample
+from bonepipe.labels.cutout import hull
+
+Shape = tuple[int, int]
+Mean = Literal["arithmetic", "geometric"]
+EDGE = 0.5 / LEVELS  # geometric means take probabilities nearer to 0 or 1 for this: bytes know no more, and no veto
+STRICT = {"extra": "forbid"}  # pydantic's: a misspelt key is refused
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One run's share in an ensemble; its folds' models share the weight equally.
+
+    Attributes:
+        run: folder of a finished run.
+        weight: relative to the other entries.
+        folds: folds whose models vote; None for all that the run has.
+        epochs: epochs whose weights predict, averaged; None for the run's chosen weights.
+        classes: names of the classes that it has a say in; None for all.
+        overrides: settings of prediction that differ from the run's own: tta, windows, postprocess.crf.
+    """
+
+    __pydantic_config__ = STRICT
+
+    run: str
+    weight: float = 1.0
+    folds: tuple[int, ...] | None = None
+    epochs: tuple[int, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.weight) and self.weight > 0):
+            raise ValueError(f"weight={self.weight} of {self.run}: must be above 0")
+        for name in ("folds", "epochs", "classes"):
+            if getattr(self, name) == ():
+                raise ValueError(f"{name}=[] of {self.run}: name some, or leave it out for all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Members and how their probabilities are averaged.
+
+    Attributes:
+        members: at least one.
+        mean: `arithmetic`, or `geometric`: the sigmoid of the mean logit (logarithmic opinion pool).
+    """
+
+    __pydantic_config__ = STRICT
+
+    members: tuple[Entry, ...]
+    mean: Mean = "arithmetic"
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise ValueError("members: at least one run")
+
+    def weights(self, classes: Sequence[str]) -> NDArray[np.float64]:
+        """Weight of each member in each class `[M, C]`; the weights of a class add to 1.
+
+        Raises:
+            BonepipeError: an entry names an unknown class, or a class has no member.
+        """
+        result = np.array(
+            [[e.weight * (e.classes is None or name in e.classes) for name in classes] for e in self.members]
+        )
+        for entry in self.members:
+            for name in entry.classes or ():
+                if name not in classes:
+                    raise BonepipeError(f"{entry.run}: classes: unknown class {name!r}{suggestion(name, classes)}")
+        for name, total in zip(classes, result.sum(0), strict=True):
+            if not total:
+                raise BonepipeError(f"members: none has a say in {name}; leave `classes` out of one of them")
+        return result / result.sum(0)
+
+    def merged(self) -> "Ensemble":
+        """The same ensemble with entries that differ in nothing but weight made one, so that each predicts once."""
+        totals: dict[Entry, float] = {}
+        for entry in self.members:
+            alike = replace(entry, weight=1.0)
+            totals[alike] = totals.get(alike, 0.0) + entry.weight
+        return replace(self, members=tuple(replace(entry, weight=weight) for entry, weight in totals.items()))
+
+
+@dataclass(frozen=True)
+class OofStore:
+    """A member's out-of-fold probabilities.
+
+    Attributes:
+        folds: of each fold, those of the images that it validates, all of one shape.
+    """
+
+    folds: Mapping[int, ByteMaps]
+
+    @cached_property
+    def places(self) -> dict[str, tuple[int, int]]:
+        """Image name -> the fold that validates it, and its position there; in the order of the folds."""
+        return {name: (fold, i) for fold, found in self.folds.items() for i, name in enumerate(found.names)}
+
+    @property
+    def shape(self) -> Shape:
+        """Height and width of the maps, pixels."""
+        return next(iter(self.folds.values())).shape
+
+    def maps(self, name: str) -> NDArray[np.float32]:
+        """Probabilities float32 `[C, h, w]` of an image."""
+        fold, position = self.places[name]
+        return self.folds[fold].maps(position)
+
+
+def common_shape(shapes: Sequence[Shape]) -> Shape:
+    """The resolution at which members meet: the largest height and the largest width."""
+    return max(height for height, _ in shapes), max(width for _, width in shapes)
+
+
+def mix(
+    maps: Sequence[NDArray[np.float32]], weights: NDArray[np.float64], shape: Shape, mean: Mean
+) -> NDArray[np.float32]:
+    """Average members' maps of one image, touching only where a class can be; `members.mix` is its twin on tensors.
+
+    Each map is brought to the common resolution bilinearly, pixel centres aligned.
+
+    Args:
+        maps: of each member, probabilities float32 `[C, h, w]`, 0 where there is nothing, of any sizes.
+        weights: `[M, C]`, those of a class add to 1.
+        shape: the common height and width.
+        mean: of the probabilities, or of their logits (clipped at EDGE).
+
+    Returns:
+        float32 `[C, *shape]`; 0 wherever all members have less than a level (1/256).
+    """
+    result = np.zeros((weights.shape[1], *shape), np.float32)
+    for label, plane in enumerate(result):
+        voters = [(map_[label], share[label]) for map_, share in zip(maps, weights, strict=True) if share[label]]
+        boxes = [box for map_, _ in voters if (box := upsample.reach(map_, 1 / LEVELS, shape))]
+        if boxes:
+            box = hull(boxes)
+            plane[box.slices] = _pool([(upsample.upsample(map_, shape, box), share) for map_, share in voters], mean)
+    return result
+
+
+def _pool(voters: Sequence[tuple[NDArray[np.float32], float]], mean: Mean) -> NDArray[np.float32]:
+    """The weighted mean of equally large maps, float32."""
+    if mean == "geometric":
+        total = sum(share * logit(np.clip(map_, EDGE, 1 - EDGE)) for map_, share in voters)
+        return expit(total).astype(np.float32)
+    total = sum(np.float32(share) * map_ for map_, share in voters)
+    return np.asarray(total, np.float32)
+
+
+def read(path: Path) -> Ensemble:
+    """Read an ensemble's YAML file. Raises BonepipeError naming the file and the field."""
+    import yaml
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return TypeAdapter(Ensemble).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise BonepipeError(f"{path}: {field}: {first['msg']}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BonepipeError(f"{path}: cannot be read as an ensemble ({error})") from error
+
+
+def write(path: Path, ensemble: Ensemble) -> None:
+    """Write an ensemble's YAML file, whole, without what is at its default."""
+    import yaml
+
+    members = [_short(entry) for entry in ensemble.members]
+    with replacing(path) as part:
+        text = yaml.safe_dump({"mean": ensemble.mean, "members": members}, sort_keys=False, default_flow_style=None)
+        part.write_text(text, encoding="utf-8")
+
+
+def _short(entry: Entry) -> dict[str, Any]:
+    defaults = asdict(Entry(run=entry.run))
+    changed = {key: value for key, value in asdict(entry).items() if key == "run" or value != defaults[key]}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in changed.items()}

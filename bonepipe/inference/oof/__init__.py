@@ -1,0 +1,1 @@
+"""Out-of-fold predictions: how they are compared, written and kept."""

@@ -1,0 +1,154 @@
+"""Out-of-fold probabilities as bytes inside the boxes where a class can be: what mixtures of models are chosen from.
+
+A probability p is kept as floor(256 p), the bin that it has in the histograms. A class occupies about 1% of a
+radiograph, but what a model is not sure of makes the box of all that is not 0 many times as large. So the bytes of an
+image are deflated together, in the file and in memory, and inflated when the image is asked for.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bonepipe.errors import BonepipeError
+from bonepipe.files import replacing
+from bonepipe.labels.cutout import Box, bounds
+
+LEVELS = 256
+Piece = tuple[Box, NDArray[np.uint8]]  # where a class can be, and the bytes there [box.height, box.width]
+Packed = tuple[NDArray[np.int32], bytes]  # an image's boxes [C, 4], and the deflated bytes inside them
+
+
+@dataclass(frozen=True)
+class ByteMaps:
+    """Probabilities of several images at one size.
+
+    Attributes:
+        names: image names, N of them.
+        shape: height and width of the maps in pixels.
+        boxes: int32 `[N, C, 4]`: top, left, bottom, right.
+        streams: of each image the pixels of its boxes, uint8, one box after the other, deflated.
+    """
+
+    names: list[str]
+    shape: tuple[int, int]
+    boxes: NDArray[np.int32]
+    streams: Sequence[bytes]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.boxes.nbytes + sum(map(len, self.streams))
+
+    def maps(self, index: int) -> NDArray[np.float32]:
+        """Probabilities float32 `[C, h, w]` of an image: the middle of each byte's bin, 0 for byte 0."""
+        result = np.zeros((self.boxes.shape[1], *self.shape), np.float32)  # untouched pages cost nothing
+        for map_, (box, levels) in zip(result, self.pieces(index), strict=True):
+            map_[box.slices] = _MIDDLES[levels]
+        return result
+
+    def pieces(self, index: int) -> list[Piece]:
+        """The box of each class in an image and its bytes."""
+        boxes = [Box(*box) for box in self.boxes[index].tolist()]
+        values = np.frombuffer(zlib.decompress(self.streams[index]), np.uint8)
+        parts = np.split(values, np.cumsum([box.height * box.width for box in boxes])[:-1])
+        return [(box, part.reshape(box.height, box.width)) for box, part in zip(boxes, parts, strict=True)]
+
+
+def expand(piece: Piece, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Probabilities float32 `[h, w]` of a piece, see `ByteMaps.maps`."""
+    box, levels = piece
+    result = np.zeros(shape, np.float32)  # untouched pages cost nothing
+    result[box.slices] = _MIDDLES[levels]
+    return result
+
+
+_MIDDLES = np.where(np.arange(LEVELS) > 0, (np.arange(LEVELS) + 0.5) / LEVELS, 0).astype(np.float32)
+
+
+def pack(maps: NDArray[np.float32]) -> Packed:
+    """Boxes and bytes of an image's probabilities `[C, h, w]`."""
+    levels = np.clip(maps * LEVELS, 0, LEVELS - 1).astype(np.uint8)
+    boxes = [bounds(level) for level in levels]
+    return _packed([(box, level[box.slices]) for level, box in zip(levels, boxes, strict=True)])
+
+
+def _packed(pieces: Sequence[Piece]) -> Packed:
+    boxes, values = zip(*pieces, strict=True)
+    return np.array(boxes, np.int32), zlib.compress(b"".join(value.tobytes() for value in values), level=1)
+
+
+def write(
+    path: Path, names: Sequence[str], classes: Sequence[str], shape: tuple[int, int], packed: Sequence[Packed]
+) -> None:
+    """Write what `pack` made of each image, whole."""
+    boxes, streams = zip(*packed, strict=True)
+    with replacing(path) as part:
+        np.savez(
+            part,
+            names=np.array(names),
+            classes=np.array(classes),
+            shape=np.array(shape),
+            boxes=np.stack(boxes),
+            streams=np.frombuffer(b"".join(streams), np.uint8),
+            ends=np.cumsum([len(stream) for stream in streams]),
+        )
+
+
+def take(sources: Sequence[ByteMaps], picked: Sequence[int]) -> list[Packed]:
+    """What `write` takes, each class's box and bytes those of the source picked for it.
+
+    Args:
+        sources: of the same images and classes.
+        picked: index into the sources of each class.
+    """
+    packed = []
+    for index in range(len(sources[0].names)):
+        pieces = [source.pieces(index) for source in sources]
+        packed.append(_packed([pieces[source][label] for label, source in enumerate(picked)]))
+    return packed
+
+
+def read(path: Path, classes: Sequence[str]) -> ByteMaps:
+    """Read probabilities.
+
+    Raises:
+        BonepipeError: the file is missing, broken, or of other classes.
+    """
+    with _opened(path, classes) as file:
+        height, width = file["shape"].tolist()
+        data, ends = file["streams"].tobytes(), file["ends"].tolist()
+        streams = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        return ByteMaps(file["names"].tolist(), (height, width), file["boxes"], streams)
+
+
+def read_names(path: Path, classes: Sequence[str]) -> list[str]:
+    """Only the image names; raises as `read`."""
+    with _opened(path, classes) as file:
+        names: list[str] = file["names"].tolist()
+        return names
+
+
+def read_shape(path: Path, classes: Sequence[str]) -> tuple[int, int]:
+    """Only the height and width of the maps; raises as `read`."""
+    with _opened(path, classes) as file:
+        height, width = file["shape"].tolist()
+        return height, width
+
+
+@contextmanager
+def _opened(path: Path, classes: Sequence[str]) -> Iterator[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            labels = file["classes"].tolist()
+            if labels != list(classes):
+                raise BonepipeError(f"{path}: was written for other classes ({', '.join(labels)})")
+            yield file
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise BonepipeError(f"{path}: cannot be read ({error}); train this fold again") from error

@@ -1,0 +1,1 @@
+"""What happens to probabilities and masks after the models: dense CRF and repairs."""

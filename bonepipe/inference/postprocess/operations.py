@@ -1,0 +1,227 @@
+"""Repairs of predicted masks, and which of them each class keeps.
+
+Operations work on cutouts, so that they cost what a bone costs and not what its radiograph costs. None of them looks
+beyond the box: outside it is background, which is what the full frame holds there.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bonepipe.data.store import Store
+from bonepipe.errors import BonepipeError, suggestion
+from bonepipe.inference.crossfit import cross_fitted
+from bonepipe.inference.postprocess.crf import CrfSpec
+from bonepipe.labels import upsample
+from bonepipe.labels.cutout import Cutout
+from bonepipe.parallel import cores
+
+Shape = tuple[int, int]
+Operations = tuple[str, ...]
+
+NONE: dict[str, Any] = {"operations": []}  # the settings where nothing is to be chosen
+WAY_OUT = "run `bonepipe train-all` with the same overrides first"
+
+
+def largest_component(mask: Cutout) -> Cutout:
+    """Keep the largest 8-connected part; of equally large ones that with the first pixel in reading order."""
+    labels, areas = _components(mask)
+    if len(areas) < 2:
+        return mask
+    tied = np.isin(labels, 1 + np.flatnonzero(areas == areas.max()))
+    return Cutout(mask.box, labels == labels.flat[tied.argmax()])
+
+
+def remove_small(mask: Cutout, pixels: float) -> Cutout:
+    """Remove 8-connected parts of fewer than so many pixels."""
+    labels, areas = _components(mask)
+    if not (areas < pixels).any():
+        return mask
+    return Cutout(mask.box, np.append(False, areas >= pixels)[labels])
+
+
+def fill_holes(mask: Cutout) -> Cutout:
+    """Fill background that no 4-connected path leads out of, as scipy.ndimage.binary_fill_holes does."""
+    background = np.pad(~mask.mask, 1, constant_values=True).astype(np.uint8)
+    count, labels = cv2.connectedComponents(background, connectivity=4)
+    if count <= 2:  # the mask and the outside
+        return mask
+    return Cutout(mask.box, labels[1:-1, 1:-1] != labels[0, 0])
+
+
+def _components(mask: Cutout) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Labels from 1 of the 8-connected parts `[h, w]`, and their areas in pixels."""
+    if not mask.mask.size:
+        return np.zeros(mask.mask.shape, np.int32), np.zeros(0, np.int32)
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.mask.astype(np.uint8), connectivity=8)
+    return labels, statistics[1:, cv2.CC_STAT_AREA]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostprocessSpec:
+    """What may happen to probabilities and masks.
+
+    Attributes:
+        operations: to try on masks, of OPERATIONS; they are always applied in that order.
+        min_area: parts smaller than this share of the image's pixels are removed by the operation `min_area`.
+        crf: a dense CRF on the mean probabilities of the classes that gain by it (see `variants`), or None.
+    """
+
+    operations: Operations = ()
+    min_area: float = 1e-4
+    crf: CrfSpec | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.operations:
+            if name not in OPERATIONS:
+                hint = suggestion(name, OPERATIONS) or f"; there are {', '.join(OPERATIONS)}"
+                raise ValueError(f"postprocess.operations: no operation {name!r}{hint}")
+        if not 0 <= self.min_area < 1:
+            raise ValueError(f"postprocess.min_area={self.min_area}: a share of the image, from 0 to below 1")
+
+    def settings(self) -> dict[str, Any]:
+        """What the choice of operations depends on; it is recorded with the choice."""
+        return {"operations": sorted(self.operations), "min_area": self.min_area} if self.operations else NONE
+
+    def candidates(self) -> list[Operations]:
+        """Every combination of the operations: none of them first, fewer before more."""
+        known = [name for name in OPERATIONS if name in self.operations]
+        return [chosen for count in range(len(known) + 1) for chosen in combinations(known, count)]
+
+    def apply(self, operations: Sequence[str], mask: Cutout, shape: Shape) -> Cutout:
+        """Apply some operations to a mask of an image of `shape`; the same object comes back where nothing changes."""
+        for name, operation in OPERATIONS.items():
+            if name in operations:
+                mask = operation(mask, self.min_area * shape[0] * shape[1])
+        return mask
+
+    def apply_all(self, operations: Sequence[Sequence[str]], masks: Sequence[Cutout], shape: Shape) -> list[Cutout]:
+        """Apply its operations to each class's mask."""
+        return [self.apply(chosen, mask, shape) for chosen, mask in zip(operations, masks, strict=True)]
+
+
+OPERATIONS: dict[str, Callable[[Cutout, float], Cutout]] = {
+    "fill_holes": lambda mask, _: fill_holes(mask),
+    "min_area": remove_small,
+    "largest": lambda mask, _: largest_component(mask),
+}
+
+
+def candidate_dice(
+    spec: PostprocessSpec, masks: Sequence[Cutout], truth: Sequence[Cutout], shape: Shape
+) -> NDArray[np.float64]:
+    """Dice `[K, C]` of an image's masks, one a class, after each of the spec's candidates."""
+    plain = upsample.dice_scores(masks, truth)
+    rows = np.tile(plain, (len(spec.candidates()), 1))
+    for row, operations in zip(rows, spec.candidates(), strict=True):
+        for label, mask in enumerate(masks):
+            changed = spec.apply(operations, mask, shape)
+            if changed is not mask:
+                row[label] = upsample.dice_scores([changed], [truth[label]])[0]
+    return rows
+
+
+def score(
+    masks: Callable[[str, Sequence[float]], list[Cutout]],
+    names: Sequence[str],
+    limits: Sequence[Sequence[float]],
+    store: Store,
+    spec: PostprocessSpec,
+) -> NDArray[np.float64]:
+    """Dice `[N, K, C]` of images' out-of-fold masks at the thresholds that are applied, after each candidate.
+
+    Args:
+        masks: an image's masks, one a class, from its name and thresholds.
+        names: of the images.
+        limits: thresholds in class order, a row an image.
+        store: with the truth of the images.
+        spec: of the candidates.
+    """
+    index = {name: number for number, name in enumerate(store.names)}
+
+    def one(name: str, thresholds: Sequence[float]) -> NDArray[np.float64]:
+        shape, truth = store.shape(index[name]), store.truth(index[name])
+        return candidate_dice(spec, masks(name, thresholds), truth, shape)
+
+    workers = min(cores(), 4)  # NumPy and OpenCV release the interpreter
+    with ThreadPoolExecutor(workers) as pool:
+        return np.stack(list(tqdm(pool.map(one, names, limits), "post-processing", len(names), unit="image")))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The operations that each class keeps, and what they are worth.
+
+    Attributes:
+        operations: a tuple of names a class; empty where masks stay as they are.
+        gain: mean Dice gained by operations chosen on other folds, `[C]`, whether kept or not.
+        change: of Dice by the operations that are kept, cross-fitted, `[N, C]`.
+    """
+
+    operations: list[Operations]
+    gain: NDArray[np.float64]
+    change: NDArray[np.float64]
+
+    def record(self, classes: Sequence[str], spec: PostprocessSpec) -> dict[str, Any]:
+        """What thresholds.json keeps: operations and gain by class, and the settings that they were chosen with."""
+        return {
+            "postprocess": {name: list(chosen) for name, chosen in zip(classes, self.operations, strict=True)},
+            "postprocess_gain": dict(zip(classes, self.gain.tolist(), strict=True)),
+            "postprocess_settings": spec.settings(),
+        }
+
+
+def choose(dice: NDArray[np.float64], folds: NDArray[np.int64], candidates: Sequence[Operations]) -> Selection:
+    """Choose the operations of each class.
+
+    Of the candidates that improve the mean Dice in more than half of the folds, the one that gains most; of equals the
+    one with fewer operations. Each fold is scored with what this rule chooses on the others; a class keeps its choice
+    only if that gains in the mean over all images.
+
+    Args:
+        dice: `[N, K, C]` of every image, candidate and class.
+        folds: the fold that each image validates, `[N]`.
+        candidates: K of them; the first is empty, and fewer operations come before more.
+    """
+    gains = dice - dice[:, :1]
+    crossed = cross_fitted(gains, folds, _best, gains[:, 0])
+    gain = crossed.mean(0)
+    kept = np.where(gain > 0, _best(gains, folds), 0)
+    return Selection([candidates[k] for k in kept], gain, np.where(kept > 0, crossed, 0))
+
+
+def _best(gains: NDArray[np.float64], folds: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Index of the best candidate, a class, from gains `[N, K, C]`; 0 where none improves in most folds."""
+    means = np.stack([gains[folds == fold].mean(0) for fold in np.unique(folds)])
+    in_most = (means > 0).mean(0) > 0.5
+    return np.where(in_most, gains.mean(0), 0).argmax(0)  # the first of equals
+
+
+def read_operations(path: Path, classes: Sequence[str], spec: PostprocessSpec) -> list[Operations]:
+    """The operations of each class from thresholds.json; a file that was written without post-processing means none.
+
+    Raises:
+        BonepipeError: the file is missing or broken, or the choice was made with other settings than `spec` has.
+    """
+    try:
+        content = json.loads(path.read_text())
+        recorded = content.get("postprocess_settings", NONE)
+        chosen = content.get("postprocess", {name: [] for name in classes})
+        operations = [tuple(chosen[name]) for name in classes]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BonepipeError(f"{path}: no operations for all classes ({error!r}); {WAY_OUT}") from error
+    if recorded != spec.settings():
+        raise BonepipeError(
+            f"{path}: the operations were chosen with other settings ({recorded}; postprocess asks for "
+            f"{spec.settings()}); {WAY_OUT}"
+        )
+    return operations

@@ -1,0 +1,152 @@
+"""The ensemble's masks of the test images, one image after the other."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from bonepipe.data.catalog import Radiograph
+from bonepipe.data.image import read_grey, resize_grey
+from bonepipe.labels import cutout, rle, upsample
+from bonepipe.labels.cutout import Cutout
+from bonepipe.parallel import overlapped
+from bonepipe.training.precision import Precision
+
+Shape = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionSpec:
+    """How trained models predict together.
+
+    Attributes:
+        folds: folds that vote; null for all.
+        batch_size: images a forward pass.
+        workers: processes that decode images; 0 for none.
+        ahead: images whose masks may wait for their encoding while the next ones are predicted; 0 for none.
+        precision: of the forward passes; `auto` is half precision on GPUs.
+        compile: run the models through torch.compile.
+    """
+
+    folds: tuple[int, ...] | None = None
+    batch_size: int = 4
+    workers: int = 0
+    ahead: int = 4
+    precision: Precision = "auto"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or min(self.workers, self.ahead) < 0:
+            raise ValueError("batch_size must be positive, workers and ahead not negative")
+        if self.folds == ():
+            raise ValueError("folds=[]: name the folds that vote, or null for all")
+
+
+class TestImages(Dataset[dict[str, Any]]):
+    """Images at model size with their original shape; of several sizes all are made from one decoding.
+
+    Args:
+        images: to read.
+        shape: height and width; or several in a frozenset, and `image` is a dictionary with an image of each.
+    """
+
+    __test__ = False  # not a test case, whatever its name
+
+    def __init__(self, images: Sequence[Radiograph], shape: Shape | frozenset[Shape]) -> None:
+        self.images, self.shape = images, shape
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        grey = read_grey(self.images[index].path)
+        return {"image": self._resized(grey), "shape": torch.tensor(grey.shape), "index": index}
+
+    def _resized(self, grey: NDArray[np.uint8]) -> Any:
+        if isinstance(self.shape, frozenset):
+            return {shape: resize_grey(grey, shape) for shape in self.shape}
+        return resize_grey(grey, self.shape)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class Prediction(Protocol):
+    """What models say of one image, from which its masks are made."""
+
+    @property
+    def shape(self) -> Shape:
+        """Height and width of the image in pixels."""
+
+    def cutouts(self, thresholds: Sequence[float]) -> list[Cutout]:
+        """One mask a class, at the image's size, where the probability is at or above the class's threshold."""
+
+
+class Whole(NamedTuple):
+    """A prediction of the whole image at model size.
+
+    Attributes:
+        maps: probabilities float32 `[C, h, w]`.
+        shape: height and width of the image in pixels.
+    """
+
+    maps: NDArray[np.float32]
+    shape: Shape
+
+    def cutouts(self, thresholds: Sequence[float]) -> list[Cutout]:
+        """One mask a class, upsampled only inside the box where its threshold can be reached."""
+        return upsample.cutouts(self.maps, thresholds, self.shape)
+
+
+def predictions(
+    predict: Callable[[Any], torch.Tensor],
+    images: Sequence[Radiograph],
+    shape: Shape | frozenset[Shape],
+    spec: PredictionSpec,
+) -> Iterator[tuple[Radiograph, Whole]]:
+    """Yield every image with what a predictor says of it, in order, a batch at a time.
+
+    Args:
+        predict: probabilities of grey bytes `[N, h, w]`; of a dictionary of them by shape where there are several.
+        images: to predict.
+        shape: height and width that the model sees; several in a frozenset where members see several.
+        spec: batch size and workers.
+    """
+    loader = DataLoader(
+        TestImages(images, shape),
+        batch_size=spec.batch_size,
+        num_workers=spec.workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+    for batch in loader:
+        maps = predict(batch["image"]).cpu().numpy()
+        for index, own, (height, width) in zip(batch["index"].tolist(), maps, batch["shape"].tolist(), strict=True):
+            yield images[index], Whole(own, (height, width))
+
+
+def encode(
+    predicted: Iterable[tuple[Radiograph, Prediction]],
+    thresholds: Iterable[Sequence[float]],
+    refine: Callable[[list[Cutout], Shape], list[Cutout]] = lambda masks, shape: masks,
+    ahead: int = 0,
+) -> Iterator[tuple[Radiograph, list[str]]]:
+    """Yield every image with the run-length strings of its classes; memory does not grow with the images.
+
+    Args:
+        predicted: images with their predictions.
+        thresholds: a row an image, one a class.
+        refine: what is done to an image's masks, one a class, given its height and width.
+        ahead: images whose masks may wait for their encoding while the next ones are predicted.
+    """
+
+    def work(item: tuple[tuple[Radiograph, Prediction], Sequence[float]]) -> tuple[Radiograph, list[str]]:
+        (image, prediction), limits = item
+        return image, texts(refine(prediction.cutouts(limits), prediction.shape), prediction.shape)
+
+    return overlapped(work, zip(predicted, thresholds, strict=True), ahead)
+
+
+def texts(masks: Sequence[Cutout], shape: Shape) -> list[str]:
+    """Run-length strings of an image's masks."""
+    return [rle.format_runs(cutout.runs(mask, shape[1])) for mask in masks]

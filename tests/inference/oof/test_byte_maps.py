@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from bonepipe.errors import BonepipeError
+from bonepipe.inference.oof import byte_maps
+
+CLASSES = ("a", "b", "c")
+
+
+def probabilities(seed):
+    """Maps [3, 20, 30]: a blob, a faint rim that reaches a border, and nothing."""
+    rng, maps = np.random.default_rng(seed), np.zeros((3, 20, 30), np.float32)
+    maps[0, 3:9, 10:17] = rng.uniform(0, 1, (6, 7))
+    maps[1, 15:, 28:] = rng.uniform(0.005, 0.02, (5, 2))
+    return maps
+
+
+@pytest.fixture
+def written(tmp_path):
+    images = [probabilities(seed) for seed in range(3)]
+    path = tmp_path / "probabilities.npz"
+    byte_maps.write(path, ["x", "y", "z"], CLASSES, (20, 30), [byte_maps.pack(maps) for maps in images])
+    return path, images
+
+
+def test_maps_come_back_to_half_a_level(written):
+    path, images = written
+    found = byte_maps.read(path, CLASSES)
+    assert found.names == ["x", "y", "z"]
+    assert found.shape == (20, 30)
+    for index, maps in enumerate(images):
+        back = found.maps(index)
+        assert back.dtype == np.float32
+        assert np.abs(back - maps)[maps >= 1 / 256].max() <= 0.5 / 256
+        assert not back[maps < 1 / 256].any()
+        np.testing.assert_array_equal(np.floor(back * 256), np.floor(maps * 256).clip(max=255))
+
+
+def test_certainty_stays_below_one_and_above_a_half():
+    boxes, stream = byte_maps.pack(np.array([[[1.0, 0.5]]], np.float32))
+    maps = byte_maps.ByteMaps(["x"], (1, 2), boxes[None], [stream]).maps(0)
+    np.testing.assert_array_equal(maps * 256, [[[255.5, 128.5]]])
+
+
+def test_only_boxes_cost_bytes(written):
+    path, images = written
+    found = byte_maps.read(path, CLASSES)
+    assert [levels.shape for _, levels in found.pieces(0)] == [(6, 7), (5, 2), (0, 0)]
+    assert found.nbytes < sum(maps.nbytes for maps in images) / 30
+
+
+def test_what_a_model_is_unsure_of_costs_little():
+    """A faint glow over half the image, in steps of a level as networks leave it: not a byte a pixel."""
+    rows, columns = np.mgrid[:200, :200].astype(np.float32)
+    far = np.hypot(rows - 100, columns - 100)
+    maps = np.clip(1 / (1 + np.exp(far / 4 - 5)) + 0.02 * np.exp(-far / 90), 0, 1)[None]
+    (_, levels), *_ = byte_maps.ByteMaps(["x"], (200, 200), *_stacked(maps)).pieces(0)
+    assert levels.size > 20_000
+    assert byte_maps.ByteMaps(["x"], (200, 200), *_stacked(maps)).nbytes < levels.size / 8
+
+
+def _stacked(maps):
+    boxes, stream = byte_maps.pack(maps)
+    return boxes[None], [stream]
+
+
+def test_other_classes_and_broken_files_are_refused(written):
+    path, _ = written
+    with pytest.raises(BonepipeError, match=r"other classes \(a, b, c\)"):
+        byte_maps.read(path, ("a", "b"))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(BonepipeError, match="train this fold again"):
+        byte_maps.read(path, CLASSES)

@@ -1,0 +1,65 @@
+import threading
+
+import pytest
+
+from bonepipe.parallel import overlapped
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3, 100])
+def test_results_come_in_order_whatever_waits(ahead):
+    assert list(overlapped(lambda item: item * item, range(7), ahead)) == [0, 1, 4, 9, 16, 25, 36]
+
+
+def test_an_item_is_worked_on_while_the_next_is_made():
+    made, worked = threading.Event(), threading.Event()
+
+    def items():
+        yield 0
+        made.set()
+        assert worked.wait(10)  # the first item's work ends while this one is being made
+        yield 1
+
+    def work(item):
+        assert made.wait(10)
+        worked.set()
+        return item
+
+    assert list(overlapped(work, items(), 1)) == [0, 1]
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_no_more_items_are_made_than_may_wait(ahead):
+    made = []
+    stream = overlapped(str, (made.append(item) or item for item in range(9)), ahead)
+    for number in range(5):
+        assert next(stream) == str(number)
+        assert len(made) == number + 1 + ahead
+
+
+def test_an_error_of_the_items_comes_after_the_results_before_it():
+    def items():
+        yield 1
+        yield 2
+        raise RuntimeError("no third")
+
+    stream = overlapped(str, items(), 5)
+    assert [next(stream), next(stream)] == ["1", "2"]
+    with pytest.raises(RuntimeError, match="no third"):
+        next(stream)
+
+
+def test_an_error_of_the_work_is_raised_and_ends_the_thread():
+    before = threading.active_count()
+    stream = overlapped(lambda item: 1 // item, [1, 0, 1], 2)
+    assert next(stream) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(stream)
+    assert threading.active_count() == before
+
+
+def test_leaving_early_ends_the_thread():
+    before = threading.active_count()
+    stream = overlapped(str, range(100), 3)
+    next(stream)
+    stream.close()
+    assert threading.active_count() == before
