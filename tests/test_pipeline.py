@@ -13,11 +13,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bonepipe.cli import main
-from bonepipe.commands.experiment import Experiment
 from bonepipe.config import compose
 from bonepipe.data import submission
 from bonepipe.labels import rle
 from bonepipe.labels.cutout import to_mask
+from bonepipe.pipeline.experiment import Experiment
 
 TINY = [
     "experiment=demo",

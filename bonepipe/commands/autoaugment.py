@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from bonepipe import config as configs
 from bonepipe.commands import inputs
-from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
 from bonepipe.files import digest
+from bonepipe.pipeline.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings, say
 
 if TYPE_CHECKING:
     from bonepipe.training import autoaugment

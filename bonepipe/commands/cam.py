@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment, parse, refuse_region, say
 from bonepipe.errors import UsageError
 from bonepipe.files import write_json
+from bonepipe.pipeline.experiment import Experiment, parse, refuse_region, say
 
 if TYPE_CHECKING:
     from bonepipe.training.presence import CamSpec

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bonepipe.commands.experiment import HARMLESS
+from bonepipe.pipeline.experiment import HARMLESS
 from bonepipe.report.comparison import compare, read_run
 
 EPILOG = """\

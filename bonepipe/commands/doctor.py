@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from bonepipe.commands.experiment import Experiment, parse
 from bonepipe.data.audit import Finding, audit
+from bonepipe.pipeline.experiment import Experiment, parse
 
 HELP = """usage: bonepipe doctor [OVERRIDES]
 

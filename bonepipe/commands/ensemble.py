@@ -10,7 +10,6 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.commands import summary as summaries
-from bonepipe.commands.experiment import say
 from bonepipe.commands.handover import hand_over
 from bonepipe.commands.predictor import (
     ENSEMBLE,
@@ -28,6 +27,7 @@ from bonepipe.errors import UsageError
 from bonepipe.inference.ensemble import members
 from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
 from bonepipe.inference.thresholds import Choice
+from bonepipe.pipeline.experiment import say
 from bonepipe.report.comparison import paired
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import OVERRIDES, Experiment
 from bonepipe.commands.look import open_first, open_look
 from bonepipe.commands.predictor import CONFIG, SECOND_LOOK, Predictor, Run, placed, require_finished
 from bonepipe.errors import BonepipeError, UsageError, suggestion
+from bonepipe.pipeline.experiment import OVERRIDES, Experiment
 
 VALUED = ("-o", "--output", "--run", "--confidence")  # flags whose next word is their value
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bonepipe.commands.experiment import say
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import write_json
+from bonepipe.pipeline.experiment import say
 from bonepipe.report import markdown
 
 EPILOG = """\

@@ -9,12 +9,12 @@ from typing import Any
 from tqdm import tqdm
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment, say
 from bonepipe.data import submission
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import read_shape
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
+from bonepipe.pipeline.experiment import Experiment, say
 
 ANSWER = "answer.csv"
 

@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment
 from bonepipe.errors import BonepipeError
 from bonepipe.files import digest, write_json
+from bonepipe.pipeline.experiment import Experiment
 
 FILE = "inputs.json"
 KEYS = ("data.corrections", "data.pseudo", "data.masks", "augment.file", "folds.file")

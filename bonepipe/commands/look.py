@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment
 from bonepipe.commands.predictor import (
     CONFIG,
     ENSEMBLE,
@@ -29,6 +28,7 @@ from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import read_grey
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.parallel import overlapped
+from bonepipe.pipeline.experiment import Experiment
 
 if TYPE_CHECKING:
     from bonepipe.inference.cascade import Blend, Look

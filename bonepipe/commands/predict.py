@@ -9,7 +9,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bonepipe.commands.experiment import say
 from bonepipe.commands.finished import make_parser, open_finished, parse
 from bonepipe.commands.predictor import SOURCE, Predictor, decisions, masks
 from bonepipe.data import submission
@@ -17,6 +16,7 @@ from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import SUFFIXES, read_grey
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import digest, write_json
+from bonepipe.pipeline.experiment import say
 
 DESCRIPTION = """\
 Predict radiographs of any size (PNG, JPEG, TIFF, BMP; 8 or 16 bit) with all models and views of a finished experiment

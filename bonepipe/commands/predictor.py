@@ -14,15 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import (
-    HARMLESS,
-    PREDICTION,
-    Experiment,
-    prediction_settings,
-    refuse_other_settings,
-    refuse_region,
-    say,
-)
 from bonepipe.commands.train import is_done
 from bonepipe.data import strata
 from bonepipe.data.catalog import Radiograph
@@ -33,6 +24,15 @@ from bonepipe.inference.ensemble.members import OofStore
 from bonepipe.inference.oof import byte_maps
 from bonepipe.labels import upsample
 from bonepipe.labels.cutout import Cutout
+from bonepipe.pipeline.experiment import (
+    HARMLESS,
+    PREDICTION,
+    Experiment,
+    prediction_settings,
+    refuse_other_settings,
+    refuse_region,
+    say,
+)
 
 if TYPE_CHECKING:
     from bonepipe.inference.oof.results import Pooled

@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from bonepipe import config as configs
 from bonepipe.commands import summary as summaries
-from bonepipe.commands.experiment import Experiment
 from bonepipe.commands.handover import hand_over
 from bonepipe.commands.look import (
     SecondLook,
@@ -41,6 +40,7 @@ from bonepipe.inference.oof.results import MASKS, Pooled
 from bonepipe.labels.cutout import hull
 from bonepipe.labels.histogram import dice_curve
 from bonepipe.parallel import overlapped
+from bonepipe.pipeline.experiment import Experiment
 from bonepipe.report.comparison import read_run
 
 if TYPE_CHECKING:

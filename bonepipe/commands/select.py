@@ -10,7 +10,6 @@ import numpy as np
 from tqdm import tqdm
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment, refuse_region, say
 from bonepipe.commands.predictor import ENSEMBLE, placed, refuse_taken
 from bonepipe.commands.voters import refuse_assembled
 from bonepipe.data.catalog import Radiograph
@@ -18,6 +17,7 @@ from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.inference.ensemble import library, members, selection
 from bonepipe.inference.ensemble.library import Band, Joint, Piece, Predictions
 from bonepipe.inference.ensemble.selection import Library, Search
+from bonepipe.pipeline.experiment import Experiment, refuse_region, say
 from bonepipe.report.selection import Result, as_json, report, short_names
 
 EPILOG = """\

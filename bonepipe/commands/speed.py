@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment, parse, say, seed_everything
 from bonepipe.commands.train import make_data, make_module
+from bonepipe.pipeline.experiment import Experiment, parse, say, seed_everything
 
 HELP = """usage: bonepipe speed [OVERRIDES]
 

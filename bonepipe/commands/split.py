@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bonepipe.commands.experiment import Experiment, parse
 from bonepipe.data.folds import summary
+from bonepipe.pipeline.experiment import Experiment, parse
 
 HELP = """usage: bonepipe split [OVERRIDES]
 

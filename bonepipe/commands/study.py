@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import resolve_device, say
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.parallel import cores
+from bonepipe.pipeline.experiment import resolve_device, say
 from bonepipe.report import markdown
 from bonepipe.training.executors import environment
 

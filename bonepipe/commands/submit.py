@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from bonepipe.commands.experiment import Experiment, parse
 from bonepipe.commands.handover import hand_over
 from bonepipe.commands.predictor import Run, masks, require_finished
 from bonepipe.data.catalog import test_images
+from bonepipe.pipeline.experiment import Experiment, parse
 
 HELP = """usage: bonepipe submit [OVERRIDES]
 

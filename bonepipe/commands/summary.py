@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment, say
 from bonepipe.commands.predictor import CONFIG, SOURCE, strata_settings
 from bonepipe.data import strata
 from bonepipe.data.image import read_grey
@@ -24,6 +23,7 @@ from bonepipe.inference.postprocess.operations import Selection
 from bonepipe.inference.thresholds import Choice
 from bonepipe.labels.cutout import Cutout
 from bonepipe.labels.dice import dice_by_size
+from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.report import leaderboard
 
 Masks = Callable[[str, Sequence[float]], list[Cutout]]  # of an image, out of fold, from its name and thresholds

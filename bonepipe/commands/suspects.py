@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from bonepipe.commands.experiment import Experiment, refuse_region, say
 from bonepipe.commands.finished import make_parser, parse, read_settings
 from bonepipe.data import corrections, submission
 from bonepipe.errors import BonepipeError
@@ -27,6 +26,7 @@ from bonepipe.inference.label_errors import (
 )
 from bonepipe.labels import cutout
 from bonepipe.labels.cutout import Cutout
+from bonepipe.pipeline.experiment import Experiment, refuse_region, say
 
 DESCRIPTION = """\
 Rank suspicious annotations by the out-of-fold predictions of a finished experiment (`bonepipe train-all`) or, with

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment
 from bonepipe.commands.predictor import CONFIG, ENSEMBLE, check_source, placed
 from bonepipe.commands.voters import Voter, open_voters
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.ensemble import members
 from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean, OofStore, Shape, common_shape
+from bonepipe.pipeline.experiment import Experiment
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,9 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.commands import inputs
-from bonepipe.commands.experiment import (
+from bonepipe.data.folds import take_patients
+from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.pipeline.experiment import (
     HARMLESS,
     PREDICTION,
     Experiment,
@@ -18,8 +20,6 @@ from bonepipe.commands.experiment import (
     say,
     seed_everything,
 )
-from bonepipe.data.folds import take_patients
-from bonepipe.errors import BonepipeError, UsageError
 
 HELP = """usage: bonepipe train fold=K [OVERRIDES]
 

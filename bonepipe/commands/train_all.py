@@ -8,7 +8,6 @@ import numpy as np
 from bonepipe import config as configs
 from bonepipe.commands import inputs
 from bonepipe.commands import summary as summaries
-from bonepipe.commands.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings
 from bonepipe.commands.predictor import SOURCE, Run, mask_maker, run_source, strata_settings
 from bonepipe.commands.train import is_done
 from bonepipe.errors import BonepipeError
@@ -17,6 +16,7 @@ from bonepipe.inference.oof.results import MASKS
 from bonepipe.inference.postprocess import crf_choice
 from bonepipe.inference.postprocess.operations import Selection
 from bonepipe.inference.thresholds import Choice
+from bonepipe.pipeline.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings
 
 HELP = """usage: bonepipe train-all [OVERRIDES]
 

@@ -8,14 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import (
-    AFTER_PREDICTION,
-    HARMLESS,
-    Experiment,
-    prediction_settings,
-    refuse_region,
-    say,
-)
 from bonepipe.commands.predictor import CONFIG, KINDS
 from bonepipe.commands.train import RESULTS
 from bonepipe.data.catalog import Radiograph
@@ -24,6 +16,14 @@ from bonepipe.files import digest
 from bonepipe.inference.ensemble.members import Entry, OofStore
 from bonepipe.inference.oof import byte_maps
 from bonepipe.inference.oof.byte_maps import ByteMaps
+from bonepipe.pipeline.experiment import (
+    AFTER_PREDICTION,
+    HARMLESS,
+    Experiment,
+    prediction_settings,
+    refuse_region,
+    say,
+)
 
 if TYPE_CHECKING:
     from bonepipe.inference.fold_model import FoldModel

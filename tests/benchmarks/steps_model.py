@@ -16,7 +16,6 @@ import torch
 from torch.nn import functional
 
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment
 from bonepipe.commands.predictor import SOURCE, run_source
 from bonepipe.commands.train import RESULTS
 from bonepipe.data.datamodule import FoldData
@@ -24,6 +23,7 @@ from bonepipe.inference.fold_model import FoldModel, mean_probabilities
 from bonepipe.inference.predict import PredictionSpec, encode, predictions
 from bonepipe.labels import bitplane
 from bonepipe.parallel import cores
+from bonepipe.pipeline.experiment import Experiment
 from bonepipe.training.callbacks import SaveLast
 from bonepipe.training.fit import TrainerSpec, make_trainer, save_weights
 from bonepipe.training.module import SegmentationModule, normalise

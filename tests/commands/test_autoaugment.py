@@ -9,8 +9,8 @@ import yaml
 
 from bonepipe.cli import main
 from bonepipe.commands import autoaugment
-from bonepipe.commands.experiment import Experiment
 from bonepipe.config import compose
+from bonepipe.pipeline.experiment import Experiment
 from bonepipe.training.autoaugment import PolicySearch
 
 SEARCH = ["search.trials=3", "search.subpolicies=2", "search.top=2", "search.images=2"]

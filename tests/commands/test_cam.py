@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from bonepipe.cli import main
-from bonepipe.commands.experiment import Experiment
 from bonepipe.config import compose
 from bonepipe.data import submission
 from bonepipe.labels import rle
 from bonepipe.labels.cutout import to_mask
+from bonepipe.pipeline.experiment import Experiment
 
 CAM = ["cam.steps=2", "cam.batch_size=4", "cam.crop=0.6", "cam.stride=32"]
 

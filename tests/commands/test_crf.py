@@ -10,8 +10,8 @@ import torch
 
 from bonepipe import config as configs
 from bonepipe.cli import main
-from bonepipe.commands.experiment import Experiment, seed_everything
 from bonepipe.data import submission
+from bonepipe.pipeline.experiment import Experiment, seed_everything
 from bonepipe.training.fit import save_weights
 
 FACTS = {"augmentations": ["HorizontalFlip"]}

@@ -12,13 +12,13 @@ from torch.nn import functional
 
 from bonepipe import config as configs
 from bonepipe.cli import main
-from bonepipe.commands.experiment import Experiment, seed_everything
 from bonepipe.commands.voters import open_voters
 from bonepipe.data import submission
 from bonepipe.data.catalog import test_images as images_to_predict
 from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.inference.ensemble.members import Entry
 from bonepipe.labels import rle, upsample
+from bonepipe.pipeline.experiment import Experiment, seed_everything
 from bonepipe.training.fit import save_weights
 
 FACTS = {"augmentations": ["HorizontalFlip"]}

@@ -9,8 +9,8 @@ import pytest
 
 from bonepipe.cli import main
 from bonepipe.commands import inputs
-from bonepipe.commands.experiment import Experiment
 from bonepipe.config import compose
+from bonepipe.pipeline.experiment import Experiment
 
 POLICY = "transforms: [{name: Affine, rotate: [-5, 5], p: 1.0}]\n"
 

@@ -11,7 +11,6 @@ import pytest
 
 from bonepipe import cli
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment, seed_everything
 from bonepipe.commands.predictor import run_source
 from bonepipe.data import submission
 from bonepipe.data.annotation import read_annotation
@@ -19,6 +18,7 @@ from bonepipe.data.catalog import test_images as find_test_images
 from bonepipe.data.phantom.annotation import PERMUTATION
 from bonepipe.inference.oof.results import predict_fold
 from bonepipe.labels import bitplane, polygon, rle
+from bonepipe.pipeline.experiment import Experiment, seed_everything
 from bonepipe.training.fit import save_weights
 
 

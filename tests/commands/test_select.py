@@ -11,10 +11,10 @@ from torch.nn.functional import interpolate
 
 from bonepipe import cli
 from bonepipe import config as configs
-from bonepipe.commands.experiment import Experiment
 from bonepipe.inference.ensemble import members
 from bonepipe.inference.oof import byte_maps
 from bonepipe.labels.cutout import to_mask
+from bonepipe.pipeline.experiment import Experiment
 
 IMAGES = 20
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from bonepipe.cli import main
-from bonepipe.commands.experiment import Experiment
 from bonepipe.config import compose
 from bonepipe.data import submission
 from bonepipe.data.catalog import test_images as images_to_predict
 from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.labels import cutout, rle, upsample
+from bonepipe.pipeline.experiment import Experiment
 
 WINDOWS = [
     "windows=sliding", "windows.size=96", "windows.window=64", "windows.centre=0.75", "windows.mirror=true",

@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 
 from bonepipe.cli import main
 from bonepipe.commands import train as command
-from bonepipe.commands.experiment import Experiment
 from bonepipe.config import compose
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.fold_model import read_facts
+from bonepipe.pipeline.experiment import Experiment
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 
 from bonepipe.cli import main
 from bonepipe.commands import summary
-from bonepipe.commands.experiment import Experiment
 from bonepipe.config import compose
 from bonepipe.data.phantom.dataset import write_dataset
 from bonepipe.errors import BonepipeError
+from bonepipe.pipeline.experiment import Experiment
 
 TINY = ["experiment=debug", "data.size=64", "trainer.epochs=1", "device=cpu", "averaging=none", "tta=none"]
 
@@ -116,7 +116,7 @@ def test_weights_of_a_folds_images(experiment, phantom_root):
 
 def test_strata_may_change_later_only_where_nothing_was_drawn_by_them(experiment, folder, capsys):
     from bonepipe import config as configs
-    from bonepipe.commands.experiment import refuse_other_settings
+    from bonepipe.pipeline.experiment import refuse_other_settings
 
     for words, refused in (([], False), (["sampler=weighted"], True)):
         configs.save(experiment(*words).config, folder / "config.yaml")

@@ -1,0 +1,1 @@
+"""What the commands do: experiments, their run folders, folds, cross-validation, predictors, submissions."""
