@@ -78,13 +78,13 @@ def _evaluation(experiment: Experiment, fold: int, search: "autoaugment.PolicySe
 
     data, member = experiment.data, experiment.member(fold)
     predict = partial(mean_probabilities, [member], Views(data), mean=data.mean, std=data.std)
-    images = search.chosen(experiment.indices(fold)[1])
+    images = search.chosen(experiment.cohort.indices(fold)[1])
     batch_size = configs.build(experiment.config, "prediction").batch_size
 
     def evaluate(nodes: Sequence[autoaugment.Node]) -> float:
         augmentation = Augmentation(data, transforms=nodes)
         return autoaugment.score(
-            predict, experiment.store, images, augmentation,
+            predict, experiment.cohort.store, images, augmentation,
             seed=experiment.config["seed"], repeats=search.repeats, batch_size=batch_size,
         )  # fmt: skip
 

@@ -68,12 +68,12 @@ def _weak_masks(experiment: Experiment, fold: int, spec: "CamSpec") -> "list[Wea
     from bonepipe.training.presence import classifier, train_presence
     from bonepipe.training.weak_labels import weak_masks
 
-    data, store = experiment.data, experiment.store
+    data, store = experiment.data, experiment.cohort.store
     try:
         crop, model = spec.crop_shape(data.shape), classifier(len(data.classes), spec, experiment.config["seed"])
     except ValueError as error:
         raise UsageError(f"cam: {error}") from error
-    training = experiment.indices(fold)[0]
+    training = experiment.cohort.indices(fold)[0]
     say(f"{len(training)} images to learn from, in crops of {crop[0]} x {crop[1]} pixels, device {experiment.device}")
     train_presence(
         model, store, training, experiment.augmentation, spec,
@@ -88,9 +88,9 @@ def _weak_masks(experiment: Experiment, fold: int, spec: "CamSpec") -> "list[Wea
 
 def _scores(experiment: Experiment, fold: int, found: "Sequence[WeakMasks]") -> dict[str, object]:
     """Mean Dice of the images learned from and of the others, and a class, as far as the truth is known."""
-    classes, (training, validation) = experiment.data.classes, experiment.indices(fold)
+    classes, (training, validation) = experiment.data.classes, experiment.cohort.indices(fold)
     dice = np.stack([one.dice for one in found])
-    for row, image in zip(dice, experiment.images, strict=True):
+    for row, image in zip(dice, experiment.cohort.images, strict=True):
         row[[not image.knows(label) for label in classes]] = np.nan
     per_class = dict(zip(classes, np.nanmean(dice, 0).tolist(), strict=True))
     means = {"training": float(np.nanmean(dice[training])), "validation": float(np.nanmean(dice[validation]))}

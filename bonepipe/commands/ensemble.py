@@ -159,7 +159,7 @@ def cross_validate(team: Team) -> None:
     archives = team.archives()
     names = common_names(archives)
     _tell_images(names, [len(archive.places) for archive in archives])
-    scored = score(archives, team.weights, team.mean, first.experiment.store, names)
+    scored = score(archives, team.weights, team.mean, first.experiment.cohort.store, names)
     if len(team.voters) > 1 or first.anew:
         write_results(folder, names, team.classes, [row.mixture for row in scored])
     else:  # a member alone has its exact histograms already; bytes would only come near them

@@ -45,7 +45,7 @@ def refuse_changed(experiment: Experiment, fold: int) -> None:
     if not path.is_file():  # not begun, or begun before such notes were taken
         return
     if not Path(experiment.folds.file).is_file():
-        _ = experiment.assignment  # a lost fold file is made anew, and is the same for the same images
+        _ = experiment.cohort.assignment  # a lost fold file is made anew, and is the same for the same images
     before, now = _read(path), digests(experiment.config)
     changed = [key for key in now if before.get(key, now[key]) != now[key]]
     if changed:

@@ -68,7 +68,7 @@ class SecondLook:
         from bonepipe.inference.oof.results import HISTOGRAMS, Pooled, read_counts
 
         names, counts = read_counts(self.experiment.folder / HISTOGRAMS, self.experiment.data.classes)
-        return Pooled(names, np.array([self.second.assignment[name] for name in names]), counts)
+        return Pooled(names, np.array([self.second.cohort.assignment[name] for name in names]), counts)
 
     def provenance(self) -> dict[str, Any]:
         """Both stages and the weights."""
@@ -162,8 +162,8 @@ def open_second(folder: Path, first: WholePredictor) -> Experiment:
 
 
 def _require_same_folds(first: Experiment, second: Experiment) -> None:
-    for name, fold in first.assignment.items():
-        other = second.assignment.get(name)
+    for name, fold in first.cohort.assignment.items():
+        other = second.cohort.assignment.get(name)
         if other != fold:
             raise UsageError(
                 f"{second.folder}: {name} validates fold {other} there and fold {fold} in {first.folder}; train it "

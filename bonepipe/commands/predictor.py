@@ -301,6 +301,5 @@ def mask_maker(
     maps: Callable[[str], NDArray[np.float32]], experiment: Experiment
 ) -> Callable[[str, Sequence[float]], list[Cutout]]:
     """Masks of training images from their names and thresholds, given their maps."""
-    store = experiment.store
-    index = {name: number for number, name in enumerate(store.names)}
-    return lambda name, limits: upsample.cutouts(maps(name), limits, store.shape(index[name]))
+    store = experiment.cohort.store
+    return lambda name, limits: upsample.cutouts(maps(name), limits, store.shape(store.index[name]))

@@ -136,7 +136,7 @@ def gather(first: WholePredictor, second: Experiment) -> Evidence:
     """Look at all validation images, each with the second model that never saw it."""
     whole, recall = first.out_of_fold(), first.recall()
     labels = region_labels(first.experiment, second)
-    images = {image.name: image for image in first.experiment.own_images}
+    images = {image.name: image for image in first.experiment.cohort.own_images}
     found: dict[str, tuple[np.ndarray, float, Kept | None]] = {}
     for fold in np.unique(whole.folds):
         names = [whole.names[index] for index in np.flatnonzero(whole.folds == fold)]
@@ -156,13 +156,12 @@ def _look_at_fold(
     """Of each image the counts `[K, R, 2, 256]` of the mixtures, the IoU of its box, and the look."""
     from bonepipe.inference.cascade import WEIGHTS, find, keep, pair
 
-    labels, store = region_labels(first, second), first.store
-    index = {name: number for number, name in enumerate(store.names)}
+    labels, store = region_labels(first, second), first.cohort.store
     predict = second.predictor([second.member(fold)])
 
     def compare(item: "tuple[Radiograph, np.ndarray, np.ndarray, Look | None]") -> "tuple[np.ndarray, float, Any]":
         image, grey, maps, seen = item
-        truth, shape = store.truth(index[image.name]), (grey.shape[0], grey.shape[1])
+        truth, shape = store.truth(store.index[image.name]), (grey.shape[0], grey.shape[1])
         kept = None if seen is None else keep(seen)
         again = None if kept is None else kept.look()  # what is judged is what masks will be made from
         pairs = [pair(maps[label], again, own, shape) for label, own in labels.items()]
@@ -217,13 +216,12 @@ def _blends(
     """From an image's name to what both stages say of it out of fold."""
     from bonepipe.inference.cascade import blend
 
-    store = first.store
+    store = first.cohort.store
     kept = dict(zip(found.whole.names, found.kept, strict=True))
-    index = {name: number for number, name in enumerate(store.names)}
 
     def of(name: str) -> "Blend":
         own = kept[name]
-        return blend(found.recall(name), own and own.look(), labels, weights, store.shape(index[name]))
+        return blend(found.recall(name), own and own.look(), labels, weights, store.shape(store.index[name]))
 
     return of
 

@@ -124,7 +124,7 @@ def shared_images(runs: Sequence[Run]) -> list[Radiograph]:
             apart = min(names ^ other)
             say(f"warning: {run.folder} predicted other images than {first.folder} ({apart}); those of both count")
         names &= other
-    images = {image.name: image for image in first.experiment.own_images}
+    images = {image.name: image for image in first.experiment.cohort.own_images}
     if not names <= set(images):
         raise BonepipeError(f"{first.experiment.data.path}: lacks {min(names - set(images))}, which the runs predicted")
     # A run whose folds are others opens each of its files as few times as can be.
@@ -136,11 +136,10 @@ def tabulate(runs: Sequence[Run], images: Sequence[Radiograph], band: Band) -> l
     """What all mixtures' Dice depend on, one table a class."""
     classes = runs[0].experiment.data.classes
     common = members.common_shape([run.predictions.shape for run in runs])
-    store = runs[0].experiment.store  # of training images: the truth as it was annotated, whatever is trained on
-    index = {name: number for number, name in enumerate(store.names)}
+    store = runs[0].experiment.cohort.store  # the truth as it was annotated, whatever is trained on
     pieces: list[list[Piece]] = [[] for _ in classes]
     for image in tqdm(images, "disagreements", unit="image"):
-        number = index[image.name]
+        number = store.index[image.name]
         parts = [run.predictions.part(image.name) for run in runs]
         compared = library.compare(parts, common, store.shape(number), store.truth(number), band)
         for found, piece in zip(pieces, compared, strict=True):

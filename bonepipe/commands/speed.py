@@ -3,13 +3,11 @@
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from bonepipe import config as configs
-from bonepipe.commands.train import make_data, make_module
-from bonepipe.pipeline.experiment import Experiment, parse, say, seed_everything
+from bonepipe.pipeline.experiment import Experiment, parse, say
 
 HELP = """usage: bonepipe speed [OVERRIDES]
 
@@ -31,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     experiment = Experiment(config)
     spec = configs.build(config, "trainer")
     spec = replace(spec, epochs=2, validate_every=1, val_batches=0, train_batches=spec.train_batches or STEPS)
-    experiment.store  # noqa: B018 - built before the clock runs
+    _ = experiment.cohort.store  # built before the clock runs
     say(f"{config['name']}: {spec.train_batches} steps of {spec.batch_size} images, device {experiment.device}")
     with_loading, without = (_measure(experiment, spec, loading) for loading in (True, False))
     print(f"with data loading     {with_loading}\nwithout data loading  {without}\n{verdict(with_loading, without)}")
@@ -43,18 +41,17 @@ def _measure(experiment: Experiment, spec: Any, loading: bool) -> Any:
     from bonepipe.training.fit import make_trainer
     from bonepipe.training.speed import Repeated, StepClock
 
-    config = experiment.config
-    seed_everything(config["seed"])
-    training, validation = experiment.indices(config["fold"])
-    indices = list(islice(cycle(training), spec.train_batches * spec.batch_size))
-    data = make_data(experiment, indices, validation, spec)
+    fold = experiment.config["fold"]
+    data = experiment.datamodule(fold)
+    data.setup("fit")
+    data.sampler.stretch(spec.train_batches * spec.batch_size)
     clock = StepClock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(spec, [clock], experiment.device, False, Path(folder))
         loader: Any = data.train_dataloader()
         if not loading:
             loader = Repeated(loader, trainer.strategy.root_device)
-        trainer.fit(make_module(experiment, None, spec.compile), loader, data.val_dataloader())
+        trainer.fit(experiment.module(fold), loader, data.val_dataloader())
     return clock.summary()
 
 

@@ -100,7 +100,7 @@ def _choose_thresholds(experiment: Experiment, found: Pooled) -> tuple[Choice, d
     common = thresholds.choose(found.curves, found.folds, margin)
     if strata_settings(experiment) is None:
         return common, {}
-    labels = [experiment.stratum[name] for name in found.names]
+    labels = [experiment.cohort.stratum[name] for name in found.names]
     by_stratum = thresholds.choose_by_stratum(found.curves, found.folds, labels, common, margin)
     return replace(common, dice=thresholds.dice_by_stratum(by_stratum, labels)), by_stratum
 
@@ -116,18 +116,18 @@ def _select_operations(
     spec = experiment.postprocess
     if not spec.operations:
         return None
-    own = [by_stratum.get(experiment.stratum[name], choice) if by_stratum else choice for name in found.names]
+    own = [by_stratum.get(experiment.cohort.stratum[name], choice) if by_stratum else choice for name in found.names]
     limits = [chosen.thresholds.tolist() for chosen in own]
-    dice = operations.score(masks(), found.names, limits, experiment.store, spec)
+    dice = operations.score(masks(), found.names, limits, experiment.cohort.store, spec)
     return operations.choose(dice, found.folds, spec.candidates())
 
 
 def weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarray) -> dict[str, Any]:
     """The Dice `[N]` of these images weighted to the test set's mix, and the strata's table; empty without test set."""
-    mix = experiment.test_mix
+    mix = experiment.cohort.test_mix
     if mix is None:
         return {}
-    labels = [experiment.stratum[name] for name in names]
+    labels = [experiment.cohort.stratum[name] for name in names]
     rows = {"strata": strata.table(labels, dice, mix)}
     missing = strata.uncovered(labels, mix)
     if missing:
@@ -170,15 +170,15 @@ def _picture(summary: Summary, tables: Callable[[str], Path]) -> Path:
     from bonepipe.report.examples import extremes, picture, read_masks, save
 
     experiment, names, dice = summary.experiment, summary.found.names, summary.choice.dice_at_half.mean(1)
-    images = {image.name: index for index, image in enumerate(experiment.images)}
+    images = experiment.cohort.index
     rows = []
     for title, position in extremes(dice).items():
         index, name = images[names[position]], names[position]
-        predicted = read_masks(tables(name), {name: experiment.store.shape(index)})[name]
-        image, crop = experiment.images[index], experiment.store.crop(index)
+        predicted = read_masks(tables(name), {name: experiment.cohort.store.shape(index)})[name]
+        image, crop = experiment.cohort.images[index], experiment.cohort.store.crop(index)
         grey = read_grey(image.path) if crop is None else cut(read_grey(image.path), crop)
         label = f"{title}, Dice {dice[position]:.3f}: {image.patient} {image.path.stem}"
-        rows.append((label, grey, experiment.store.truth(index), predicted))
+        rows.append((label, grey, experiment.cohort.store.truth(index), predicted))
     path = experiment.folder / "examples.jpg"
     save(path, picture(rows, experiment.data))
     return path

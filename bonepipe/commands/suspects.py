@@ -64,9 +64,9 @@ def main(arguments: Sequence[str]) -> int:
     refuse_region(experiment)
     texts: dict[str, list[str]] = {}
     evidence = []
-    for index, codes in tqdm(_predictions(experiment), "suspects", len(experiment.images), unit="image"):
+    for index, codes in tqdm(_predictions(experiment), "suspects", len(experiment.cohort.images), unit="image"):
         evidence.append(_evidence(experiment, index, codes))
-        texts[experiment.store.names[index]] = codes
+        texts[experiment.cohort.store.names[index]] = codes
     found = rank(evidence, experiment.data.classes)
     _write_table(experiment, found)
     rows = correction_rows(found, texts, experiment.data.classes)
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _predictions(experiment: Experiment) -> Iterator[tuple[int, list[str]]]:
     """Store index and run-length codes, one a class, of every image's out-of-fold prediction."""
-    index = {image.name: number for number, image in enumerate(experiment.images)}
+    index = experiment.cohort.index
     for path in _tables(experiment):
         for name, rows in groupby(submission.stream(path), key=lambda row: row.image):
             codes = {row.label: row.rle for row in rows}
@@ -108,13 +108,13 @@ def _masks(path: Path, codes: Sequence[str], shape: tuple[int, int]) -> list[Cut
 
 
 def _evidence(experiment: Experiment, index: int, codes: Sequence[str]) -> Evidence:
-    store, name = experiment.store, experiment.store.names[index]
+    store, name = experiment.cohort.store, experiment.cohort.store.names[index]
     predicted = _masks(Path(name), codes, store.shape(index))
     return gather(name, store.truth(index), predicted, store.outlines(index), store.shape(index))
 
 
 def _write_table(experiment: Experiment, found: Sequence[Suspect]) -> None:
-    patients = {image.name: image.patient for image in experiment.images}
+    patients = {image.name: image.patient for image in experiment.cohort.images}
     with replacing(experiment.folder / "suspects.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
@@ -148,9 +148,9 @@ def _picture(experiment: Experiment, number: int, suspect: Suspect, codes: Seque
     from bonepipe.report import overlay
     from bonepipe.report.label_errors import picture
 
-    data, store = experiment.data, experiment.store
-    index = store.names.index(suspect.name)
-    image, grey = experiment.images[index], read_grey(experiment.images[index].path)
+    data, store = experiment.data, experiment.cohort.store
+    index = store.index[suspect.name]
+    image, grey = experiment.cohort.images[index], read_grey(experiment.cohort.images[index].path)
     labels = ", ".join(data.classes[label] for label in suspect.classes)
     remark = f"{len(suspect.classes)} labels" if suspect.moved else f"{labels}: {suspect.remark}"
     title = f"{number}  {suspect.kind} {suspect.score:.2f}  {image.patient} {image.path.stem}  {remark}"

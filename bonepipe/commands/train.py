@@ -8,7 +8,6 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.commands import inputs
-from bonepipe.data.folds import take_patients
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.pipeline.experiment import (
     HARMLESS,
@@ -18,7 +17,6 @@ from bonepipe.pipeline.experiment import (
     prediction_settings,
     refuse_other_settings,
     say,
-    seed_everything,
 )
 
 HELP = """usage: bonepipe train fold=K [OVERRIDES]
@@ -82,10 +80,10 @@ def _holds_variants(folder: Path) -> bool:
 def run_fold(experiment: Experiment, fold: int) -> None:
     """Steps 3 to 7 of a radiograph's walk, for one fold."""
     config, folder = experiment.config, experiment.fold_folder(fold)
-    training, validation = experiment.indices(fold)
-    training = _fraction(experiment, training)
-    if experiment.data.region is not None and (lacking := experiment.store.lacking()):
-        names = ", ".join(experiment.images[index].name for index in lacking[:3])
+    data = experiment.datamodule(fold)
+    training, validation = data.split[0], experiment.cohort.indices(fold)[1]
+    if experiment.data.region is not None and (lacking := experiment.cohort.store.lacking()):
+        names = ", ".join(experiment.cohort.images[index].name for index in lacking[:3])
         say(f"{len(lacking)} images show none of data.region.classes and are left out ({names}, ...)")
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
     # Before anything is written: a value that is refused leaves no run behind that was begun with it.
@@ -93,7 +91,7 @@ def run_fold(experiment: Experiment, fold: int) -> None:
         configs.build(config, group)
     # Before the tracking starts, so that a fault in the data or in the way to predict costs nothing.
     experiment.views.check(experiment.augmentation.shows, "augment")
-    _ = experiment.store, experiment.windows, experiment.postprocess
+    _ = experiment.cohort.store, experiment.windows, experiment.postprocess
     begins = not (folder / "config.yaml").exists()
     if begins:
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +103,7 @@ def run_fold(experiment: Experiment, fold: int) -> None:
         if not (folder / "weights.safetensors").is_file():
             if (folder / "last.ckpt").is_file():
                 say(f"{folder}: goes on from last.ckpt")
-            _train(experiment, fold, training, validation, run)
+            _train(experiment, fold, data, run)
         _predict(experiment, fold, validation, run)
     except BonepipeError:
         if begins:
@@ -122,32 +120,18 @@ def _withdraw(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _fraction(experiment: Experiment, training: list[int]) -> list[int]:
-    """The images of the share of patients that the trainer asks for."""
-    patients = [experiment.images[index].patient for index in training]
-    fraction = configs.build(experiment.config, "trainer").fraction
-    return [training[position] for position in take_patients(patients, fraction, experiment.config["seed"])]
-
-
-def _train(experiment: Experiment, fold: int, training: list[int], validation: list[int], run: Any) -> None:
+def _train(experiment: Experiment, fold: int, data: Any, run: Any) -> None:
     from bonepipe.training.fit import save_weights, train_fold
 
     config, folder = experiment.config, experiment.fold_folder(fold)
-    seed_everything(config["seed"])
-    spec = configs.build(config, "trainer")
-    averaging = configs.build(config, "averaging")
-    if spec.overfit_batches is not None:
-        training = validation = training[: spec.overfit_batches * spec.batch_size]
-    hold = averaging.hold_step(spec.epochs, spec.steps_per_epoch(len(training)))
-    data = make_data(experiment, training, validation, spec)
-    module = make_module(experiment, hold, spec.compile)
+    module = experiment.module(fold)
     recipe = experiment.augmentation
     facts = {"classes": experiment.data.classes, "augmentations": recipe.names, "seen": recipe.shows, "fold": fold}
     chosen = train_fold(
         module,
         data,
-        averaging,
-        spec,
+        configs.build(config, "averaging"),
+        configs.build(config, "trainer"),
         device=experiment.device,
         folder=folder,
         title=f"fold {fold}",
@@ -159,53 +143,12 @@ def _train(experiment: Experiment, fold: int, training: list[int], validation: l
     save_weights(module.model, folder / "weights.safetensors", {**facts, "chosen": vars(chosen)})
 
 
-def make_data(experiment: Experiment, training: list[int], validation: list[int], spec: Any) -> Any:
-    """The batches of a fold, from store indices and the trainer's settings."""
-    from bonepipe.data.datamodule import FoldData
-
-    config = experiment.config
-    return FoldData(
-        experiment.store,
-        training,
-        validation,
-        experiment.augmentation,
-        batch_size=spec.batch_size,
-        workers=spec.workers,
-        seed=config["seed"],
-        weights=experiment.draw_weights(training),
-        foreground=configs.build(config, "sampler").foreground,
-        pixel_weights=configs.build(config, "loss").pixel_weights(len(experiment.data.classes)),
-        fixed=spec.overfit_batches is not None,
-        shares=experiment.shares,
-    )
-
-
-def make_module(experiment: Experiment, hold: int | None, compiled: bool) -> Any:
-    """The Lightning module of an experiment; `hold` is the step from which averaging keeps the learning rate."""
-    from bonepipe.training.module import SegmentationModule
-
-    config, data = experiment.config, experiment.data
-    return SegmentationModule(
-        experiment.model(),
-        configs.build(config, "loss"),
-        lambda model: configs.build(config, "optimizer", model),
-        lambda optimizer, steps: configs.build(config, "scheduler", optimizer, steps, hold),
-        store=experiment.store,
-        classes=data.classes,
-        mean=data.mean,
-        std=data.std,
-        seed=config["seed"],
-        compiled=compiled,
-        mixing=configs.build(config, "mixing"),
-    )
-
-
 def _predict(experiment: Experiment, fold: int, validation: list[int], run: Any) -> None:
     from torch.utils.data import Subset
 
+    from bonepipe.data.batches import TestImages
     from bonepipe.inference.oof import results
     from bonepipe.inference.postprocess import crf_choice
-    from bonepipe.inference.predict import TestImages
 
     config, data, folder = experiment.config, experiment.data, experiment.fold_folder(fold)
     predict, crf = experiment.average([experiment.member(fold)]), experiment.postprocess.crf
@@ -214,8 +157,8 @@ def _predict(experiment: Experiment, fold: int, validation: list[int], run: Any)
     spec = configs.build(config, "prediction")
     shape = experiment.windows.shape
     # The store holds the size of training; for another one the files are read again.
-    images = None if shape == data.shape else Subset(TestImages(experiment.images, shape), validation)
-    settings = (experiment.store, validation, data.classes, folder, spec.batch_size, spec.ahead, images)
+    images = None if shape == data.shape else Subset(TestImages(experiment.cohort.images, shape), validation)
+    settings = (experiment.cohort.store, validation, data.classes, folder, spec.batch_size, spec.ahead, images)
     if crf is None:
         dice = results.predict_fold(predict, *settings)
     else:
@@ -230,7 +173,7 @@ def _report(experiment: Experiment, fold: int, validation: list[int], dice: np.n
     from bonepipe.report.examples import extremes, read_masks
     from bonepipe.report.overlay import label_map
 
-    data, folder, store = experiment.data, experiment.fold_folder(fold), experiment.store
+    data, folder, store = experiment.data, experiment.fold_folder(fold), experiment.cohort.store
     say(f"fold {fold}: out-of-fold Dice {dice.mean():.4f} at threshold 0.5, {len(experiment.views)} view(s)")
     per_class = dict(zip(data.classes, dice.mean(0).tolist(), strict=True))
     run.summarise({"oof_dice": float(dice.mean()), "oof_dice_per_class": per_class})

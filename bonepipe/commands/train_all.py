@@ -51,8 +51,9 @@ def _train_missing(experiment: Experiment, overrides: Sequence[str]) -> None:
     if not missing:
         return
     # Everything that folds share is made once, before several of them ask for it.
-    _ = experiment.assignment, experiment.store, experiment.augmentation, experiment.views, experiment.windows
-    _ = experiment.test_mix  # a test image that cannot be read is found before the training, not after
+    cohort = experiment.cohort
+    _ = cohort.assignment, cohort.store, experiment.augmentation, experiment.views, experiment.windows
+    _ = cohort.test_mix  # a test image that cannot be read is found before the training, not after
     own = [word for word in overrides if not word.startswith("fold=")]
     commands = [[sys.executable, "-m", "bonepipe", "train", f"fold={fold}", *own] for fold in missing]
     codes = configs.build(experiment.config, "executor").run(commands)
@@ -74,7 +75,7 @@ def summarise(experiment: Experiment) -> None:
     crf = experiment.postprocess.crf
     record = crf_choice.record(refined, classes, crf) if refined and crf else None
     scores = summaries.finish(
-        summary, lambda name: experiment.fold_folder(experiment.assignment[name]) / MASKS, record=record
+        summary, lambda name: experiment.fold_folder(experiment.cohort.assignment[name]) / MASKS, record=record
     )
     write_json(experiment.folder / SOURCE, run_source(experiment))
     _print_table(experiment, summary.choice)

@@ -111,10 +111,10 @@ class Voter:
         return byte_maps.read(path, classes)
 
     def _predict_anew(self, fold: int, names: Sequence[str], path: Path) -> None:
+        from bonepipe.data.batches import TestImages
         from bonepipe.inference.oof.results import predict_compact
-        from bonepipe.inference.predict import TestImages
 
-        known = {image.name: image for image in self.experiment.own_images}
+        known = {image.name: image for image in self.experiment.cohort.own_images}
         images = [_known(name, known, self.experiment.data.root) for name in names]
         predict = self.experiment.predictor(self._members([fold]), self.refined)
         batch_size = configs.build(self.experiment.config, "prediction").batch_size

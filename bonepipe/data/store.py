@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,6 +106,11 @@ class Store:
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to loader processes by name: pickling a memory map would copy it."""
         return _load, (self.folder, self.names, self.class_count)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Image name -> its number in all arrays."""
+        return {name: number for number, name in enumerate(self.names)}
 
     def shape(self, index: int) -> tuple[int, int]:
         """Original height and width of an image, pixels."""

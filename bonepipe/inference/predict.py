@@ -7,16 +7,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from bonepipe.data.batches import Shape, TestImages
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.labels.cutout import Cutout
 from bonepipe.parallel import overlapped
 from bonepipe.training.precision import Precision
-
-Shape = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,32 +42,6 @@ class PredictionSpec:
             raise ValueError("batch_size must be positive, workers and ahead not negative")
         if self.folds == ():
             raise ValueError("folds=[]: name the folds that vote, or null for all")
-
-
-class TestImages(Dataset[dict[str, Any]]):
-    """Images at model size with their original shape; of several sizes all are made from one decoding.
-
-    Args:
-        images: to read.
-        shape: height and width; or several in a frozenset, and `image` is a dictionary with an image of each.
-    """
-
-    __test__ = False  # not a test case, whatever its name
-
-    def __init__(self, images: Sequence[Radiograph], shape: Shape | frozenset[Shape]) -> None:
-        self.images, self.shape = images, shape
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        grey = read_grey(self.images[index].path)
-        return {"image": self._resized(grey), "shape": torch.tensor(grey.shape), "index": index}
-
-    def _resized(self, grey: NDArray[np.uint8]) -> Any:
-        if isinstance(self.shape, frozenset):
-            return {shape: resize_grey(grey, shape) for shape in self.shape}
-        return resize_grey(grey, self.shape)
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
 class Prediction(Protocol):

@@ -3,7 +3,7 @@
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bonepipe import config as configs
-from bonepipe.data import folds as fold_files
-from bonepipe.data import strata
-from bonepipe.data.catalog import Radiograph, external_images, read_catalog, train_images
-from bonepipe.data.corrections import Correction
+from bonepipe.data.cohort import Cohort
 from bonepipe.data.folds import FoldSpec
-from bonepipe.data.pseudo import PseudoLabel, pseudo_images
 from bonepipe.data.spec import DataSpec
-from bonepipe.data.store import Store, amendments, open_store
 from bonepipe.data.strata import StrataSpec
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import epoch_file
@@ -27,11 +22,13 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bonepipe.data.augment import Augmentation
+    from bonepipe.data.datamodule import FoldDataModule
     from bonepipe.inference.fold_model import FoldModel
     from bonepipe.inference.oof.results import Predict
     from bonepipe.inference.postprocess.operations import PostprocessSpec
     from bonepipe.inference.sliding_window import Windows
     from bonepipe.inference.tta import Views
+    from bonepipe.training.module import SegmentationModule
 
 # Settings that may differ between two runs of the same experiment without making its results another experiment's.
 HARMLESS = (
@@ -112,92 +109,15 @@ class Experiment:
         return self.folder / f"fold-{fold}"
 
     @cached_property
-    def own_images(self) -> list[Radiograph]:
-        """The dataset's own annotated images: those that the folds split."""
-        return train_images(self.data)
-
-    @cached_property
-    def images(self) -> list[Radiograph]:
-        """All images to train on in the store's order: the dataset's own, external ones, then pseudo-labelled ones."""
-        return [*self.own_images, *external_images(self.data), *pseudo_images(self.data)]
-
-    @cached_property
-    def amended(self) -> dict[str, Correction | PseudoLabel]:
-        """Image name -> what takes the place of its annotation in training."""
-        return amendments(self.images, self.data)
-
-    def _left_out(self, image: Radiograph) -> bool:
-        amendment = self.amended.get(image.name)
-        return isinstance(amendment, Correction) and amendment.dropped
-
-    @cached_property
-    def shares(self) -> np.ndarray | None:
-        """Weight of each image of the store in the loss, float32 `[N]`; None where all count alike."""
-        if self.data.pseudo is None:
-            return None
-        return np.array([self.data.pseudo_weight if i.split == "pseudo" else 1.0 for i in self.images], np.float32)
-
-    @cached_property
-    def assignment(self) -> fold_files.Folds:
-        """Image name -> the fold that validates it, verified; external images are not in it."""
-        images, spec = self.own_images, self.folds
-        folds = fold_files.ensure(spec, images, lambda: strata.stratify(images, replace(self.strata, by=spec.by)))
-        torn = fold_files.torn_patients(images, folds)
-        if torn:
-            say(
-                f"warning: {spec.file}: {len(torn)} patients have images in several folds (folds.kind={spec.kind}), so "
-                "the out-of-fold Dice will look too good; folds=group keeps them together"
-            )
-        return folds
-
-    @cached_property
     def strata(self) -> StrataSpec:
         """What tells the strata apart."""
         spec: StrataSpec = configs.build(self.config, "strata")
         return spec
 
     @cached_property
-    def stratum(self) -> dict[str, str]:
-        """Image name -> its stratum, for all annotated images."""
-        names = [image.name for image in self.images]
-        return dict(zip(names, strata.stratify(self.images, self.strata), strict=True))
-
-    @cached_property
-    def test_mix(self) -> dict[str, float] | None:
-        """The shares of the strata in the test set; None where there are no test images."""
-        images = [image for image in read_catalog(self.data) if image.split == "test"]
-        return strata.test_mix(images, self.strata)
-
-    def draw_weights(self, indices: Sequence[int]) -> np.ndarray | None:
-        """How often each of these training images is drawn relative to the others; None for each once an epoch."""
-        from bonepipe.data.datamodule import draw_weights
-
-        spec = configs.build(self.config, "sampler")
-        if spec.balance is None:
-            return None
-        try:
-            return draw_weights(spec, [self.stratum[self.images[index].name] for index in indices], self.test_mix or {})
-        except ValueError as error:
-            raise BonepipeError(f"sampler.{error}") from error
-
-    @cached_property
-    def store(self) -> Store:
-        """The training images at training size."""
-        return open_store(self.images, self.data, Path(self.shelf or self.config["runs"]) / ".store")
-
-    def indices(self, fold: int) -> tuple[list[int], list[int]]:
-        """Store indices that a fold trains on and validates on; only training leaves out what a correction drops.
-
-        Where data.region names a part of the image, images without it are in neither.
-        """
-        numbers = [self.assignment.get(image.name, fold_files.TRAIN_ONLY) for image in self.images]
-        others = [index for index, number in enumerate(numbers) if number != fold]
-        training = [index for index in others if not self._left_out(self.images[index])]
-        validation = [index for index, number in enumerate(numbers) if number == fold]
-        if self.data.region is not None:
-            lacking = set(self.store.lacking())
-            training, validation = ([i for i in part if i not in lacking] for part in (training, validation))
-        return training, validation
+    def cohort(self) -> Cohort:
+        """The dataset's annotated images, how they are split, and their store."""
+        return Cohort(self.data, self.folds, self.strata, Path(self.shelf or self.config["runs"]) / ".store")
 
     @cached_property
     def device(self) -> str:
@@ -263,6 +183,41 @@ class Experiment:
     def model(self) -> "nn.Module":
         """A new model, its weights drawn from the seed or pretrained."""
         return configs.build(self.config, "model", len(self.data.classes))
+
+    def datamodule(self, fold: int) -> "FoldDataModule":
+        """The batches of a fold."""
+        from bonepipe.data.datamodule import FoldDataModule
+
+        config, spec = self.config, configs.build(self.config, "trainer")
+        return FoldDataModule(
+            self.cohort,
+            fold,
+            self.augmentation,
+            batch_size=spec.batch_size,
+            workers=spec.workers,
+            seed=config["seed"],
+            sampler=configs.build(config, "sampler"),
+            pixel_weights=configs.build(config, "loss").pixel_weights(len(self.data.classes)),
+            fraction=spec.fraction,
+            overfit_batches=spec.overfit_batches,
+        )
+
+    def module(self, fold: int) -> "SegmentationModule":
+        """A new module to train on a fold; its first weights are the same for each, drawn from the seed."""
+        from bonepipe.training.module import SegmentationModule
+
+        config, data = self.config, self.data
+        parts = (config[group] for group in ("model", "loss", "optimizer", "scheduler", "mixing"))
+        seed_everything(config["seed"])
+        return SegmentationModule(
+            *parts,
+            classes=data.classes,
+            mean=data.mean,
+            std=data.std,
+            seed=config["seed"],
+            compiled=configs.build(config, "trainer").compile,
+            hold=configs.build(config, "averaging").hold_from,
+        )
 
     def weights(self, fold: int, epoch: int | None = None) -> Path:
         """The file of a fold's weights: those that were chosen, or those of an epoch, counted from 1.

@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from bonepipe.data.augment import Augmentation
-from bonepipe.data.datamodule import Draw, TrainingImages
+from bonepipe.data.batches import TrainingImages
+from bonepipe.data.sampling import Draw
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from bonepipe.data.datamodule import ValidationImages
+from bonepipe.data.batches import ValidationImages
 from bonepipe.data.store import Store
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.models.presence import PresenceNet

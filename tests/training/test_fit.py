@@ -372,7 +372,7 @@ def test_a_batch_of_one_that_batchnorm_cannot_take_is_refused(
 
 
 def test_a_fixed_sampler_draws_the_same_batches_every_epoch(make_store, make_data):
-    from bonepipe.data.datamodule import EpochSampler
+    from bonepipe.data.sampling import EpochSampler
 
     free, fixed = (EpochSampler(range(9), 4, fixed=flag) for flag in (False, True))
     draws = {flag: [] for flag in (False, True)}

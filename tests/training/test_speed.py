@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bonepipe.commands.speed import verdict
-from bonepipe.data.datamodule import TrainingImages
+from bonepipe.data.batches import TrainingImages
 from bonepipe.training.fit import TrainerSpec, make_trainer
 from bonepipe.training.speed import Repeated, StepClock, StepTimes, mean_times
 

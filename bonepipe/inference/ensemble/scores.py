@@ -51,13 +51,12 @@ def score(
         BonepipeError: an image is not in the store.
     """
     shape = common_shape([archive.shape for archive in archives])
-    indices = {name: index for index, name in enumerate(store.names)}
-    strange = next((name for name in names if name not in indices), None)
+    strange = next((name for name in names if name not in store.index), None)
     if strange:
         raise BonepipeError(f"{strange}: was predicted out of fold, but the dataset has no such training image")
 
     def one(name: str) -> Scored:
-        index = indices[name]
+        index = store.index[name]
         size, truth, maps = store.shape(index), store.truth(index), [archive.maps(name) for archive in archives]
         masks = [upsample.cutouts(own, [HALF] * len(truth), size) for own in maps]
         alone = np.stack([upsample.dice_scores(own, truth) for own in masks])

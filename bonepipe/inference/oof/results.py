@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from bonepipe.data import submission
-from bonepipe.data.datamodule import ValidationImages
+from bonepipe.data.batches import ValidationImages
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing

@@ -146,10 +146,9 @@ def score(
         store: with the truth of the images.
         spec: of the candidates.
     """
-    index = {name: number for number, name in enumerate(store.names)}
 
     def one(name: str, thresholds: Sequence[float]) -> NDArray[np.float64]:
-        shape, truth = store.shape(index[name]), store.truth(index[name])
+        shape, truth = store.shape(store.index[name]), store.truth(store.index[name])
         return candidate_dice(spec, masks(name, thresholds), truth, shape)
 
     workers = min(cores(), 4)  # NumPy and OpenCV release the interpreter
