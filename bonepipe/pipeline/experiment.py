@@ -1,9 +1,9 @@
-"""The composition root: from a config to the built parts that the commands hand down."""
+"""The composition root: from a config to the built parts that everything else is handed."""
 
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from bonepipe.data.spec import DataSpec
 from bonepipe.data.strata import StrataSpec
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import epoch_file
+from bonepipe.pipeline.run_folder import WEIGHTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,55 +25,13 @@ if TYPE_CHECKING:
     from bonepipe.data.augment import Augmentation
     from bonepipe.data.datamodule import FoldDataModule
     from bonepipe.inference.fold_model import FoldModel
-    from bonepipe.inference.oof.results import Predict
     from bonepipe.inference.postprocess.operations import PostprocessSpec
-    from bonepipe.inference.sliding_window import Windows
+    from bonepipe.inference.predict import PredictionSpec
+    from bonepipe.inference.sliding_window import Predict, Windows
+    from bonepipe.inference.thresholds import ThresholdSpec
     from bonepipe.inference.tta import Views
+    from bonepipe.training.fit import TrainerSpec
     from bonepipe.training.module import SegmentationModule
-
-# Settings that may differ between two runs of the same experiment without making its results another experiment's.
-HARMLESS = (
-    "fold",
-    "runs",
-    "device",
-    "executor",
-    "tracking",
-    "prediction",
-    "thresholds",
-    "trainer.workers",
-    "trainer.compile",
-)
-# Groups that change how trained weights predict, and what in them no out-of-fold prediction depends on.
-PREDICTION = ("tta", "windows", "postprocess")
-AFTER_PREDICTION = ("windows.batch_size", "postprocess.operations", "postprocess.min_area")
-
-OVERRIDES = """\
-Settings come from conf/ and are changed by overrides, key=value:
-  experiment=NAME      a file of conf/experiment/, for example demo, baseline, effunet_512
-  data.root=PATH       the dataset
-  GROUP=OPTION         another file of conf/GROUP/, for example loss=bce, tta=none
-  GROUP.KEY=VALUE      one setting, for example trainer.epochs=30, optimizer.lr=1e-3
-A misspelt key or a value of the wrong type is refused before anything runs."""
-
-
-def parse(arguments: Sequence[str], description: str) -> configs.Config | None:
-    """The checked config of a command's overrides; None after printing the help that was asked for."""
-    if any(word in ("-h", "--help") for word in arguments):
-        print(f"{description}\n\n{OVERRIDES}")
-        return None
-    flags = [word for word in arguments if word.startswith("-")]
-    if flags:
-        raise UsageError(f"no flag {flags[0]!r} here; settings are overrides, key=value (see --help)")
-    return configs.compose(arguments)
-
-
-def resolve_device(name: str) -> str:
-    """`auto` to `cuda`, `mps` or `cpu`; anything else as it is."""
-    if name != "auto":
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -81,11 +40,33 @@ class Experiment:
 
     Attributes:
         config: the settings.
-        shelf: the folder that holds the image stores; None for that of the runs.
+        store: folder of the image stores; None for the one beside the runs.
     """
 
     config: configs.Config
-    shelf: str | None = None
+    store: Path | None = None
+
+    def placed(
+        self, folder: Path, *, store: Path | None = None, root: str | None = None, device: str | None = None
+    ) -> "Experiment":
+        """The same experiment with its results in another folder, and on other data or another device if need be."""
+        data = {**self.config["data"], **({} if root is None else {"root": root})}
+        place = {"runs": str(folder.parent), "name": folder.name, "device": device or self.config["device"]}
+        return Experiment({**self.config, **place, "data": data}, store)
+
+    @property
+    def folder(self) -> Path:
+        """Where the experiment's results go."""
+        return Path(self.config["runs"]) / self.config["name"]
+
+    def fold_folder(self, fold: int) -> Path:
+        """Where a fold's results go."""
+        return self.folder / f"fold-{fold}"
+
+    @property
+    def store_folder(self) -> Path:
+        """Where image stores and digests of files are kept."""
+        return self.store or Path(self.config["runs"]) / ".store"
 
     @cached_property
     def data(self) -> DataSpec:
@@ -99,15 +80,6 @@ class Experiment:
         spec: FoldSpec = configs.build(self.config, "folds")
         return spec
 
-    @property
-    def folder(self) -> Path:
-        """Where the experiment's results go."""
-        return Path(self.config["runs"]) / self.config["name"]
-
-    def fold_folder(self, fold: int) -> Path:
-        """Where a fold's results go."""
-        return self.folder / f"fold-{fold}"
-
     @cached_property
     def strata(self) -> StrataSpec:
         """What tells the strata apart."""
@@ -117,7 +89,7 @@ class Experiment:
     @cached_property
     def cohort(self) -> Cohort:
         """The dataset's annotated images, how they are split, and their store."""
-        return Cohort(self.data, self.folds, self.strata, Path(self.shelf or self.config["runs"]) / ".store")
+        return Cohort(self.data, self.folds, self.strata, self.store_folder)
 
     @cached_property
     def device(self) -> str:
@@ -125,9 +97,31 @@ class Experiment:
         return resolve_device(self.config["device"])
 
     @cached_property
+    def trainer(self) -> "TrainerSpec":
+        """How a fold is trained."""
+        return configs.build(self.config, "trainer")
+
+    @cached_property
     def augmentation(self) -> "Augmentation":
         """The training recipe."""
         return configs.build(self.config, "augment", self.data)
+
+    @cached_property
+    def prediction(self) -> "PredictionSpec":
+        """How trained models predict together."""
+        return configs.build(self.config, "prediction")
+
+    @cached_property
+    def thresholds(self) -> "ThresholdSpec":
+        """How thresholds are chosen.
+
+        Raises:
+            UsageError: thresholds by stratum are asked for where nothing tells strata apart.
+        """
+        spec: ThresholdSpec = configs.build(self.config, "thresholds")
+        if spec.by and not self.strata.by:
+            raise UsageError("thresholds.by=stratum: strata.by names nothing that tells strata apart")
+        return spec
 
     @cached_property
     def views(self) -> "Views":
@@ -142,62 +136,53 @@ class Experiment:
             raise UsageError(f"windows.size={windows.shape}: with data.region it must be data.size, {self.data.shape}")
         return windows
 
+    @property
+    def ways(self) -> str:
+        """In how many ways a model looks at an image, in words."""
+        windows = f" x {len(self.windows)} windows" if len(self.windows) > 1 else ""
+        return f"{len(self.views)} views{windows}"
+
     @cached_property
     def postprocess(self) -> "PostprocessSpec":
         """What happens to probabilities and masks."""
         return configs.build(self.config, "postprocess")
 
-    def average(self, members: Sequence["FoldModel"]) -> "Predict":
-        """Grey bytes `[N, *windows.shape]` to probabilities: members and views averaged, in windows."""
+    def average(self, models: Sequence["FoldModel"]) -> "Predict":
+        """Grey bytes `[N, *windows.shape]` to probabilities: models and views averaged, in windows."""
         from bonepipe.inference.fold_model import mean_probabilities
 
-        data, precision = self.data, configs.build(self.config, "prediction").precision
-        mean = partial(mean_probabilities, members, self.views, mean=data.mean, std=data.std, precision=precision)
+        data, precision = self.data, self.prediction.precision
+        mean = partial(mean_probabilities, models, self.views, mean=data.mean, std=data.std, precision=precision)
         return self.windows.over(mean)
 
-    def predictor(self, members: Sequence["FoldModel"], refined: Sequence[str] | None = None) -> "Predict":
-        """As `average`, then the CRF on the classes `refined`; None for those that `train-all` found to gain by it.
-
-        Raises:
-            BonepipeError: as `refined_classes`.
-        """
+    def predictor(self, models: Sequence["FoldModel"], refined: Sequence[str]) -> "Predict":
+        """As `average`, then the CRF on the classes that are named, where there is one."""
         from bonepipe.inference.postprocess import crf_choice
 
-        predict, crf = self.average(members), self.postprocess.crf
-        if crf is None:
-            return predict
-        names = self.refined_classes() if refined is None else refined
-        return crf_choice.partly(predict, crf, [name in names for name in self.data.classes])
+        predict, crf = self.average(models), self.postprocess.crf
+        return predict if crf is None else crf_choice.partly(predict, crf, [name in refined for name in self.data.classes])
 
-    def refined_classes(self) -> list[str]:
-        """The classes that `train-all` chose to keep the CRF; none where there is no CRF.
-
-        Raises:
-            BonepipeError: thresholds.json does not name them for this CRF.
-        """
-        from bonepipe.inference.postprocess import crf_choice
-
-        crf = self.postprocess.crf
-        return [] if crf is None else crf_choice.read(self.folder / "thresholds.json", self.data.classes, crf)
-
-    def model(self) -> "nn.Module":
-        """A new model, its weights drawn from the seed or pretrained."""
-        return configs.build(self.config, "model", len(self.data.classes))
+    def model(self, *, pretrained: bool = True) -> "nn.Module":
+        """A new model, its weights drawn from the seed; with pretrained ones where its settings name some."""
+        node = dict(self.config["model"])
+        if not pretrained and "encoder_weights" in node:
+            node["encoder_weights"] = None
+        return configs.build({"model": node}, "model", len(self.data.classes))
 
     def datamodule(self, fold: int) -> "FoldDataModule":
         """The batches of a fold."""
         from bonepipe.data.datamodule import FoldDataModule
 
-        config, spec = self.config, configs.build(self.config, "trainer")
+        spec = self.trainer
         return FoldDataModule(
             self.cohort,
             fold,
             self.augmentation,
             batch_size=spec.batch_size,
             workers=spec.workers,
-            seed=config["seed"],
-            sampler=configs.build(config, "sampler"),
-            pixel_weights=configs.build(config, "loss").pixel_weights(len(self.data.classes)),
+            seed=self.config["seed"],
+            sampler=configs.build(self.config, "sampler"),
+            pixel_weights=configs.build(self.config, "loss").pixel_weights(len(self.data.classes)),
             fraction=spec.fraction,
             overfit_batches=spec.overfit_batches,
         )
@@ -207,15 +192,14 @@ class Experiment:
         from bonepipe.training.module import SegmentationModule
 
         config, data = self.config, self.data
-        parts = (config[group] for group in ("model", "loss", "optimizer", "scheduler", "mixing"))
         seed_everything(config["seed"])
         return SegmentationModule(
-            *parts,
+            *(config[group] for group in ("model", "loss", "optimizer", "scheduler", "mixing")),
             classes=data.classes,
             mean=data.mean,
             std=data.std,
             seed=config["seed"],
-            compiled=configs.build(config, "trainer").compile,
+            compiled=self.trainer.compile,
             hold=configs.build(config, "averaging").hold_from,
         )
 
@@ -226,7 +210,7 @@ class Experiment:
             BonepipeError: there is no such file.
         """
         folder = self.fold_folder(fold)
-        path = folder / ("weights.safetensors" if epoch is None else epoch_file(epoch))
+        path = folder / (WEIGHTS if epoch is None else epoch_file(epoch))
         if path.is_file():
             return path
         if epoch is None:
@@ -240,19 +224,28 @@ class Experiment:
             "trainer.keep_epochs=N keeps the last N epochs of a training"
         )
 
-    def member(self, fold: int, epoch: int | None = None) -> "FoldModel":
+    def fold_model(self, fold: int, epoch: int | None = None) -> "FoldModel":
         """A fold's trained model on its device, checked against the views; with an epoch, its weights at that time."""
         from bonepipe.inference.fold_model import load_fold_model
 
-        path = self.weights(fold, epoch)
-        node = dict(self.config["model"])
-        if "encoder_weights" in node:  # its own weights follow at once
-            node["encoder_weights"] = None
-        model = configs.build({"model": node}, "model", len(self.data.classes))
-        compiled = configs.build(self.config, "prediction").compile
-        member = load_fold_model(path, model, self.data.classes, self.device, compiled=compiled)
-        self.views.check(member.seen, path)
-        return member
+        path, model = self.weights(fold, epoch), self.model(pretrained=False)  # its own weights follow at once
+        loaded = load_fold_model(path, model, self.data.classes, self.device, compiled=self.prediction.compile)
+        self.views.check(loaded.seen, path)
+        return loaded
+
+
+def with_group(experiment: Experiment, group: str, **settings: object) -> Experiment:
+    """The same experiment with other settings of a group."""
+    return replace(experiment, config={**experiment.config, group: {**experiment.config[group], **settings}})
+
+
+def resolve_device(name: str) -> str:
+    """`auto` to `cuda`, `mps` or `cpu`; anything else as it is."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def seed_everything(seed: int) -> None:
@@ -262,38 +255,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def refuse_other_settings(path: Path, config: configs.Config, ignore: Sequence[str] = HARMLESS) -> None:
-    """Raise BonepipeError if results that are already there were made with other settings, naming each of them."""
-    if not path.is_file():
-        return
-    if config["sampler"].get("balance") is None:
-        ignore = [*ignore, "strata", "data.strata"]  # they then only weight the report
-    changed = configs.differences(configs.load(path), config, ignore)
-    if changed:
-        rows = "\n".join(f"  {key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
-        raise BonepipeError(
-            f"{path}: this run was begun with other settings:\n{rows}\n"
-            "Give the new settings a name of their own (name=...), or delete the folder to start anew"
-        )
-
-
-def refuse_region(experiment: Experiment) -> None:
-    """Raise UsageError where a command is for whole images and the experiment only looks at a part of them."""
-    if experiment.data.region is not None:
-        raise UsageError(
-            f"{experiment.folder}: sees only the part of an image that data.region names; use it beside a run that "
-            f"sees all: bonepipe secondlook FIRST_RUN {experiment.folder}"
-        )
-
-
-def prediction_settings(config: configs.Config) -> configs.Config:
-    """The settings that probabilities depend on beside the weights."""
-    return {
-        group: {key: value for key, value in config[group].items() if f"{group}.{key}" not in AFTER_PREDICTION}
-        for group in PREDICTION
-    }
 
 
 def say(text: str) -> None:

@@ -9,6 +9,7 @@ done again, what is stale and expensive is refused with the name of what changed
 import contextlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -159,6 +160,24 @@ def refuse_taken(output: Path, file: str) -> None:
     if not output.name or any(output.glob("fold-*")) or any((output / name).is_file() for name in others):
         held = " or ".join(["a run", *(KINDS[name] for name in others)])
         raise UsageError(f"--output {output}: holds {held}; name a folder of its own, like runs/best")
+
+
+def delete(folder: Path) -> bool:
+    """Delete a run's folder with all that is in it; returns whether there was one.
+
+    Raises:
+        BonepipeError: the folder holds no results, so it is nothing that may be deleted; or somebody works in it.
+    """
+    if not folder.is_dir():
+        return False
+    known = (CONFIG, FINGERPRINT, ENSEMBLE, CASCADE, SCORES, *(path.name for path in folder.glob("fold-*")))
+    if any(folder.iterdir()) and not any((folder / name).exists() for name in known):
+        raise BonepipeError(f"{folder}: holds no results of an experiment; nothing is deleted")
+    for place in [folder, *folder.glob("fold-*")]:
+        with locked(place):
+            pass
+    shutil.rmtree(folder)
+    return True
 
 
 def recorded_config(folder: Path) -> configs.Config:

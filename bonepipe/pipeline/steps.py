@@ -14,7 +14,7 @@ from bonepipe.data.store import DIGESTS, existing, files_of
 from bonepipe.digests import digests
 from bonepipe.errors import BonepipeError
 from bonepipe.pipeline import run_folder
-from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, SUBMISSION, THRESHOLDS, WEIGHTS, Inputs, Step
+from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, SCORES, SUBMISSION, THRESHOLDS, WEIGHTS, Inputs, Step
 
 if TYPE_CHECKING:
     from bonepipe.pipeline.experiment import Experiment
@@ -178,6 +178,12 @@ class Steps:
     def is_done(self, fold: int) -> bool:
         """Whether a fold is trained and its validation images are predicted, with these settings and files."""
         return self.training(fold).current and self.out_of_fold(fold).current
+
+    @property
+    def cross_validated(self) -> bool:
+        """Whether all folds are done and the thresholds were chosen from what they say now."""
+        done = all(self.is_done(fold) for fold in range(self.experiment.folds.count))
+        return done and self.cross_validation().current and (self.experiment.folder / SCORES).is_file()
 
 
 WAY_OUT = "give the run a name of its own (name=...), or delete the fold's folder to train it anew"

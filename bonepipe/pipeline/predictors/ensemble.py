@@ -14,7 +14,7 @@ from bonepipe.data.catalog import Radiograph
 from bonepipe.digests import combined
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.pipeline import decisions, run_folder
-from bonepipe.pipeline.experiment import Experiment, say
+from bonepipe.pipeline.experiment import Experiment, say, with_group
 from bonepipe.pipeline.predictors.base import Maps, require_current
 from bonepipe.pipeline.predictors.run import refuse_region, require_folds
 from bonepipe.pipeline.run_folder import CONFIG, ENSEMBLE, THRESHOLDS, Inputs, Step
@@ -261,7 +261,7 @@ def open_member(entry: "Entry", root: str | None = None, device: str | None = No
     recorded = _shared_config(folder, _folds(entry, folder))
     placed = Experiment(recorded).placed(folder, device=device, root=root)
     folds = _folds(entry, folder)
-    require_folds(replace(placed, config={**placed.config, "prediction": {**recorded["prediction"], "folds": list(folds)}}))
+    require_folds(with_group(placed, "prediction", folds=list(folds)))
     config = configs.recompose(placed.config, _allowed(entry))
     experiment = replace(placed, config=config)
     refuse_region(experiment)  # a region's maps are no whole images: they have a place in a cascade
@@ -360,8 +360,8 @@ def assemble(ensemble: "Ensemble", folder: Path, words: Sequence[str]) -> Ensemb
     batch_size = min(member.experiment.prediction.batch_size for member in members)
     prediction = {**first.config["prediction"], "folds": None, "batch_size": batch_size}
     config = configs.recompose({**first.config, "prediction": prediction}, words)
-    predictor = EnsemblePredictor(ensemble, members, replace(first, config=config).placed(folder))
-    _ = predictor.weights, predictor.experiment.prediction, predictor.experiment.threshold_spec
+    predictor = EnsemblePredictor(ensemble, members, replace(first, config=config).placed(folder, store=first.store_folder))
+    _ = predictor.weights, predictor.experiment.prediction, predictor.experiment.thresholds
     return predictor
 
 
@@ -378,7 +378,7 @@ def own_settings(words: Sequence[str]) -> dict[str, str]:
     return changes
 
 
-def open_ensemble(folder: Path) -> EnsemblePredictor:
+def open_ensemble(folder: Path, words: Sequence[str] = ()) -> EnsemblePredictor:
     """The ensemble that `bonepipe ensemble` left in a folder; its members' folders are named as they were then.
 
     Raises:
@@ -389,10 +389,10 @@ def open_ensemble(folder: Path) -> EnsemblePredictor:
     way_out = f"run `bonepipe ensemble {folder / ENSEMBLE} -o {folder}`"
     if not (folder / CONFIG).is_file():
         raise BonepipeError(f"{folder / CONFIG}: is missing, so this ensemble was not cross-validated to the end; {way_out}")
-    experiment = Experiment(configs.load(folder / CONFIG)).placed(folder)
+    experiment = Experiment(configs.recompose(configs.load(folder / CONFIG), words)).placed(folder)
     ensemble = files.read(folder / ENSEMBLE).merged()
     members = open_members(ensemble.members, experiment.data.root, experiment.config["device"])
-    predictor = EnsemblePredictor(ensemble, members, replace(experiment, store_root=members[0].experiment.store_root))
+    predictor = EnsemblePredictor(ensemble, members, replace(experiment, store=members[0].experiment.store_folder))
     _ = predictor.weights
     require_current(predictor, way_out)
     return predictor

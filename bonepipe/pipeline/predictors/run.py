@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bonepipe import config as configs
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.pipeline import decisions, run_folder
@@ -108,15 +109,19 @@ def require_folds(experiment: Experiment) -> None:
             )
 
 
-def open_run(folder: Path) -> Experiment:
+def open_run(folder: Path, words: Sequence[str] = ()) -> Experiment:
     """The experiment of a run's folder, wherever it lies now, with the settings that its thresholds were chosen with.
+
+    Args:
+        folder: of the run.
+        words: overrides of how it predicts.
 
     Raises:
         BonepipeError: there is none, or a voting fold is not finished.
     """
     if (kind := run_folder.kind_of(folder)) != "run":
         raise UsageError(f"{folder}: is no run, but holds the files of another kind ({kind}); name a run that is part of it")
-    experiment = Experiment(run_folder.recorded_config(folder)).placed(folder)
+    experiment = Experiment(configs.recompose(run_folder.recorded_config(folder), words)).placed(folder)
     require_folds(experiment)
     return experiment
 

@@ -1,17 +1,17 @@
-"""`bonepipe suspects`: the annotations that look wrong to models that never saw them."""
+"""Label errors: the annotations that look wrong to models that never saw them, ranked, with suggested corrections."""
 
-import argparse
 import csv
 import shutil
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from bonepipe.commands.finished import make_parser, parse, read_settings
 from bonepipe.data import corrections, submission
+from bonepipe.data.image import read_grey
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
 from bonepipe.inference.label_errors import (
@@ -26,56 +26,38 @@ from bonepipe.inference.label_errors import (
 )
 from bonepipe.labels import cutout
 from bonepipe.labels.cutout import Cutout
-from bonepipe.pipeline.experiment import Experiment, refuse_region, say
-
-DESCRIPTION = """\
-Rank suspicious annotations by the out-of-fold predictions of a finished experiment (`bonepipe train-all`) or, with
---run, of any run, ensemble or second look: labels that are permuted, bones that are not drawn, extra parts, and a Dice
-far below what is usual for its class. Writes
-  runs/NAME/suspects.csv     rank, image_name, patient, class, kind, score, suggestion, remark; the worst first
-  runs/NAME/suspects.jpg     the first candidates: annotation beside prediction
-  runs/NAME/suspects/        a picture of each of the first 40
-  runs/NAME/corrections.csv  suggested corrections of those that are sure; look at them, edit them, and train with
-                             name=NAME-mended data.corrections=runs/NAME/corrections.csv. A file that is there already
-                             is kept, and the suggestions go to corrections.new.csv.
-
-A correction (image_name,class,action,value) drops an image or, with a class, what it says of that class; permutes its
-labels (class: as drawn, value: right); or replaces a mask (value: run lengths). Only what is trained on changes:
-validation and its scores keep to the annotations as they are.
-Where the dataset has a planted.csv (the phantom's list of what is wrong on purpose), the ranking is held against it."""
-EXAMPLES = """\
-  bonepipe suspects experiment=demo
-  bonepipe suspects --run runs/demo-wrist"""
+from bonepipe.pipeline.experiment import Experiment
+from bonepipe.pipeline.predictors.base import Predictor
+from bonepipe.report import overlay
+from bonepipe.report.examples import save
+from bonepipe.report.label_errors import picture
 
 MASKS, PLANTED = "oof.csv", "planted.csv"
 COLUMNS = ("rank", "image_name", "patient", "class", "kind", "score", "suggestion", "remark")
 PICTURES, SHEET = 40, 10  # candidates with a picture; of these, on one sheet
 
 
-def parser() -> argparse.ArgumentParser:
-    """Describe the command line, overrides apart."""
-    return make_parser("suspects", "", DESCRIPTION, EXAMPLES)
+class Ranked(NamedTuple):
+    """What was written: the candidates, the rows of corrections and their file, and lines for people."""
+
+    candidates: int
+    rows: int
+    path: Path
+    lines: list[str]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Compare, rank, write."""
-    given, overrides = parse(parser(), arguments)
-    experiment = read_settings(given.run, overrides)
-    refuse_region(experiment)
-    texts: dict[str, list[str]] = {}
-    evidence = []
-    for index, codes in tqdm(_predictions(experiment), "suspects", len(experiment.cohort.images), unit="image"):
+def rank_annotations(predictor: Predictor) -> Ranked:
+    """Compare the out-of-fold masks with the annotations, rank what differs, and write tables and pictures."""
+    experiment, texts, evidence = predictor.experiment, {}, []
+    for index, codes in tqdm(_predictions(experiment), "label errors", len(experiment.cohort.images), unit="image"):
         evidence.append(_evidence(experiment, index, codes))
         texts[experiment.cohort.store.names[index]] = codes
-    found = rank(evidence, experiment.data.classes)
-    _write_table(experiment, found)
-    rows = correction_rows(found, texts, experiment.data.classes)
+    ranked = rank(evidence, experiment.data.classes)
+    _write_table(experiment, ranked)
+    rows = correction_rows(ranked, texts, experiment.data.classes)
     path = _write_corrections(experiment.folder / "corrections.csv", rows)
-    _write_pictures(experiment, found, texts)
-    _print(experiment, found)
-    _score(experiment, found)
-    say(f"{experiment.folder}: {len(found)} candidates in suspects.csv, {len(rows)} rows in {path.name}")
-    return 0
+    _write_pictures(experiment, ranked, texts)
+    return Ranked(len(ranked), len(rows), path, [*_lines(experiment, ranked), *_score(experiment, ranked)])
 
 
 def _predictions(experiment: Experiment) -> Iterator[tuple[int, list[str]]]:
@@ -113,41 +95,35 @@ def _evidence(experiment: Experiment, index: int, codes: Sequence[str]) -> Evide
     return gather(name, store.truth(index), predicted, store.outlines(index), store.shape(index))
 
 
-def _write_table(experiment: Experiment, found: Sequence[Suspect]) -> None:
+def _write_table(experiment: Experiment, ranked: Sequence[Suspect]) -> None:
     patients = {image.name: image.patient for image in experiment.cohort.images}
-    with replacing(experiment.folder / "suspects.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
+    with replacing(experiment.folder / "label_errors.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
-        for number, suspect in enumerate(found, 1):
+        for number, suspect in enumerate(ranked, 1):
             labels = "; ".join(experiment.data.classes[label] for label in suspect.classes)
             facts = labels, suspect.kind, f"{suspect.score:.4f}", suggestion(suspect), suspect.remark
             table.writerow([number, suspect.name, patients[suspect.name], *facts])
 
 
-def _write_pictures(experiment: Experiment, found: Sequence[Suspect], texts: dict[str, list[str]]) -> None:
+def _write_pictures(experiment: Experiment, ranked: Sequence[Suspect], texts: dict[str, list[str]]) -> None:
     """Pictures of the first candidates, and the very first ones on a sheet; those of an earlier run go."""
-    from bonepipe.report.examples import save
-
-    folder = experiment.folder / "suspects"
+    folder = experiment.folder / "label_errors"
     shutil.rmtree(folder, ignore_errors=True)
-    (experiment.folder / "suspects.jpg").unlink(missing_ok=True)
+    (experiment.folder / "label_errors.jpg").unlink(missing_ok=True)
     folder.mkdir(parents=True)
     strips = []
-    for number, suspect in enumerate(found[:PICTURES], 1):
+    for number, suspect in enumerate(ranked[:PICTURES], 1):
         strip = _picture(experiment, number, suspect, texts[suspect.name])
         save(folder / f"{number:03d}-{suspect.kind}-{Path(suspect.name).stem}.jpg", strip)
         strips += [strip] if number <= SHEET else []
     if strips:
         width = max(strip.shape[1] for strip in strips)
         padded = [np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips]
-        save(experiment.folder / "suspects.jpg", np.vstack(padded))
+        save(experiment.folder / "label_errors.jpg", np.vstack(padded))
 
 
 def _picture(experiment: Experiment, number: int, suspect: Suspect, codes: Sequence[str]) -> np.ndarray:
-    from bonepipe.data.image import read_grey
-    from bonepipe.report import overlay
-    from bonepipe.report.label_errors import picture
-
     data, store = experiment.data, experiment.cohort.store
     index = store.index[suspect.name]
     image, grey = experiment.cohort.images[index], read_grey(experiment.cohort.images[index].path)
@@ -161,21 +137,22 @@ def _picture(experiment: Experiment, number: int, suspect: Suspect, codes: Seque
     )  # fmt: skip
 
 
-def _print(experiment: Experiment, found: Sequence[Suspect]) -> None:
-    for number, suspect in enumerate(found[:SHEET], 1):
+def _lines(experiment: Experiment, ranked: Sequence[Suspect]) -> Iterator[str]:
+    """The first candidates."""
+    for number, suspect in enumerate(ranked[:SHEET], 1):
         labels = ", ".join(experiment.data.classes[label] for label in suspect.classes)
-        print(f"{number:3d}  {suspect.score:.3f}  {suspect.kind:<8}  {suspect.name}  {labels}")
+        yield f"{number:3d}  {suspect.score:.3f}  {suspect.kind:<8}  {suspect.name}  {labels}"
 
 
-def _score(experiment: Experiment, found: Sequence[Suspect]) -> None:
-    """Tell how many of the annotations that are known to be wrong lie among the first candidates, twice as many."""
+def _score(experiment: Experiment, ranked: Sequence[Suspect]) -> Iterator[str]:
+    """How many of the annotations that are known to be wrong lie among the first candidates, twice as many."""
     path = experiment.data.path / PLANTED
     if not path.is_file():
         return
     rows = read_planted(path)
-    for kind, (hits, count, mended) in score_planted(rows, found, experiment.data.classes).items():
+    for kind, (hits, count, mended) in score_planted(rows, ranked, experiment.data.classes).items():
         told = f", {mended} mended by permuting labels" if kind == "permuted" else ""
-        print(f"{PLANTED}: {kind}: {hits} of {count} among the first {2 * len(rows)} candidates{told}")
+        yield f"{PLANTED}: {kind}: {hits} of {count} among the first {2 * len(rows)} candidates{told}"
 
 
 def _write_corrections(path: Path, rows: Sequence[Sequence[str]]) -> Path:
