@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from bonepipe import __version__
 from bonepipe.errors import BonepipeError, UsageError, suggestion
@@ -45,32 +46,48 @@ def usage() -> str:
     )
 
 
-def run(command: str, arguments: Sequence[str]) -> int:
+def run(command: str, words: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     if command not in COMMANDS:
         raise UsageError(f"no such command: {command!r}{suggestion(command, COMMANDS)} (`bonepipe --help` lists them)")
-    module = importlib.import_module(f"bonepipe.commands.{command.replace('-', '_')}")
-    return int(module.main(list(arguments)) or 0)
+    names = [f"bonepipe.{layer}.{command.replace('-', '_')}" for layer in ("cli", "commands")]
+    module = importlib.import_module(next(name for name in names if name in sys.modules or find_spec(name)))
+    return int(module.main(list(words)) or 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script. Exit code 0, 1 for a problem with data or files, 2 for wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback_wanted = "--traceback" in words or bool(os.environ.get("BONEPIPE_TRACEBACK"))
-    words = [word for word in words if word != "--traceback"]
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(usage())
+    try:
+        code = _answer([word for word in words if word != "--traceback"], traceback_wanted)
+        sys.stdout.flush()  # a reader that has gone away is noticed here and not at the interpreter's end
+        return code
+    except BrokenPipeError:
+        # What is still to be printed goes nowhere, or the interpreter would complain of the closed pipe at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as the shell has it for a program that SIGPIPE ends
+
+
+def _answer(words: Sequence[str], traceback_wanted: bool) -> int:
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    if not words or words[0] in ("-h", "--help", "--version"):
+        print(__version__ if words[:1] == ["--version"] else usage())
         return 0 if words else 2
-    if words[0] == "--version":
-        print(__version__)
-        return 0
     try:
         return run(words[0], words[1:])
-    except BonepipeError as error:
-        if traceback_wanted:
+    except SystemExit as stop:  # argparse has printed the help
+        return int(stop.code or 0)
+    except (BonepipeError, OSError) as error:
+        if traceback_wanted or (isinstance(error, OSError) and error.filename is None):
             raise
-        print(f"bonepipe {words[0]}: {error}", file=sys.stderr)
+        print(f"bonepipe {words[0]}: {_reason(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("\nbonepipe: stopped; run the same command again to go on", file=sys.stderr)
         return 130
+
+
+def _reason(error: BonepipeError | OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)

@@ -14,7 +14,7 @@ def command(monkeypatch):
     """Make `bonepipe score` run a function of the test."""
 
     def replace(function):
-        monkeypatch.setitem(sys.modules, "bonepipe.commands.score", types.SimpleNamespace(main=function))
+        monkeypatch.setitem(sys.modules, "bonepipe.cli.score", types.SimpleNamespace(main=function))
 
     monkeypatch.delenv("BONEPIPE_TRACEBACK", raising=False)
     return replace
