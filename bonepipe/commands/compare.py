@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bonepipe.pipeline.experiment import HARMLESS
-from bonepipe.report.comparison import compare, read_run
+from bonepipe.report.comparison import compare_runs, read_run_files
 
 EPILOG = """\
 RUN is the folder of a run, an ensemble or a second look (runs/NAME), or of a fold (runs/NAME/fold-0). Two things are
@@ -78,6 +78,6 @@ def _row(name: str, change: dict[str, Any], width: int) -> str:
 def main(argv: list[str]) -> int:
     """Compare and print."""
     arguments = parser().parse_args(argv)
-    found = compare(read_run(arguments.a), read_run(arguments.b), IGNORED)
+    found = compare_runs(read_run_files(arguments.a), read_run_files(arguments.b), IGNORED)
     print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else report(found))
     return 0

@@ -26,7 +26,7 @@ from bonepipe.data.catalog import test_images
 from bonepipe.errors import UsageError
 from bonepipe.inference.ensemble import members
 from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
-from bonepipe.inference.thresholds import Choice
+from bonepipe.inference.thresholds import ThresholdChoice
 from bonepipe.pipeline.experiment import say
 from bonepipe.report.comparison import paired
 
@@ -158,10 +158,10 @@ def cross_validate(team: Team) -> None:
     experiment, first, folder = team.experiment, team.voters[0], team.experiment.folder
     archives = team.archives()
     names = common_names(archives)
-    _tell_images(names, [len(archive.places) for archive in archives])
+    _tell_images(names, [len(archive.folds) for archive in archives])
     scored = score(archives, team.weights, team.mean, first.experiment.store, names)
     if len(team.voters) > 1 or first.anew:
-        write_results(folder, names, team.classes, [row.mixture for row in scored])
+        write_results(folder, names, team.classes, [row.average for row in scored])
     else:  # a member alone has its exact histograms already; bytes would only come near them
         _copy_results(first, folder)
     summary = summaries.decide(experiment, team.out_of_fold(), lambda: mask_maker(team.mixer(archives), experiment))
@@ -206,7 +206,7 @@ def _members(team: Team, scored: Sequence["Scored"]) -> list[dict[str, Any]]:
     return rows
 
 
-def _table(members: Sequence[Mapping[str, Any]], choice: Choice, scores: Mapping[str, Any]) -> Iterator[str]:
+def _table(members: Sequence[Mapping[str, Any]], choice: ThresholdChoice, scores: Mapping[str, Any]) -> Iterator[str]:
     """The members and the mixture, each with its Dice out of fold on the same images."""
     width = max(len("with its thresholds"), *(len(row["member"]) for row in members))
     yield f"{'member':<{width}} {'weight':>7} {'classes':>7} {'OOF Dice':>9}"

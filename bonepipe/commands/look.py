@@ -31,8 +31,9 @@ from bonepipe.parallel import overlapped
 from bonepipe.pipeline.experiment import Experiment
 
 if TYPE_CHECKING:
-    from bonepipe.inference.cascade import Blend, Look
-    from bonepipe.inference.oof.results import Pooled, Predict
+    from bonepipe.inference.cascade import BlendedStages, SecondStage
+    from bonepipe.inference.oof.predict import Predict
+    from bonepipe.inference.oof.results import Pooled
 
 Shown = tuple[Radiograph, np.ndarray, np.ndarray]  # an image, its grey bytes [H, W], the first stage's maps [C, h, w]
 
@@ -53,15 +54,15 @@ class SecondLook:
     experiment: Experiment
     weights: Sequence[float]
 
-    def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Blend]]":
+    def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, BlendedStages]]":
         """Every image with both stages' maps."""
-        from bonepipe.inference.cascade import blend
+        from bonepipe.inference.cascade import blend_stages
 
         labels = region_labels(self.first.experiment, self.second)
         predict = self.second.predictor([self.second.member(fold) for fold in voting_folds(self.second)])
         whole = ((image, prediction.maps) for image, prediction in self.first.predictions(images))
         for image, grey, maps, seen in looks(predict, self.second, list(labels), shown(whole, self.second)):
-            yield image, blend(maps, seen, labels, self.weights, (grey.shape[0], grey.shape[1]))
+            yield image, blend_stages(maps, seen, labels, self.weights, (grey.shape[0], grey.shape[1]))
 
     def out_of_fold(self) -> "Pooled":
         """The histograms that `bonepipe secondlook` left."""
@@ -100,18 +101,18 @@ def batch_size(second: Experiment) -> int:
 
 def looks(
     predict: "Predict", second: Experiment, labels: Sequence[int], items: Iterable[Shown]
-) -> "Iterator[tuple[Radiograph, np.ndarray, np.ndarray, Look | None]]":
+) -> "Iterator[tuple[Radiograph, np.ndarray, np.ndarray, SecondStage | None]]":
     """Add the second look to images with their maps, a batch at a time; None where no region was found.
 
     `labels` are the region's classes in these maps.
     """
-    from bonepipe.inference.cascade import look
+    from bonepipe.inference.cascade import predict_second_stage
 
     data = second.data
     assert data.region is not None
     rest = iter(items)
     while batch := list(islice(rest, batch_size(second))):
-        seen = look(predict, data.region, labels, data.shape, [(grey, maps) for _, grey, maps in batch])
+        seen = predict_second_stage(predict, data.region, labels, data.shape, [(grey, maps) for _, grey, maps in batch])
         yield from ((*item, one) for item, one in zip(batch, seen, strict=True))
 
 

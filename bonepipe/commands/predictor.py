@@ -20,8 +20,7 @@ from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import digest, write_json
 from bonepipe.inference import thresholds
-from bonepipe.inference.ensemble.members import OofStore
-from bonepipe.inference.oof import byte_maps
+from bonepipe.inference.oof.store import OofStore
 from bonepipe.labels import upsample
 from bonepipe.labels.cutout import Cutout
 from bonepipe.pipeline.experiment import (
@@ -104,7 +103,7 @@ class Run:
         from bonepipe.inference.oof.results import PROBABILITIES
 
         classes = self.experiment.data.classes
-        return OofStore({k: byte_maps.read(path / PROBABILITIES, classes) for k, path in self._folders().items()}).maps
+        return OofStore({k: path / PROBABILITIES for k, path in self._folders().items()}, classes).maps
 
     def _folders(self) -> dict[int, Path]:
         return {fold: self.experiment.fold_folder(fold) for fold in range(self.experiment.folds.count)}

@@ -35,16 +35,15 @@ from bonepipe.commands.predictor import (
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.region import iou
 from bonepipe.files import write_json
-from bonepipe.inference import thresholds
 from bonepipe.inference.oof.results import MASKS, Pooled
 from bonepipe.labels.cutout import hull
-from bonepipe.labels.histogram import dice_curve
+from bonepipe.labels.histogram import HALF, HALF_BIN, dice_curve
 from bonepipe.parallel import overlapped
 from bonepipe.pipeline.experiment import Experiment
-from bonepipe.report.comparison import read_run
+from bonepipe.report.comparison import read_run_files
 
 if TYPE_CHECKING:
-    from bonepipe.inference.cascade import Blend, Chosen, Kept, Look
+    from bonepipe.inference.cascade import BlendedStages, ChosenWeights, PackedSecondStage, SecondStage
     from bonepipe.inference.oof.results import Compared
 
 EPILOG = """\
@@ -73,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     result = argparse.ArgumentParser(
         "bonepipe secondlook",
-        description="Look again, closely, where a first run has found the region of some classes.",
+        description="SecondStage again, closely, where a first run has found the region of some classes.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -124,20 +123,20 @@ class Evidence:
     recall: Callable[[str], np.ndarray]
     mixed: np.ndarray
     overlaps: np.ndarray
-    kept: "list[Kept | None]"
+    kept: "list[PackedSecondStage | None]"
 
     @cached_property
     def dice(self) -> np.ndarray:
         """Dice of the mixtures at threshold 0.5, `[N, K, R]`."""
-        return np.stack([dice_curve(counts)[..., thresholds.HALF] for counts in self.mixed])
+        return np.stack([dice_curve(counts)[..., HALF_BIN] for counts in self.mixed])
 
 
 def gather(first: WholePredictor, second: Experiment) -> Evidence:
-    """Look at all validation images, each with the second model that never saw it."""
+    """SecondStage at all validation images, each with the second model that never saw it."""
     whole, recall = first.out_of_fold(), first.recall()
     labels = region_labels(first.experiment, second)
     images = {image.name: image for image in first.experiment.own_images}
-    found: dict[str, tuple[np.ndarray, float, Kept | None]] = {}
+    found: dict[str, tuple[np.ndarray, float, PackedSecondStage | None]] = {}
     for fold in np.unique(whole.folds):
         names = [whole.names[index] for index in np.flatnonzero(whole.folds == fold)]
         maps = ((images[name], recall(name)) for name in names)
@@ -152,22 +151,24 @@ def gather(first: WholePredictor, second: Experiment) -> Evidence:
 
 def _look_at_fold(
     first: Experiment, second: Experiment, fold: int, whole: Iterator[tuple[Radiograph, np.ndarray]]
-) -> "Iterator[tuple[np.ndarray, float, Kept | None]]":
+) -> "Iterator[tuple[np.ndarray, float, PackedSecondStage | None]]":
     """Of each image the counts `[K, R, 2, 256]` of the mixtures, the IoU of its box, and the look."""
-    from bonepipe.inference.cascade import WEIGHTS, find, keep, pair
+    from bonepipe.inference.cascade import WEIGHTS, find_region, pack, pair_stages
 
     labels, store = region_labels(first, second), first.store
     index = {name: number for number, name in enumerate(store.names)}
     predict = second.predictor([second.member(fold)])
 
-    def compare(item: "tuple[Radiograph, np.ndarray, np.ndarray, Look | None]") -> "tuple[np.ndarray, float, Any]":
+    def compare(
+        item: "tuple[Radiograph, np.ndarray, np.ndarray, SecondStage | None]",
+    ) -> "tuple[np.ndarray, float, Any]":
         image, grey, maps, seen = item
         truth, shape = store.truth(index[image.name]), (grey.shape[0], grey.shape[1])
-        kept = None if seen is None else keep(seen)
-        again = None if kept is None else kept.look()  # what is judged is what masks will be made from
-        pairs = [pair(maps[label], again, own, shape) for label, own in labels.items()]
+        kept = None if seen is None else pack(seen)
+        again = None if kept is None else kept.unpack()  # what is judged is what masks will be made from
+        pairs = [pair_stages(maps[label], again, own, shape) for label, own in labels.items()]
         counts = [one.histograms(WEIGHTS, truth[label]) for one, label in zip(pairs, labels, strict=True)]
-        true, box = hull(truth[label].box for label in labels), find(maps[list(labels)], shape)
+        true, box = hull(truth[label].box for label in labels), find_region(maps[list(labels)], shape)
         overlap = iou(true, box) if true.height and box else np.nan
         return np.stack(counts, axis=1).astype(np.int32), overlap, kept
 
@@ -176,14 +177,14 @@ def _look_at_fold(
 
 def cross_validate(first: WholePredictor, second: Experiment, result: Experiment) -> SecondLook:
     """Choose weights, thresholds and repairs from out-of-fold predictions, write and print them."""
-    from bonepipe.inference.cascade import WEIGHTS, choose
+    from bonepipe.inference.cascade import WEIGHTS, choose_weights
     from bonepipe.inference.oof.results import write_results
 
     summaries.begin(result)
     found = gather(first, second)
     labels, classes = region_labels(first.experiment, second), first.experiment.data.classes
     margin = configs.build(result.config, "thresholds").margin
-    chosen = choose(found.dice, found.whole.folds, margin)
+    chosen = choose_weights(found.dice, found.whole.folds, margin)
     weights = np.zeros(len(classes))
     weights[list(labels)] = np.array(WEIGHTS)[chosen.index]
     blended = Pooled(found.whole.names, found.whole.folds, _blended(found, list(labels), chosen.index))
@@ -198,7 +199,7 @@ def cross_validate(first: WholePredictor, second: Experiment, result: Experiment
     look = SecondLook(first, second, result, weights.tolist())
     record_source(look)
     _print(record)
-    before = float(found.whole.curves[..., thresholds.HALF].mean())
+    before = float(found.whole.curves[..., HALF_BIN].mean())
     print(f"out-of-fold Dice at threshold 0.5: {before:.4f} -> {scores['oof_dice_at_half']:.4f}")
     summaries.tell(summary, scores)
     return look
@@ -213,34 +214,34 @@ def _blended(found: Evidence, labels: Sequence[int], index: np.ndarray) -> np.nd
 
 def _blends(
     found: Evidence, first: Experiment, labels: Mapping[int, int], weights: Sequence[float]
-) -> "Callable[[str], Blend]":
+) -> "Callable[[str], BlendedStages]":
     """From an image's name to what both stages say of it out of fold."""
-    from bonepipe.inference.cascade import blend
+    from bonepipe.inference.cascade import blend_stages
 
     store = first.store
     kept = dict(zip(found.whole.names, found.kept, strict=True))
     index = {name: number for number, name in enumerate(store.names)}
 
-    def of(name: str) -> "Blend":
+    def of(name: str) -> "BlendedStages":
         own = kept[name]
-        return blend(found.recall(name), own and own.look(), labels, weights, store.shape(index[name]))
+        return blend_stages(found.recall(name), own and own.unpack(), labels, weights, store.shape(index[name]))
 
     return of
 
 
-def _compared(blended: Pooled, blends: "Callable[[str], Blend]") -> "Iterator[Compared]":
+def _compared(blended: Pooled, blends: "Callable[[str], BlendedStages]") -> "Iterator[Compared]":
     """What out-of-fold files hold of each image."""
-    from bonepipe.inference.oof.results import HALF, Compared
+    from bonepipe.inference.oof.results import Compared
     from bonepipe.inference.predict import texts
 
-    dice = blended.curves[..., thresholds.HALF]
+    dice = blended.curves[..., HALF_BIN]
     for number, name in enumerate(tqdm(blended.names, "masks out of fold", unit="image")):
         image = blends(name)
         masks_at_half = image.cutouts([HALF] * dice.shape[1])
         yield Compared(texts(masks_at_half, image.shape), dice[number], blended.counts[number])
 
 
-def _class_rows(second: Experiment, found: Evidence, chosen: "Chosen") -> dict[str, dict[str, float]]:
+def _class_rows(second: Experiment, found: Evidence, chosen: "ChosenWeights") -> dict[str, dict[str, float]]:
     """Of each class of the region: Dice at 0.5 of either run alone and of the blend, the blend's weight and gain."""
     from bonepipe.inference.cascade import WEIGHTS
 
@@ -262,7 +263,7 @@ def _class_rows(second: Experiment, found: Evidence, chosen: "Chosen") -> dict[s
 def _box_facts(second: Experiment, found: Evidence) -> dict[str, float | int | None]:
     """How well the first stage finds the region, and what its errors cost the second look."""
     seen = found.overlaps[~np.isnan(found.overlaps)]
-    dice = read_run(second.folder).dice
+    dice = read_run_files(second.folder).dice
     labels, names = region_names(second), found.whole.names
     rows = [row for row, name in enumerate(names) if (name, labels[0]) in dice]
     at_truth = [dice[names[row], label] for row in rows for label in labels]

@@ -15,8 +15,11 @@ from bonepipe.commands.voters import refuse_assembled
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.inference.ensemble import library, members, selection
-from bonepipe.inference.ensemble.library import Band, Joint, Piece, Predictions
+from bonepipe.inference.ensemble.average import common_shape
+from bonepipe.inference.ensemble.library import Band, ClassPixels, ImagePixels
 from bonepipe.inference.ensemble.selection import Library, Search
+from bonepipe.inference.oof.store import OofStore
+from bonepipe.labels.histogram import HALF_BIN
 from bonepipe.pipeline.experiment import Experiment, refuse_region, say
 from bonepipe.report.selection import Result, as_json, report, short_names
 
@@ -40,7 +43,7 @@ examples:
   bonepipe select runs/unet runs/fpn -o runs/best --per-class --json
 """
 TUNED = tuple(range(64, 193, 8))  # thresholds from 0.25 to 0.75 in steps of 1 / 32
-PLAIN = (library.HALF,)
+PLAIN = (HALF_BIN,)
 WAY_OUT = "run `bonepipe train-all` with the run's settings"
 
 
@@ -72,7 +75,7 @@ class Run:
 
     folder: str
     experiment: Experiment
-    predictions: Predictions
+    predictions: OofStore
 
 
 def read_run(folder: str) -> Run:
@@ -92,7 +95,8 @@ def read_run(folder: str) -> Run:
             raise BonepipeError(f"{here}: fold {fold} of {len(folds)} is not finished; {WAY_OUT} first")
         if not (here / "probabilities.npz").is_file():
             raise BonepipeError(f"{here / 'probabilities.npz'}: is missing; {WAY_OUT}, which predicts this fold again")
-    return Run(folder, experiment, Predictions(path, experiment.data.classes, folds))
+    files = {fold: path / f"fold-{fold}" / "probabilities.npz" for fold in folds}
+    return Run(folder, experiment, OofStore(files, experiment.data.classes, one_fold_at_a_time=True))
 
 
 def read_runs(folders: Sequence[str]) -> list[Run]:
@@ -132,22 +136,24 @@ def shared_images(runs: Sequence[Run]) -> list[Radiograph]:
     return [images[name] for name in ordered]
 
 
-def tabulate(runs: Sequence[Run], images: Sequence[Radiograph], band: Band) -> list[Joint]:
+def tabulate(runs: Sequence[Run], images: Sequence[Radiograph], band: Band) -> list[ClassPixels]:
     """What all mixtures' Dice depend on, one table a class."""
     classes = runs[0].experiment.data.classes
-    common = members.common_shape([run.predictions.shape for run in runs])
+    common = common_shape([run.predictions.shape for run in runs])
     store = runs[0].experiment.store  # of training images: the truth as it was annotated, whatever is trained on
     index = {name: number for number, name in enumerate(store.names)}
-    pieces: list[list[Piece]] = [[] for _ in classes]
+    pieces: list[list[ImagePixels]] = [[] for _ in classes]
     for image in tqdm(images, "disagreements", unit="image"):
         number = index[image.name]
-        parts = [run.predictions.part(image.name) for run in runs]
-        compared = library.compare(parts, common, store.shape(number), store.truth(number), band)
+        parts = [run.predictions.image(image.name) for run in runs]
+        compared = library.pixels_of_image(parts, common, store.shape(number), store.truth(number), band)
         for found, piece in zip(pieces, compared, strict=True):
             found.append(piece)
     joints = []
     while pieces:
-        joints.append(library.join(pieces.pop(0)))  # the pieces of a class are let go of before the next is joined
+        joints.append(
+            library.join_images(pieces.pop(0))
+        )  # the pieces of a class are let go of before the next is joined
     return joints
 
 

@@ -19,8 +19,8 @@ from bonepipe.files import write_json
 from bonepipe.inference import thresholds
 from bonepipe.inference.oof.results import Pooled
 from bonepipe.inference.postprocess import operations
-from bonepipe.inference.postprocess.operations import Selection
-from bonepipe.inference.thresholds import Choice
+from bonepipe.inference.postprocess.operations import ChosenOperations
+from bonepipe.inference.thresholds import ThresholdChoice
 from bonepipe.labels.cutout import Cutout
 from bonepipe.labels.dice import dice_by_size
 from bonepipe.pipeline.experiment import Experiment, say
@@ -43,9 +43,9 @@ class Summary:
 
     experiment: Experiment
     found: Pooled
-    choice: Choice
-    by_stratum: dict[str, Choice]
-    selection: Selection | None
+    choice: ThresholdChoice
+    by_stratum: dict[str, ThresholdChoice]
+    selection: ChosenOperations | None
 
     def scores(self) -> dict[str, Any]:
         """What scores.json holds of them."""
@@ -94,14 +94,14 @@ def decide(experiment: Experiment, found: Pooled, masks: Callable[[], Masks]) ->
     return Summary(experiment, found, choice, by_stratum, selection)
 
 
-def _choose_thresholds(experiment: Experiment, found: Pooled) -> tuple[Choice, dict[str, Choice]]:
+def _choose_thresholds(experiment: Experiment, found: Pooled) -> tuple[ThresholdChoice, dict[str, ThresholdChoice]]:
     """One threshold a class, and the strata's where they are asked for; the Dice are with those that are applied."""
     margin = configs.build(experiment.config, "thresholds").margin
-    common = thresholds.choose(found.curves, found.folds, margin)
+    common = thresholds.choose_thresholds(found.curves, found.folds, margin)
     if strata_settings(experiment) is None:
         return common, {}
     labels = [experiment.stratum[name] for name in found.names]
-    by_stratum = thresholds.choose_by_stratum(found.curves, found.folds, labels, common, margin)
+    by_stratum = thresholds.choose_thresholds_by_stratum(found.curves, found.folds, labels, common, margin)
     return replace(common, dice=thresholds.dice_by_stratum(by_stratum, labels)), by_stratum
 
 
@@ -109,9 +109,9 @@ def _select_operations(
     experiment: Experiment,
     found: Pooled,
     masks: Callable[[], Masks],
-    choice: Choice,
-    by_stratum: dict[str, Choice],
-) -> Selection | None:
+    choice: ThresholdChoice,
+    by_stratum: dict[str, ThresholdChoice],
+) -> ChosenOperations | None:
     """The operations of each class; None where the config names none to try."""
     spec = experiment.postprocess
     if not spec.operations:
@@ -119,7 +119,7 @@ def _select_operations(
     own = [by_stratum.get(experiment.stratum[name], choice) if by_stratum else choice for name in found.names]
     limits = [chosen.thresholds.tolist() for chosen in own]
     dice = operations.score(masks(), found.names, limits, experiment.store, spec)
-    return operations.choose(dice, found.folds, spec.candidates())
+    return operations.choose_operations(dice, found.folds, spec.candidates())
 
 
 def weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarray) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def _tell_thresholds(summary: Summary) -> None:
         print(f"thresholds by stratum: {own} of {len(kept)} classes leave the common one, {gain:+.4f} out of fold")
 
 
-def tell_selection(title: str, selection: Selection | None, where: str) -> None:
+def tell_selection(title: str, selection: ChosenOperations | None, where: str) -> None:
     """Print how many classes gain by an optional step, and what that is worth over all classes."""
     if selection is not None:
         kept, count = sum(map(bool, selection.operations)), len(selection.operations)

@@ -15,10 +15,10 @@ from bonepipe.data import corrections, submission
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
 from bonepipe.inference.label_errors import (
-    Evidence,
-    Suspect,
+    ImageEvidence,
+    LabelError,
+    compare_masks,
     correction_rows,
-    gather,
     rank,
     read_planted,
     score_planted,
@@ -107,13 +107,13 @@ def _masks(path: Path, codes: Sequence[str], shape: tuple[int, int]) -> list[Cut
     return [cutout.from_runs(submission.runs(path, row), shape) for row in rows]
 
 
-def _evidence(experiment: Experiment, index: int, codes: Sequence[str]) -> Evidence:
+def _evidence(experiment: Experiment, index: int, codes: Sequence[str]) -> ImageEvidence:
     store, name = experiment.store, experiment.store.names[index]
     predicted = _masks(Path(name), codes, store.shape(index))
-    return gather(name, store.truth(index), predicted, store.outlines(index), store.shape(index))
+    return compare_masks(name, store.truth(index), predicted, store.outlines(index), store.shape(index))
 
 
-def _write_table(experiment: Experiment, found: Sequence[Suspect]) -> None:
+def _write_table(experiment: Experiment, found: Sequence[LabelError]) -> None:
     patients = {image.name: image.patient for image in experiment.images}
     with replacing(experiment.folder / "suspects.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -124,7 +124,7 @@ def _write_table(experiment: Experiment, found: Sequence[Suspect]) -> None:
             table.writerow([number, suspect.name, patients[suspect.name], *facts])
 
 
-def _write_pictures(experiment: Experiment, found: Sequence[Suspect], texts: dict[str, list[str]]) -> None:
+def _write_pictures(experiment: Experiment, found: Sequence[LabelError], texts: dict[str, list[str]]) -> None:
     """Pictures of the first candidates, and the very first ones on a sheet; those of an earlier run go."""
     from bonepipe.report.examples import save
 
@@ -143,7 +143,7 @@ def _write_pictures(experiment: Experiment, found: Sequence[Suspect], texts: dic
         save(experiment.folder / "suspects.jpg", np.vstack(padded))
 
 
-def _picture(experiment: Experiment, number: int, suspect: Suspect, codes: Sequence[str]) -> np.ndarray:
+def _picture(experiment: Experiment, number: int, suspect: LabelError, codes: Sequence[str]) -> np.ndarray:
     from bonepipe.data.image import read_grey
     from bonepipe.report import overlay
     from bonepipe.report.label_errors import picture
@@ -161,13 +161,13 @@ def _picture(experiment: Experiment, number: int, suspect: Suspect, codes: Seque
     )  # fmt: skip
 
 
-def _print(experiment: Experiment, found: Sequence[Suspect]) -> None:
+def _print(experiment: Experiment, found: Sequence[LabelError]) -> None:
     for number, suspect in enumerate(found[:SHEET], 1):
         labels = ", ".join(experiment.data.classes[label] for label in suspect.classes)
         print(f"{number:3d}  {suspect.score:.3f}  {suspect.kind:<8}  {suspect.name}  {labels}")
 
 
-def _score(experiment: Experiment, found: Sequence[Suspect]) -> None:
+def _score(experiment: Experiment, found: Sequence[LabelError]) -> None:
     """Tell how many of the annotations that are known to be wrong lie among the first candidates, twice as many."""
     path = experiment.data.path / PLANTED
     if not path.is_file():

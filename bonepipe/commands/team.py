@@ -15,7 +15,9 @@ from bonepipe.commands.voters import Voter, open_voters
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.ensemble import members
-from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean, OofStore, Shape, common_shape
+from bonepipe.inference.ensemble.average import Shape, average, common_shape
+from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
+from bonepipe.inference.oof.store import OofStore
 from bonepipe.pipeline.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ class Team:
 
     def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Whole]]":
         """Every image with the members' mean, each shown the size that it sees, from one decoding."""
-        from bonepipe.inference.fold_model import mix
+        from bonepipe.inference.ensemble.average import average_batch
         from bonepipe.inference.predict import predictions
 
         distinct = self._distinct()
@@ -84,7 +86,7 @@ class Team:
 
         def predict(batch: "Mapping[Shape, torch.Tensor]") -> "torch.Tensor":
             maps = (predictor(batch[shape]) for shape, predictor in predictors)
-            return mix(maps, weights, self.shape, self.mean)
+            return average_batch(maps, weights, self.shape, self.mean)
 
         shapes = frozenset(shape for shape, _ in predictors)
         return predictions(predict, images, shapes, configs.build(self.experiment.config, "prediction"))
@@ -116,7 +118,7 @@ class Team:
 
     def mixer(self, archives: Sequence[OofStore]) -> Callable[[str], NDArray[np.float32]]:
         """As `recall`, from archives that were read already."""
-        return lambda name: members.mix([one.maps(name) for one in archives], self.weights, self.shape, self.mean)
+        return lambda name: average([one.maps(name) for one in archives], self.weights, self.shape, self.mean)
 
     def runs(self) -> Sequence[Experiment]:
         """The members' runs."""

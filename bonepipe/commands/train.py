@@ -203,7 +203,7 @@ def make_module(experiment: Experiment, hold: int | None, compiled: bool) -> Any
 def _predict(experiment: Experiment, fold: int, validation: list[int], run: Any) -> None:
     from torch.utils.data import Subset
 
-    from bonepipe.inference.oof import results
+    from bonepipe.inference.oof.predict import predict_fold
     from bonepipe.inference.postprocess import crf_choice
     from bonepipe.inference.predict import TestImages
 
@@ -217,9 +217,9 @@ def _predict(experiment: Experiment, fold: int, validation: list[int], run: Any)
     images = None if shape == data.shape else Subset(TestImages(experiment.images, shape), validation)
     settings = (experiment.store, validation, data.classes, folder, spec.batch_size, spec.ahead, images)
     if crf is None:
-        dice = results.predict_fold(predict, *settings)
+        dice = predict_fold(predict, *settings)
     else:
-        plain, dice = crf_choice.predict_fold(predict, crf, *settings)
+        plain, dice = crf_choice.predict_fold_with_crf(predict, crf, *settings)
         say(f"fold {fold}: out-of-fold Dice {plain.mean():.4f} at threshold 0.5 without the CRF")
     configs.save(config, folder / "config.yaml")
     _report(experiment, fold, validation, dice, run)

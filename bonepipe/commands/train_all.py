@@ -14,8 +14,8 @@ from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
 from bonepipe.inference.oof.results import MASKS
 from bonepipe.inference.postprocess import crf_choice
-from bonepipe.inference.postprocess.operations import Selection
-from bonepipe.inference.thresholds import Choice
+from bonepipe.inference.postprocess.operations import ChosenOperations
+from bonepipe.inference.thresholds import ThresholdChoice
 from bonepipe.pipeline.experiment import HARMLESS, PREDICTION, Experiment, parse, refuse_other_settings
 
 HELP = """usage: bonepipe train-all [OVERRIDES]
@@ -82,19 +82,19 @@ def summarise(experiment: Experiment) -> None:
     summaries.tell_selection("dense CRF", refined, "at thresholds of its own")
 
 
-def _select_refined(experiment: Experiment) -> Selection | None:
+def _select_refined(experiment: Experiment) -> ChosenOperations | None:
     """Which classes keep the CRF; the folds' own files then say so. None where there is no CRF."""
     if experiment.postprocess.crf is None:
         return None
     classes = experiment.data.classes
     folders = [experiment.fold_folder(fold) for fold in range(experiment.folds.count)]
-    selection = crf_choice.choose(folders, classes, configs.build(experiment.config, "thresholds").margin)
+    selection = crf_choice.choose_crf_classes(folders, classes, configs.build(experiment.config, "thresholds").margin)
     for folder in folders:
         crf_choice.merge(folder, classes, crf_choice.refined_classes(selection, classes))
     return selection
 
 
-def _print_table(experiment: Experiment, choice: Choice) -> None:
+def _print_table(experiment: Experiment, choice: ThresholdChoice) -> None:
     """Classes, worst first."""
     print(f"{'class':<24} {'OOF Dice':>9} {'threshold':>9} {'gain':>8}")
     for number in np.argsort(choice.dice.mean(0)):

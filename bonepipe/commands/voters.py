@@ -13,9 +13,9 @@ from bonepipe.commands.train import RESULTS
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import digest
-from bonepipe.inference.ensemble.members import Entry, OofStore
+from bonepipe.inference.ensemble.members import Entry
 from bonepipe.inference.oof import byte_maps
-from bonepipe.inference.oof.byte_maps import ByteMaps
+from bonepipe.inference.oof.store import OofStore
 from bonepipe.pipeline.experiment import (
     AFTER_PREDICTION,
     HARMLESS,
@@ -27,7 +27,7 @@ from bonepipe.pipeline.experiment import (
 
 if TYPE_CHECKING:
     from bonepipe.inference.fold_model import FoldModel
-    from bonepipe.inference.oof.results import Predict
+    from bonepipe.inference.oof.predict import Predict
 
 # What an entry may change: how trained weights predict, and nothing that they were trained with.
 ALLOWED = ("tta", "windows", "postprocess.crf", "prediction.precision", "prediction.compile")
@@ -98,20 +98,20 @@ class Voter:
 
     def archive(self) -> OofStore:
         """What it said of the images that its folds validate."""
-        return OofStore({fold: self._out_of_fold(fold) for fold in self.folds})
+        files = {fold: self._out_of_fold(fold) for fold in self.folds}
+        return OofStore(files, self.experiment.data.classes)
 
-    def _out_of_fold(self, fold: int) -> ByteMaps:
+    def _out_of_fold(self, fold: int) -> Path:
         classes, folder = self.experiment.data.classes, self.experiment.fold_folder(fold)
-        own = byte_maps.read(folder / "probabilities.npz", classes)
         if not self.anew:
-            return own
+            return folder / "probabilities.npz"
         path = folder / f"probabilities-{self._key(fold)}.npz"
         if not path.is_file():
-            self._predict_anew(fold, own.names, path)
-        return byte_maps.read(path, classes)
+            self._predict_anew(fold, byte_maps.read_names(folder / "probabilities.npz", classes), path)
+        return path
 
     def _predict_anew(self, fold: int, names: Sequence[str], path: Path) -> None:
-        from bonepipe.inference.oof.results import predict_compact
+        from bonepipe.inference.oof.predict import predict_bytes
         from bonepipe.inference.predict import TestImages
 
         known = {image.name: image for image in self.experiment.own_images}
@@ -119,7 +119,7 @@ class Voter:
         predict = self.experiment.predictor(self._members([fold]), self.refined)
         batch_size = configs.build(self.experiment.config, "prediction").batch_size
         source = TestImages(images, self.shape)
-        predict_compact(predict, source, names, self.experiment.data.classes, path, batch_size)
+        predict_bytes(predict, source, names, self.experiment.data.classes, path, batch_size)
 
     def _key(self, fold: int) -> str:
         """A name for these weights, predicting in this way."""

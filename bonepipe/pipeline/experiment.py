@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bonepipe.data.augment import Augmentation
     from bonepipe.inference.fold_model import FoldModel
-    from bonepipe.inference.oof.results import Predict
+    from bonepipe.inference.oof.predict import Predict
     from bonepipe.inference.postprocess.operations import PostprocessSpec
     from bonepipe.inference.sliding_window import Windows
     from bonepipe.inference.tta import Views
@@ -247,7 +247,7 @@ class Experiment:
         if crf is None:
             return predict
         names = self.refined_classes() if refined is None else refined
-        return crf_choice.partly(predict, crf, [name in names for name in self.data.classes])
+        return crf_choice.with_crf(predict, crf, [name in names for name in self.data.classes])
 
     def refined_classes(self) -> list[str]:
         """The classes that `train-all` chose to keep the CRF; none where there is no CRF.

@@ -42,7 +42,7 @@ class RunFiles:
     totals: dict[str, float]
 
 
-def read_run(folder: Path) -> RunFiles:
+def read_run_files(folder: Path) -> RunFiles:
     """Read the folder of a run, an ensemble or a second look (`runs/NAME`), or of a fold (`runs/NAME/fold-K`).
 
     Raises:
@@ -133,8 +133,8 @@ def _table(scores: Scores, images: Sequence[str], classes: Sequence[str]) -> np.
         raise BonepipeError(f"oof_dice.csv: image and class {error} have no score; predict that fold again") from error
 
 
-def compare(a: RunFiles, b: RunFiles, ignore: Sequence[str]) -> dict[str, Any]:
-    """Everything that `bonepipe compare` tells, as plain values.
+def compare_runs(a: RunFiles, b: RunFiles, ignore: Sequence[str]) -> dict[str, Any]:
+    """Everything that `bonepipe compare_runs` tells, as plain values.
 
     Args:
         a, b: the runs.

@@ -73,7 +73,7 @@ class PostprocessSpec:
     Attributes:
         operations: to try on masks, of OPERATIONS; they are always applied in that order.
         min_area: parts smaller than this share of the image's pixels are removed by the operation `min_area`.
-        crf: a dense CRF on the mean probabilities of the classes that gain by it (see `variants`), or None.
+        crf: a dense CRF on the mean probabilities of the classes that gain by it (see `crf_choice`), or None.
     """
 
     operations: Operations = ()
@@ -148,17 +148,17 @@ def score(
     """
     index = {name: number for number, name in enumerate(store.names)}
 
-    def one(name: str, thresholds: Sequence[float]) -> NDArray[np.float64]:
+    def score_image(name: str, thresholds: Sequence[float]) -> NDArray[np.float64]:
         shape, truth = store.shape(index[name]), store.truth(index[name])
         return candidate_dice(spec, masks(name, thresholds), truth, shape)
 
     workers = min(cores(), 4)  # NumPy and OpenCV release the interpreter
     with ThreadPoolExecutor(workers) as pool:
-        return np.stack(list(tqdm(pool.map(one, names, limits), "post-processing", len(names), unit="image")))
+        return np.stack(list(tqdm(pool.map(score_image, names, limits), "post-processing", len(names), unit="image")))
 
 
 @dataclass(frozen=True)
-class Selection:
+class ChosenOperations:
     """The operations that each class keeps, and what they are worth.
 
     Attributes:
@@ -180,7 +180,9 @@ class Selection:
         }
 
 
-def choose(dice: NDArray[np.float64], folds: NDArray[np.int64], candidates: Sequence[Operations]) -> Selection:
+def choose_operations(
+    dice: NDArray[np.float64], folds: NDArray[np.int64], candidates: Sequence[Operations]
+) -> ChosenOperations:
     """Choose the operations of each class.
 
     Of the candidates that improve the mean Dice in more than half of the folds, the one that gains most; of equals the
@@ -196,7 +198,7 @@ def choose(dice: NDArray[np.float64], folds: NDArray[np.int64], candidates: Sequ
     crossed = cross_fitted(gains, folds, _best, gains[:, 0])
     gain = crossed.mean(0)
     kept = np.where(gain > 0, _best(gains, folds), 0)
-    return Selection([candidates[k] for k in kept], gain, np.where(kept > 0, crossed, 0))
+    return ChosenOperations([candidates[k] for k in kept], gain, np.where(kept > 0, crossed, 0))
 
 
 def _best(gains: NDArray[np.float64], folds: NDArray[np.int64]) -> NDArray[np.intp]:
