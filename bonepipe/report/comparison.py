@@ -43,7 +43,7 @@ class RunFiles:
 
 
 def read_run_files(folder: Path) -> RunFiles:
-    """Read the folder of a run, an ensemble or a second look (`runs/NAME`), or of a fold (`runs/NAME/fold-K`).
+    """Read the folder of a run, an ensemble or a cascade (`runs/NAME`), or of a fold (`runs/NAME/fold-K`).
 
     Raises:
         BonepipeError: there is no such folder, or no finished fold in it.
@@ -58,11 +58,11 @@ def read_run_files(folder: Path) -> RunFiles:
     for fold in done:
         dice |= read_dice(fold / "oof_dice.csv")
     config = configs.read(done[0] / "config.yaml")
-    return RunFiles({**config, **_mixture(folder)}, dice, _read_totals(folder / "scores.json"))
+    return RunFiles({**config, **_sources(folder)}, dice, _read_totals(folder / "scores.json"))
 
 
-def _mixture(folder: Path) -> dict[str, str]:
-    """What sets an ensemble or a second look apart from a run with the same settings, in words."""
+def _sources(folder: Path) -> dict[str, str]:
+    """What sets an ensemble or a cascade apart from a run with the same settings, in words."""
     path = folder / "source.json"
     if not path.is_file():
         return {}
@@ -72,9 +72,9 @@ def _mixture(folder: Path) -> dict[str, str]:
             return {}
         if "members" in source:
             return {"made_from": f"{source['mean']} mean of {', '.join(source['members'])}"}
-        return {"made_from": f"{source['first']['experiment']} and a second look by {source['second']['experiment']}"}
+        return {"made_from": f"cascade of {source['first']['experiment']} and {source['second']['experiment']}"}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error!r}); make the ensemble or second look again") from error
+        raise BonepipeError(f"{path}: cannot be read ({error!r}); make the ensemble or cascade again") from error
 
 
 def read_dice(path: Path) -> Scores:

@@ -31,7 +31,7 @@ class Entry:
     Attributes:
         run: folder of a finished run.
         weight: relative to the other entries.
-        folds: folds whose models vote; None for all that the run has.
+        folds: folds whose models predict; None for all that the run has.
         epochs: epochs whose weights predict, averaged; None for the run's chosen weights.
         classes: names of the classes that it has a say in; None for all.
         overrides: settings of prediction that differ from the run's own: tta, windows, postprocess.crf.

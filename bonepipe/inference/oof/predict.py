@@ -54,7 +54,7 @@ def predict_variants(
     ensembles are chosen from, and oof_dice.csv, which comes last, each mask's Dice.
 
     Args:
-        predict: probabilities of a batch, with the views that the ensemble will use, one tensor a variant.
+        predict: probabilities of a batch, with the views that test images will have, one tensor a variant.
         store: training images; `indices` of those to predict.
         classes: class names.
         folders: one a variant; they exist.

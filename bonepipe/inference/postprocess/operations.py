@@ -1,4 +1,4 @@
-"""Repairs of predicted masks, and which of them each class keeps.
+"""Post-processing of predicted masks: operations, and which of them each class keeps.
 
 Operations work on cutouts, so that they cost what a bone costs and not what its radiograph costs. None of them looks
 beyond the box: outside it is background, which is what the full frame holds there.
