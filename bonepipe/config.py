@@ -5,7 +5,6 @@ the schema: a key it does not take or a value of another type is refused before 
 knows (the number of classes, the parameters to optimise) is positional-only in the signature and never in a file.
 """
 
-import copy
 import importlib
 import inspect
 import re
@@ -102,7 +101,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
 
     reason = str(error.__cause__ or error).strip().splitlines()[0]
     if isinstance(error, OverrideParseException):
-        return f"override {error.override.lstrip('+')!r}: {reason}; quote a value with special characters: key=\"'...'\""
+        return (
+            f"override {error.override.lstrip('+')!r}: {reason}; quote a value with special characters: key=\"'...'\""
+        )
     keys = _leaf_keys(conf_dir())
     for word in overrides:
         key, _, choice = word.lstrip("+~").partition("=")

@@ -1,4 +1,4 @@
-"""Digests of files' contents, cached, so that asking whether a thousand images are what they were costs milliseconds."""
+"""Digests of files' contents, cached: asking whether a thousand images are what they were costs milliseconds."""
 
 import contextlib
 import hashlib

@@ -19,11 +19,11 @@ COMMANDS = {
     "autoaugment": "search an augmentation policy on a trained fold (Fast AutoAugment)",
     "cam": "weak supervision: masks from a classifier's activation maps, to train on (data.masks)",
     "speed": "measure a training step: does the network or the data loading hold it back?",
-    "submit": "predict the test images with all folds and write, check and score submission.csv",
+    "submit": "train what is missing, predict the test images with all folds, write, check and score submission.csv",
     "ensemble": "average any finished runs: cross-validate the mixture, predict the test images",
-    "secondlook": "look again, closely, where a run has found the region of some classes (the wrist)",
+    "cascade": "coarse to fine: look closely where a first stage has found the region of some classes (the wrist)",
     "predict": "predict any radiographs: overlays, masks, polygons to correct, and a CSV",
-    "suspects": "rank suspicious annotations from out-of-fold predictions, and suggest corrections",
+    "label-errors": "rank suspicious annotations from out-of-fold predictions, and suggest corrections",
     "pseudo": "pseudo-labels of the test images, to train on with data.pseudo",
     "study": "what does each technique gain? one change at a time, several seeds, as a table",
     "gains": "what does each step from one model to the submission gain, and what does it cost? as a table",
@@ -32,6 +32,7 @@ COMMANDS = {
     "leaderboard": "record leaderboard scores beside runs, and how well cross-validation predicts them",
     "compare": "which settings differ between two runs, and how the Dice changed",
     "select": "which finished runs to average: writes the ensemble that is best out of fold",
+    "clean": "delete the results of an experiment",
     "vote": "combine several submission CSVs by majority vote",
 }
 

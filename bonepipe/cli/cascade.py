@@ -31,7 +31,9 @@ def main(words: Sequence[str]) -> int:
     parser = make_parser("cascade", SUMMARY, keys=KEYS, examples=EXAMPLES)
     parser.add_argument("first", metavar="FIRST", type=Path, help="a finished run or ensemble that sees whole images")
     parser.add_argument("second", metavar="SECOND", type=Path, help="a finished run with data.region set")
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path, help="the folder to write; FIRST-SECOND if not given")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", type=Path, help="the folder to write; FIRST-SECOND if not given"
+    )
     parser.add_argument("--no-test", action="store_true", help="cross-validate only")
     given = parser.read(words)
     from bonepipe.pipeline import cascade, submission

@@ -6,11 +6,11 @@ from pathlib import Path
 from bonepipe.cli.arguments import make_parser
 
 SUMMARY = """\
-Average finished runs, cross-validate the mean, and predict the test images with it. A member is the folder of a run, all
-its folds together; its weight follows a colon (default 1). Members may differ in model, seed, size, windows and views.
-Each predicts as its own run did; then all maps are brought to the largest member's height and width and averaged there.
-The result is a folder as `train-all` and `submit` leave one, which `predict`, `pseudo`, `label-errors`, `submit` (--run)
-and `cascade` take, as long as its members are what they were.
+Average finished runs, cross-validate the mean, and predict the test images with it. A member is the folder of a run,
+all its folds together; its weight follows a colon (default 1). Members may differ in model, seed, size, windows and
+views. Each predicts as its own run did; then all maps are brought to the largest member's height and width and averaged
+there. The result is a folder as `train-all` and `submit` leave one, which `predict`, `pseudo`, `label-errors`, `submit`
+(--run) and `cascade` take, as long as its members are what they were.
 
 First the mean is cross-validated on the images that every member predicted out of fold: thresholds and post-processing
 are chosen for the ensemble as a whole, and its Dice stands beside that of each member. Judge by that table, not by the
@@ -40,8 +40,12 @@ def main(words: Sequence[str]) -> int:
     """Cross-validate, then predict the test images; what is current is not done again."""
     parser = make_parser("ensemble", SUMMARY, keys=KEYS, examples=EXAMPLES)
     parser.add_argument("members", metavar="RUN[:WEIGHT]", nargs="+", help="finished runs, or one YAML file")
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the folder to write, runs/NAME")
-    parser.add_argument("--mean", choices=("arithmetic", "geometric"), help="of probabilities or of logits (the file's)")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", type=Path, required=True, help="the folder to write, runs/NAME"
+    )
+    parser.add_argument(
+        "--mean", choices=("arithmetic", "geometric"), help="of probabilities or of logits (the file's)"
+    )
     parser.add_argument("--no-test", action="store_true", help="cross-validate only")
     given = parser.read(words)
     from bonepipe.pipeline import ensemble, submission

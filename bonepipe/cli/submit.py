@@ -1,8 +1,13 @@
 """`bonepipe submit`: the test images' masks from all folds together, or from anything finished."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bonepipe.cli.arguments import make_parser
+
+if TYPE_CHECKING:
+    from bonepipe.pipeline.predictors.base import Predictor
 
 SUMMARY = """\
 Train what is missing, as `bonepipe train-all` does, then average the probabilities of all folds' models and test-time
@@ -25,7 +30,7 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _predictor(folder: object, words: Sequence[str]) -> object:
+def _predictor(folder: Path | None, words: Sequence[str]) -> "Predictor":
     from bonepipe.config import compose
     from bonepipe.pipeline.experiment import Experiment
     from bonepipe.pipeline.predictors.opening import open_predictor

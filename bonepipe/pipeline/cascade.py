@@ -14,12 +14,11 @@ from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.region import iou
 from bonepipe.files import write_json
 from bonepipe.inference import cascade as stages
-from bonepipe.inference import thresholds
-from bonepipe.inference.cascade import WEIGHTS, Blend, Kept, Look
-from bonepipe.inference.oof.results import HALF, MASKS, Compared, Pooled, write_results
+from bonepipe.inference.cascade import WEIGHTS, BlendedStages, PackedSecondStage, SecondStage
+from bonepipe.inference.oof.results import MASKS, Compared, Pooled, write_results
 from bonepipe.inference.predict import texts
 from bonepipe.labels.cutout import hull
-from bonepipe.labels.histogram import dice_curve
+from bonepipe.labels.histogram import HALF, HALF_BIN, dice_curve
 from bonepipe.parallel import overlapped
 from bonepipe.pipeline import cross_validation
 from bonepipe.pipeline.comparison import read_dice
@@ -41,7 +40,7 @@ from bonepipe.report import cascade as report
 
 
 def assemble(first: Path, second: Path, folder: Path, words: Sequence[str]) -> CascadePredictor:
-    """Both stages, to write into a folder; the words are overrides of the first stage's settings. No class has a weight.
+    """Both stages, to write into a folder, before any class has a weight; the words override the first's settings.
 
     Raises:
         UsageError: the folder holds something else, an override does not belong here, or the stages do not fit.
@@ -93,20 +92,20 @@ class BothStages:
     recall: Maps
     mixed: np.ndarray
     overlaps: np.ndarray
-    kept: list[Kept | None]
+    kept: list[PackedSecondStage | None]
 
     @cached_property
     def dice(self) -> np.ndarray:
         """Dice of the mixtures at threshold 0.5, `[N, K, R]`."""
-        return np.stack([dice_curve(counts)[..., thresholds.HALF] for counts in self.mixed])
+        return np.stack([dice_curve(counts)[..., HALF_BIN] for counts in self.mixed])
 
 
 def predict_both(first: WholePredictor, second: Experiment) -> BothStages:
-    """Look at all validation images, each with the second model that never saw it."""
+    """SecondStage at all validation images, each with the second model that never saw it."""
     pooled, recall = first.out_of_fold(), first.recall()
     labels = region_labels(first.experiment, second)
     images = {image.name: image for image in first.experiment.cohort.own_images}
-    rows: dict[str, tuple[np.ndarray, float, Kept | None]] = {}
+    rows: dict[str, tuple[np.ndarray, float, PackedSecondStage | None]] = {}
     for fold in np.unique(pooled.folds):
         names = [pooled.names[index] for index in np.flatnonzero(pooled.folds == fold)]
         maps = ((images[name], recall(name)) for name in names)
@@ -121,19 +120,21 @@ def predict_both(first: WholePredictor, second: Experiment) -> BothStages:
 
 def _compare_fold(
     first: Experiment, second: Experiment, fold: int, whole: Iterator[tuple[Radiograph, np.ndarray]]
-) -> Iterator[tuple[np.ndarray, float, Kept | None]]:
+) -> Iterator[tuple[np.ndarray, float, PackedSecondStage | None]]:
     """Of each image the counts `[K, R, 2, 256]` of the mixtures, the IoU of its box, and the second stage's answer."""
     labels, cohort = region_labels(first, second), first.cohort
     predict = second.predictor([second.fold_model(fold)], refined_classes(second))
 
-    def compare(item: tuple[Radiograph, np.ndarray, np.ndarray, Look | None]) -> tuple[np.ndarray, float, Kept | None]:
+    def compare(
+        item: tuple[Radiograph, np.ndarray, np.ndarray, SecondStage | None],
+    ) -> tuple[np.ndarray, float, PackedSecondStage | None]:
         image, grey, maps, seen = item
         truth, shape = cohort.store.truth(cohort.index[image.name]), (grey.shape[0], grey.shape[1])
-        kept = None if seen is None else stages.keep(seen)
-        again = None if kept is None else kept.look()  # what is judged is what masks will be made from
-        pairs = [stages.pair(maps[label], again, fine, shape) for label, fine in labels.items()]
+        kept = None if seen is None else stages.pack(seen)
+        again = None if kept is None else kept.unpack()  # what is judged is what masks will be made from
+        pairs = [stages.pair_stages(maps[label], again, fine, shape) for label, fine in labels.items()]
         counts = [pair.histograms(WEIGHTS, truth[label]) for pair, label in zip(pairs, labels, strict=True)]
-        true, box = hull(truth[label].box for label in labels), stages.find(maps[list(labels)], shape)
+        true, box = hull(truth[label].box for label in labels), stages.find_region(maps[list(labels)], shape)
         overlap = iou(true, box) if true.height and box else np.nan
         return np.stack(counts, axis=1).astype(np.int32), overlap, kept
 
@@ -145,7 +146,7 @@ def _cross_validate(first: WholePredictor, second: Experiment, result: Experimen
     """Choose weights, thresholds and post-processing from out-of-fold predictions, write them and say what came out."""
     both, folder = predict_both(first, second), result.folder
     labels, classes = region_labels(first.experiment, second), result.data.classes
-    chosen = stages.choose(both.dice, both.first.folds, result.thresholds.margin)
+    chosen = stages.choose_weights(both.dice, both.first.folds, result.thresholds.margin)
     weights = np.zeros(len(classes))
     weights[list(labels)] = np.array(WEIGHTS)[chosen.index]
     pooled = Pooled(both.first.names, both.first.folds, _mixed_counts(both, list(labels), chosen.index))
@@ -160,7 +161,7 @@ def _cross_validate(first: WholePredictor, second: Experiment, result: Experimen
     }
     write_json(folder / CASCADE, record)
     scores = cross_validation.finish(decided, lambda _: folder / MASKS, facts={"cascade": record})
-    before = float(both.first.curves[..., thresholds.HALF].mean())
+    before = float(both.first.curves[..., HALF_BIN].mean())
     return "\n".join([*report.table(record, before, scores["oof_dice_at_half"]), decided.report(scores)])
 
 
@@ -173,21 +174,21 @@ def _mixed_counts(both: BothStages, labels: Sequence[int], index: np.ndarray) ->
 
 def _blends(
     both: BothStages, first: Experiment, labels: Mapping[int, int], weights: Sequence[float]
-) -> Callable[[str], Blend]:
+) -> Callable[[str], BlendedStages]:
     """From an image's name to what both stages say of it out of fold."""
     kept, cohort = dict(zip(both.first.names, both.kept, strict=True)), first.cohort
 
-    def blend(name: str) -> Blend:
+    def blend(name: str) -> BlendedStages:
         answer = kept[name]
         shape = cohort.store.shape(cohort.index[name])
-        return stages.blend(both.recall(name), answer and answer.look(), labels, weights, shape)
+        return stages.blend_stages(both.recall(name), answer and answer.unpack(), labels, weights, shape)
 
     return blend
 
 
-def _compared(pooled: Pooled, blends: Callable[[str], Blend]) -> Iterator[Compared]:
+def _compared(pooled: Pooled, blends: Callable[[str], BlendedStages]) -> Iterator[Compared]:
     """What out-of-fold files hold of each image."""
-    dice = pooled.curves[..., thresholds.HALF]
+    dice = pooled.curves[..., HALF_BIN]
     for number, name in enumerate(tqdm(pooled.names, "masks out of fold", unit="image")):
         image = blends(name)
         masks_at_half = image.cutouts([HALF] * dice.shape[1])
@@ -213,7 +214,7 @@ def _class_rows(second: Experiment, both: BothStages, chosen: Any) -> dict[str, 
 def _box_facts(second: Experiment, both: BothStages) -> dict[str, float | int | None]:
     """How well the first stage finds the region, and what its errors cost the second."""
     seen = both.overlaps[~np.isnan(both.overlaps)]
-    dice = {}
+    dice: dict[tuple[str, str], float] = {}
     for fold in voting_folds(second):
         dice |= read_dice(second.fold_folder(fold) / "oof_dice.csv")
     labels, names = region_names(second), both.first.names

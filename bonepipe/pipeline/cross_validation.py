@@ -20,8 +20,8 @@ from bonepipe.files import write_json
 from bonepipe.inference import thresholds
 from bonepipe.inference.oof.results import MASKS, Pooled
 from bonepipe.inference.postprocess import crf_choice, operations
-from bonepipe.inference.postprocess.operations import Selection
-from bonepipe.inference.thresholds import Choice
+from bonepipe.inference.postprocess.operations import ChosenOperations
+from bonepipe.inference.thresholds import ThresholdChoice
 from bonepipe.labels.dice import dice_by_size
 from bonepipe.pipeline import decisions, leaderboard
 from bonepipe.pipeline.experiment import Experiment, say
@@ -47,10 +47,10 @@ class CrossValidation:
 
     experiment: Experiment
     pooled: Pooled
-    choice: Choice
-    by_stratum: dict[str, Choice]
-    operations: Selection | None
-    crf: Selection | None = None
+    choice: ThresholdChoice
+    by_stratum: dict[str, ThresholdChoice]
+    operations: ChosenOperations | None
+    crf: ChosenOperations | None = None
 
     def scores(self) -> dict[str, Any]:
         """What scores.json holds of them."""
@@ -119,19 +119,19 @@ def _choose(experiment: Experiment) -> str:
     crf, predictor = _choose_crf(experiment), Run(experiment)
     chosen = decide(experiment, predictor.out_of_fold(), lambda: mask_maker(predictor.recall(), experiment))
     chosen = replace(chosen, crf=crf)
-    folds = {name: fold for name, fold in zip(chosen.pooled.names, chosen.pooled.folds.tolist(), strict=True)}
+    folds = dict(zip(chosen.pooled.names, chosen.pooled.folds.tolist(), strict=True))
     scores = finish(chosen, lambda name: experiment.fold_folder(folds[name]) / MASKS)
     Steps(experiment).cross_validation().record()
     return chosen.report(scores)
 
 
-def _choose_crf(experiment: Experiment) -> Selection | None:
+def _choose_crf(experiment: Experiment) -> ChosenOperations | None:
     """Which classes keep the CRF; the folds' own files then say so. None where there is no CRF."""
     if experiment.postprocess.crf is None:
         return None
     classes, steps = experiment.data.classes, Steps(experiment)
     folders = [experiment.fold_folder(fold) for fold in range(experiment.folds.count)]
-    selection = crf_choice.choose(folders, classes, experiment.thresholds.margin)
+    selection = crf_choice.choose_crf_classes(folders, classes, experiment.thresholds.margin)
     for fold, folder in enumerate(folders):
         crf_choice.merge(folder, classes, crf_choice.refined_classes(selection, classes))
         steps.out_of_fold(fold).record()
@@ -153,14 +153,14 @@ def decide(experiment: Experiment, pooled: Pooled, masks: Callable[[], Masks]) -
     return CrossValidation(experiment, pooled, choice, by_stratum, selection)
 
 
-def _choose_thresholds(experiment: Experiment, pooled: Pooled) -> tuple[Choice, dict[str, Choice]]:
+def _choose_thresholds(experiment: Experiment, pooled: Pooled) -> tuple[ThresholdChoice, dict[str, ThresholdChoice]]:
     """One threshold a class, and the strata's where they are asked for; the Dice are with those that are applied."""
     spec = experiment.thresholds
-    common = thresholds.choose(pooled.curves, pooled.folds, spec.margin)
+    common = thresholds.choose_thresholds(pooled.curves, pooled.folds, spec.margin)
     if spec.by is None:
         return common, {}
     labels = [experiment.cohort.stratum[name] for name in pooled.names]
-    by_stratum = thresholds.choose_by_stratum(pooled.curves, pooled.folds, labels, common, spec.margin)
+    by_stratum = thresholds.choose_thresholds_by_stratum(pooled.curves, pooled.folds, labels, common, spec.margin)
     return replace(common, dice=thresholds.dice_by_stratum(by_stratum, labels)), by_stratum
 
 
@@ -168,9 +168,9 @@ def _choose_operations(
     experiment: Experiment,
     pooled: Pooled,
     masks: Callable[[], Masks],
-    choice: Choice,
-    by_stratum: dict[str, Choice],
-) -> Selection | None:
+    choice: ThresholdChoice,
+    by_stratum: dict[str, ThresholdChoice],
+) -> ChosenOperations | None:
     """The operations of each class; None where the config names none to try."""
     spec, stratum = experiment.postprocess, experiment.cohort.stratum if by_stratum else {}
     if not spec.operations:
@@ -178,7 +178,7 @@ def _choose_operations(
     applied = [by_stratum.get(stratum.get(name, ""), choice) for name in pooled.names]
     limits = [row.thresholds.tolist() for row in applied]
     dice = operations.score(masks(), pooled.names, limits, experiment.cohort.store, spec)
-    return operations.choose(dice, pooled.folds, spec.candidates())
+    return operations.choose_operations(dice, pooled.folds, spec.candidates())
 
 
 def weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarray) -> dict[str, Any]:
@@ -255,7 +255,9 @@ def _threshold_picture(chosen: CrossValidation) -> Path:
     return path
 
 
-def _track(chosen: CrossValidation, scores: Mapping[str, Any], pictures: Mapping[str, Path], facts: Mapping[str, Any]) -> None:
+def _track(
+    chosen: CrossValidation, scores: Mapping[str, Any], pictures: Mapping[str, Path], facts: Mapping[str, Any]
+) -> None:
     experiment, choice = chosen.experiment, chosen.choice
     config, folder = {**experiment.config, **facts}, experiment.folder
     run = configs.build(config, "tracking").start(config["name"], "ensemble", "cross-validation", config, folder)

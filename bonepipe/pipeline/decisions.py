@@ -17,8 +17,8 @@ from bonepipe.pipeline.run_folder import THRESHOLDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bonepipe.inference.postprocess.operations import Operations, PostprocessSpec, Selection
-    from bonepipe.inference.thresholds import Choice
+    from bonepipe.inference.postprocess.operations import ChosenOperations, Operations, PostprocessSpec
+    from bonepipe.inference.thresholds import ThresholdChoice
     from bonepipe.labels.cutout import Cutout
 
     Refine = Callable[[list[Cutout], tuple[int, int]], list[Cutout]]
@@ -76,8 +76,8 @@ def read(folder: Path, classes: Sequence[str]) -> Decisions:
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise BonepipeError(
-            f"{path}: holds no thresholds for all classes ({error!r}); `bonepipe train-all` writes them, for an ensemble "
-            "or a cascade the command that made it"
+            f"{path}: holds no thresholds for all classes ({error!r}); `bonepipe train-all` writes them, for an "
+            "ensemble or a cascade the command that made it"
         ) from error
 
 
@@ -88,10 +88,10 @@ def _in_order(values: Mapping[str, Any], classes: Sequence[str]) -> list[float]:
 def write(
     folder: Path,
     classes: Sequence[str],
-    choice: "Choice",
-    by_stratum: "Mapping[str, Choice]",
-    operations: "Selection | None",
-    crf: "Selection | None",
+    choice: "ThresholdChoice",
+    by_stratum: "Mapping[str, ThresholdChoice]",
+    operations: "ChosenOperations | None",
+    crf: "ChosenOperations | None",
 ) -> None:
     """Write what was chosen, and what each choice gains."""
     content = _row(classes, choice)
@@ -106,7 +106,7 @@ def write(
     write_json(folder / THRESHOLDS, content)
 
 
-def _row(classes: Sequence[str], choice: "Choice") -> dict[str, Any]:
+def _row(classes: Sequence[str], choice: "ThresholdChoice") -> dict[str, Any]:
     columns = {"thresholds": choice.thresholds, "cross_fitted_gain": choice.gain, "standard_error": choice.error}
     rows = {key: dict(zip(classes, values.tolist(), strict=True)) for key, values in columns.items()}
     return {**rows, "kept": [name for name, kept in zip(classes, choice.kept, strict=True) if kept]}

@@ -22,7 +22,6 @@ from bonepipe.pipeline.run_folder import ENSEMBLE, SCORES, locked, shortened
 from bonepipe.report import ensemble as report
 
 if TYPE_CHECKING:
-
     from bonepipe.inference.ensemble.scores import Scored
 
 YAML = (".yaml", ".yml")
@@ -35,7 +34,6 @@ def read_members(words: Sequence[str], mean: Mean | None) -> Ensemble:
         UsageError: a weight that is no positive number, or a file among runs.
         BonepipeError: a file that is wrong.
     """
-
     if len(words) == 1 and words[0].endswith(YAML):
         ensemble = files.read(Path(words[0]))
         return ensemble if mean is None else replace(ensemble, mean=mean)
@@ -84,11 +82,11 @@ def _cross_validate(predictor: EnsemblePredictor) -> str:
     experiment, first, folder = predictor.experiment, predictor.members[0], predictor.experiment.folder
     classes, stores = experiment.data.classes, [member.store() for member in predictor.members]
     names = common_names(stores)
-    _tell_images(names, [len(store.places) for store in stores])
+    _tell_images(names, [len(store.folds) for store in stores])
     scored = score(stores, predictor.weights, predictor.mean, first.experiment.cohort.store, names)
     files.write(folder / ENSEMBLE, predictor.ensemble)
     if len(predictor.members) > 1 or first.anew:
-        write_results(folder, names, classes, [row.mixture for row in scored])
+        write_results(folder, names, classes, [row.average for row in scored])
     else:  # a member alone has its exact histograms already; bytes would only come near them
         _copy_results(first, folder)
     maps = predictor.mixer(stores)

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from bonepipe.data.augment import Augmentation
     from bonepipe.data.datamodule import FoldDataModule
     from bonepipe.inference.fold_model import FoldModel
+    from bonepipe.inference.oof.predict import Predict
     from bonepipe.inference.postprocess.operations import PostprocessSpec
     from bonepipe.inference.predict import PredictionSpec
-    from bonepipe.inference.sliding_window import Predict, Windows
+    from bonepipe.inference.sliding_window import Windows
     from bonepipe.inference.thresholds import ThresholdSpec
     from bonepipe.inference.tta import Views
     from bonepipe.training.fit import TrainerSpec
@@ -160,7 +161,11 @@ class Experiment:
         from bonepipe.inference.postprocess import crf_choice
 
         predict, crf = self.average(models), self.postprocess.crf
-        return predict if crf is None else crf_choice.partly(predict, crf, [name in refined for name in self.data.classes])
+        return (
+            predict
+            if crf is None
+            else crf_choice.with_crf(predict, crf, [name in refined for name in self.data.classes])
+        )
 
     def model(self, *, pretrained: bool = True) -> "nn.Module":
         """A new model, its weights drawn from the seed; with pretrained ones where its settings name some."""

@@ -112,7 +112,7 @@ def _predict(experiment: Experiment, fold: int, validation: Sequence[int], track
     """Out-of-fold predictions, with and without the CRF where there is one."""
     from torch.utils.data import Subset
 
-    from bonepipe.inference.oof import results
+    from bonepipe.inference.oof.predict import predict_fold
     from bonepipe.inference.postprocess import crf_choice
     from bonepipe.inference.predict import TestImages
 
@@ -124,9 +124,9 @@ def _predict(experiment: Experiment, fold: int, validation: Sequence[int], track
     images = None if shape == data.shape else Subset(TestImages(cohort.images, shape), validation)
     settings = (cohort.store, validation, data.classes, folder, spec.batch_size, spec.ahead, images)
     if crf is None:
-        dice = results.predict_fold(predict, *settings)
+        dice = predict_fold(predict, *settings)
     else:
-        plain, dice = crf_choice.predict_fold(predict, crf, *settings)
+        plain, dice = crf_choice.predict_fold_with_crf(predict, crf, *settings)
         say(f"fold {fold}: out-of-fold Dice {plain.mean():.4f} at threshold 0.5 without the CRF")
     configs.save(experiment.config, folder / CONFIG)
     Steps(experiment).out_of_fold(fold).record()

@@ -68,7 +68,7 @@ def _claim(step: Step, force: bool) -> None:
     """Note what the folder's predictions come from. Raises BonepipeError where others lie there already."""
     if not force and step.changes():
         raise BonepipeError(
-            f"{step.folder}: holds predictions of other weights, views or thresholds; write to another folder, or --force"
+            f"{step.folder}: holds predictions of other weights, views or thresholds; write to another, or --force"
         )
     try:
         step.folder.mkdir(parents=True, exist_ok=True)
@@ -77,9 +77,7 @@ def _claim(step: Step, force: bool) -> None:
     step.record()
 
 
-def _predict_missing(
-    predictor: Predictor, images: Sequence[Radiograph], out: Path, source: str, force: bool
-) -> None:
+def _predict_missing(predictor: Predictor, images: Sequence[Radiograph], out: Path, source: str, force: bool) -> None:
     marks = {image.path: combined([digest(image.path), source]) for image in images}
     missing = [image for image in images if force or not files.is_finished(out, image.path, marks[image.path])]
     if len(missing) < len(images):

@@ -15,10 +15,10 @@ from bonepipe.data.image import read_grey
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
 from bonepipe.inference.label_errors import (
-    Evidence,
-    Suspect,
+    ImageEvidence,
+    LabelError,
+    compare_masks,
     correction_rows,
-    gather,
     rank,
     read_planted,
     score_planted,
@@ -89,15 +89,18 @@ def _masks(path: Path, codes: Sequence[str], shape: tuple[int, int]) -> list[Cut
     return [cutout.from_runs(submission.runs(path, row), shape) for row in rows]
 
 
-def _evidence(experiment: Experiment, index: int, codes: Sequence[str]) -> Evidence:
+def _evidence(experiment: Experiment, index: int, codes: Sequence[str]) -> ImageEvidence:
     store, name = experiment.cohort.store, experiment.cohort.store.names[index]
     predicted = _masks(Path(name), codes, store.shape(index))
-    return gather(name, store.truth(index), predicted, store.outlines(index), store.shape(index))
+    return compare_masks(name, store.truth(index), predicted, store.outlines(index), store.shape(index))
 
 
-def _write_table(experiment: Experiment, ranked: Sequence[Suspect]) -> None:
+def _write_table(experiment: Experiment, ranked: Sequence[LabelError]) -> None:
     patients = {image.name: image.patient for image in experiment.cohort.images}
-    with replacing(experiment.folder / "label_errors.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(experiment.folder / "label_errors.csv") as part,
+        part.open("w", newline="", encoding="utf-8") as file,
+    ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
         for number, suspect in enumerate(ranked, 1):
@@ -106,7 +109,7 @@ def _write_table(experiment: Experiment, ranked: Sequence[Suspect]) -> None:
             table.writerow([number, suspect.name, patients[suspect.name], *facts])
 
 
-def _write_pictures(experiment: Experiment, ranked: Sequence[Suspect], texts: dict[str, list[str]]) -> None:
+def _write_pictures(experiment: Experiment, ranked: Sequence[LabelError], texts: dict[str, list[str]]) -> None:
     """Pictures of the first candidates, and the very first ones on a sheet; those of an earlier run go."""
     folder = experiment.folder / "label_errors"
     shutil.rmtree(folder, ignore_errors=True)
@@ -123,7 +126,7 @@ def _write_pictures(experiment: Experiment, ranked: Sequence[Suspect], texts: di
         save(experiment.folder / "label_errors.jpg", np.vstack(padded))
 
 
-def _picture(experiment: Experiment, number: int, suspect: Suspect, codes: Sequence[str]) -> np.ndarray:
+def _picture(experiment: Experiment, number: int, suspect: LabelError, codes: Sequence[str]) -> np.ndarray:
     data, store = experiment.data, experiment.cohort.store
     index = store.index[suspect.name]
     image, grey = experiment.cohort.images[index], read_grey(experiment.cohort.images[index].path)
@@ -137,14 +140,14 @@ def _picture(experiment: Experiment, number: int, suspect: Suspect, codes: Seque
     )  # fmt: skip
 
 
-def _lines(experiment: Experiment, ranked: Sequence[Suspect]) -> Iterator[str]:
+def _lines(experiment: Experiment, ranked: Sequence[LabelError]) -> Iterator[str]:
     """The first candidates."""
     for number, suspect in enumerate(ranked[:SHEET], 1):
         labels = ", ".join(experiment.data.classes[label] for label in suspect.classes)
         yield f"{number:3d}  {suspect.score:.3f}  {suspect.kind:<8}  {suspect.name}  {labels}"
 
 
-def _score(experiment: Experiment, ranked: Sequence[Suspect]) -> Iterator[str]:
+def _score(experiment: Experiment, ranked: Sequence[LabelError]) -> Iterator[str]:
     """How many of the annotations that are known to be wrong lie among the first candidates, twice as many."""
     path = experiment.data.path / PLANTED
     if not path.is_file():

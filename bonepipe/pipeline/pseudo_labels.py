@@ -28,7 +28,7 @@ class PseudoLabels(NamedTuple):
 
 
 def write(predictor: Predictor, confidence: float, *, raw: bool) -> PseudoLabels:
-    """Predict the test images and write pseudo.csv, with a JSON file on where it comes from, into the predictor's folder.
+    """Predict the test images; write pseudo.csv, and a JSON file on where it comes from, into the predictor's folder.
 
     Args:
         predictor: of anything finished.
@@ -63,6 +63,7 @@ def _rows(
     predictor: Predictor, images: Sequence[Radiograph], sure: Sequence[float], possible: Sequence[float]
 ) -> Iterator[tuple[str, str, str, str]]:
     """Image name, class, code of the sure and of the ambiguous pixels."""
+
     def both(item: tuple[Radiograph, Prediction]) -> tuple[str, list[str], list[str]]:
         image, prediction = item
         inner, outer = (texts(prediction.cutouts(limits), prediction.shape) for limits in (sure, possible))

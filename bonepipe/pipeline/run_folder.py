@@ -2,8 +2,8 @@
 
 Every step (a trained fold, its out-of-fold predictions, a cross-validation, a submission) leaves an entry in the
 fingerprint.json of its folder: the settings that matter, digests of the contents of all files that it was made from,
-and digests of what it wrote. Whoever wants a result compares: what is current is done already, what is stale and cheap is
-done again, what is stale and expensive is refused with the name of what changed.
+and digests of what it wrote. Whoever wants a result compares: what is current is done already, what is stale and cheap
+is done again, what is stale and expensive is refused with the name of what changed.
 """
 
 import contextlib
@@ -96,8 +96,8 @@ def read_fingerprint(folder: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, AttributeError) as error:
         raise BonepipeError(
-            f"{path}: cannot be read ({error}), so nobody can tell what this folder's results were made from; put back a "
-            "copy, or move the folder away"
+            f"{path}: cannot be read ({error}), so nobody can tell what this folder's results were made from; put "
+            "back a copy, or move the folder away"
         ) from error
 
 

@@ -10,15 +10,19 @@ from tqdm import tqdm
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.inference.ensemble import library, members, selection
-from bonepipe.inference.ensemble.library import Band, Joint, Piece, Predictions
+from bonepipe.inference.ensemble.average import common_shape
+from bonepipe.inference.ensemble.library import Band, ClassPixels, ImagePixels
 from bonepipe.inference.ensemble.selection import Library, Search
+from bonepipe.inference.oof.results import PROBABILITIES
+from bonepipe.inference.oof.store import OofStore
+from bonepipe.labels.histogram import HALF_BIN
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.predictors.run import open_run, refuse_region
 from bonepipe.pipeline.run_folder import ENSEMBLE, refuse_taken
 from bonepipe.report.selection import Result, short_names
 
 TUNED = tuple(range(64, 193, 8))  # thresholds from 0.25 to 0.75 in steps of 1 / 32
-PLAIN = (library.HALF,)
+PLAIN = (HALF_BIN,)
 
 
 @dataclass(frozen=True)
@@ -27,15 +31,15 @@ class Run:
 
     folder: str
     experiment: Experiment
-    predictions: Predictions
+    predictions: OofStore
 
 
 def read_run(folder: str) -> Run:
     """Read what a run left behind. BonepipeError, with the way out, where it is not finished."""
     experiment = open_run(Path(folder))
     refuse_region(experiment)
-    folds = range(experiment.folds.count)
-    return Run(folder, experiment, Predictions(Path(folder), experiment.data.classes, folds))
+    files = {fold: experiment.fold_folder(fold) / PROBABILITIES for fold in range(experiment.folds.count)}
+    return Run(folder, experiment, OofStore(files, experiment.data.classes, one_fold_at_a_time=True))
 
 
 def read_runs(folders: Sequence[str]) -> list[Run]:
@@ -75,21 +79,23 @@ def shared_images(runs: Sequence[Run]) -> list[Radiograph]:
     return [images[name] for name in ordered]
 
 
-def tabulate(runs: Sequence[Run], images: Sequence[Radiograph], band: Band) -> list[Joint]:
+def tabulate(runs: Sequence[Run], images: Sequence[Radiograph], band: Band) -> list[ClassPixels]:
     """What all mixtures' Dice depend on, one table a class."""
     classes = runs[0].experiment.data.classes
-    common = members.common_shape([run.predictions.shape for run in runs])
+    common = common_shape([run.predictions.shape for run in runs])
     store = runs[0].experiment.cohort.store  # the truth as it was annotated, whatever is trained on
-    pieces: list[list[Piece]] = [[] for _ in classes]
+    pieces: list[list[ImagePixels]] = [[] for _ in classes]
     for image in tqdm(images, "disagreements", unit="image"):
         number = store.index[image.name]
-        parts = [run.predictions.part(image.name) for run in runs]
-        compared = library.compare(parts, common, store.shape(number), store.truth(number), band)
+        parts = [run.predictions.image(image.name) for run in runs]
+        compared = library.pixels_of_image(parts, common, store.shape(number), store.truth(number), band)
         for found, piece in zip(pieces, compared, strict=True):
             found.append(piece)
     joints = []
     while pieces:
-        joints.append(library.join(pieces.pop(0)))  # the pieces of a class are let go of before the next is joined
+        joints.append(
+            library.join_images(pieces.pop(0))
+        )  # the pieces of a class are let go of before the next is joined
     return joints
 
 

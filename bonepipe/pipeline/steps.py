@@ -14,15 +14,25 @@ from bonepipe.data.store import DIGESTS, existing, files_of
 from bonepipe.digests import digests
 from bonepipe.errors import BonepipeError
 from bonepipe.pipeline import run_folder
-from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, SCORES, SUBMISSION, THRESHOLDS, WEIGHTS, Inputs, Step
+from bonepipe.pipeline.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    FINGERPRINT,
+    SCORES,
+    SUBMISSION,
+    THRESHOLDS,
+    WEIGHTS,
+    Inputs,
+    Step,
+)
 
 if TYPE_CHECKING:
     from bonepipe.pipeline.experiment import Experiment
 
 # Settings that no trained weights depend on: names, places, devices, and what follows training.
 NOT_TRAINING = (
-    "name", "fold", "runs", "device", "executor", "tracking", "tta", "windows", "postprocess", "prediction", "thresholds",
-    "search", "cam", "data.palette", "trainer.workers", "trainer.compile",
+    "name", "fold", "runs", "device", "executor", "tracking", "tta", "windows", "postprocess", "prediction",
+    "thresholds", "search", "cam", "data.palette", "trainer.workers", "trainer.compile",
 )  # fmt: skip
 # Settings that name files: their contents count, and not where they lie.
 FILES = ("data.root", "data.corrections", "data.pseudo", "data.masks", "augment.file", "folds.file")
@@ -120,7 +130,9 @@ class Steps:
     def cross_validation(self, *, dataset: bool = True) -> Step:
         """Thresholds and scores from the predictions of all folds; without `dataset` those files need not be there."""
         experiment, config = self.experiment, self.experiment.config
-        folds = {f"fold-{k}/{n}": experiment.fold_folder(k) / n for k in range(experiment.folds.count) for n in OUT_OF_FOLD}
+        folds = {
+            f"fold-{k}/{n}": experiment.fold_folder(k) / n for k in range(experiment.folds.count) for n in OUT_OF_FOLD
+        }
         groups = ("thresholds", "strata", "postprocess")
         inputs = {
             "settings": {
@@ -135,14 +147,16 @@ class Steps:
 
     def strata_files(self) -> dict[str, Path]:
         """What the test set's mix is told from; nothing where no strata are told apart."""
-        strata, data = self.experiment.strata, self.experiment.data
+        strata = self.experiment.strata
         if not strata.by:
             return {}
         return self.tables() | ({} if strata.test_mix is not None else self.test_files())
 
     def test_files(self) -> dict[str, Path]:
         """The test images; nothing where there are none."""
-        images = [image for image in read_catalog(replace(self.experiment.data, metadata=None)) if image.split == "test"]
+        images = [
+            image for image in read_catalog(replace(self.experiment.data, metadata=None)) if image.split == "test"
+        ]
         return files_of(images, self.experiment.data)
 
     def submission(self, provenance: Inputs) -> Step:
@@ -153,19 +167,19 @@ class Steps:
         return Step(folder, "submission", inputs, (SUBMISSION,), self.cache)
 
     def score(self) -> Step:
-        """The submission's score where the answer is known."""
+        """The submission's score where the answer is known, beside the scores out of fold."""
         folder, answer = self.experiment.folder, self.experiment.data.path / ANSWER
         files = {SUBMISSION: folder / SUBMISSION, ANSWER: answer}
         inputs = {"files": self.digests({name: path for name, path in files.items() if path.is_file()})}
-        return Step(folder, "score", inputs, (), self.cache)
+        return Step(folder, "score", inputs, (SCORES,), self.cache)
 
     def refuse_stale(self, fold: int) -> None:
-        """Raise BonepipeError where a trained, or half-trained, fold was begun with other settings or files than now."""
+        """Raise BonepipeError where a fold, trained or half-trained, was begun with other settings or files."""
         step = self.training(fold)
         if step.recorded is None:
             if any((step.folder / name).is_file() for name in (CHECKPOINT, WEIGHTS, CONFIG)):
                 raise BonepipeError(
-                    f"{step.folder / FINGERPRINT}: is missing, so nobody can tell what this fold was trained on; {WAY_OUT}"
+                    f"{step.folder / FINGERPRINT}: is missing, so what this fold was trained on is unknown; {WAY_OUT}"
                 )
         elif changes := step.changes():
             raise BonepipeError(

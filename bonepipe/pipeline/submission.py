@@ -1,4 +1,4 @@
-"""A submission: the test images' masks, written, checked as the competition would, and scored where the answer is known."""
+"""A submission: the test images' masks, written, checked as the competition would, scored where the truth is known."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,13 +50,12 @@ def submit(predictor: Predictor, artifacts: Sequence[str] = ()) -> dict[str, Any
         score = steps.score()
     else:
         say(f"{experiment.folder / SUBMISSION}: done already")
-    scores, known = dict(scores_of(experiment.folder)), (experiment.data.path / ANSWER).is_file()
-    if fresh or not score.current or ("test_dice" in scores) != known:
-        scores = _score(experiment, scores, known)
+    if fresh or not score.current:
+        scores = _score(experiment)
         score.record()
         files = [experiment.folder / name for name in (SUBMISSION, THRESHOLDS, *artifacts)]
         _track(experiment, files, scores)
-    return scores
+    return dict(scores_of(experiment.folder))
 
 
 def _write(predictor: Predictor, images: Sequence[Radiograph]) -> None:
@@ -80,16 +79,19 @@ def _rows(predictor: Predictor, images: Sequence[Radiograph]) -> Iterator[tuple[
             yield image.name, label, text
 
 
-def _score(experiment: Experiment, scores: Mapping[str, Any], known: bool) -> dict[str, Any]:
-    """Bring the test scores in scores.json up to date, and return all scores."""
-    kept = {key: value for key, value in scores.items() if key not in TEST_SCORES}
-    if known:
-        answer = submission.read(experiment.data.path / ANSWER)
-        result = submission.score_tables(submission.read(experiment.folder / SUBMISSION), answer)
-        kept |= {key: result[key] for key in ("public", "private") if key in result}
-        kept |= {"test_dice": result["dice"], "test_dice_per_class": result["per_class"]}
-    write_json(experiment.folder / SCORES, kept)
-    return kept
+def _score(experiment: Experiment) -> dict[str, Any]:
+    """Bring the test scores in scores.json up to date, and return all scores; none where the answer is not known."""
+    path, answer = experiment.folder / SCORES, experiment.data.path / ANSWER
+    scores = {key: value for key, value in scores_of(experiment.folder).items() if key not in TEST_SCORES}
+    if answer.is_file():
+        try:
+            result = submission.score_tables(submission.read(experiment.folder / SUBMISSION), submission.read(answer))
+            scores |= {key: result[key] for key in ("public", "private") if key in result}
+            scores |= {"test_dice": result["dice"], "test_dice_per_class": result["per_class"]}
+        except BonepipeError as error:
+            say(f"warning: {answer}: is no answer to this test set, so the submission is not scored ({error})")
+    write_json(path, scores)
+    return scores
 
 
 def _track(experiment: Experiment, files: Sequence[Path], scores: Mapping[str, Any]) -> None:

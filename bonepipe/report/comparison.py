@@ -42,8 +42,8 @@ class RunFiles:
     totals: dict[str, float]
 
 
-def read_run(folder: Path) -> RunFiles:
-    """Read the folder of a run, an ensemble or a second look (`runs/NAME`), or of a fold (`runs/NAME/fold-K`).
+def read_run_files(folder: Path) -> RunFiles:
+    """Read the folder of a run, an ensemble or a cascade (`runs/NAME`), or of a fold (`runs/NAME/fold-K`).
 
     Raises:
         BonepipeError: there is no such folder, or no finished fold in it.
@@ -58,11 +58,11 @@ def read_run(folder: Path) -> RunFiles:
     for fold in done:
         dice |= read_dice(fold / "oof_dice.csv")
     config = configs.read(done[0] / "config.yaml")
-    return RunFiles({**config, **_mixture(folder)}, dice, _read_totals(folder / "scores.json"))
+    return RunFiles({**config, **_sources(folder)}, dice, _read_totals(folder / "scores.json"))
 
 
-def _mixture(folder: Path) -> dict[str, str]:
-    """What sets an ensemble or a second look apart from a run with the same settings, in words."""
+def _sources(folder: Path) -> dict[str, str]:
+    """What sets an ensemble or a cascade apart from a run with the same settings, in words."""
     path = folder / "source.json"
     if not path.is_file():
         return {}
@@ -72,9 +72,9 @@ def _mixture(folder: Path) -> dict[str, str]:
             return {}
         if "members" in source:
             return {"made_from": f"{source['mean']} mean of {', '.join(source['members'])}"}
-        return {"made_from": f"{source['first']['experiment']} and a second look by {source['second']['experiment']}"}
+        return {"made_from": f"cascade of {source['first']['experiment']} and {source['second']['experiment']}"}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error!r}); make the ensemble or second look again") from error
+        raise BonepipeError(f"{path}: cannot be read ({error!r}); make the ensemble or cascade again") from error
 
 
 def read_dice(path: Path) -> Scores:
@@ -133,8 +133,8 @@ def _table(scores: Scores, images: Sequence[str], classes: Sequence[str]) -> np.
         raise BonepipeError(f"oof_dice.csv: image and class {error} have no score; predict that fold again") from error
 
 
-def compare(a: RunFiles, b: RunFiles, ignore: Sequence[str]) -> dict[str, Any]:
-    """Everything that `bonepipe compare` tells, as plain values.
+def compare_runs(a: RunFiles, b: RunFiles, ignore: Sequence[str]) -> dict[str, Any]:
+    """Everything that `bonepipe compare_runs` tells, as plain values.
 
     Args:
         a, b: the runs.

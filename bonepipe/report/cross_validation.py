@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 
 from bonepipe.inference import thresholds
-from bonepipe.inference.postprocess.operations import Selection
-from bonepipe.inference.thresholds import Choice
+from bonepipe.inference.postprocess.operations import ChosenOperations
+from bonepipe.inference.thresholds import ThresholdChoice
 
 
 def text(
     classes: Sequence[str],
-    choice: Choice,
-    by_stratum: Mapping[str, Choice],
-    operations: Selection | None,
-    crf: Selection | None,
+    choice: ThresholdChoice,
+    by_stratum: Mapping[str, ThresholdChoice],
+    operations: ChosenOperations | None,
+    crf: ChosenOperations | None,
     scores: Mapping[str, Any],
 ) -> str:
-    """Classes from the worst to the best, then the Dice over all, by stratum and by size, and what each choice gains."""
+    """Classes from the worst to the best, the Dice over all, by stratum and by size, and what each choice gains."""
     lines = [
         *_classes(classes, choice),
         *summary(scores),
@@ -29,7 +29,7 @@ def text(
     return "\n".join(lines)
 
 
-def _classes(classes: Sequence[str], choice: Choice) -> Iterator[str]:
+def _classes(classes: Sequence[str], choice: ThresholdChoice) -> Iterator[str]:
     yield f"{'class':<24} {'OOF Dice':>9} {'threshold':>9} {'gain':>8}"
     for number in np.argsort(choice.dice.mean(0)):
         dice, threshold, gain = choice.dice[:, number].mean(), choice.thresholds[number], choice.gain[number]
@@ -62,7 +62,7 @@ def _strata(scores: Mapping[str, Any]) -> Iterator[str]:
         yield f"out-of-fold Dice weighted to the test set's mix {scores['oof_dice_weighted']:.4f}"
 
 
-def _thresholds(choice: Choice, by_stratum: Mapping[str, Choice]) -> Iterator[str]:
+def _thresholds(choice: ThresholdChoice, by_stratum: Mapping[str, ThresholdChoice]) -> Iterator[str]:
     """How many thresholds were worth a change."""
     kept = choice.kept
     yield f"thresholds: {kept.sum()} of {len(kept)} classes leave 0.5; the others gain no more than noise"
@@ -72,7 +72,7 @@ def _thresholds(choice: Choice, by_stratum: Mapping[str, Choice]) -> Iterator[st
         yield f"thresholds by stratum: {moved} of {len(kept)} classes leave the common one, {gain:+.4f} out of fold"
 
 
-def _selection(title: str, selection: Selection | None, where: str) -> Iterator[str]:
+def _selection(title: str, selection: ChosenOperations | None, where: str) -> Iterator[str]:
     """How many classes gain by an optional step, and what that is worth over all classes."""
     if selection is not None:
         kept, count = sum(map(bool, selection.operations)), len(selection.operations)

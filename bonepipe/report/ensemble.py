@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bonepipe.inference.thresholds import Choice
+from bonepipe.inference.thresholds import ThresholdChoice
 
 
 def table(
-    rows: Sequence[Mapping[str, Any]], choice: Choice, scores: Mapping[str, Any], gain: tuple[str, Any] | None
+    rows: Sequence[Mapping[str, Any]], choice: ThresholdChoice, scores: Mapping[str, Any], gain: tuple[str, Any] | None
 ) -> Iterator[str]:
     """The members and the ensemble, each with its Dice out of fold on the same images.
 

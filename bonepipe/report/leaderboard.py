@@ -91,16 +91,16 @@ def record(path: Path, scores: Mapping[str, float], date: str) -> dict[str, Any]
         BonepipeError: the run has no scores yet, or its file cannot be read.
     """
     content = read_scores(path)
-    found = {**_record_of(path, content), **scores, "date": date}
-    write_json(path, {**content, RECORD: found})
-    return found
+    noted = {**_record_of(path, content), **scores, "date": date}
+    write_json(path, {**content, RECORD: noted})
+    return noted
 
 
 def _record_of(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    found = content.get(RECORD, {})
-    if not isinstance(found, dict):
+    noted = content.get(RECORD, {})
+    if not isinstance(noted, dict):
         raise BonepipeError(f"{path}: {RECORD}: expected an object with public and private; remove it and record again")
-    return found
+    return noted
 
 
 def read_entry(folder: Path, name: str | None = None) -> Entry:
@@ -115,11 +115,11 @@ def read_entry(folder: Path, name: str | None = None) -> Entry:
 
 
 def _numbers(path: Path, content: Mapping[str, Any], keys: Sequence[str] | Mapping[str, str], where: str) -> dict:
-    found = {key: content[key] for key in keys if content.get(key) is not None}
-    for key, value in found.items():
+    numbers = {key: content[key] for key in keys if content.get(key) is not None}
+    for key, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise BonepipeError(f"{path}: {where}{key}={value!r}: expected a number; mend it or write the file anew")
-    return {key: float(value) for key, value in found.items()}
+    return {key: float(value) for key, value in numbers.items()}
 
 
 def agreement(cv: Sequence[float], board: Sequence[float]) -> Agreement:
@@ -139,10 +139,10 @@ def agreement(cv: Sequence[float], board: Sequence[float]) -> Agreement:
 
 def agreements(entries: Sequence[Entry]) -> dict[tuple[str, str], Agreement]:
     """(measure, board) -> how they agree, over the runs that have both; pairs that no run has are left out."""
-    found = {}
+    result = {}
     for measure in MEASURES:
         for board in BOARDS:
             both = [(e.cv[measure], e.board[board]) for e in entries if measure in e.cv and board in e.board]
             if both:
-                found[measure, board] = agreement(*zip(*both, strict=True))
-    return found
+                result[measure, board] = agreement(*zip(*both, strict=True))
+    return result

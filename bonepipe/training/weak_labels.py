@@ -97,8 +97,10 @@ def weak_masks(
     with tqdm(total=len(indices), desc="activation maps", unit="image") as bar:
         for batch in loader:
             maps = activation_maps(model, batch["image"], mean, std, crop).cpu().numpy()
-            for one, index in zip(maps, batch["index"].tolist(), strict=True):
-                yield _compare(masks_of_maps(one, tuple(batch["image"].shape[-2:]), threshold, smooth), store, index)
+            for of_image, index in zip(maps, batch["index"].tolist(), strict=True):
+                yield _compare(
+                    masks_of_maps(of_image, tuple(batch["image"].shape[-2:]), threshold, smooth), store, index
+                )
                 bar.update()
 
 

@@ -69,7 +69,10 @@ def mask_provenance(predictor: Predictor) -> Inputs:
     """All that masks depend on: where the predictions come from, and what was chosen for them."""
     experiment = predictor.experiment
     chosen = decisions.read(experiment.folder, experiment.data.classes).plain()
-    return {**predictor.provenance(), "decisions": {**chosen, "min_area": experiment.config["postprocess"].get("min_area")}}
+    return {
+        **predictor.provenance(),
+        "decisions": {**chosen, "min_area": experiment.config["postprocess"].get("min_area")},
+    }
 
 
 def mask_maker(maps: Maps, experiment: Experiment) -> Masks:
@@ -83,7 +86,9 @@ def require_current(predictor: Predictor, way_out: str) -> None:
     step = predictor.cross_validation()
     if step.recorded is None or step.damage():
         missing = ", ".join(step.damage()) or run_folder.FINGERPRINT
-        raise BonepipeError(f"{step.folder}: is not finished ({missing} is missing or not as it was written); {way_out}")
+        raise BonepipeError(
+            f"{step.folder}: is not finished ({missing} is missing or not as it was written); {way_out}"
+        )
     if changes := step.changes():
         raise BonepipeError(
             f"{step.folder}: its thresholds were chosen from other predictions:\n{run_folder.shortened(changes)}\n"

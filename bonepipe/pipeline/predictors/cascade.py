@@ -23,9 +23,9 @@ from bonepipe.pipeline.run_folder import CASCADE, CONFIG, THRESHOLDS, Inputs, St
 from bonepipe.pipeline.steps import Steps
 
 if TYPE_CHECKING:
-    from bonepipe.inference.cascade import Blend, Look
+    from bonepipe.inference.cascade import BlendedStages, SecondStage
+    from bonepipe.inference.oof.predict import Predict
     from bonepipe.inference.oof.results import Pooled
-    from bonepipe.inference.sliding_window import Predict
 
 Shown = tuple[Radiograph, np.ndarray, np.ndarray]  # an image, its grey bytes [H, W], the first stage's maps [C, h, w]
 
@@ -46,16 +46,16 @@ class CascadePredictor:
     experiment: Experiment
     weights: Sequence[float]
 
-    def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Blend]]":
+    def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, BlendedStages]]":
         """Every image with both stages' maps."""
-        from bonepipe.inference.cascade import blend
+        from bonepipe.inference.cascade import blend_stages
 
         labels = region_labels(self.first.experiment, self.second)
         models = [self.second.fold_model(fold) for fold in voting_folds(self.second)]
         predict = self.second.predictor(models, refined_classes(self.second))
         whole = ((image, prediction.maps) for image, prediction in self.first.predictions(images))
         for image, grey, maps, seen in looks(predict, self.second, list(labels), shown(whole, self.second)):
-            yield image, blend(maps, seen, labels, self.weights, (grey.shape[0], grey.shape[1]))
+            yield image, blend_stages(maps, seen, labels, self.weights, (grey.shape[0], grey.shape[1]))
 
     def out_of_fold(self) -> "Pooled":
         """The histograms that `bonepipe cascade` left."""
@@ -97,18 +97,18 @@ def shown(whole: Iterable[tuple[Radiograph, np.ndarray]], second: Experiment) ->
 
 def looks(
     predict: "Predict", second: Experiment, labels: Sequence[int], items: Iterable[Shown]
-) -> "Iterator[tuple[Radiograph, np.ndarray, np.ndarray, Look | None]]":
+) -> "Iterator[tuple[Radiograph, np.ndarray, np.ndarray, SecondStage | None]]":
     """Add the second stage's answer to images with their maps, a batch at a time; None where no region was found.
 
     `labels` are the region's classes in these maps.
     """
-    from bonepipe.inference.cascade import look
+    from bonepipe.inference.cascade import predict_second_stage
 
     data = second.data
     assert data.region is not None
     rest = iter(items)
     while batch := list(islice(rest, second.prediction.batch_size)):
-        seen = look(predict, data.region, labels, data.shape, [(grey, maps) for _, grey, maps in batch])
+        seen = predict_second_stage(predict, data.region, labels, data.shape, [(grey, maps) for _, grey, maps in batch])
         yield from ((*item, answer) for item, answer in zip(batch, seen, strict=True))
 
 
@@ -170,8 +170,8 @@ def _require_same_folds(first: Experiment, second: Experiment) -> None:
     for name, fold in trained_folds(first).items():
         if others.get(name) != fold:
             raise UsageError(
-                f"{second.folder}: {name} validated fold {others.get(name)} there and fold {fold} in {first.folder} when "
-                f"they were trained; train it with folds.file={first.folds.file}"
+                f"{second.folder}: {name} validated fold {others.get(name)} there and fold {fold} in {first.folder} "
+                f"when they were trained; train it with folds.file={first.folds.file}"
             )
 
 
@@ -195,8 +195,8 @@ def open_cascade(folder: Path, words: Sequence[str] = ()) -> CascadePredictor:
     config = configs.recompose(configs.load(folder / CONFIG), words)
     experiment = Experiment(config).placed(folder, store=first.experiment.store_folder)
     second = open_second(stages[1], first, words)
-    predictor = CascadePredictor(first, second, experiment, [weights.get(name, 0.0) for name in experiment.data.classes])
+    predictor = CascadePredictor(
+        first, second, experiment, [weights.get(name, 0.0) for name in experiment.data.classes]
+    )
     require_current(predictor, way_out)
     return predictor
-
-

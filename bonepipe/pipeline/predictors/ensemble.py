@@ -1,4 +1,4 @@
-"""An ensemble of finished runs, each predicting in its own way: the weighted mean of their maps at a common resolution."""
+"""An ensemble of finished runs, each predicting in its own way: the mean of their maps at a common resolution."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,17 +18,18 @@ from bonepipe.pipeline.experiment import Experiment, say, with_group
 from bonepipe.pipeline.predictors.base import Maps, require_current
 from bonepipe.pipeline.predictors.run import refuse_region, require_folds
 from bonepipe.pipeline.run_folder import CONFIG, ENSEMBLE, THRESHOLDS, Inputs, Step
-from bonepipe.pipeline.steps import AFTER_PREDICTION, NOT_TRAINING, Steps, prediction_settings, without
+from bonepipe.pipeline.steps import AFTER_PREDICTION, NOT_TRAINING, Steps, prediction_settings
 
 if TYPE_CHECKING:
     import torch
 
-    from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean, OofStore, Shape
+    from bonepipe.inference.ensemble.average import Shape
+    from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
     from bonepipe.inference.fold_model import FoldModel
-    from bonepipe.inference.oof.byte_maps import ByteMaps
+    from bonepipe.inference.oof.predict import Predict
     from bonepipe.inference.oof.results import Pooled
+    from bonepipe.inference.oof.store import OofStore
     from bonepipe.inference.predict import Whole
-    from bonepipe.inference.sliding_window import Predict
 
 # What an entry may change: how trained weights predict, and nothing that they were trained with.
 ALLOWED = ("tta", "windows", "postprocess.crf", "prediction.precision", "prediction.compile")
@@ -88,11 +89,7 @@ class EnsembleMember:
 
     def places(self) -> dict[str, int]:
         """Image name -> the fold that predicted it out of fold."""
-        from bonepipe.inference.oof import byte_maps
-
-        classes = self.experiment.data.classes
-        paths = {fold: self.experiment.fold_folder(fold) / "probabilities.npz" for fold in self.folds}
-        return {name: fold for fold, path in paths.items() for name in byte_maps.read_names(path, classes)}
+        return self._store({fold: self._validated(fold) for fold in self.folds}).folds
 
     def check(self) -> None:
         """Raise BonepipeError where weights are missing, or the model did not see a view in training."""
@@ -106,37 +103,42 @@ class EnsembleMember:
 
     def store(self) -> "OofStore":
         """What it said of the images that its folds validate."""
-        from bonepipe.inference.ensemble.members import OofStore
+        return self._store({fold: self._out_of_fold(fold) for fold in self.folds})
 
-        return OofStore({fold: self._out_of_fold(fold) for fold in self.folds})
+    def _store(self, files: Mapping[int, Path]) -> "OofStore":
+        from bonepipe.inference.oof.store import OofStore
 
-    def _out_of_fold(self, fold: int) -> "ByteMaps":
-        from bonepipe.inference.oof import byte_maps
+        return OofStore(files, self.experiment.data.classes)
 
-        classes, folder = self.experiment.data.classes, self.experiment.fold_folder(fold)
-        validated = byte_maps.read(folder / "probabilities.npz", classes)
+    def _validated(self, fold: int) -> Path:
+        return self.experiment.fold_folder(fold) / "probabilities.npz"
+
+    def _out_of_fold(self, fold: int) -> Path:
+        """The file of a fold's maps, made first where they are wanted in another way than the run's."""
         if not self.anew:
-            return validated
-        path = folder / f"probabilities-{self._key(fold)}.npz"
+            return self._validated(fold)
+        path = self.experiment.fold_folder(fold) / f"probabilities-{self._key(fold)}.npz"
         if not path.is_file():
-            self._predict_anew(fold, validated.names, path)
-        return byte_maps.read(path, classes)
+            self._predict_anew(fold, path)
+        return path
 
-    def _predict_anew(self, fold: int, names: Sequence[str], path: Path) -> None:
-        from bonepipe.inference.oof.results import predict_compact
+    def _predict_anew(self, fold: int, path: Path) -> None:
+        from bonepipe.inference.oof import byte_maps
+        from bonepipe.inference.oof.predict import predict_bytes
         from bonepipe.inference.predict import TestImages
 
+        names = byte_maps.read_names(self._validated(fold), self.experiment.data.classes)
         known = {image.name: image for image in self.experiment.cohort.own_images}
         missing = [name for name in names if name not in known]
         if missing:
             raise BonepipeError(
-                f"{self.experiment.data.root}: has no training image {missing[0]}, which {self.entry.run} was validated "
-                "on; give its data.root=..."
+                f"{self.experiment.data.root}: has no training image {missing[0]}, which {self.entry.run} was "
+                "validated on; give its data.root=..."
             )
         source = TestImages([known[name] for name in names], self.shape)
         predict = self.experiment.predictor(self._models([fold]), self.refined)
         batch_size = self.experiment.prediction.batch_size
-        predict_compact(predict, source, names, self.experiment.data.classes, path, batch_size)
+        predict_bytes(predict, source, names, self.experiment.data.classes, path, batch_size)
 
     def _key(self, fold: int) -> str:
         """The digest of these weights, predicting in this way."""
@@ -167,7 +169,7 @@ class EnsemblePredictor:
     @property
     def shape(self) -> "Shape":
         """The common height and width."""
-        from bonepipe.inference.ensemble.members import common_shape
+        from bonepipe.inference.ensemble.average import common_shape
 
         return common_shape([member.shape for member in self.members])
 
@@ -183,7 +185,7 @@ class EnsemblePredictor:
 
     def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Whole]]":
         """Every image with the members' mean, each shown the size that it sees, from one decoding."""
-        from bonepipe.inference.fold_model import mix
+        from bonepipe.inference.ensemble.average import average_batch
         from bonepipe.inference.predict import predictions
 
         distinct = self._distinct()
@@ -192,7 +194,7 @@ class EnsemblePredictor:
 
         def predict(batch: "Mapping[Shape, torch.Tensor]") -> "torch.Tensor":
             maps = (predictor(batch[shape]) for shape, predictor in predictors)
-            return mix(maps, weights, self.shape, self.mean)
+            return average_batch(maps, weights, self.shape, self.mean)
 
         shapes = frozenset(shape for shape, _ in predictors)
         return predictions(predict, images, shapes, self.experiment.prediction)
@@ -220,9 +222,9 @@ class EnsemblePredictor:
 
     def mixer(self, stores: "Sequence[OofStore]") -> Maps:
         """As `recall`, from what was read already."""
-        from bonepipe.inference.ensemble.members import mix
+        from bonepipe.inference.ensemble.average import average
 
-        return lambda name: mix([store.maps(name) for store in stores], self.weights, self.shape, self.mean)
+        return lambda name: average([store.maps(name) for store in stores], self.weights, self.shape, self.mean)
 
     def runs(self) -> Sequence[Experiment]:
         """The members' runs."""
@@ -238,7 +240,9 @@ class EnsemblePredictor:
         groups = {key: self.experiment.config[key] for key in ("thresholds", "strata", "postprocess")}
         folder, cache = self.experiment.folder, Steps(self.experiment).cache
         inputs = {"settings": groups, **self.provenance()}
-        return Step(folder, "cross_validation", inputs, (THRESHOLDS, "oof.csv", "histograms.npz", "oof_dice.csv"), cache)
+        return Step(
+            folder, "cross_validation", inputs, (THRESHOLDS, "oof.csv", "histograms.npz", "oof_dice.csv"), cache
+        )
 
 
 def open_member(entry: "Entry", root: str | None = None, device: str | None = None) -> EnsembleMember:
@@ -292,8 +296,8 @@ def _folds(entry: "Entry", folder: Path) -> tuple[int, ...]:
         there = ", ".join(map(str, finished)) or "none"
         fold = missing[0] if missing else 0
         raise BonepipeError(
-            f"{folder}: fold {fold} is not finished (finished: {there}); `bonepipe train fold={fold} name={folder.name}` "
-            f"with the run's overrides finishes it, or name the folds that count, folds: [{there}], in a YAML file"
+            f"{folder}: fold {fold} is not finished (finished: {there}); `bonepipe train fold={fold} "
+            f"name={folder.name}` with the run's overrides finishes it, or name the folds that count, folds: [{there}], in a YAML file"
         )
     return entry.folds or tuple(finished)
 
@@ -301,7 +305,11 @@ def _folds(entry: "Entry", folder: Path) -> tuple[int, ...]:
 def _shared_config(folder: Path, folds: Sequence[int]) -> configs.Config:
     """The config that all these folds share."""
     first, *others = (configs.load(folder / f"fold-{fold}" / CONFIG) for fold in folds)
-    ignore = [*(key for key in NOT_TRAINING if key not in ("tta", "windows", "postprocess")), *AFTER_PREDICTION, "data.root"]
+    ignore = [
+        *(key for key in NOT_TRAINING if key not in ("tta", "windows", "postprocess")),
+        *AFTER_PREDICTION,
+        "data.root",
+    ]
     for fold, other in zip(folds[1:], others, strict=True):
         if changed := configs.differences(first, other, ignore):
             raise BonepipeError(
@@ -325,7 +333,9 @@ def _allowed(entry: "Entry") -> tuple[str, ...]:
     return entry.overrides
 
 
-def open_members(entries: "Sequence[Entry]", root: str | None = None, device: str | None = None) -> list[EnsembleMember]:
+def open_members(
+    entries: "Sequence[Entry]", root: str | None = None, device: str | None = None
+) -> list[EnsembleMember]:
     """All members of an ensemble on one dataset and one device, by default those of the first.
 
     Raises:
@@ -360,13 +370,24 @@ def assemble(ensemble: "Ensemble", folder: Path, words: Sequence[str]) -> Ensemb
     batch_size = min(member.experiment.prediction.batch_size for member in members)
     prediction = {**first.config["prediction"], "folds": None, "batch_size": batch_size}
     config = configs.recompose({**first.config, "prediction": prediction}, words)
-    predictor = EnsemblePredictor(ensemble, members, replace(first, config=config).placed(folder, store=first.store_folder))
+    predictor = EnsemblePredictor(
+        ensemble, members, replace(first, config=config).placed(folder, store=first.store_folder)
+    )
     _ = predictor.weights, predictor.experiment.prediction, predictor.experiment.thresholds
     return predictor
 
 
 # What the results of an ensemble or a cascade may have of their own; all else is its members'.
-OWN = ("thresholds", "prediction", "postprocess.operations", "postprocess.min_area", "strata", "tracking", "device", "data.root")
+OWN = (
+    "thresholds",
+    "prediction",
+    "postprocess.operations",
+    "postprocess.min_area",
+    "strata",
+    "tracking",
+    "device",
+    "data.root",
+)
 
 
 def own_settings(words: Sequence[str]) -> dict[str, str]:
@@ -374,7 +395,9 @@ def own_settings(words: Sequence[str]) -> dict[str, str]:
     changes = dict(word.partition("=")[::2] for word in words)
     for key in changes:
         if not any(key == name or key.startswith(f"{name}.") for name in OWN):
-            raise UsageError(f"{key}: belongs to the runs, which are trained; here {', '.join(OWN)} can be set{suggestion(key, OWN)}")
+            raise UsageError(
+                f"{key}: belongs to the runs, which are trained; here {', '.join(OWN)} can be set{suggestion(key, OWN)}"
+            )
     return changes
 
 
@@ -388,7 +411,9 @@ def open_ensemble(folder: Path, words: Sequence[str] = ()) -> EnsemblePredictor:
 
     way_out = f"run `bonepipe ensemble {folder / ENSEMBLE} -o {folder}`"
     if not (folder / CONFIG).is_file():
-        raise BonepipeError(f"{folder / CONFIG}: is missing, so this ensemble was not cross-validated to the end; {way_out}")
+        raise BonepipeError(
+            f"{folder / CONFIG}: is missing, so this ensemble was not cross-validated to the end; {way_out}"
+        )
     experiment = Experiment(configs.recompose(configs.load(folder / CONFIG), words)).placed(folder)
     ensemble = files.read(folder / ENSEMBLE).merged()
     members = open_members(ensemble.members, experiment.data.root, experiment.config["device"])
@@ -396,5 +421,3 @@ def open_ensemble(folder: Path, words: Sequence[str] = ()) -> EnsemblePredictor:
     _ = predictor.weights
     require_current(predictor, way_out)
     return predictor
-
-

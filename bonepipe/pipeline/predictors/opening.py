@@ -11,7 +11,12 @@ from bonepipe.pipeline.predictors.base import Predictor
 from bonepipe.pipeline.predictors.cascade import open_cascade, open_first
 from bonepipe.pipeline.predictors.run import require_finished
 
-OF_PREDICTION = ("prediction", "device", "data.root", "tracking")  # settings that finished results need not be remade for
+OF_PREDICTION = (
+    "prediction",
+    "device",
+    "data.root",
+    "tracking",
+)  # settings that finished results need not be remade for
 
 
 def open_predictor(folder: Path | None, words: Sequence[str]) -> Predictor:
@@ -31,6 +36,6 @@ def open_predictor(folder: Path | None, words: Sequence[str]) -> Predictor:
         key = word.partition("=")[0]
         if not any(key == name or key.startswith(f"{name}.") for name in OF_PREDICTION):
             raise UsageError(
-                f"--run {folder}: {key} is what its results were made with; what can be set is {', '.join(OF_PREDICTION)}"
+                f"--run {folder}: {key} is what its results were made with; here {', '.join(OF_PREDICTION)} can be set"
             )
     return open_cascade(folder, words) if run_folder.kind_of(folder) == "cascade" else open_first(folder, words)

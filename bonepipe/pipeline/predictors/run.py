@@ -45,12 +45,11 @@ class Run:
 
     def recall(self) -> Maps:
         """Maps out of fold, from the folds' bytes."""
-        from bonepipe.inference.ensemble.members import OofStore
-        from bonepipe.inference.oof import byte_maps
         from bonepipe.inference.oof.results import PROBABILITIES
+        from bonepipe.inference.oof.store import OofStore
 
-        classes = self.experiment.data.classes
-        return OofStore({k: byte_maps.read(path / PROBABILITIES, classes) for k, path in self._folders().items()}).maps
+        files = {fold: path / PROBABILITIES for fold, path in self._folders().items()}
+        return OofStore(files, self.experiment.data.classes).maps
 
     def _folders(self) -> dict[int, Path]:
         return {fold: self.experiment.fold_folder(fold) for fold in range(self.experiment.folds.count)}
@@ -66,7 +65,7 @@ class Run:
         return {
             "settings": prediction_settings(experiment.config),
             "files": Steps(experiment).digests(weights),
-            "crf": {name: True for name in refined_classes(experiment)},
+            "crf": dict.fromkeys(refined_classes(experiment), True),
         }
 
     def cross_validation(self) -> Step:
@@ -100,7 +99,9 @@ def require_folds(experiment: Experiment) -> None:
         if trained is None or not (folder / WEIGHTS).is_file():
             raise BonepipeError(f"{folder}: is not trained yet; {WAY_OUT}")
         if trained["outputs"].get(WEIGHTS) != step.inputs["files"][WEIGHTS]:
-            raise BonepipeError(f"{folder / WEIGHTS}: is not the file that training wrote; delete {folder} to train it anew")
+            raise BonepipeError(
+                f"{folder / WEIGHTS}: is not the file that training wrote; delete {folder} to train it anew"
+            )
         if not step.current:
             changed = [*step.damage(), *step.changes()] or ["out-of-fold predictions"]
             raise BonepipeError(
@@ -120,14 +121,16 @@ def open_run(folder: Path, words: Sequence[str] = ()) -> Experiment:
         BonepipeError: there is none, or a voting fold is not finished.
     """
     if (kind := run_folder.kind_of(folder)) != "run":
-        raise UsageError(f"{folder}: is no run, but holds the files of another kind ({kind}); name a run that is part of it")
+        raise UsageError(
+            f"{folder}: is no run, but holds the files of another kind ({kind}); name a run that is part of it"
+        )
     experiment = Experiment(configs.recompose(run_folder.recorded_config(folder), words)).placed(folder)
     require_folds(experiment)
     return experiment
 
 
 def require_finished(experiment: Experiment) -> Run:
-    """The run, its thresholds chosen from what its folds say now. Raises BonepipeError, or UsageError for a region's run."""
+    """The run, its thresholds chosen from what its folds say now. Raises BonepipeError; UsageError for a region's."""
     refuse_region(experiment)
     require_folds(experiment)
     run = Run(experiment)
@@ -142,4 +145,3 @@ def refuse_region(experiment: Experiment) -> None:
             f"{experiment.folder}: sees only the part of an image that data.region names; use it beside a run that "
             f"sees all: bonepipe cascade FIRST_RUN {experiment.folder}"
         )
-
