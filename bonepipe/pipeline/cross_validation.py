@@ -89,7 +89,7 @@ def run(experiment: Experiment, words: Sequence[str]) -> str | None:
     configs.check(experiment.config)
     for fold in numbers:
         steps.refuse_stale(fold)
-    _ = experiment.thresholds  # which refuses what could not be done after the training
+    _ = experiment.thresholds, experiment.prediction  # which refuse what could not be done after the training
     if missing := [fold for fold in numbers if not steps.is_done(fold)]:
         _train_missing(experiment, missing, words)
     elif changes := steps.cross_validation().changes():
