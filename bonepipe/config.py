@@ -8,8 +8,10 @@ knows (the number of classes, the parameters to optimise) is positional-only in 
 import copy
 import importlib
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -21,19 +23,32 @@ Config = dict[str, Any]
 
 GROUPS = (
     "data", "folds", "strata", "model", "transfer", "loss", "optimizer", "scheduler", "averaging", "sampler", "augment",
-    "mixing", "tta", "windows", "prediction", "thresholds", "postprocess", "trainer", "executor", "tracking",
+    "mixing", "tta", "windows", "prediction", "thresholds", "postprocess", "trainer", "executor", "tracking", "search",
+    "cam",
 )  # fmt: skip
 PLAIN_KEYS: dict[str, type] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def conf_dir() -> Path:
-    """The folder of configs: ./conf where there is one, else the one that came with the package."""
-    package = Path(__file__).parent
-    candidates = [Path("conf"), package.parent / "conf", package / "conf"]
-    for folder in candidates:
-        if (folder / "config.yaml").is_file():
-            return folder.resolve()
-    raise BonepipeError(f"no conf/config.yaml found; looked in {', '.join(str(c) for c in candidates)}")
+    """The folder of configs: what BONEPIPE_CONF names, else the package's own; never one that lies about.
+
+    Raises:
+        BonepipeError: there is no config.yaml in it.
+    """
+    named, package = os.environ.get("BONEPIPE_CONF"), Path(__file__).resolve().parent
+    inside, beside = package / "conf", package.parent / "conf"  # of a wheel, of a checkout
+    folder = Path(named) if named else inside if inside.is_dir() else beside
+    if not (folder / "config.yaml").is_file():
+        where = f"BONEPIPE_CONF={named}" if named else str(folder)
+        raise BonepipeError(f"{where}: no config.yaml there; BONEPIPE_CONF names a folder like the project's conf/")
+    return folder.resolve()
+
+
+def heading(text: str) -> str:
+    """The comment that a file of conf/ begins with; in experiments without the command that runs them."""
+    lines = (line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), text.splitlines()))
+    return " ".join(line for line in lines if line and not line.startswith(("@package", "make ")))
 
 
 def compose(overrides: Sequence[str]) -> Config:
@@ -50,6 +65,7 @@ def compose(overrides: Sequence[str]) -> Config:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     for word in overrides:
         if word.startswith("=") or ("=" not in word and not word.startswith("~")):
@@ -60,6 +76,8 @@ def compose(overrides: Sequence[str]) -> Config:
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: GROUP=null
         raise UsageError(_explain(error, overrides)) from error
+    except YAMLError as error:  # of a file in conf/
+        raise UsageError(" ".join(str(error).split())) from error
     assert isinstance(config, dict)
     check(config)  # type: ignore[arg-type]
     return config  # type: ignore[return-value]
@@ -160,6 +178,7 @@ def check(config: Mapping[str, Any]) -> None:
     for key, value in config.items():
         if key in PLAIN_KEYS:
             _check_value(key, value, PLAIN_KEYS[key], strict=True)  # nothing converts it later
+            _check_plain(key, value)
         elif key in GROUPS:
             _check_node(key, value)
         else:
@@ -167,6 +186,19 @@ def check(config: Mapping[str, Any]) -> None:
     missing = [key for key in (*PLAIN_KEYS, *GROUPS) if key not in config]
     if missing:
         raise UsageError(f"the config lacks {', '.join(missing)}")
+
+
+def _check_plain(key: str, value: Any) -> None:
+    """Refuse a value of a key beside the groups that nothing could be done with."""
+    if key == "device" and value not in DEVICES:
+        hint = suggestion("cuda" if value == "gpu" else value, DEVICES)
+        raise UsageError(f"device={value!r}: expected one of {', '.join(DEVICES)}{hint}")
+    if key == "seed" and not 0 <= value < 2**32:
+        raise UsageError(f"seed={value}: from 0 to {2**32 - 1}")
+    if key == "name" and not re.fullmatch(r"[^./\\\0][^/\\\0]*", value):
+        raise UsageError(f"name={value!r}: one folder below runs=..., so without slashes and no dot at its start")
+    if key == "runs" and not value:
+        raise UsageError("runs='': name the folder of results, for example runs=runs")
 
 
 def _check_node(path: str, node: Any) -> None:
@@ -245,26 +277,6 @@ def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
         return target(*given, **values)
     except ValueError as error:
         raise UsageError(f"{group}: {error}") from error
-
-
-def command_settings(arguments: Sequence[str], prefix: str, target: str) -> Any:
-    """Build a command's own settings from its `prefix.key=value` words; other words are passed over.
-
-    Such settings say how a command works, not what an experiment is, so they are not part of its config.
-
-    Raises:
-        UsageError: an unknown key, a value of the wrong type, or one that the constructor refuses.
-    """
-    import yaml
-
-    words = [word.removeprefix(f"{prefix}.") for word in arguments if word.startswith(f"{prefix}.")]
-    pairs = [word.partition("=") for word in words]
-    try:
-        node = {"_target_": target, **{key: yaml.safe_load(value) for key, _, value in pairs}}
-    except yaml.YAMLError as error:
-        raise UsageError(f"{prefix}: a value cannot be read ({error})") from error
-    _check_node(prefix, node)
-    return build({prefix: node}, prefix)
 
 
 def save(config: Config, path: Path) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from bonepipe import cli
 from bonepipe import config as configs
-from bonepipe.commands import options
+from bonepipe.report import options
 
 # Widths at which a network of any size takes two steps in a moment.
 NARROW = {"width": 4, "growth": 4, "growth_rate": 4, "settings": None}

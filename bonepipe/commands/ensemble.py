@@ -27,8 +27,8 @@ from bonepipe.errors import UsageError
 from bonepipe.inference.ensemble import members
 from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
 from bonepipe.inference.thresholds import Choice
+from bonepipe.pipeline.comparison import paired
 from bonepipe.pipeline.experiment import say
-from bonepipe.report.comparison import paired
 
 if TYPE_CHECKING:
     from bonepipe.inference.ensemble.scores import Scored

@@ -40,8 +40,8 @@ from bonepipe.inference.oof.results import MASKS, Pooled
 from bonepipe.labels.cutout import hull
 from bonepipe.labels.histogram import dice_curve
 from bonepipe.parallel import overlapped
+from bonepipe.pipeline.comparison import read_run
 from bonepipe.pipeline.experiment import Experiment
-from bonepipe.report.comparison import read_run
 
 if TYPE_CHECKING:
     from bonepipe.inference.cascade import Blend, Chosen, Kept, Look

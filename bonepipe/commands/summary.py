@@ -23,8 +23,8 @@ from bonepipe.inference.postprocess.operations import Selection
 from bonepipe.inference.thresholds import Choice
 from bonepipe.labels.cutout import Cutout
 from bonepipe.labels.dice import dice_by_size
+from bonepipe.pipeline import leaderboard
 from bonepipe.pipeline.experiment import Experiment, say
-from bonepipe.report import leaderboard
 
 Masks = Callable[[str, Sequence[float]], list[Cutout]]  # of an image, out of fold, from its name and thresholds
 

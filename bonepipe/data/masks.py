@@ -14,7 +14,9 @@ COLUMNS = ["image_name", "class", "rle"]
 def existing(path: Path) -> Path:
     """The path of a CSV that is there; BonepipeError otherwise."""
     if not path.is_file():
-        raise BonepipeError(f"data.masks={path}: no such file; `bonepipe cam` writes one, or set data.masks=null")
+        raise BonepipeError(
+            f"data.masks={path}: no such file; `bonepipe weak-labels` writes one; data.masks=null: none"
+        )
     return path
 
 

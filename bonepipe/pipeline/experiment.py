@@ -42,6 +42,8 @@ HARMLESS = (
     "tracking",
     "prediction",
     "thresholds",
+    "search",
+    "cam",
     "trainer.workers",
     "trainer.compile",
 )

@@ -25,7 +25,7 @@ from bonepipe.inference.oof.results import read_curves
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.labels.dice import dice
 from bonepipe.labels.histogram import dice_curve
-from bonepipe.report.comparison import read_dice, read_run
+from bonepipe.pipeline.comparison import read_dice, read_run
 
 BONES = ("Capitate", "Radius", "Ulna")  # three that a tiny net finds soon
 

@@ -1,0 +1,170 @@
+"""Two runs side by side: which settings differ, and how much the out-of-fold Dice changed, image by image."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from bonepipe import config as configs
+from bonepipe.errors import BonepipeError
+
+Scores = dict[tuple[str, str], float]  # (image, class) -> Dice
+COLUMNS = ["image_name", "class", "dice"]
+ENSEMBLE, CASCADE = "ensemble.yaml", "cascade.json"
+MADE = ("ensemble.mean", "cascade.first")  # what each ensemble resp. cascade says
+TOTALS = ("oof_dice", "test_dice", "public", "private")  # of scores.json
+
+
+@dataclass(frozen=True)
+class Change:
+    """A score in two runs over the same images.
+
+    Attributes:
+        a, b: its means.
+        change: the mean of b - a over the images.
+        standard_error: of that mean; None for a single image.
+    """
+
+    a: float
+    b: float
+    change: float
+    standard_error: float | None
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run left behind: its resolved config, its Dice per image and class, and its scores.json (maybe empty)."""
+
+    config: configs.Config
+    dice: Scores
+    totals: dict[str, float]
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read the folder of a run, an ensemble or a cascade (`runs/NAME`), or of a fold (`runs/NAME/fold-K`).
+
+    Raises:
+        BonepipeError: there is no such folder, or no finished fold in it.
+    """
+    if not folder.is_dir():
+        raise BonepipeError(f"{folder}: no such folder; name a run (runs/NAME) or a fold of one (runs/NAME/fold-0)")
+    folds = [folder] if (folder / "oof_dice.csv").is_file() else sorted(folder.glob("fold-*"))
+    done = [fold for fold in folds if (fold / "config.yaml").is_file() and (fold / "oof_dice.csv").is_file()]
+    if not done:
+        raise BonepipeError(f"{folder}: holds no finished fold (config.yaml and oof_dice.csv); train one first")
+    dice: Scores = {}
+    for fold in done:
+        dice |= read_dice(fold / "oof_dice.csv")
+    config = configs.read(done[0] / "config.yaml")
+    return RunFiles({**config, **_makeup(folder)}, dice, read_totals(folder / "scores.json"))
+
+
+def _makeup(folder: Path) -> dict[str, Any]:
+    """What sets an ensemble or a cascade apart from a run with the same settings, as further settings."""
+    try:
+        if (path := folder / ENSEMBLE).is_file():
+            return _ensemble(yaml.safe_load(path.read_text(encoding="utf-8")))
+        if (path := folder / CASCADE).is_file():
+            record = json.loads(path.read_text(encoding="utf-8"))
+            weights = {label: row["weight"] for label, row in record["classes"].items()}
+            return {"cascade": {"first": record["first"], "second": record["second"], "weights": weights}}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        raise BonepipeError(f"{path}: cannot be read ({error!r}); make the ensemble or cascade again") from error
+    return {}
+
+
+def _ensemble(content: Mapping[str, Any]) -> dict[str, Any]:
+    """An ensemble's mean and members; a member's settings stand under its run, numbered where a run is there again."""
+    members: dict[str, Any] = {}
+    for entry in content["members"]:
+        again = sum(key.split(" #")[0] == entry["run"] for key in members)
+        name = f"{entry['run']} #{again + 1}" if again else entry["run"]
+        members[name] = {"weight": 1.0, **{key: value for key, value in entry.items() if key != "run"}}
+    return {"ensemble": {"mean": content.get("mean", "arithmetic"), "members": members}}
+
+
+def read_dice(path: Path) -> Scores:
+    """Read a table of Dice (oof_dice.csv). Raises BonepipeError where it cannot be read."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {(row["image_name"], row["class"]): float(row["dice"]) for row in csv.DictReader(file)}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        raise BonepipeError(f"{path}: cannot be read as {','.join(COLUMNS)} ({error})") from error
+
+
+def read_totals(path: Path) -> dict[str, float]:
+    """The means of a scores.json, those that it has. Raises BonepipeError where it cannot be read."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+        return {key: float(content[key]) for key in TOTALS if key in content}
+    except (OSError, TypeError, ValueError) as error:
+        raise BonepipeError(f"{path}: cannot be read ({error})") from error
+
+
+def changed_units(differences: Mapping[str, tuple]) -> list[str]:
+    """The changes that somebody made: a group whose `_target_` was exchanged counts once, with all its settings.
+
+    So does an ensemble or a cascade against what is none.
+    """
+    exchanged = {key.removesuffix("._target_") for key in differences if key.endswith("._target_")}
+    exchanged |= {key.partition(".")[0] for key in MADE if None in differences.get(key, ())}
+    units = (key.partition(".")[0] if key.partition(".")[0] in exchanged else key for key in differences)
+    return list(dict.fromkeys(units))
+
+
+def paired(a: np.ndarray, b: np.ndarray) -> Change:
+    """Compare two scores `[N]` of the same images: the images' own difficulty cancels out."""
+    change = np.asarray(b, float) - np.asarray(a, float)
+    error = float(change.std(ddof=1) / np.sqrt(len(change))) if len(change) > 1 else None
+    return Change(float(np.mean(a)), float(np.mean(b)), float(change.mean()), error)
+
+
+def compare_dice(a: Scores, b: Scores) -> tuple[list[str], Change, dict[str, Change]]:
+    """The images and classes that both runs scored: image names, the mean over classes, and every class.
+
+    Raises:
+        BonepipeError: they share none.
+    """
+    images = sorted({image for image, _ in a} & {image for image, _ in b})
+    classes = list(dict.fromkeys(label for _, label in a if any(label == other for _, other in b)))
+    if not images or not classes:
+        raise BonepipeError("the two runs share no image or no class; runs on the same data and folds can be compared")
+    before, after = (_table(scores, images, classes) for scores in (a, b))
+    per_class = {name: paired(before[:, i], after[:, i]) for i, name in enumerate(classes)}
+    return images, paired(before.mean(1), after.mean(1)), per_class
+
+
+def _table(scores: Scores, images: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Dice `[N, C]`."""
+    try:
+        return np.array([[scores[image, label] for label in classes] for image in images])
+    except KeyError as error:
+        raise BonepipeError(f"oof_dice.csv: image and class {error} have no score; predict that fold again") from error
+
+
+def compare(a: RunFiles, b: RunFiles, ignore: Sequence[str]) -> dict[str, Any]:
+    """Everything that `bonepipe compare` tells, as plain values.
+
+    Args:
+        a, b: the runs.
+        ignore: settings that make no other experiment, such as the folder of the results.
+    """
+    differences = configs.differences(a.config, b.config, ignore)
+    images, dice, per_class = compare_dice(a.dice, b.dice)
+    totals = {key: {"a": a.totals[key], "b": b.totals[key]} for key in TOTALS if key in a.totals and key in b.totals}
+    return {
+        "settings": {key: {"a": old, "b": new} for key, (old, new) in differences.items()},
+        "changes": changed_units(differences),
+        "images": len(images),
+        "images_of_one_run_only": len({image for image, _ in [*a.dice, *b.dice]}) - len(images),
+        "dice": vars(dice),
+        "per_class": {name: vars(change) for name, change in per_class.items()},
+        "scores": totals,
+    }
