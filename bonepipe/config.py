@@ -26,7 +26,7 @@ GROUPS = (
     "mixing", "tta", "windows", "prediction", "thresholds", "postprocess", "trainer", "executor", "tracking", "search",
     "cam",
 )  # fmt: skip
-PLAIN_KEYS: dict[str, type] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
+PLAIN_KEYS: dict[str, type[Any]] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -138,6 +138,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
     keys = _leaf_keys(conf_dir())
     for word in overrides:
         key, _, choice = word.lstrip("+~").partition("=")
+        choice = choice.strip("\"'")
         if key not in keys and key not in GROUPS and key != "experiment":
             return f"override {word!r}: no such key {key!r}{suggestion(key, [*sorted(keys), *GROUPS, 'experiment'])}"
         folder = conf_dir() / key
@@ -173,15 +174,19 @@ def _dotted(node: Mapping[Any, Any], prefix: str) -> set[str]:
     return keys.union(*inner)
 
 
+def check_plain(config: Mapping[str, Any]) -> None:
+    """Refuse values of the keys beside the groups; imports nothing. Raises UsageError naming the key."""
+    for key in PLAIN_KEYS.keys() & config.keys():
+        _check_plain(key, config[key])
+
+
 def check(config: Mapping[str, Any]) -> None:
     """Refuse unknown keys and ill-typed values. Raises UsageError naming the key."""
+    check_plain(config)
     for key, value in config.items():
-        if key in PLAIN_KEYS:
-            _check_value(key, value, PLAIN_KEYS[key], strict=True)  # nothing converts it later
-            _check_plain(key, value)
-        elif key in GROUPS:
+        if key in GROUPS:
             _check_node(key, value)
-        else:
+        elif key not in PLAIN_KEYS:
             raise UsageError(_unknown(key, [*PLAIN_KEYS, *GROUPS], "the config"))
     missing = [key for key in (*PLAIN_KEYS, *GROUPS) if key not in config]
     if missing:
@@ -189,7 +194,9 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def _check_plain(key: str, value: Any) -> None:
-    """Refuse a value of a key beside the groups that nothing could be done with."""
+    """Refuse a value of a key beside the groups that nothing could be done with; nothing converts it later."""
+    if not isinstance(value, PLAIN_KEYS[key]) or isinstance(value, bool):
+        raise UsageError(f"{key}={value!r}: expected a value of type {PLAIN_KEYS[key].__name__}")
     if key == "device" and value not in DEVICES:
         hint = suggestion("cuda" if value == "gpu" else value, DEVICES)
         raise UsageError(f"device={value!r}: expected one of {', '.join(DEVICES)}{hint}")
@@ -223,11 +230,11 @@ def settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
-def _check_value(path: str, value: Any, kind: Any, strict: bool = False) -> None:
+def _check_value(path: str, value: Any, kind: Any) -> None:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        TypeAdapter(kind).validate_python(value, strict=strict)
+        TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         inside = [] if isinstance(kind, UnionType) else first["loc"]  # a union would only add the name of one member
