@@ -5,7 +5,6 @@ the schema: a key it does not take or a value of another type is refused before 
 knows (the number of classes, the parameters to optimise) is positional-only in the signature and never in a file.
 """
 
-import copy
 import importlib
 import inspect
 import os
@@ -51,8 +50,13 @@ def heading(text: str) -> str:
     return " ".join(line for line in lines if line and not line.startswith(("@package", "make ")))
 
 
-def compose(overrides: Sequence[str]) -> Config:
+def compose(overrides: Sequence[str], *, checked: bool = True) -> Config:
     """Compose the config from `key=value` words and check it.
+
+    Args:
+        overrides: the words.
+        checked: False leaves `check`, which imports what the config names, to the caller: whoever finds all done
+            already needs none of it.
 
     Returns:
         Plain dictionaries, lists and values, every interpolation resolved.
@@ -60,6 +64,14 @@ def compose(overrides: Sequence[str]) -> Config:
     Raises:
         UsageError: an unknown key or option, a value of the wrong type; nothing has been run yet.
     """
+    config = _composed("config", overrides, overrides)
+    if checked:
+        check(config)
+    return config
+
+
+def _composed(name: str, words: Sequence[str], given: Sequence[str]) -> Config:
+    """What Hydra makes of a primary config and overrides; errors speak of the words as they were given."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -67,65 +79,39 @@ def compose(overrides: Sequence[str]) -> Config:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    for word in overrides:
+    for word in given:
         if word.startswith("=") or ("=" not in word and not word.startswith("~")):
             raise UsageError(f"{word!r} is not an override; write key=value, for example experiment=demo")
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            composed = hydra_compose("config", list(overrides))
+            composed = hydra_compose(name, list(words))
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: GROUP=null
-        raise UsageError(_explain(error, overrides)) from error
+        raise UsageError(_explain(error, given)) from error
     except YAMLError as error:  # of a file in conf/
         raise UsageError(" ".join(str(error).split())) from error
     assert isinstance(config, dict)
-    check(config)  # type: ignore[arg-type]
-    return config  # type: ignore[return-value]
+    check_plain(config)  # type: ignore[arg-type]
+    return {str(key): value for key, value in config.items()}
 
 
-def override(config: Config, words: Sequence[str]) -> Config:
-    """A copy of a resolved config with `GROUP=OPTION` and `GROUP.KEY=VALUE` words applied, and checked.
+def recompose(config: Config, words: Sequence[str]) -> Config:
+    """A copy of a resolved config with `GROUP=OPTION` and `GROUP.KEY=VALUE` words applied by Hydra, and checked.
 
     Raises:
-        UsageError: a word that is no override, an option or key that is not there, a value of the wrong type.
+        UsageError: as `compose`.
     """
-    result = copy.deepcopy(config)
-    for word in words:
-        key, value = _parse(word)
-        *parents, last = key.split(".")
-        node: Any = result
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if not isinstance(node, dict):
-            raise UsageError(f"override {word!r}: {'.'.join(parents)} has no keys; set it whole, {{key: value, ...}}")
-        node[last] = _option(key, value, word) if key in GROUPS else value
+    if not words:
+        return config
+    groups = {word.partition("=")[0] for word in words} & set(GROUPS)
+    # An option takes the place of its group's node, a single setting joins it.
+    adding = [f"+{word}" if word.partition("=")[0] in groups else f"++{word}" for word in words]
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store("recorded", {key: node for key, node in config.items() if key not in groups})
+    result = _composed("recorded", adding, words)
     check(result)
     return result
-
-
-def _parse(word: str) -> tuple[str, Any]:
-    """Key and value of an override, by Hydra's grammar."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        parsed = OverridesParser.create().parse_override(word)
-        return parsed.key_or_group, parsed.value()
-    except HydraException as error:
-        raise UsageError(f"{word!r} is not an override; write key=value, for example tta=none ({error})") from error
-
-
-def _option(group: str, name: Any, word: str) -> Config:
-    """The node of a file of conf/GROUP/."""
-    from omegaconf import OmegaConf
-
-    options = {path.stem: path for path in sorted((conf_dir() / group).glob("*.yaml"))}
-    if name not in options:
-        hint = f"{suggestion(str(name), options)} (there are {', '.join(options)})"
-        raise UsageError(f"override {word!r}: {group} has no option {name!r}{hint}")
-    node = OmegaConf.to_container(OmegaConf.load(options[name]), resolve=True)
-    assert isinstance(node, dict)
-    return node  # type: ignore[return-value]
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:
@@ -134,7 +120,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
 
     reason = str(error.__cause__ or error).strip().splitlines()[0]
     if isinstance(error, OverrideParseException):
-        return f"override {error.override!r}: {reason}; quote a value with special characters: key=\"'...'\""
+        return (
+            f"override {error.override.lstrip('+')!r}: {reason}; quote a value with special characters: key=\"'...'\""
+        )
     keys = _leaf_keys(conf_dir())
     for word in overrides:
         key, _, choice = word.lstrip("+~").partition("=")

@@ -1,7 +1,6 @@
 """Files that appear whole or not at all, whatever interrupts the writing."""
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -33,9 +32,3 @@ def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
 def epoch_file(epoch: int | str) -> str:
     """Name of the file in a fold's folder with the weights of an epoch, counted from 1."""
     return f"epoch-{epoch}.safetensors"
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,29 @@ CHEST_SHAPES = ((96, 120), (128, 128), (150, 110), (101, 133))  # height, width 
 CHEST_MODES = ("grey", "rgb", "rgba", "16 bit")
 
 
+class StoredCohort:
+    """A cohort whose store is there already, split in one way for every fold."""
+
+    def __init__(self, store, training, validation, shares=None, weights=None):
+        self.store, self.split, self.shares, self.weights = store, (training, validation), shares, weights
+
+    def indices(self, fold):
+        return tuple(map(list, self.split))
+
+    def fraction(self, indices, share, seed):
+        assert share == 1
+        return indices
+
+    def draw_weights(self, indices, spec):
+        return self.weights
+
+
+@pytest.fixture(scope="session")
+def stored_cohort():
+    """The class of cohorts around a store."""
+    return StoredCohort
+
+
 @pytest.fixture(scope="session")
 def phantom_root(tmp_path_factory):
     """Radiographs of hands: 10 train and 4 test patients, 256 x 256 pixels."""

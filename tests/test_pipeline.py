@@ -80,7 +80,7 @@ def test_every_promised_file_is_there(finished):
 def test_out_of_fold_scores_equal_pixels(finished, phantom_root):
     """oof.csv against polygons, pixel by pixel; its mean is the score at threshold 0.5."""
     experiment = Experiment(compose(overrides(phantom_root)))
-    store, scores = experiment.store, []
+    store, scores = experiment.cohort.store, []
     rows = {row.key: row for fold in (0, 1) for row in submission.stream(experiment.fold_folder(fold) / "oof.csv")}
     table = {}
     for fold in (0, 1):
@@ -154,13 +154,15 @@ def epochs_done(folder: Path) -> int:
     return len(path.read_text().splitlines()) - 1 if path.exists() else 0
 
 
-def test_killed_fold_goes_on_to_the_same_weights(tmp_path, phantom_root):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_fold_goes_on_to_the_same_weights(tmp_path, phantom_root, workers):
     """kill -9 in the middle of an epoch, then the same command again: the weights equal those of a quiet run."""
+    words = [f"trainer.workers={workers}"]
     quiet, killed = tmp_path / "quiet", tmp_path / "killed"
     for folder in (quiet, killed):
         folder.mkdir()
         (folder / "conf").symlink_to(Path("conf").resolve())
-    first = train_in_a_process(killed, phantom_root)
+    first = train_in_a_process(killed, phantom_root, *words)
     deadline = time.monotonic() + 120
     while epochs_done(killed) < 2 and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -169,8 +171,8 @@ def test_killed_fold_goes_on_to_the_same_weights(tmp_path, phantom_root):
     done = epochs_done(killed)
     assert 2 <= done < 4, "the kill came too late to interrupt anything"
     assert not (killed / "runs" / "demo" / "fold-0" / "weights.safetensors").exists()
-    assert train_in_a_process(killed, phantom_root).wait() == 0, (killed / "log.txt").read_text()
-    assert train_in_a_process(quiet, phantom_root).wait() == 0, (quiet / "log.txt").read_text()
+    assert train_in_a_process(killed, phantom_root, *words).wait() == 0, (killed / "log.txt").read_text()
+    assert train_in_a_process(quiet, phantom_root, *words).wait() == 0, (quiet / "log.txt").read_text()
     assert epochs_done(killed) == epochs_done(quiet) == 4
     for name in ("weights.safetensors", "oof.csv", "histograms.npz"):
         pair = [(folder / "runs" / "demo" / "fold-0" / name).read_bytes() for folder in (quiet, killed)]

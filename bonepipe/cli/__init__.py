@@ -4,7 +4,6 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 from bonepipe import __version__
 from bonepipe.errors import BonepipeError, UsageError, suggestion
@@ -19,11 +18,11 @@ COMMANDS = {
     "autoaugment": "search an augmentation policy on a trained fold (Fast AutoAugment)",
     "weak-labels": "weak supervision: masks from a classifier's activation maps, to train on (data.masks)",
     "speed": "measure a training step: does the network or the data loading hold it back?",
-    "submit": "predict the test images with all folds and write, check and score submission.csv",
+    "submit": "train what is missing, predict the test images with all folds, write, check and score submission.csv",
     "ensemble": "average any finished runs: cross-validate the mixture, predict the test images",
-    "secondlook": "look again, closely, where a run has found the region of some classes (the wrist)",
+    "cascade": "coarse to fine: look closely where a first stage has found the region of some classes (the wrist)",
     "predict": "predict any radiographs: overlays, masks, polygons to correct, and a CSV",
-    "suspects": "rank suspicious annotations from out-of-fold predictions, and suggest corrections",
+    "label-errors": "rank suspicious annotations from out-of-fold predictions, and suggest corrections",
     "pseudo": "pseudo-labels of the test images, to train on with data.pseudo",
     "ablation": "what does each technique, or each step to the submission, gain and cost? as a table",
     "score": "score a CSV of masks against the truth",
@@ -31,6 +30,7 @@ COMMANDS = {
     "leaderboard": "record leaderboard scores beside runs, and how well cross-validation predicts them",
     "compare": "which settings differ between two runs, and how the Dice changed",
     "select": "which finished runs to average: writes the ensemble that is best out of fold",
+    "clean": "delete the results of an experiment",
     "vote": "combine several submission CSVs by majority vote",
 }
 
@@ -49,8 +49,7 @@ def run(command: str, words: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     if command not in COMMANDS:
         raise UsageError(f"no such command: {command!r}{suggestion(command, COMMANDS)} (`bonepipe --help` lists them)")
-    names = [f"bonepipe.{layer}.{command.replace('-', '_')}" for layer in ("cli", "commands")]
-    module = importlib.import_module(next(name for name in names if name in sys.modules or find_spec(name)))
+    module = importlib.import_module(f"bonepipe.cli.{command.replace('-', '_')}")
     return int(module.main(list(words)) or 0)
 
 

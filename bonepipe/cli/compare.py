@@ -31,9 +31,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help=shown)
     given = parser.read(words)
     from bonepipe.pipeline.comparison import compare, read_run
-    from bonepipe.pipeline.experiment import HARMLESS
     from bonepipe.report import comparison as report
 
-    found = compare(read_run(given.a), read_run(given.b), (*HARMLESS, "name"))
-    print(json.dumps(found, indent=2, ensure_ascii=False) if given.json else report.text(found))
+    compared = compare(read_run(given.a), read_run(given.b))
+    print(json.dumps(compared, indent=2, ensure_ascii=False) if given.json else report.text(compared))
     return 0

@@ -22,6 +22,6 @@ def main(words: Sequence[str]) -> int:
 
     experiment = Experiment(compose(given.overrides))
     there = Path(experiment.folds.file).exists()
-    text = summary(experiment.own_images, experiment.assignment)
+    text = summary(experiment.cohort.own_images, experiment.cohort.assignment)
     print(f"{experiment.folds.file}: {'verified' if there else 'written'}\n{text}")
     return 0

@@ -69,7 +69,7 @@ def audit(spec: DataSpec, folds: FoldSpec) -> list[Finding]:
     findings += [*check_annotation_files(spec, images), *check_metadata(spec, images), *check_folds(folds, images)]
     checked = check_files(images, spec)
     external = check_files(others, spec)
-    findings += [finding for one in [*checked, *external] for finding in one.findings]
+    findings += [finding for image in [*checked, *external] for finding in image.findings]
     findings += [*check_duplicates([*checked, *external]), *check_sizes(checked, spec)]
     return sorted(findings, key=lambda finding: finding.severity)
 
@@ -97,12 +97,12 @@ def find_external(spec: DataSpec) -> tuple[list[Radiograph], list[Finding]]:
         if not other.path.is_dir():
             findings.append(Finding("error", other.path, "data.external", "no such folder", "no external dataset"))
             continue
-        found, more = find_images(other)
-        train = [image for image in found if image.split == "train"]
+        there, more = find_images(other)
+        train = [image for image in there if image.split == "train"]
         if not train:
             folder = other.path / other.train_images
             more.append(Finding("error", folder, "data.external", "no train images here", "no external dataset"))
-        findings += [*more, *check_annotation_files(other, train), *check_metadata(other, found)]
+        findings += [*more, *check_annotation_files(other, train), *check_metadata(other, there)]
         images += [replace(image, annotated=external.classes) for image in train]
     return images, findings
 
@@ -257,14 +257,14 @@ def _check_outline(
 
 def check_duplicates(checked: Sequence[Checked]) -> Iterator[Finding]:
     """Files that are equal byte for byte."""
-    for group in _groups((one.digest, one.path) for one in checked if one.digest is not None):
+    for group in _groups((image.digest, image.path) for image in checked if image.digest is not None):
         for path in group[1:]:
             yield Finding("warning", path, "", f"is the same file as {group[0]}", "duplicate image")
 
 
 def check_sizes(checked: Sequence[Checked], spec: DataSpec) -> Iterator[Finding]:
     """Images of a size that hardly any other has, strips, and images that the training size would blow up."""
-    shapes = {one.path: one.shape for one in checked if one.shape is not None}
+    shapes = {image.path: image.shape for image in checked if image.shape is not None}
     if not shapes:
         return
     usual, count = Counter(shapes.values()).most_common(1)[0]

@@ -151,13 +151,13 @@ def _leaves(transform: Any) -> Iterator[Any]:
 def _shows(transforms: Sequence[Any]) -> dict[str, list[float]]:
     """Kinds of view -> the least and the greatest amount by any of the transforms."""
     resized = any(type(transform).__name__ in RESAMPLING - {"RandomScale"} for transform in transforms)
-    found: dict[str, list[float]] = {}
+    amounts_of: dict[str, list[float]] = {}
     for transform in transforms:
         undone = resized and isinstance(transform, A.RandomScale)  # at the end all images have one size again
         scales = [] if undone else _scales(transform)
         for kind in ["Scale"] if scales else _kinds(transform):
-            found.setdefault(kind, []).extend(scales)
-    return {kind: [min(amounts), max(amounts)] if amounts else [] for kind, amounts in sorted(found.items())}
+            amounts_of.setdefault(kind, []).extend(scales)
+    return {kind: [min(amounts), max(amounts)] if amounts else [] for kind, amounts in sorted(amounts_of.items())}
 
 
 def _kinds(transform: Any) -> list[str]:

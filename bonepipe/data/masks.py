@@ -11,15 +11,6 @@ from bonepipe.labels import bitplane, rle
 COLUMNS = ["image_name", "class", "rle"]
 
 
-def existing(path: Path) -> Path:
-    """The path of a CSV that is there; BonepipeError otherwise."""
-    if not path.is_file():
-        raise BonepipeError(
-            f"data.masks={path}: no such file; `bonepipe weak-labels` writes one; data.masks=null: none"
-        )
-    return path
-
-
 def read_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict[str, list[str]]:
     """The run-length codes of images, one text a class in the order of `classes`, by image name.
 
@@ -29,7 +20,7 @@ def read_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict
     import pandas as pd
 
     try:
-        table = pd.read_csv(existing(path), dtype=str, keep_default_na=False, usecols=COLUMNS)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=COLUMNS)
     except (OSError, ValueError) as error:
         raise BonepipeError(f"data.masks={path}: is no CSV with {','.join(COLUMNS)} ({error})") from error
     for label in sorted(set(table["class"]) - set(classes)):

@@ -69,7 +69,7 @@ def read(path: Path, classes: Sequence[str]) -> dict[str, PseudoLabel]:
     Raises:
         BonepipeError: no such file, a column is missing, an unknown class, bad runs, or an image lacks a class.
     """
-    found: dict[str, dict[str, tuple[str, str]]] = {}
+    codes_of: dict[str, dict[str, tuple[str, str]]] = {}
     known = set(classes)
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -82,10 +82,10 @@ def read(path: Path, classes: Sequence[str]) -> dict[str, PseudoLabel]:
                 where = f"{path}: line {reader.line_num}"
                 if row["class"] not in known:
                     raise BonepipeError(f"{where}: unknown class {row['class']!r}{suggestion(row['class'], classes)}")
-                found.setdefault(row["image_name"], {})[row["class"]] = _codes(where, row)
+                codes_of.setdefault(row["image_name"], {})[row["class"]] = _codes(where, row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BonepipeError(f"data.pseudo: {path}: cannot be read ({error}); `bonepipe pseudo` writes it") from error
-    return {name: _label(path, name, codes, classes) for name, codes in found.items()}
+    return {name: _label(path, name, codes, classes) for name, codes in codes_of.items()}
 
 
 def _codes(where: str, row: dict[str, str]) -> tuple[str, str]:

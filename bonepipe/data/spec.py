@@ -69,7 +69,7 @@ class DataSpec:
         pseudo: CSV of pseudo-labels of test images to train on as well, see `bonepipe.data.pseudo`.
         pseudo_weight: of such an image in the loss, where an annotated one has 1.
         others: labels of the annotations that are not learned, for runs that specialise in some classes; None for none.
-        region: the part of each image that is seen, at `size`; None for the whole image. `bonepipe secondlook` uses
+        region: the part of each image that is seen, at `size`; None for the whole image. `bonepipe cascade` uses
             such a run.
     """
 

@@ -8,12 +8,11 @@ Where the spec names a region, the crops around it are the images of the store: 
 wider crop of each is kept for training, which looks at a slightly other part of it each time.
 """
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,18 +24,18 @@ from bonepipe.data.annotation import Polygon, read_annotation
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.corrections import Correction
 from bonepipe.data.image import read_grey, resize_grey
-from bonepipe.data.masks import existing
 from bonepipe.data.pseudo import PseudoLabel
 from bonepipe.data.region import cut, jittered, smallest_box
 from bonepipe.data.spec import DataSpec
+from bonepipe.digests import combined, digests
 from bonepipe.errors import BonepipeError
-from bonepipe.files import digest
 from bonepipe.labels import bitplane, polygon
 from bonepipe.labels.cutout import Box, Cutout
 from bonepipe.parallel import cores
 
 WIDE = "wide"  # folder of the wider crops
-VERSION = 1  # of the store's content; raise it when images or planes are computed differently
+DIGESTS = "digests.json"  # beside the stores: of files' contents, see `bonepipe.digests`
+VERSION = 2  # of the store's content; raise it when images or planes are computed differently
 
 
 class Layers(NamedTuple):
@@ -108,6 +107,11 @@ class Store:
         """Travel to loader processes by name: pickling a memory map would copy it."""
         return _load, (self.folder, self.names, self.class_count)
 
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Image name -> its number in all arrays."""
+        return {name: number for number, name in enumerate(self.names)}
+
     def shape(self, index: int) -> tuple[int, int]:
         """Original height and width of an image, pixels."""
         height, width = self.shapes[index].tolist()
@@ -155,7 +159,7 @@ def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Sto
     """
     from filelock import FileLock
 
-    folder = cache / key(images, spec)
+    folder = cache / key(images, spec, cache)
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{folder.name}.lock"):
@@ -187,25 +191,35 @@ def _make_layers(folder: Path, count: int, shape: tuple[int, int], planes: int, 
     return Layers(*(np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, size) for name, size in wanted))
 
 
-def key(images: Sequence[Radiograph], spec: DataSpec) -> str:
-    """Name of the store: the training size and a hash of all that its content depends on."""
-    files = [path for image in images for path in (image.path, image.annotation) if path is not None]
-    if spec.masks is not None:
-        files.append(existing(Path(spec.masks)))
-    states = [(str(path.absolute()), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()]]
-    lists = [_content(Path(path)) for path in (spec.corrections, spec.pseudo) if path is not None]
+def files_of(images: Sequence[Radiograph], spec: DataSpec) -> dict[str, Path]:
+    """All files that a store of these images is made from, by names that stay when the data moves to another place."""
+    roots = {spec.path: "", **{Path(external.root): f"{external.prefix}/" for external in spec.external}}
+    files = {}
+    for image in images:
+        root = next(root for root in roots if image.path.is_relative_to(root))
+        for path in (image.path, image.annotation):
+            if path is not None:
+                files[roots[root] + path.relative_to(root).as_posix()] = path
+    lists = {"data.corrections": spec.corrections, "data.pseudo": spec.pseudo, "data.masks": spec.masks}
+    return files | {key: existing(key, Path(path)) for key, path in lists.items() if path is not None}
+
+
+def existing(key: str, path: Path) -> Path:
+    """The path of a file that a setting names; BonepipeError where it is not there."""
+    if not path.is_file():
+        raise BonepipeError(f"{key}={path}: no such file; name another one, or set {key}=null")
+    return path
+
+
+def key(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> str:
+    """Name of the store: the training size and a digest of all that its content depends on."""
+    files = files_of(images, spec)
+    contents = dict(zip(files, digests(files.values(), cache / DIGESTS), strict=True))
     partial = [[image.name, *image.annotated] for image in images if image.annotated is not None]
-    region = [asdict(spec.region)] if spec.region else []
-    content = json.dumps([VERSION, spec.shape, spec.classes, states, *lists, *partial, *region])
+    region = asdict(spec.region) if spec.region else None
     height, width = spec.shape
-    return f"{spec.name}-{height}x{width}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-
-
-def _content(path: Path) -> str:
-    try:
-        return digest(path)
-    except OSError as error:
-        raise BonepipeError(f"{path}: cannot be read ({error.strerror}); see data.corrections, data.pseudo") from error
+    content = [VERSION, height, width, spec.classes, spec.labels, contents, partial, region]
+    return f"{spec.name}-{height}x{width}-{combined(content)[:12]}"
 
 
 def amendments(images: Sequence[Radiograph], spec: DataSpec) -> dict[str, Correction | PseudoLabel]:

@@ -112,14 +112,14 @@ def faults(table: Table, images: Mapping[str, tuple[int, int]], classes: Sequenc
         images: height and width in pixels by image name, in the order of the submission.
         classes: class names in the order of the submission.
     """
-    found = []
+    problems = []
     if table.columns != COLUMNS:
-        found.append((1, f"columns are {','.join(table.columns)}; expected {','.join(COLUMNS)}"))
+        problems.append((1, f"columns are {','.join(table.columns)}; expected {','.join(COLUMNS)}"))
     known = set(classes)
     for row in table.rows:
-        found += [(row.line, text) for text in _row_faults(row, images, known)]
-    found += _order_faults(table.rows, list(product(images, classes)))
-    return [f"line {line}: {text}" for line, text in sorted(found, key=itemgetter(0))]
+        problems += [(row.line, text) for text in _row_faults(row, images, known)]
+    problems += _order_faults(table.rows, list(product(images, classes)))
+    return [f"line {line}: {text}" for line, text in sorted(problems, key=itemgetter(0))]
 
 
 def dice_rows(prediction: Table, truth: Table) -> list[float]:
@@ -202,19 +202,19 @@ def _order_faults(rows: Sequence[Row], expected: Sequence[Key]) -> list[tuple[in
     """Find rows that are twice there, out of order or missing; unknown images and classes are told elsewhere."""
     rank = {key: number for number, key in enumerate(expected)}
     seen: dict[Key, int] = {}
-    found, previous = [], -1
+    problems, previous = [], -1
     for row in rows:
         if row.key not in rank:
             continue
         if row.key in seen:
-            found.append((row.line, f"{row.image}, {row.label} again, first at line {seen[row.key]}"))
+            problems.append((row.line, f"{row.image}, {row.label} again, first at line {seen[row.key]}"))
             continue
         seen[row.key] = row.line
         if rank[row.key] < previous:
-            found.append((row.line, f"{row.image}, {row.label} out of order, belongs at line {rank[row.key] + 2}"))
+            problems.append((row.line, f"{row.image}, {row.label} out of order, belongs at line {rank[row.key] + 2}"))
         previous = rank[row.key]
     missing = (key for key in expected if key not in seen)
-    return found + [(rank[key] + 2, f"missing: {key[0]}, {key[1]} belongs here") for key in missing]
+    return problems + [(rank[key] + 2, f"missing: {key[0]}, {key[1]} belongs here") for key in missing]
 
 
 def _by_key(table: Table) -> dict[Key, Row]:

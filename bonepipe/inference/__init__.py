@@ -1,1 +1,1 @@
-"""From weights to a submission: members, views, thresholds, masks."""
+"""From weights to a submission: fold models, views, thresholds, post-processing, ensembles."""

@@ -37,7 +37,7 @@ def limits(counts: NDArray[np.integer], confidence: float) -> tuple[NDArray[np.f
     Returns:
         Thresholds k / 256, the first above 1 (no pixel is sure) where no bin reaches the confidence.
     """
-    curves = np.stack([calibrated(one) for one in counts])
+    curves = np.stack([calibrated(of_class) for of_class in counts])
     return _first(curves >= confidence), _first(curves > 1 - confidence)
 
 

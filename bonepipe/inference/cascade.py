@@ -1,6 +1,6 @@
-"""A second look: the region that a first stage has found, cut from the original image, seen by a run of its own.
+"""A cascade, coarse to fine: the region that a first stage finds, cut from the original image, goes to a second stage.
 
-Inside the crop the probability of a class is (1 - w) times the first stage's plus w times the second look's; outside,
+Inside the crop the probability of a class is (1 - w) times the first stage's plus w times the second's; outside,
 and where no region was found, the first stage's alone. Both are bilinear maps at the image's size, made only inside the
 box where their mixture can matter, so that a box holds the very bits of the full frame.
 """
@@ -19,19 +19,19 @@ from bonepipe.data.region import Region, cut, smallest_box
 from bonepipe.inference.crossfit import cross_fitted, mean_and_error
 from bonepipe.inference.oof import byte_maps
 from bonepipe.inference.oof.byte_maps import ByteMaps
-from bonepipe.inference.oof.results import HALF, Predict
+from bonepipe.inference.oof.predict import Predict
 from bonepipe.labels import upsample
 from bonepipe.labels.cutout import Box, Cutout, empty, hull
-from bonepipe.labels.histogram import BINS
+from bonepipe.labels.histogram import BINS, HALF
 
 Maps = NDArray[np.float32]
 Shape = tuple[int, int]
 GAP = 0.03  # parts of the region that lie closer than this share of the image's side belong together
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the second look, tried for each class; the first must be 0
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the second stage, tried for each class; the first must be 0
 
 
-class Look(NamedTuple):
-    """What the second look says of a crop.
+class SecondStage(NamedTuple):
+    """What the second stage says of a crop.
 
     Attributes:
         crop: the part of the image, in its pixels; it may reach beyond the image.
@@ -42,25 +42,25 @@ class Look(NamedTuple):
     maps: Maps
 
 
-class Kept(NamedTuple):
-    """A look in bytes, inside the boxes where its classes can be: small enough to keep those of all images."""
+class PackedSecondStage(NamedTuple):
+    """The second stage's maps in bytes, inside the boxes where its classes can be: small enough to keep all images'."""
 
     crop: Box
     maps: ByteMaps
 
-    def look(self) -> Look:
-        """The look again, each probability the middle of its byte's bin."""
-        return Look(self.crop, self.maps.maps(0))
+    def unpack(self) -> SecondStage:
+        """The maps again, each probability the middle of its byte's bin."""
+        return SecondStage(self.crop, self.maps.maps(0))
 
 
-def keep(look: Look) -> Kept:
-    """A look in bytes."""
-    boxes, stream = byte_maps.pack(look.maps)
-    height, width = look.maps.shape[1:]
-    return Kept(look.crop, ByteMaps([""], (height, width), boxes[None], [stream]))
+def pack(second: SecondStage) -> PackedSecondStage:
+    """The second stage's maps in bytes."""
+    boxes, stream = byte_maps.pack(second.maps)
+    height, width = second.maps.shape[1:]
+    return PackedSecondStage(second.crop, ByteMaps([""], (height, width), boxes[None], [stream]))
 
 
-def find(maps: Maps, shape: Shape) -> Box | None:
+def find_region(maps: Maps, shape: Shape) -> Box | None:
     """The box of the region at the image's size, from the maps `[R, h, w]` of its classes; None where there is nothing.
 
     Pixels at or above 0.5 in any class count. Specks elsewhere do not: of the parts that wide gaps separate, the
@@ -79,14 +79,14 @@ def find(maps: Maps, shape: Shape) -> Box | None:
     return Box(int(box.top * down), int(box.left * across), *ends)
 
 
-def look(
+def predict_second_stage(
     predict: Predict,
     region: Region,
     labels: Sequence[int],
     size: Shape,
     images: Sequence[tuple[NDArray[np.uint8], Maps]],
-) -> list[Look | None]:
-    """Look at a batch of images where their first-stage maps say that the region is.
+) -> list[SecondStage | None]:
+    """Predict a batch of images where their first-stage maps say that the region is.
 
     Args:
         predict: probabilities of grey bytes `[N, h, w]`, by the run that sees the region.
@@ -96,24 +96,24 @@ def look(
         images: grey bytes `[H, W]` at original size, and first-stage maps `[C, h, w]`.
 
     Returns:
-        A look an image; None where no region was found.
+        Of each image; None where no region was found.
     """
-    boxes = [find(maps[list(labels)], (grey.shape[0], grey.shape[1])) for grey, maps in images]
+    boxes = [find_region(maps[list(labels)], (grey.shape[0], grey.shape[1])) for grey, maps in images]
     crops = [None if box is None else region.crop(box, size) for box in boxes]
-    seen = [resize_grey(cut(grey, crop), size) for (grey, _), crop in zip(images, crops, strict=True) if crop]
-    if not seen:
+    shown = [resize_grey(cut(grey, crop), size) for (grey, _), crop in zip(images, crops, strict=True) if crop]
+    if not shown:
         return [None] * len(boxes)
-    answers = iter(predict(torch.from_numpy(np.stack(seen))).cpu().numpy())
-    return [None if crop is None else Look(crop, next(answers)) for crop in crops]
+    answers = iter(predict(torch.from_numpy(np.stack(shown))).cpu().numpy())
+    return [None if crop is None else SecondStage(crop, next(answers)) for crop in crops]
 
 
 @dataclass(frozen=True)
-class Pair:
+class StagePair:
     """One class of an image as both stages see it.
 
     Attributes:
         whole: the first stage's map `[h, w]` of the whole image.
-        close: the second look's map of the crop, or None where there was no second look.
+        close: the second stage's map of the crop, or None where there is none.
         crop: the part of the image that `close` shows.
         shape: the image's height and width.
     """
@@ -130,11 +130,11 @@ class Pair:
             near = upsample.reach(self.close, threshold, (self.crop.height, self.crop.width))
             frame = Box(0, 0, *self.shape)
             boxes.append(None if near is None else near.moved(self.crop.top, self.crop.left).overlap(frame))
-        found = hull(box for box in boxes if box is not None)
-        return found if found.height else None
+        reached = hull(box for box in boxes if box is not None)
+        return reached if reached.height else None
 
     def mixtures(self, weights: Sequence[float], box: Box) -> Iterator[Maps]:
-        """The mixed map inside a box of the image, float32, for each weight of the second look."""
+        """The mixed map inside a box of the image, float32, for each weight of the second stage."""
         whole = upsample.upsample(self.whole, self.shape, box)
         common = None if self.close is None else box.overlap(self.crop)
         if common is None or self.close is None:
@@ -161,47 +161,50 @@ class Pair:
         return np.stack([upsample.count(mixed, box, truth, self.shape) for mixed in self.mixtures(weights, box)])
 
 
-def pair(whole: Maps, seen: Look | None, label: int | None, shape: Shape) -> Pair:
-    """The first stage's map of a class, and what a second look says of it as its class `label`; None for nothing."""
-    if seen is None or label is None:
-        return Pair(whole, None, Box(0, 0, 0, 0), shape)
-    return Pair(whole, seen.maps[label], seen.crop, shape)
+def pair_stages(whole: Maps, second: SecondStage | None, label: int | None, shape: Shape) -> StagePair:
+    """The first stage's map of a class, and what the second says of it as its class `label`; None for nothing."""
+    if second is None or label is None:
+        return StagePair(whole, None, Box(0, 0, 0, 0), shape)
+    return StagePair(whole, second.maps[label], second.crop, shape)
 
 
-class Blend(NamedTuple):
+class BlendedStages(NamedTuple):
     """An image as both stages see it: a prediction from which masks are made.
 
     Attributes:
         pairs: one a class.
-        weights: of the second look, one a class.
+        weights: of the second stage, one a class.
         shape: the image's height and width.
     """
 
-    pairs: list[Pair]
+    pairs: list[StagePair]
     weights: Sequence[float]
     shape: Shape
 
     def cutouts(self, thresholds: Sequence[float]) -> list[Cutout]:
         """One mask a class where the mixed map is at or above the class's threshold."""
-        return [one.cutout(*chosen) for one, *chosen in zip(self.pairs, self.weights, thresholds, strict=True)]
+        return [pair.cutout(*chosen) for pair, *chosen in zip(self.pairs, self.weights, thresholds, strict=True)]
 
 
-def blend(maps: Maps, seen: Look | None, labels: Mapping[int, int], weights: Sequence[float], shape: Shape) -> Blend:
+def blend_stages(
+    maps: Maps, second: SecondStage | None, labels: Mapping[int, int], weights: Sequence[float], shape: Shape
+) -> BlendedStages:
     """Put both stages together.
 
     Args:
         maps: the first stage's, `[C, h, w]`.
-        seen: the second look; None where the first stage found no region.
-        labels: the region's classes, first stage's index -> second look's.
-        weights: of the second look, one a class.
+        second: the second stage's maps; None where the first stage found no region.
+        labels: the region's classes, first stage's index -> second's.
+        weights: of the second stage, one a class.
         shape: the image's height and width.
     """
-    return Blend([pair(one, seen, labels.get(label), shape) for label, one in enumerate(maps)], weights, shape)
+    pairs = [pair_stages(whole, second, labels.get(label), shape) for label, whole in enumerate(maps)]
+    return BlendedStages(pairs, weights, shape)
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The second look's weight in each of R classes, and what it is worth.
+class ChosenWeights:
+    """The second stage's weight in each of R classes, and what it is worth.
 
     Attributes:
         index: of the weights tried, `[R]`; 0 where no other gains more than noise.
@@ -214,8 +217,8 @@ class Chosen:
     error: NDArray[np.float64]
 
 
-def choose(dice: NDArray[np.float64], folds: NDArray[np.int64], margin: float) -> Chosen:
-    """Choose the second look's weight in each class.
+def choose_weights(dice: NDArray[np.float64], folds: NDArray[np.int64], margin: float) -> ChosenWeights:
+    """Choose the second stage's weight in each class.
 
     Each fold is scored with the weight that is best on the other folds. A class leaves the first stage alone only if
     its mean gain exceeds `margin` standard errors; its weight is then the best over all folds, of equals the smallest.
@@ -229,4 +232,4 @@ def choose(dice: NDArray[np.float64], folds: NDArray[np.int64], margin: float) -
     crossed = cross_fitted(gains, folds, lambda others, _: others.mean(0).argmax(0), gains[:, 0])
     gain, error = mean_and_error(crossed)
     kept = (gain > 0) & (gain > margin * error)
-    return Chosen(np.where(kept, gains.mean(0).argmax(0), 0), gain, error)
+    return ChosenWeights(np.where(kept, gains.mean(0).argmax(0), 0), gain, error)

@@ -1,4 +1,4 @@
-"""Members of an ensemble: trained weights that predict."""
+"""Fold models: the trained weights of a fold, which predict alone or averaged with those of the other folds."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn import functional
 
 from bonepipe.errors import BonepipeError
-from bonepipe.inference.ensemble.members import EDGE, Mean
 from bonepipe.inference.tta import Seen, Views, seen_in_training
 from bonepipe.training.module import normalise
 from bonepipe.training.precision import Precision, autocast
@@ -81,78 +78,51 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
         raise BonepipeError(f"{path}: cannot be read as safetensors ({error}); train the fold again") from error
 
 
-def _mismatch(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:
+def _mismatch(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:
     """The first difference between two state dicts, or None."""
     for key, tensor in expected.items():
-        if key not in found:
+        if key not in tensors:
             return f"{key} is missing"
-        if found[key].shape != tensor.shape:
-            return f"{key} has shape {list(found[key].shape)}, expected {list(tensor.shape)}"
-    return next((f"{key} is unexpected" for key in found if key not in expected), None)
+        if tensors[key].shape != tensor.shape:
+            return f"{key} has shape {list(tensors[key].shape)}, expected {list(tensor.shape)}"
+    return next((f"{key} is unexpected" for key in tensors if key not in expected), None)
 
 
 @torch.inference_mode()
 def mean_probabilities(
-    members: Iterable[FoldModel],
+    fold_models: Iterable[FoldModel],
     views: Views,
     images: torch.Tensor,
     mean: float,
     std: float,
     precision: Precision = "auto",
 ) -> torch.Tensor:
-    """Average the members' and views' probabilities at model resolution.
+    """Average the fold models' and views' probabilities at model resolution.
 
     Flips and bilinear upsampling are linear, so averaging here and upsampling once equals upsampling every map.
 
     Args:
-        members: on one device.
-        views: applied to every member.
+        fold_models: on one device.
+        views: applied to every fold model.
         images: grey bytes uint8 `[N, h, w]`.
         mean, std: of the grey values, on the scale 0 to 1.
         precision: of the forward passes; sigmoids and sums stay in float32.
 
     Returns:
-        float32 `[N, C, h, w]` on the members' device.
+        float32 `[N, C, h, w]` on the models' device.
     """
-    members = list(members)
-    device = next(members[0].model.parameters()).device
+    models = [fold_model.model for fold_model in fold_models]
+    device = next(models[0].parameters()).device
     batch = normalise(images.to(device, non_blocking=True), mean, std).contiguous(memory_format=torch.channels_last)
     total: torch.Tensor | None = None
     with autocast(precision, device.type):
-        for member in members:
+        for model in models:
             for weight, forth, back in views:
-                maps = back(member.model(forth(batch)).float().sigmoid_())
+                maps = back(model(forth(batch)).float().sigmoid_())
                 if maps.shape[-2:] != batch.shape[-2:]:  # a scaled view; pixel centres stay where they are
                     maps = functional.interpolate(maps, batch.shape[-2:], mode="bilinear", align_corners=False)
-                share = weight / len(members)
+                share = weight / len(models)
                 # In place: 29 maps are the largest tensors here, and every copy of them costs as much as an upsampling.
                 total = maps.mul_(share) if total is None else total.add_(maps, alpha=share)
     assert total is not None
     return total
-
-
-@torch.inference_mode()
-def mix(
-    maps: Iterable[torch.Tensor], weights: NDArray[np.float64], shape: tuple[int, int], mean: Mean = "arithmetic"
-) -> torch.Tensor:
-    """Average maps of unlike members in one sum, whatever their sizes; `mixture.mix` is its twin on bytes.
-
-    Args:
-        maps: of each member, probabilities float32 `[N, C, h, w]`, on one device; taken one after the other, used up.
-        weights: `[M, C]`, those of a class add to 1.
-        shape: height and width of the result, to which maps are brought bilinearly, pixel centres aligned.
-        mean: of the probabilities, or of their logits (clipped at EDGE): the logarithmic opinion pool.
-
-    Returns:
-        float32 `[N, C, *shape]`.
-    """
-    total: torch.Tensor | None = None
-    for own, shares in zip(maps, weights, strict=True):
-        same = own.shape[-2:] == shape
-        here = own if same else functional.interpolate(own, shape, mode="bilinear", align_corners=False)
-        if mean == "geometric":
-            here.clamp_(EDGE, 1 - EDGE).logit_()
-        share = torch.from_numpy(shares).to(here)[:, None, None]
-        total = here.mul_(share) if total is None else total.addcmul_(here, share)
-    assert total is not None
-    return total.sigmoid_() if mean == "geometric" else total

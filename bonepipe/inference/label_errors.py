@@ -1,4 +1,4 @@
-"""Suspicious annotations, found by what models say that never saw them (out-of-fold predictions).
+"""Label errors, found by what models say that never saw them (out-of-fold predictions).
 
 A model trained on the other folds makes its own mistakes, but it makes them where a class is hard. So an annotation is
 judged by what is usual for its class: Dice, area, number of parts. Stronger than a low Dice is a reason for it: other
@@ -37,7 +37,7 @@ RELIABLE = 0.7  # usual Dice of a class from which its prediction may take an an
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ImageEvidence:
     """One image's annotation against its out-of-fold prediction.
 
     Attributes:
@@ -84,7 +84,7 @@ class Usual:
 
 
 @dataclass(frozen=True)
-class Suspect:
+class LabelError:
     """A candidate for a wrong annotation.
 
     Attributes:
@@ -106,22 +106,22 @@ class Suspect:
     replace: bool = False
 
 
-def gather(
+def compare_masks(
     name: str,
     annotated: Sequence[Cutout],
     predicted: Sequence[Cutout],
     outlines: Sequence[Sequence[polygon.Points]],
     shape: tuple[int, int],
-) -> Evidence:
+) -> ImageEvidence:
     """Compare an image's annotated with its predicted masks, one a class; `outlines` are the annotation's, a class."""
     pixels = shape[0] * shape[1]
     pairs = list(zip(annotated, predicted, strict=True))
-    return Evidence(
+    return ImageEvidence(
         name,
         dice_matrix(annotated, predicted),
         np.array([cutout.area(mask) for mask in annotated]) / pixels,
         np.array([cutout.area(mask) for mask in predicted]) / pixels,
-        np.array([stray_share(drawn, found) for drawn, found in pairs]),
+        np.array([stray_share(*pair) for pair in pairs]),
         np.array([hole_share(mask) for mask in annotated]),
         np.array([has_inner(lines, shape) for lines in outlines]),
     )
@@ -138,15 +138,15 @@ def dice_matrix(annotated: Sequence[Cutout], predicted: Sequence[Cutout]) -> NDA
     return matrix
 
 
-def stray_share(drawn: Cutout, found: Cutout) -> float:
+def stray_share(drawn: Cutout, predicted: Cutout) -> float:
     """Share of an annotated mask in connected parts that the prediction does not touch, where it touches another."""
-    shared = drawn.box.overlap(found.box)
+    shared = drawn.box.overlap(predicted.box)
     if shared is None:
         return 0.0
     count, parts = cv2.connectedComponents(np.ascontiguousarray(drawn.mask, np.uint8))
     if count < 3:  # the background is a part as well
         return 0.0
-    window = Cutout(shared, found.mask[_inside(shared, found)])
+    window = Cutout(shared, predicted.mask[_inside(shared, predicted)])
     touched = np.unique(parts[_inside(shared, drawn)][window.mask])
     sizes = np.bincount(parts.ravel(), minlength=count)
     sizes[0] = 0
@@ -180,7 +180,7 @@ def has_inner(outlines: Sequence[polygon.Points], shape: tuple[int, int]) -> boo
     return False
 
 
-def usual(evidence: Sequence[Evidence]) -> Usual:
+def usual(evidence: Sequence[ImageEvidence]) -> Usual:
     """Medians and shares over all images."""
     scores = np.stack([item.dice for item in evidence])
     areas = np.stack([item.annotated for item in evidence])
@@ -220,7 +220,7 @@ def permutation(matrix: NDArray[np.float64], expected: NDArray[np.float64]) -> d
 
 def _cycles(goals: Sequence[int]) -> list[list[int]]:
     """The cycles of a permutation, without the fixed points."""
-    found, seen = [], set()
+    cycles, seen = [], set()
     for start in range(len(goals)):
         cycle, label = [], start
         while label not in seen:
@@ -228,76 +228,76 @@ def _cycles(goals: Sequence[int]) -> list[list[int]]:
             cycle.append(label)
             label = goals[label]
         if len(cycle) > 1:
-            found.append(cycle)
-    return found
+            cycles.append(cycle)
+    return cycles
 
 
-def rank(evidence: Sequence[Evidence], classes: Sequence[str]) -> list[Suspect]:
+def rank(evidence: Sequence[ImageEvidence], classes: Sequence[str]) -> list[LabelError]:
     """All candidates, the most suspicious first; an image's class is in one of them at the most."""
     habits = usual(evidence)
-    found = [suspect for item in evidence for suspect in _of_image(item, habits, classes)]
-    return sorted(found, key=lambda suspect: (-suspect.score, suspect.name, suspect.classes))
+    candidates = [candidate for item in evidence for candidate in _of_image(item, habits, classes)]
+    return sorted(candidates, key=lambda candidate: (-candidate.score, candidate.name, candidate.classes))
 
 
-def _of_image(item: Evidence, habits: Usual, classes: Sequence[str]) -> list[Suspect]:
+def _of_image(item: ImageEvidence, habits: Usual, classes: Sequence[str]) -> list[LabelError]:
     moved = permutation(item.matrix, habits.dice)
-    found = [_permuted(item, habits, moved, classes)] if moved else []
+    candidates = [_permuted(item, habits, moved, classes)] if moved else []
     for label in range(len(classes)):
         if label not in moved:
             reasons = [*_missing(item, habits, label), *_extra(item, habits, label), *_low(item, habits, label)]
-            found += sorted(reasons, key=lambda suspect: -suspect.score)[:1]
-    return found
+            candidates += sorted(reasons, key=lambda candidate: -candidate.score)[:1]
+    return candidates
 
 
-def _permuted(item: Evidence, habits: Usual, moved: dict[int, int], classes: Sequence[str]) -> Suspect:
+def _permuted(item: ImageEvidence, habits: Usual, moved: dict[int, int], classes: Sequence[str]) -> LabelError:
     drawn, right = list(moved), list(moved.values())
     scale = np.maximum(habits.dice, DROP)
     gain = np.mean(item.matrix[drawn, right] / scale[right] - np.diag(item.matrix)[drawn] / scale[drawn])
     text = ", ".join(f"{classes[label]} is {classes[goal]}" for label, goal in moved.items())
-    return Suspect(item.name, tuple(drawn), "permuted", min(1.0, float(gain)), text, moved)
+    return LabelError(item.name, tuple(drawn), "permuted", min(1.0, float(gain)), text, moved)
 
 
-def _plausible(item: Evidence, habits: Usual, label: int) -> float:
+def _plausible(item: ImageEvidence, habits: Usual, label: int) -> float:
     """How like the class's usual area the predicted one is, 0 to 1: a model that sees little there proves little."""
     pair = item.predicted[label], habits.area[label]
     return float(min(pair) / max(pair)) if max(pair) else 0.0
 
 
-def _missing(item: Evidence, habits: Usual, label: int) -> list[Suspect]:
-    drawn, found = item.annotated[label], item.predicted[label]
-    if drawn >= FAR_SMALLER * found:
+def _missing(item: ImageEvidence, habits: Usual, label: int) -> list[LabelError]:
+    drawn, predicted = item.annotated[label], item.predicted[label]
+    if drawn >= FAR_SMALLER * predicted:
         return []
-    score = float((1 - drawn / found) * _plausible(item, habits, label) * habits.drawn[label])
-    text = "not drawn" if not drawn else f"drawn at {drawn / found:.0%} of the predicted area"
+    score = float((1 - drawn / predicted) * _plausible(item, habits, label) * habits.drawn[label])
+    text = "not drawn" if not drawn else f"drawn at {drawn / predicted:.0%} of the predicted area"
     return [_mendable(item, habits, label, "missing", score, text)]
 
 
-def _extra(item: Evidence, habits: Usual, label: int) -> list[Suspect]:
-    found = []
+def _extra(item: ImageEvidence, habits: Usual, label: int) -> list[LabelError]:
+    candidates = []
     if item.inner[label]:
         text = "an outline inside another, or drawn twice: delete it; the mask is not affected"
-        found.append(Suspect(item.name, (label,), "extra", float(1 - habits.inner[label]), text))
+        candidates.append(LabelError(item.name, (label,), "extra", float(1 - habits.inner[label]), text))
     if item.stray[label] > STRAY:
         text = f"a part of {item.stray[label]:.0%} lies outside of the predicted bone"
-        found.append(_mendable(item, habits, label, "extra", float(1 - habits.stray[label]), text))
+        candidates.append(_mendable(item, habits, label, "extra", float(1 - habits.stray[label]), text))
     if item.hole[label] > HOLE:
         text = f"holes of {item.hole[label]:.0%}"
-        found.append(_mendable(item, habits, label, "extra", float(1 - habits.hole[label]), text))
-    return found
+        candidates.append(_mendable(item, habits, label, "extra", float(1 - habits.hole[label]), text))
+    return candidates
 
 
-def _mendable(item: Evidence, habits: Usual, label: int, kind: Kind, score: float, remark: str) -> Suspect:
+def _mendable(item: ImageEvidence, habits: Usual, label: int, kind: Kind, score: float, remark: str) -> LabelError:
     replace = score >= SURE and bool(habits.dice[label] >= RELIABLE)
-    return Suspect(item.name, (label,), kind, score, remark, replace=replace)
+    return LabelError(item.name, (label,), kind, score, remark, replace=replace)
 
 
-def _low(item: Evidence, habits: Usual, label: int) -> list[Suspect]:
+def _low(item: ImageEvidence, habits: Usual, label: int) -> list[LabelError]:
     fall, expected = habits.dice[label] - item.dice[label], habits.dice[label]
     if fall < max(NOISE * habits.spread[label], DROP):
         return []
     score = UNEXPLAINED * fall / expected * _plausible(item, habits, label)
     text = f"Dice {item.dice[label]:.2f} where {expected:.2f} is usual"
-    return [Suspect(item.name, (label,), "low", float(score), text)]
+    return [LabelError(item.name, (label,), "low", float(score), text)]
 
 
 class Planted(NamedTuple):
@@ -319,20 +319,20 @@ def read_planted(path: Path) -> list[Planted]:
 
 
 def score_planted(
-    planted: Sequence[Planted], found: Sequence[Suspect], classes: Sequence[str]
+    planted: Sequence[Planted], ranking: Sequence[LabelError], classes: Sequence[str]
 ) -> dict[str, tuple[int, int, int]]:
     """How well a ranking finds what is known to be wrong.
 
     Args:
         planted: P wrong annotations.
-        found: the ranking.
+        ranking: all candidates, the most suspicious first.
         classes: class names.
 
     Returns:
         Kind, and `all` -> how many of them are among the first 2 P candidates (the image, and one of the classes in
         doubt), how many there are, and for how many a permutation of just their classes is suggested.
     """
-    first = [(s.name, {classes[label] for label in s.classes}, s.moved) for s in found[: 2 * len(planted)]]
+    first = [(s.name, {classes[label] for label in s.classes}, s.moved) for s in ranking[: 2 * len(planted)]]
     result: dict[str, tuple[int, int, int]] = {}
     for row in planted:
         hits = [(doubted, moved) for name, doubted, moved in first if name == row.name and doubted & row.classes]
@@ -343,35 +343,35 @@ def score_planted(
     return {kind: result[kind] for kind in sorted(result, key=lambda kind: kind == "all")}
 
 
-def suggestion(suspect: Suspect) -> str:
+def suggestion(candidate: LabelError) -> str:
     """What to do about a candidate, in a word that the corrections file knows, or `look`."""
-    if suspect.moved:
+    if candidate.moved:
         return "permute"
-    if suspect.replace:
+    if candidate.replace:
         return "replace"
-    return "drop" if suspect.kind == "missing" and suspect.score >= SURE else "look"
+    return "drop" if candidate.kind == "missing" and candidate.score >= SURE else "look"
 
 
 def correction_rows(
-    suspects: Sequence[Suspect], predicted: dict[str, list[str]], classes: Sequence[str]
+    candidates: Sequence[LabelError], predicted: dict[str, list[str]], classes: Sequence[str]
 ) -> list[tuple[str, str, str, str, str]]:
     """Rows of a corrections file (image name, class, action, value, remark) for the candidates that are sure.
 
     Args:
-        suspects: the candidates; those of which only looking helps give no row.
+        candidates: the candidates; those of which only looking helps give no row.
         predicted: run-length codes, one a class, of each image that has a candidate.
         classes: class names.
     """
     rows = []
-    for suspect in suspects:
-        action, remark = suggestion(suspect), f"{suspect.kind} {suspect.score:.2f}: {suspect.remark}"
-        if suspect.moved:
+    for candidate in candidates:
+        action, remark = suggestion(candidate), f"{candidate.kind} {candidate.score:.2f}: {candidate.remark}"
+        if candidate.moved:
             rows += [
-                (suspect.name, classes[a], action, classes[b], f"{suspect.kind} {suspect.score:.2f}")
-                for a, b in suspect.moved.items()
+                (candidate.name, classes[a], action, classes[b], f"{candidate.kind} {candidate.score:.2f}")
+                for a, b in candidate.moved.items()
             ]
         elif action != "look":
-            label = suspect.classes[0]
-            value = predicted[suspect.name][label] if action == "replace" else ""
-            rows.append((suspect.name, classes[label], action, value, remark))
+            label = candidate.classes[0]
+            value = predicted[candidate.name][label] if action == "replace" else ""
+            rows.append((candidate.name, classes[label], action, value, remark))
     return rows

@@ -7,16 +7,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from bonepipe.data.batches import Shape, TestImages
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.labels.cutout import Cutout
 from bonepipe.parallel import overlapped
 from bonepipe.training.precision import Precision
-
-Shape = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +22,7 @@ class PredictionSpec:
     """How trained models predict together.
 
     Attributes:
-        folds: folds that vote; null for all.
+        folds: whose models predict; null for all.
         batch_size: images a forward pass.
         workers: processes that decode images; 0 for none.
         ahead: images whose masks may wait for their encoding while the next ones are predicted; 0 for none.
@@ -43,33 +41,7 @@ class PredictionSpec:
         if self.batch_size < 1 or min(self.workers, self.ahead) < 0:
             raise ValueError("batch_size must be positive, workers and ahead not negative")
         if self.folds == ():
-            raise ValueError("folds=[]: name the folds that vote, or null for all")
-
-
-class TestImages(Dataset[dict[str, Any]]):
-    """Images at model size with their original shape; of several sizes all are made from one decoding.
-
-    Args:
-        images: to read.
-        shape: height and width; or several in a frozenset, and `image` is a dictionary with an image of each.
-    """
-
-    __test__ = False  # not a test case, whatever its name
-
-    def __init__(self, images: Sequence[Radiograph], shape: Shape | frozenset[Shape]) -> None:
-        self.images, self.shape = images, shape
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        grey = read_grey(self.images[index].path)
-        return {"image": self._resized(grey), "shape": torch.tensor(grey.shape), "index": index}
-
-    def _resized(self, grey: NDArray[np.uint8]) -> Any:
-        if isinstance(self.shape, frozenset):
-            return {shape: resize_grey(grey, shape) for shape in self.shape}
-        return resize_grey(grey, self.shape)
-
-    def __len__(self) -> int:
-        return len(self.images)
+            raise ValueError("folds=[]: name folds, or null for all")
 
 
 class Prediction(Protocol):
@@ -121,14 +93,16 @@ def predictions(
     )
     for batch in loader:
         maps = predict(batch["image"]).cpu().numpy()
-        for index, own, (height, width) in zip(batch["index"].tolist(), maps, batch["shape"].tolist(), strict=True):
-            yield images[index], Whole(own, (height, width))
+        for index, of_image, (height, width) in zip(
+            batch["index"].tolist(), maps, batch["shape"].tolist(), strict=True
+        ):
+            yield images[index], Whole(of_image, (height, width))
 
 
 def encode(
     predicted: Iterable[tuple[Radiograph, Prediction]],
     thresholds: Iterable[Sequence[float]],
-    refine: Callable[[list[Cutout], Shape], list[Cutout]] = lambda masks, shape: masks,
+    postprocess: Callable[[list[Cutout], Shape], list[Cutout]] = lambda masks, shape: masks,
     ahead: int = 0,
 ) -> Iterator[tuple[Radiograph, list[str]]]:
     """Yield every image with the run-length strings of its classes; memory does not grow with the images.
@@ -136,13 +110,13 @@ def encode(
     Args:
         predicted: images with their predictions.
         thresholds: a row an image, one a class.
-        refine: what is done to an image's masks, one a class, given its height and width.
+        postprocess: what is done to an image's masks, one a class, given its height and width.
         ahead: images whose masks may wait for their encoding while the next ones are predicted.
     """
 
     def work(item: tuple[tuple[Radiograph, Prediction], Sequence[float]]) -> tuple[Radiograph, list[str]]:
         (image, prediction), limits = item
-        return image, texts(refine(prediction.cutouts(limits), prediction.shape), prediction.shape)
+        return image, texts(postprocess(prediction.cutouts(limits), prediction.shape), prediction.shape)
 
     return overlapped(work, zip(predicted, thresholds, strict=True), ahead)
 

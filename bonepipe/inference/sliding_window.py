@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from bonepipe.data.spec import DataSpec
-from bonepipe.inference.oof.results import Predict
+from bonepipe.inference.oof.predict import Predict
 
 Blending = Literal["uniform", "gaussian"]
 Place = tuple[int, int, int]  # a window: the image, and the window's number along either axis

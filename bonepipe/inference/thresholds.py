@@ -3,20 +3,15 @@
 Where kinds of images differ, a class may have one a stratum beside the common one, chosen in the same way.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from bonepipe.errors import BonepipeError
-from bonepipe.files import write_json
 from bonepipe.inference.crossfit import cross_fitted, mean_and_error
-from bonepipe.labels.histogram import THRESHOLDS
+from bonepipe.labels.histogram import HALF_BIN, THRESHOLDS
 
-HALF = 128  # index of threshold 0.5
 LEAST = 10  # images of a stratum; of fewer the standard error itself is a guess
 
 
@@ -38,7 +33,7 @@ class ThresholdSpec:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ThresholdChoice:
     """Thresholds and what they are worth, against 0.5 or, for a stratum, against the class's common threshold.
 
     Attributes:
@@ -58,7 +53,7 @@ class Choice:
     dice_at_half: np.ndarray
 
 
-def choose(curves: np.ndarray, folds: np.ndarray, margin: float) -> Choice:
+def choose_thresholds(curves: np.ndarray, folds: np.ndarray, margin: float) -> ThresholdChoice:
     """Choose a threshold a class.
 
     Each fold is scored with the thresholds that maximise the mean Dice of the other folds. A class leaves 0.5 only if
@@ -69,57 +64,59 @@ def choose(curves: np.ndarray, folds: np.ndarray, margin: float) -> Choice:
         folds: the fold that each image validates, int `[N]`.
         margin: in standard errors of the mean over images.
     """
-    return _improve(curves, folds, margin, np.full(curves.shape[1], THRESHOLDS[HALF]), curves[:, :, HALF])
+    return _improve(curves, folds, margin, np.full(curves.shape[1], THRESHOLDS[HALF_BIN]), curves[:, :, HALF_BIN])
 
 
-def choose_by_stratum(
-    curves: np.ndarray, folds: np.ndarray, labels: Sequence[str], common: Choice, margin: float
-) -> dict[str, Choice]:
+def choose_thresholds_by_stratum(
+    curves: np.ndarray, folds: np.ndarray, labels: Sequence[str], common: ThresholdChoice, margin: float
+) -> dict[str, ThresholdChoice]:
     """Choose a threshold a class for each stratum, where that gains more than noise over the class's common one.
 
-    The rule of `choose` among the images of a stratum. One with fewer than LEAST images keeps the common thresholds.
+    The rule of `choose_thresholds` among the images of a stratum; of fewer than LEAST the common thresholds stay.
 
     Args:
-        curves, folds, margin: as in `choose`.
+        curves, folds, margin: as in `choose_thresholds`.
         labels: the stratum of each image.
-        common: what `choose` chose for all strata together.
+        common: what `choose_thresholds` chose for all strata together.
 
     Returns:
         Stratum -> its choice, whose Dice `[n, C]` are those of its images; strata in alphabetical order.
     """
-    found, strata = {}, np.array(labels)
+    choices, strata = {}, np.array(labels)
     for stratum in np.unique(strata).tolist():
         here = strata == stratum
         known = folds[here] if here.sum() >= LEAST else np.zeros(here.sum(), int)  # one fold: no choice
-        found[stratum] = _improve(curves[here], known, margin, common.thresholds, common.dice[here])
-    return found
+        choices[stratum] = _improve(curves[here], known, margin, common.thresholds, common.dice[here])
+    return choices
 
 
-def dice_by_stratum(choices: Mapping[str, Choice], labels: Sequence[str]) -> np.ndarray:
+def dice_by_stratum(choices: Mapping[str, ThresholdChoice], labels: Sequence[str]) -> np.ndarray:
     """The cross-fitted Dice `[N, C]` of all images, each with its stratum's thresholds."""
     rows = {stratum: iter(choice.dice) for stratum, choice in choices.items()}
     return np.stack([next(rows[label]) for label in labels])
 
 
-def gain_by_stratum(choices: Mapping[str, Choice]) -> float:
+def gain_by_stratum(choices: Mapping[str, ThresholdChoice]) -> float:
     """Mean cross-fitted Dice over all images and classes that the strata's own thresholds gain over the common ones."""
     gains = [np.where(choice.kept, choice.gain, 0).mean() for choice in choices.values()]
     return float(np.average(gains, weights=[len(choice.dice) for choice in choices.values()]))
 
 
-def _improve(curves: np.ndarray, folds: np.ndarray, margin: float, before: np.ndarray, dice: np.ndarray) -> Choice:
+def _improve(
+    curves: np.ndarray, folds: np.ndarray, margin: float, before: np.ndarray, dice: np.ndarray
+) -> ThresholdChoice:
     """Choose other thresholds than those `[C]` before, whose Dice are `[N, C]`, where they gain more than noise."""
     crossed = cross_fitted(curves, folds, lambda others, _: _best(others), dice, axis=2)
     gain, error = mean_and_error(crossed - dice)
     best = THRESHOLDS[_best(curves)]
     kept = (gain > margin * error) & (gain > 0) & (best != before)
-    return Choice(
+    return ThresholdChoice(
         thresholds=np.where(kept, best, before),
         kept=kept,
         gain=gain,
         error=error,
         dice=np.where(kept, crossed, dice),
-        dice_at_half=curves[:, :, HALF],
+        dice_at_half=curves[:, :, HALF_BIN],
     )
 
 
@@ -128,11 +125,11 @@ def _best(curves: np.ndarray) -> np.ndarray:
     means = curves.mean(0)
     means[:, 0] = -1
     equal = means >= means.max(1, keepdims=True) - 1e-12
-    distance = np.where(equal, np.abs(np.arange(curves.shape[2]) - HALF), curves.shape[2])
+    distance = np.where(equal, np.abs(np.arange(curves.shape[2]) - HALF_BIN), curves.shape[2])
     return distance.argmin(1)
 
 
-def summary(classes: Sequence[str], choice: Choice, folds: np.ndarray) -> dict[str, Any]:
+def summary(classes: Sequence[str], choice: ThresholdChoice, folds: np.ndarray) -> dict[str, Any]:
     """What scores.json keeps of a choice: the Dice over all, at 0.5, by fold `[N]` (at 0.5), and by class."""
     return {
         "oof_dice": float(choice.dice.mean()),
@@ -140,57 +137,3 @@ def summary(classes: Sequence[str], choice: Choice, folds: np.ndarray) -> dict[s
         "folds": [float(choice.dice_at_half[folds == fold].mean()) for fold in np.unique(folds)],
         "oof_dice_per_class": dict(zip(classes, choice.dice.mean(0).tolist(), strict=True)),
     }
-
-
-def write(path: Path, classes: Sequence[str], choice: Choice, further: Mapping[str, Any] | None = None) -> None:
-    """Write thresholds, their gains, and what else was chosen, as JSON, atomically."""
-    write_json(path, _content(classes, choice) | dict(further or {}))
-
-
-def _content(classes: Sequence[str], choice: Choice) -> dict[str, Any]:
-    return {
-        "thresholds": dict(zip(classes, choice.thresholds.tolist(), strict=True)),
-        "cross_fitted_gain": dict(zip(classes, choice.gain.tolist(), strict=True)),
-        "standard_error": dict(zip(classes, choice.error.tolist(), strict=True)),
-        "kept": [name for name, kept in zip(classes, choice.kept, strict=True) if kept],
-    }
-
-
-def record_by_stratum(
-    classes: Sequence[str], choices: Mapping[str, Choice], settings: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What the file keeps of the strata beside the common thresholds, and the settings that tell them apart."""
-    strata = {stratum: _content(classes, choice) for stratum, choice in choices.items()}
-    return {"by_stratum": strata, "by_stratum_settings": dict(settings)}
-
-
-def read(path: Path, classes: Sequence[str]) -> list[float]:
-    """Thresholds in class order. Raises BonepipeError when the file is missing, broken, or lacks a class."""
-    try:
-        values = json.loads(path.read_text())["thresholds"]
-        return [float(values[name]) for name in classes]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BonepipeError(
-            f"{path}: no thresholds for all classes ({error!r}); `bonepipe train-all` writes them"
-        ) from error
-
-
-def read_by_stratum(path: Path, classes: Sequence[str], settings: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Stratum -> thresholds in class order.
-
-    Raises:
-        BonepipeError: the file is missing or broken, holds none by stratum, or its strata were told apart otherwise.
-    """
-    way_out = "run `bonepipe train-all` with the same overrides first, or take thresholds.by=null"
-    try:
-        content = json.loads(path.read_text())
-        recorded = content["by_stratum_settings"]
-        rows = {
-            stratum: [float(choice["thresholds"][name]) for name in classes]
-            for stratum, choice in content["by_stratum"].items()
-        }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BonepipeError(f"{path}: no thresholds by stratum for all classes ({error!r}); {way_out}") from error
-    if recorded != dict(settings):
-        raise BonepipeError(f"{path}: the strata were told apart by {recorded}, now by {dict(settings)}; {way_out}")
-    return rows

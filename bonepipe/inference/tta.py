@@ -74,7 +74,7 @@ class Views:
             span = seen.get(ASKS_FOR[name])
             beyond = [amount for amount in amounts if span and not span[0] <= amount <= span[1]]
             if not self.force and (span is None or beyond):
-                saw = ", ".join(_phrase(*one) for one in seen.items()) or "images as they are"
+                saw = ", ".join(_phrase(*kind) for kind in seen.items()) or "images as they are"
                 raise BonepipeError(
                     f"{where}: tta.transforms has {_phrase(name, beyond, ', ')}, which the model did not see in "
                     f"training (it saw {saw}); use tta=none, or tta.force=true to try all the same"

@@ -52,10 +52,10 @@ class Cutout(NamedTuple):
 
 def hull(boxes: Iterable[Box]) -> Box:
     """The smallest box that holds the pixels of all of these; without any, an empty one."""
-    found = [box for box in boxes if box.height and box.width]
-    if not found:
+    filled = [box for box in boxes if box.height and box.width]
+    if not filled:
         return Box(0, 0, 0, 0)
-    tops, lefts, bottoms, rights = zip(*found, strict=True)
+    tops, lefts, bottoms, rights = zip(*filled, strict=True)
     return Box(min(tops), min(lefts), max(bottoms), max(rights))
 
 
@@ -135,16 +135,16 @@ def runs(cutout: Cutout, width: int) -> rle.Runs:
     if box.right > width:
         raise ValueError(f"{box} does not lie inside an image {width} pixels wide")
     if box.width == width:  # rows follow one another: a run may go on in the next row
-        found = rle.mask_runs(cutout.mask)
-        found[:, 0] += box.top * width
-        return found
+        result = rle.mask_runs(cutout.mask)
+        result[:, 0] += box.top * width
+        return result
     # A column of background between the rows keeps runs from crossing them.
     padded = np.zeros((box.height, box.width + 1), np.bool_)
     padded[:, :-1] = cutout.mask
-    found = rle.mask_runs(padded)
-    row, column = np.divmod(found[:, 0] - 1, box.width + 1)
-    found[:, 0] = (row + box.top) * width + column + box.left + 1
-    return found
+    result = rle.mask_runs(padded)
+    row, column = np.divmod(result[:, 0] - 1, box.width + 1)
+    result[:, 0] = (row + box.top) * width + column + box.left + 1
+    return result
 
 
 def _window(cutout: Cutout, box: Box) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from bonepipe.labels.dice import dice
 
 BINS = 256
 THRESHOLDS: NDArray[np.float64] = np.arange(BINS) / BINS
+HALF, HALF_BIN = 0.5, BINS // 2  # the threshold until a better one is known, and the first bin that reaches it
 BACKGROUND, FOREGROUND = 0, 1
 
 

@@ -47,8 +47,8 @@ def outlines(mask: Cutout) -> list[NDArray[np.int32]]:
     if not canvas.any():
         return []
     corner = (mask.box.left, mask.box.top)
-    found, _ = cv2.findContours(canvas, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=corner)
-    return [np.asarray(part, np.int32).reshape(-1, 2) for part in sorted(found, key=cv2.contourArea, reverse=True)]
+    contours, _ = cv2.findContours(canvas, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=corner)
+    return [np.asarray(part, np.int32).reshape(-1, 2) for part in sorted(contours, key=cv2.contourArea, reverse=True)]
 
 
 def _as_points(points: Points) -> NDArray[np.int32]:

@@ -88,7 +88,7 @@ def parse_stack(texts: Sequence[str]) -> Runs:
     wrong; `parse` of each text tells which and how.
     """
     numbers = [_parse_numbers(text) for text in texts]
-    sizes = [len(one) for one in numbers]
+    sizes = [len(of_image) for of_image in numbers]
     if any(size % 2 for size in sizes):
         raise ValueError("a start has no length")
     runs = np.concatenate(numbers).reshape(-1, 2)

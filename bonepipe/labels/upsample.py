@@ -31,8 +31,8 @@ def _axis(low: int, high: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDAr
 
 def reach(probability: NDArray[np.float32], threshold: float, shape: Shape) -> Box | None:
     """The box of pixels at `shape` where the upsampled map `[h, w]` might reach a threshold; None where nowhere."""
-    found = bounds(probability >= threshold - ROUNDING)
-    return spread(found, (probability.shape[0], probability.shape[1]), shape) if found.height else None
+    reached = bounds(probability >= threshold - ROUNDING)
+    return spread(reached, (probability.shape[0], probability.shape[1]), shape) if reached.height else None
 
 
 def spread(box: Box, low: Shape, high: Shape) -> Box:

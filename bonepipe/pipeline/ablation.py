@@ -14,7 +14,6 @@ rows:
 ```
 """
 
-import hashlib
 import json
 import os
 import shlex
@@ -24,18 +23,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe.data.store import DIGESTS
+from bonepipe.digests import combined, digests
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import write_json
 from bonepipe.parallel import cores
 from bonepipe.pipeline.comparison import TOTALS, read_dice, read_totals
-from bonepipe.pipeline.experiment import resolve_device, say
+from bonepipe.pipeline.experiment import Experiment, resolve_device, say
+from bonepipe.pipeline.steps import without
 from bonepipe.training.executors import environment
 
 RESULTS = "ablation.json"  # digest of a row's commands and of those before -> its scores and costs
@@ -147,6 +149,7 @@ def read(path: Path) -> Ablation:
 
 def tasks(ablation: Ablation, runs: Path) -> list[Task]:
     """Every row at every seed. Raises UsageError for a misspelt setting in any of them; nothing has been run yet."""
+    _contents.cache_clear()
     return [task for seed in ablation.seeds or (None,) for task in _at_seed(ablation, runs, seed)]
 
 
@@ -160,13 +163,13 @@ def _at_seed(ablation: Ablation, runs: Path, seed: int | None) -> Iterator[Task]
         history = more if row.more else plain
         history += [_settled(command) for command in commands]
         # Nothing depends on further rows but further rows.
-        yield Task(row, seed, commands, runs / str(row.run), _digest([row.run, *plain, *(more if row.more else ())]))
+        yield Task(row, seed, commands, runs / str(row.run), combined([row.run, *plain, *(more if row.more else ())]))
 
 
 def _training(row: Row, words: Sequence[str], runs: Path, seed: int | None) -> Task:
     """A training of its own, in a folder that carries its digest: other settings are another run."""
     command = ["train", "fold=0", *words, *([] if seed is None else [f"seed={seed}"]), f"runs={runs}", "name=ablation"]
-    digest = _digest([_settled(command)])
+    digest = combined([_settled(command)])
     letters = "".join(c if c.isalnum() else " " for c in f"{row.group} {row.name}".lower())
     name = "-".join([*letters.split(), *([] if seed is None else [str(seed)]), digest[:8]])
     return Task(row, seed, ((*command[:-1], f"name={name}"),), runs / name, digest)
@@ -181,16 +184,20 @@ def _filled(words: Sequence[str], base: Sequence[str], runs: Path, seed: int | N
 
 
 def _settled(command: Sequence[str]) -> list[Any]:
-    """A command with its settings as they are resolved, so that an edited file of conf/ is another command."""
+    """A command with its settings as they are resolved: edited data or an edited file of conf/ make it another one."""
     name, *words = command
     if not all("=" in word and not word.startswith("-") for word in words):
         return [*command]
-    flat = configs.flatten(configs.compose(words))
-    return [name, {key: value for key, value in flat.items() if not key.startswith(CHANGES_NOTHING)}]
+    config = configs.compose(words)
+    cached = Experiment(config).store_folder / DIGESTS
+    return [name, without(config, CHANGES_NOTHING), _contents(Path(config["data"]["root"]), cached)]
 
 
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+@cache
+def _contents(root: Path, cached: Path) -> str:
+    """A digest of all files of a dataset; those of each are cached."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return combined([[str(path.relative_to(root)) for path in files], digests(files, cached)])
 
 
 def run(todo: Sequence[Task], runs: Path, more: bool, jobs: int | None) -> dict[str, dict[str, Any]]:

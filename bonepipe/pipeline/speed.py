@@ -3,12 +3,10 @@
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from bonepipe import config as configs
-from bonepipe.pipeline.experiment import Experiment, say, seed_everything
+from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.training.fit import make_trainer
 from bonepipe.training.speed import Repeated, StepClock
 
@@ -18,11 +16,11 @@ TOLERATED = 0.05  # share of the throughput below which loading counts as free
 
 def measure(experiment: Experiment) -> Iterator[str]:
     """Train for two short epochs, with data loading and without; yields a line for each, and the verdict."""
-    config = experiment.config
-    spec = configs.build(config, "trainer")
+    spec = experiment.trainer
     spec = replace(spec, epochs=2, validate_every=1, val_batches=0, train_batches=spec.train_batches or STEPS)
-    experiment.store  # noqa: B018 - built before the clock runs
-    say(f"{config['name']}: {spec.train_batches} steps of {spec.batch_size} images, device {experiment.device}")
+    experiment.cohort.store  # noqa: B018 - built before the clock runs
+    name, device = experiment.config["name"], experiment.device
+    say(f"{name}: {spec.train_batches} steps of {spec.batch_size} images, device {device}")
     yield f"with data loading     {(with_loading := _measure(experiment, spec, True))}"
     yield f"without data loading  {(without := _measure(experiment, spec, False))}"
     yield verdict(with_loading, without)
@@ -30,20 +28,16 @@ def measure(experiment: Experiment) -> Iterator[str]:
 
 def _measure(experiment: Experiment, spec: Any, loading: bool) -> Any:
     """The step's times in one mode."""
-    from bonepipe.commands.train import make_data, make_module
-
-    config = experiment.config
-    seed_everything(config["seed"])
-    training, validation = experiment.indices(config["fold"])
-    indices = list(islice(cycle(training), spec.train_batches * spec.batch_size))
-    data = make_data(experiment, indices, validation, spec)
-    clock = StepClock()
+    fold, clock = experiment.config["fold"], StepClock()
+    data = experiment.datamodule(fold)
+    data.setup("fit")
+    data.sampler.stretch(spec.train_batches * spec.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(spec, [clock], experiment.device, False, Path(folder))
         loader: Any = data.train_dataloader()
         if not loading:
             loader = Repeated(loader, trainer.strategy.root_device)
-        trainer.fit(make_module(experiment, None, spec.compile), loader, data.val_dataloader())
+        trainer.fit(experiment.module(fold), loader, data.val_dataloader())
     return clock.summary()
 
 

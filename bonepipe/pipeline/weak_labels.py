@@ -9,7 +9,8 @@ from bonepipe import config as configs
 from bonepipe.data import submission
 from bonepipe.errors import UsageError
 from bonepipe.files import write_json
-from bonepipe.pipeline.experiment import Experiment, refuse_region, say
+from bonepipe.pipeline.experiment import Experiment, say
+from bonepipe.pipeline.predictors.run import refuse_region
 from bonepipe.training.presence import CamSpec, classifier, train_presence
 from bonepipe.training.weak_labels import WeakMasks, weak_masks
 
@@ -41,12 +42,12 @@ def make_masks(experiment: Experiment) -> tuple[Path, dict[str, object]]:
 
 def _weak_masks(experiment: Experiment, fold: int, spec: CamSpec) -> list[WeakMasks]:
     """Masks of all training images, in the order of the store."""
-    data, store = experiment.data, experiment.store
+    data, store = experiment.data, experiment.cohort.store
     try:
         crop, model = spec.crop_shape(data.shape), classifier(len(data.classes), spec, experiment.config["seed"])
     except ValueError as error:
         raise UsageError(f"cam: {error}") from error
-    training = experiment.indices(fold)[0]
+    training = experiment.cohort.indices(fold)[0]
     say(f"{len(training)} images to learn from, in crops of {crop[0]} x {crop[1]} pixels, device {experiment.device}")
     train_presence(
         model, store, training, experiment.augmentation, spec,
@@ -59,11 +60,11 @@ def _weak_masks(experiment: Experiment, fold: int, spec: CamSpec) -> list[WeakMa
     return list(masks)
 
 
-def _scores(experiment: Experiment, fold: int, found: Sequence[WeakMasks]) -> dict[str, object]:
+def _scores(experiment: Experiment, fold: int, masks: Sequence[WeakMasks]) -> dict[str, object]:
     """Mean Dice of the images learned from and of the others, and a class, as far as the truth is known."""
-    classes, (training, validation) = experiment.data.classes, experiment.indices(fold)
-    dice = np.stack([one.dice for one in found])
-    for row, image in zip(dice, experiment.images, strict=True):
+    classes, (training, validation) = experiment.data.classes, experiment.cohort.indices(fold)
+    dice = np.stack([image.dice for image in masks])
+    for row, image in zip(dice, experiment.cohort.images, strict=True):
         row[[not image.knows(label) for label in classes]] = np.nan
     per_class = dict(zip(classes, np.nanmean(dice, 0).tolist(), strict=True))
     means = {"training": float(np.nanmean(dice[training])), "validation": float(np.nanmean(dice[validation]))}

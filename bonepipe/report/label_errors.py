@@ -1,4 +1,4 @@
-"""Suspicious annotations as pictures: the place in the image, and the annotation beside the prediction."""
+"""Label errors as pictures: the place in the image, and the annotation beside the prediction."""
 
 from collections.abc import Sequence
 
@@ -44,9 +44,9 @@ def picture(
     whole = overlay.draw(grey, [annotated[label] for label in doubtful], [colours[label] for label in doubtful])
     drawn = _drawn(grey, annotated, place, doubtful, names, colours, height)
     _trace(drawn, [points for label in doubtful for points in outlines[label]], place)
-    found = _drawn(grey, predicted, place, doubtful, names, colours, height)
+    shown = _drawn(grey, predicted, place, doubtful, names, colours, height)
     panels = [("image, annotation in doubt", _framed(whole, place, height)), ("place", crop)]
-    panels += [("annotation", drawn), ("prediction, out of fold", found)]
+    panels += [("annotation", drawn), ("prediction, out of fold", shown)]
     strip = overlay.titled(panels, height)
     return np.vstack([_heading(title, strip.shape[1]), strip])
 

@@ -50,12 +50,12 @@ class Agreement:
     spearman: float | None = None
 
 
-def text(entries: Sequence[Entry], found: Mapping[tuple[str, str], Agreement], left_out: Sequence[str]) -> str:
+def text(entries: Sequence[Entry], by_pair: Mapping[tuple[str, str], Agreement], left_out: Sequence[str]) -> str:
     """Runs, then agreements, then what to make of them, for people."""
-    lines = [*_runs_table(entries), "", *_agreement_table(found)] if entries else ["no run has scores of both sides"]
+    lines = [*_runs_table(entries), "", *_agreement_table(by_pair)] if entries else ["no run has scores of both sides"]
     if left_out:
         lines += ["", f"left out, as cross-validation or leaderboard scores are missing: {', '.join(left_out)}"]
-    if any(one.pearson is None for one in found.values()):
+    if any(agreement.pearson is None for agreement in by_pair.values()):
         lines += ["", f"-: a correlation over fewer than {FEWEST} runs, or of equal scores, means nothing"]
     if not entries:
         lines += ["record some with: bonepipe leaderboard runs/NAME --public DICE"]
@@ -80,9 +80,9 @@ def _cells(entry: Entry) -> list[str]:
     ]
 
 
-def _agreement_table(found: Mapping[tuple[str, str], Agreement]) -> list[str]:
+def _agreement_table(by_pair: Mapping[tuple[str, str], Agreement]) -> list[str]:
     head = f"{'cross-validation':<16} {'leaderboard':<11} {'runs':>4} {'off by':>8} {'Spearman':>9} {'Pearson':>8}"
-    return [f"{head}  95% interval", *(_agreement_row(*key, one) for key, one in found.items())]
+    return [f"{head}  95% interval", *(_agreement_row(*key, one) for key, one in by_pair.items())]
 
 
 def _agreement_row(measure: str, board: str, one: Agreement) -> str:
@@ -92,8 +92,8 @@ def _agreement_row(measure: str, board: str, one: Agreement) -> str:
     return f"{head} {spearman:>9} {pearson:>8}{interval}"
 
 
-def as_json(entries: Sequence[Entry], found: Mapping[tuple[str, str], Agreement], left_out: Sequence[str]) -> str:
+def as_json(entries: Sequence[Entry], by_pair: Mapping[tuple[str, str], Agreement], left_out: Sequence[str]) -> str:
     """The same as one JSON object."""
     runs = [{"name": e.name, **e.cv, **e.board, "recorded": sorted(e.recorded)} for e in entries]
-    agreement = [{"cv": cv, "leaderboard": board, **vars(one)} for (cv, board), one in found.items()]
+    agreement = [{"cv": cv, "leaderboard": board, **vars(one)} for (cv, board), one in by_pair.items()]
     return json.dumps({"runs": runs, "agreement": agreement, "left_out": [*left_out]}, indent=2, ensure_ascii=False)

@@ -23,8 +23,8 @@ def replace_block(path: Path, name: str, text: str, title: str) -> None:
     """
     start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
     content = path.read_text(encoding="utf-8") if path.exists() else f"# {title}\n"
-    before, found, rest = content.partition(start)
-    after = rest.partition(end)[2] if found else "\n"
+    before, marker, rest = content.partition(start)
+    after = rest.partition(end)[2] if marker else "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
-        part.write_text(f"{before if found else before.rstrip() + chr(10) * 2}{start}\n{text}\n{end}{after}", "utf-8")
+        part.write_text(f"{before if marker else before.rstrip() + chr(10) * 2}{start}\n{text}\n{end}{after}", "utf-8")

@@ -23,9 +23,9 @@ Place = tuple[int, int]  # x, y, pixels
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
 
 
-def save(path: Path, entries: Sequence[Entry], found: Mapping[tuple[str, str], Agreement]) -> None:
-    """Write the picture. Raises BonepipeError where there is nothing to draw or it cannot be written."""
-    drawn = picture(entries, found)
+def save(path: Path, entries: Sequence[Entry], by_pair: Mapping[tuple[str, str], Agreement]) -> None:
+    """Write the picture. Raises BonepipeError where there is nothing to draw."""
+    drawn = picture(entries, by_pair)
     if drawn is None:
         raise BonepipeError(f"{path}: not drawn: no run has scores of both sides (--public, --private record them)")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,14 +33,14 @@ def save(path: Path, entries: Sequence[Entry], found: Mapping[tuple[str, str], A
         examples.save(part, drawn)
 
 
-def picture(entries: Sequence[Entry], found: Mapping[tuple[str, str], Agreement]) -> np.ndarray | None:
+def picture(entries: Sequence[Entry], by_pair: Mapping[tuple[str, str], Agreement]) -> np.ndarray | None:
     """A panel a leaderboard, RGB uint8: each run's Dice there over its Dice in cross-validation, plain and weighted.
 
     Both axes have the same scale, so that the dashed line of equal scores rises at 45 degrees. A thin line joins the
     two measures of a run, which is named where there is room. None where no run has both sides.
     """
-    boards = [board for board in BOARDS if any((measure, board) in found for measure in MEASURES)]
-    panels = [_Panel(entries, board, found).draw() for board in boards]
+    boards = [board for board in BOARDS if any((measure, board) in by_pair for measure in MEASURES)]
+    panels = [_Panel(entries, board, by_pair).draw() for board in boards]
     return np.hstack(panels) if panels else None
 
 
@@ -52,8 +52,8 @@ def _font() -> cv2.FontFace:
 class _Panel:
     """One leaderboard's plot while it is drawn; places are in pixels of the finished picture."""
 
-    def __init__(self, entries: Sequence[Entry], board: str, found: Mapping[tuple[str, str], Agreement]) -> None:
-        self.board, self.found = board, found
+    def __init__(self, entries: Sequence[Entry], board: str, by_pair: Mapping[tuple[str, str], Agreement]) -> None:
+        self.board, self.agreements = board, by_pair
         self.runs = [entry for entry in entries if board in entry.board and entry.cv]
         self.size = LEFT + SIDE + RIGHT, TOP + SIDE + BELOW
         self.canvas = np.full((self.size[1] * SCALE, self.size[0] * SCALE, 3), 255, np.uint8)
@@ -128,10 +128,10 @@ class _Panel:
     def _heading(self) -> None:
         self._text(f"Dice on the {self.board} leaderboard", (LEFT, 30), 20, weight=600)
         for row, (key, title) in enumerate(MEASURES.items()):
-            if (found := self.found.get((key, self.board))) is not None:
+            if (agreement := self.agreements.get((key, self.board))) is not None:
                 y = 56 + 22 * row
                 self._dot((LEFT + 6, y - 5), 6, COLOURS[key])
-                self._text(f"{title}: {_in_words(found)}", (LEFT + 20, y), 15)
+                self._text(f"{title}: {_in_words(agreement)}", (LEFT + 20, y), 15)
 
     def _dot(self, place: Place, radius: int, colour: tuple[int, int, int]) -> None:
         centre = place[0] * SCALE, place[1] * SCALE
@@ -161,9 +161,9 @@ def _overlap(a: Rectangle, b: Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _in_words(found: Agreement) -> str:
-    runs = f"{found.runs} run{'s' if found.runs > 1 else ''}"
-    if found.pearson is None or found.spearman is None:
-        reason = "too few for a correlation" if found.runs < FEWEST else "one score is the same for all"
+def _in_words(agreement: Agreement) -> str:
+    runs = f"{agreement.runs} run{'s' if agreement.runs > 1 else ''}"
+    if agreement.pearson is None or agreement.spearman is None:
+        reason = "too few for a correlation" if agreement.runs < FEWEST else "one score is the same for all"
         return f"{runs}, {reason}"
-    return f"Pearson {found.pearson:.2f}, Spearman {found.spearman:.2f} over {runs}"
+    return f"Pearson {agreement.pearson:.2f}, Spearman {agreement.spearman:.2f} over {runs}"

@@ -1,5 +1,6 @@
-"""The metric's scores as a table."""
+"""Scores as a table, and in one line."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -10,3 +11,8 @@ def text(scores: dict[str, Any]) -> str:
     width = max(len(name) for name, _ in classes + totals)
     lines = [f"{name:<{width}}  {value:.5f}" for name, value in classes + totals]
     return "\n".join([*lines[: len(classes)], "-" * (width + 9), *lines[len(classes) :]])
+
+
+def line(scores: Mapping[str, Any]) -> str:
+    """All single numbers, by name."""
+    return "  ".join(f"{key} {value:.4f}" for key, value in scores.items() if isinstance(value, float))

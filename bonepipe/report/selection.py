@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from bonepipe.inference.ensemble import selection
 from bonepipe.inference.ensemble.library import Counts
-from bonepipe.inference.ensemble.selection import Choice, ClassChoice, Library, Search, complexity, reduced, single
+from bonepipe.inference.ensemble.selection import (
+    ClassChoice,
+    EnsembleChoice,
+    Library,
+    Search,
+    complexity,
+    reduced,
+    single,
+)
 from bonepipe.labels.dice import SIZES
 
 TABLE_ROWS = 15  # of pairs, and of classes
@@ -38,7 +46,7 @@ class Result:
     stored: int
     library: Library
     search: Search
-    choice: Choice
+    choice: EnsembleChoice
     per_class: ClassChoice | None
     path: Path
 
@@ -83,12 +91,12 @@ def as_json(result: Result) -> dict[str, Any]:
     library, choice, names = result.library, result.choice, result.names
     mixtures = selection.singles_and_pairs(library.runs)
     singles = {name: result.per_label(single(run, library.runs)) for run, name in enumerate(names)}
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "runs": names,
         "images": library.images,
         "folds": len(np.unique(result.folds)),
         "stored_bytes": result.stored,
-        "bytes": sum(table.nbytes for table in library.joints),
+        "bytes": sum(pixels.nbytes for pixels in library.pixels),
         "mixtures": {result.text(counts): result.dice(counts) for counts in mixtures},
         "path": [{"mixture": result.text(counts), "dice": result.dice(counts)} for counts in result.greedy()],
         "best_run": result.text(choice.best),
@@ -105,27 +113,28 @@ def as_json(result: Result) -> dict[str, Any]:
         "command": result.command,
     }
     if result.per_class is not None:
-        own = result.per_class
-        rows = zip(own.counts, own.own.tolist(), own.gain.tolist(), own.error.tolist(), strict=True)
-        found["cross_fitted_dice"] = float(own.dice.mean())
-        found["per_class"] = {
+        by_class = result.per_class
+        columns = by_class.differs, by_class.gain, by_class.error
+        rows = zip(by_class.counts, *(column.tolist() for column in columns), strict=True)
+        facts["cross_fitted_dice"] = float(by_class.dice.mean())
+        facts["per_class"] = {
             name: {"mixture": result.text(counts), "own": kept, "cross_fitted_gain": gain, "standard_error": error}
             for name, (counts, kept, gain, error) in zip(result.classes, rows, strict=True)
         }
-    return found
+    return facts
 
 
 def report(result: Result) -> str:
     """Lay the result out for people."""
     library = result.library
-    kept = sum(table.nbytes for table in library.joints)
+    kept = sum(pixels.nbytes for pixels in library.pixels)
     head = (
         f"{library.runs} runs, {library.images} images in {len(np.unique(result.folds))} folds, {len(result.classes)} "
         f"classes; {result.stored / 1e6:.1f} MB of probabilities, {kept / 1e6:.1f} MB of pixels on which runs disagree"
     )
     blocks = [[head], _runs(result), _best_runs(result), _pairs(result), _path(result), [verdict(result)]]
     if result.per_class is not None:
-        blocks.append(_own(result, result.per_class))
+        blocks.append(_per_class(result, result.per_class))
     blocks.append([f"wrote {result.path}; to use it:", f"  {result.command}"])
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -195,14 +204,14 @@ def verdict(result: Result) -> str:
     )
 
 
-def _own(result: Result, own: ClassChoice) -> list[str]:
-    kept = np.flatnonzero(own.own)
+def _per_class(result: Result, choice: ClassChoice) -> list[str]:
+    kept = np.flatnonzero(choice.differs)
     rows = [
-        f"  {result.classes[label]:<24} {own.gain[label]:+8.4f} +- {own.error[label]:.4f}  "
-        f"{result.text(own.counts[label])}"
-        for label in kept[np.argsort(-own.gain[kept])]
+        f"  {result.classes[label]:<24} {choice.gain[label]:+8.4f} +- {choice.error[label]:.4f}  "
+        f"{result.text(choice.counts[label])}"
+        for label in kept[np.argsort(-choice.gain[kept])]
     ]
-    dice = f"cross-fitted Dice {result.choice.dice.mean():.4f} -> {own.dice.mean():.4f}"
+    dice = f"cross-fitted Dice {result.choice.dice.mean():.4f} -> {choice.dice.mean():.4f}"
     if not rows:
         return ["No class gains more than noise from a mixture of its own."]
-    return [f"{len(rows)} of {len(own.own)} classes get a mixture of their own, {dice}:", *rows]
+    return [f"{len(rows)} of {len(choice.differs)} classes get a mixture of their own, {dice}:", *rows]

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from bonepipe.inference.thresholds import HALF, Choice
-from bonepipe.labels.histogram import THRESHOLDS
+from bonepipe.inference.thresholds import ThresholdChoice
+from bonepipe.labels.histogram import HALF_BIN, THRESHOLDS
 from bonepipe.report.overlay import Colour
 
 COLUMNS, WIDTH = 6, 1600  # panels a row, pixels
@@ -43,8 +43,8 @@ def draw(
     classes: Sequence[str],
     mean: np.ndarray,
     folds: np.ndarray,
-    choice: Choice,
-    by_stratum: Mapping[str, Choice] | None = None,
+    choice: ThresholdChoice,
+    by_stratum: Mapping[str, ThresholdChoice] | None = None,
 ) -> np.ndarray:
     """Draw a panel a class, worst class first: mean Dice over the threshold, and where it was set.
 
@@ -69,7 +69,7 @@ def draw(
         _grid(canvas, axes)
         _curves(canvas, axes, mean[label], folds[:, label], float(choice.thresholds[label]))
         _title(canvas, axes, classes[label], choice, label)
-        others = {name: own.thresholds[label] for name, own in (by_stratum or {}).items() if own.kept[label]}
+        others = {name: other.thresholds[label] for name, other in (by_stratum or {}).items() if other.kept[label]}
         _mark_strata(canvas, axes, others)
     return canvas
 
@@ -112,7 +112,7 @@ def _curves(canvas: np.ndarray, axes: Axes, mean: np.ndarray, folds: np.ndarray,
     for fold in folds:
         _line(part, axes, fold, FOLD, 1)
     _line(part, axes, mean, MEAN, 2)
-    colour = CHOSEN if threshold != THRESHOLDS[HALF] else FAINT
+    colour = CHOSEN if threshold != THRESHOLDS[HALF_BIN] else FAINT
     here = axes.across(threshold), axes.down(mean[round(threshold * len(mean))])
     if colour == CHOSEN:
         cv2.line(part, (here[0], 0), (here[0], axes.height), colour, 1)
@@ -128,7 +128,7 @@ def _line(part: np.ndarray, axes: Axes, curve: np.ndarray, colour: Colour, width
     cv2.polylines(part, [points], False, colour, width, cv2.LINE_AA, FRACTION)
 
 
-def _title(canvas: np.ndarray, axes: Axes, name: str, choice: Choice, label: int) -> None:
+def _title(canvas: np.ndarray, axes: Axes, name: str, choice: ThresholdChoice, label: int) -> None:
     """The class; the threshold and what it gains over 0.5, in colour where it was kept."""
     kept, row = bool(choice.kept[label]), axes.top - 10
     _text(canvas, name, (axes.left, row), 14, INK, weight=600)

@@ -18,18 +18,19 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from bonepipe.data.augment import Augmentation
-from bonepipe.data.datamodule import Draw, TrainingImages
+from bonepipe.data.batches import TrainingImages
+from bonepipe.data.sampling import Draw
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
 from bonepipe.labels import bitplane
 from bonepipe.labels.dice import dice
+from bonepipe.labels.histogram import HALF
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import BaseTrial
 
-HALF = 0.5
 FLIP = {"name": "HorizontalFlip", "p": 0.5}  # of the base augmentation, as in the paper; also what tta=flip asks for
 
 Node = dict[str, Any]
@@ -143,7 +144,7 @@ def score(
     seed draws the same augmentations, so that candidates differ by policy alone.
     """
     seeds = np.random.default_rng(seed).integers(2**31, size=(repeats, len(indices)))
-    draws: list[Draw] = [(index, int(one)) for row in seeds for index, one in zip(indices, row, strict=True)]
+    draws: list[Draw] = [(index, int(seed)) for row in seeds for index, seed in zip(indices, row, strict=True)]
     loader = DataLoader(TrainingImages(store, augmentation), batch_size=batch_size, sampler=draws)
     scores = [_dice_of_present(predict(batch["image"]), batch["planes"], store.class_count) for batch in loader]
     values = torch.cat(scores)
@@ -232,7 +233,7 @@ def merge(ranked: Sequence[tuple[float, list[Node]]], top: int) -> list[Node]:
     """The recipe of the best candidates' sub-policies together, after the base augmentation (algorithm 1, line 13)."""
     subpolicies: list[Node] = []
     for _, candidate in ranked[:top]:
-        subpolicies += [one for one in candidate if one not in subpolicies]
+        subpolicies += [subpolicy for subpolicy in candidate if subpolicy not in subpolicies]
     return [FLIP, *one_of(subpolicies)]
 
 

@@ -50,8 +50,9 @@ class WeightAveraging(pl.Callback):
         self._averaged: AveragedModel | None = None
         self._restored: dict[str, torch.Tensor] | None = None
 
-    def hold_step(self, epochs: int, steps_per_epoch: int) -> int | None:
-        """The optimiser step from which the learning rate is held, or None."""
+    @property
+    def hold_from(self) -> float | None:
+        """Share of the epochs from which the learning rate is held, or None."""
         return None
 
     @property
@@ -122,9 +123,10 @@ class StochasticWeightAveraging(WeightAveraging):
         """The first epoch that is averaged, counted from 0; `epochs` for none."""
         return round(self.start * epochs)
 
-    def hold_step(self, epochs: int, steps_per_epoch: int) -> int | None:
-        """The optimiser step from which the learning rate is held, or None."""
-        return self.start_epoch(epochs) * steps_per_epoch if self.hold else None
+    @property
+    def hold_from(self) -> float | None:
+        """Share of the epochs from which the learning rate is held, or None."""
+        return self.start if self.hold else None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add this epoch's weights."""

@@ -48,8 +48,8 @@ class Local:
         def run_one(command: Command) -> int:
             gpu = slots.get()
             try:
-                own = shared if gpu is None else {**shared, "CUDA_VISIBLE_DEVICES": gpu}
-                return subprocess.run(command, env=own, check=False).returncode
+                environment = shared if gpu is None else {**shared, "CUDA_VISIBLE_DEVICES": gpu}
+                return subprocess.run(command, env=environment, check=False).returncode
             finally:
                 slots.put(gpu)
 

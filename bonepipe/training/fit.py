@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import sys
 import warnings
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from bonepipe.data.datamodule import FoldData
+from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import replacing
 from bonepipe.models.inspect import is_lone_value, learns_from_one
@@ -94,11 +93,6 @@ class TrainerSpec:
         if self.validate_every > self.epochs:
             raise ValueError(f"trainer.validate_every={self.validate_every}: more than trainer.epochs={self.epochs}")
 
-    def steps_per_epoch(self, images: int) -> int:
-        """Optimiser steps in an epoch of so many images."""
-        batches = math.ceil(images / self.batch_size)
-        return math.ceil(min(batches, self.train_batches or batches) / self.accumulate)
-
     def smallest_batch(self, images: int) -> int:
         """Images in the smallest batch of an epoch of so many images: the last, where it is used."""
         full, rest = divmod(images, self.batch_size)
@@ -118,7 +112,7 @@ class Chosen:
 
 def train_fold(
     module: SegmentationModule,
-    data: FoldData,
+    data: FoldDataModule,
     averaging: WeightAveraging,
     spec: TrainerSpec,
     *,
@@ -140,6 +134,8 @@ def train_fold(
     """
     best, transfer = BestWeights(), transfer or Transfer()
     transfer.apply(module.model, 0)
+    data.prepare_data()
+    data.setup("fit")
     _refuse_lone_values(module.model, data, spec)
     clock, history = StepClock(), History(folder / "metrics.csv", title)  # the history writes the clock's figures
     keep = KeepEpochs(folder, spec.keep_epochs, lambda model, path: save_weights(model, path, facts or {}))
@@ -153,7 +149,7 @@ def train_fold(
     return _choose(trainer, module, data, best, averaging, transfer)
 
 
-def _refuse_lone_values(model: nn.Module, data: FoldData, spec: TrainerSpec) -> None:
+def _refuse_lone_values(model: nn.Module, data: FoldDataModule, spec: TrainerSpec) -> None:
     """Raise UsageError where a batch of one image would leave BatchNorm one value a channel, before anything runs."""
     if spec.smallest_batch(len(data.sampler)) > 1:
         return
@@ -161,13 +157,13 @@ def _refuse_lone_values(model: nn.Module, data: FoldData, spec: TrainerSpec) -> 
         raise _lone_value(data)
 
 
-def _training_shape(data: FoldData) -> tuple[int, int]:
+def _training_shape(data: FoldDataModule) -> tuple[int, int]:
     """Height and width of the images that are trained on, after augmentation."""
     height, width = data.training[next(iter(data.sampler))]["image"].shape[:2]
     return height, width
 
 
-def _lone_value(data: FoldData) -> UsageError:
+def _lone_value(data: FoldDataModule) -> UsageError:
     size = "x".join(str(side) for side in _training_shape(data))
     alone = f" leaves one of {len(data.sampler)} training images alone in the last batch" if data.batch_size > 1 else ""
     return UsageError(
@@ -208,10 +204,10 @@ def _is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldData, checkpoint: Path) -> None:
+def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, checkpoint: Path) -> None:
     resume = str(checkpoint) if checkpoint.is_file() else None
     try:
-        trainer.fit(module, data.train_dataloader(), data.val_dataloader(), ckpt_path=resume, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except (RuntimeError, EOFError, UnpicklingError) as error:
         fault = _checkpoint_fault(error) if resume else None
         if fault is None:
@@ -238,7 +234,7 @@ def _checkpoint_fault(error: Exception) -> str | None:
 def _choose(
     trainer: pl.Trainer,
     module: SegmentationModule,
-    data: FoldData,
+    data: FoldDataModule,
     best: BestWeights,
     averaging: WeightAveraging,
     transfer: Transfer,
@@ -254,7 +250,7 @@ def _choose(
     average = averaging.averaged_model(batches, partial(transfer.settle, epoch=last))
     if average is not None:
         module.model.load_state_dict(average.state_dict())
-        dice = trainer.validate(module, data.val_dataloader(), verbose=False)[0][METRIC]
+        dice = trainer.validate(module, datamodule=data, verbose=False)[0][METRIC]
         if dice > best.dice:
             return Chosen("average", averaging.count, dice)
     module.model.load_state_dict(best.weights)

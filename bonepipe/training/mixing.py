@@ -152,11 +152,11 @@ class SnapMix(Mixing):
         if part.weight is not None and other.weight is not None:
             weight = _paste(part.weight, other.weight[..., rows[:, None], columns], target)
         semantic = semantic_map(predict(images), part.planes)
-        own = 1 - semantic[(..., *target.slices)].sum((1, 2))
+        kept = 1 - semantic[(..., *target.slices)].sum((1, 2))
         partners = semantic.roll(shift, 0)[(..., *source.slices)].sum((1, 2))
         inside = _mask(target, images)
         parts = (
-            Part(planes, _product(weight, 1 - inside), own * part.share),
+            Part(planes, _product(weight, 1 - inside), kept * part.share),
             Part(planes, _product(weight, inside), partners * other.share),
         )
         return _paste(images, patch, target), parts

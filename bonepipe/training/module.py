@@ -1,6 +1,6 @@
 """One training step and one validation step around a segmentation model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from bonepipe.data.datamodule import Batch
-from bonepipe.data.store import Store
+from bonepipe import config as configs
+from bonepipe.data.batches import Batch
 from bonepipe.labels import bitplane, upsample
 from bonepipe.models.outputs import Outputs
 from bonepipe.training.losses import Loss
@@ -50,44 +50,67 @@ def pixel_weights(batch: Batch, classes: int) -> torch.Tensor | None:
     return counts if weight is None else weight * counts
 
 
+Node = Mapping[str, Any]  # `_target_` and the settings of what it names, see `bonepipe.config.build`
+
+
+def _built(part: Any, group: str, *given: Any) -> Any:
+    """A part as its node describes it, or as it was handed in."""
+    return configs.build({group: part}, group, *given) if isinstance(part, Mapping) else part
+
+
+def _made(maker: Any, group: str, *given: Any) -> Any:
+    """What a node describes, or a function makes, of what the module gives."""
+    return _built(maker, group, *given) if isinstance(maker, Mapping) else maker(*given)
+
+
 class SegmentationModule(pl.LightningModule):
-    """Lightning's view of a model: bytes in, loss out; Dice at the images' original size in validation.
+    """Lightning's view of a model: bytes in, loss out; Dice at the images' original size in validation and test.
+
+    A part is either built from its config node, which checkpoints then hold (`load_from_checkpoint` builds it again),
+    or the part itself, which has to be handed in again.
 
     Args:
         model: float32 `[N, 1, h, w]` to logits `[N, C, h, w]`, or `Outputs` while it is trained.
         loss: of its answer, targets and pixel weights, a mean over samples.
         optimizer: makes the optimiser of a model.
-        scheduler: makes the schedule of an optimiser and a total number of steps; stepped with the optimiser.
-        store: the images' true masks and original sizes.
+        scheduler: makes the schedule, stepped with the optimiser, of an optimiser, a total number of steps, and the
+            step from which the learning rate is held, or None.
+        mixing: mixes the images of a training batch with each other.
         classes: class names.
         mean, std: of the grey values, on the scale 0 to 1.
         seed: of everything random in the network, set anew each batch so that a resumed run continues exactly.
         compiled: run the model through torch.compile.
-        mixing: mixes the images of a training batch with each other.
+        hold: share of the epochs from which the learning rate is held; None for never.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        loss: Loss,
-        optimizer: Callable[[nn.Module], Optimizer],
-        scheduler: Callable[[Optimizer, int], LRScheduler],
+        model: Node | nn.Module,
+        loss: Node | Loss,
+        optimizer: Node | Callable[[nn.Module], Optimizer],
+        scheduler: Node | Callable[[Optimizer, int, int | None], LRScheduler],
+        mixing: Node | Callable[[torch.Tensor, Part, np.random.Generator, Predict], Mixed] = unmixed,
         *,
-        store: Store,
         classes: Sequence[str],
         mean: float,
         std: float,
         seed: int,
         compiled: bool = False,
-        mixing: Callable[[torch.Tensor, Part, np.random.Generator, Predict], Mixed] = unmixed,
+        hold: float | None = None,
     ) -> None:
         super().__init__()
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss, self.mixing, self.store, self.classes = loss, mixing, store, tuple(classes)
-        self.mean, self.std, self.seed = mean, std, seed
+        parts = {"model": model, "loss": loss, "optimizer": optimizer, "scheduler": scheduler, "mixing": mixing}
+        handed_in = [name for name, part in parts.items() if not isinstance(part, Mapping)]
+        self.save_hyperparameters(ignore=handed_in, logger=False)
+        if isinstance(model, Mapping) and "encoder_weights" in model:  # a checkpoint brings the trained ones
+            self.hparams["model"] = {**model, "encoder_weights": None}
+        network: nn.Module = _built(model, "model", len(classes))
+        self.model = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss, self.mixing, self.classes = _built(loss, "loss"), _built(mixing, "mixing"), tuple(classes)
+        self.mean, self.std, self.seed, self.hold = mean, std, seed, hold
         self._optimizer, self._scheduler = optimizer, scheduler
         # Outside the module tree: the compiled wrapper would store every weight a second time under another name.
-        self._call = (torch.compile(model) if compiled else model,)
+        self._call = (torch.compile(network) if compiled else network,)
         self._dice: list[np.ndarray] = []
 
     def images(self, batch: Batch) -> torch.Tensor:
@@ -140,19 +163,44 @@ class SegmentationModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Dice of every class at the image's original size, at threshold 0.5."""
-        probabilities = self(self.images(batch)).float().sigmoid_().cpu().numpy()
-        for maps, index in zip(probabilities, batch["index"].tolist(), strict=True):
-            masks = upsample.cutouts(maps, [HALF] * len(self.classes), self.store.shape(index))
-            self._dice.append(upsample.dice_scores(masks, self.store.truth(index)))
+        probabilities = self.predict_step(batch, batch_index).cpu().numpy()
+        for maps, truth in zip(probabilities, batch["truth"], strict=True):
+            masks = upsample.cutouts(maps, [HALF] * len(self.classes), truth.shape)
+            self._dice.append(upsample.dice_scores(masks, truth.masks))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over images, and over images and classes."""
+        self._log_dice("val")
+
+    def _log_dice(self, stage: str) -> None:
         per_class = np.mean(self._dice, axis=0)
-        names = {f"val/dice/{name}": float(value) for name, value in zip(self.classes, per_class, strict=True)}
-        self.log_dict({"val/dice": float(per_class.mean()), **names})
+        names = {f"{stage}/dice/{name}": float(value) for name, value in zip(self.classes, per_class, strict=True)}
+        self.log_dict({f"{stage}/dice": float(per_class.mean()), **names})
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the last validation or test."""
+        self._dice = []
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """As `validation_step`."""
+        self.validation_step(batch, batch_index)
+
+    def on_test_epoch_end(self) -> None:
+        """Log as after a validation."""
+        self._log_dice("test")
+
+    def predict_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
+        """Probabilities float32 `[N, C, h, w]` at model size."""
+        return self(self.images(batch)).float().sigmoid_()
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and the schedule stepped with it."""
-        optimizer = self._optimizer(self.model)
-        scheduler = self._scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        total = int(self.trainer.estimated_stepping_batches)
+        optimizer = _made(self._optimizer, "optimizer", self.model)
+        scheduler = _made(self._scheduler, "scheduler", optimizer, total, self._hold_step(total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _hold_step(self, total: int) -> int | None:
+        """The optimiser step from which the learning rate is held, or None."""
+        epochs = self.trainer.max_epochs
+        return None if self.hold is None or not epochs else round(self.hold * epochs) * (total // epochs)

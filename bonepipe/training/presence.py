@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from bonepipe.data.augment import Augmentation
-from bonepipe.data.datamodule import Draw, EpochSampler, TrainingImages
+from bonepipe.data.batches import TrainingImages
+from bonepipe.data.sampling import Draw, EpochSampler
 from bonepipe.data.store import Store
 from bonepipe.labels import bitplane
 from bonepipe.models.presence import PresenceNet

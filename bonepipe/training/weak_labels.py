@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from bonepipe.data.datamodule import ValidationImages
+from bonepipe.data.batches import ValidationImages
 from bonepipe.data.store import Store
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.models.presence import PresenceNet
@@ -97,8 +97,10 @@ def weak_masks(
     with tqdm(total=len(indices), desc="activation maps", unit="image") as bar:
         for batch in loader:
             maps = activation_maps(model, batch["image"], mean, std, crop).cpu().numpy()
-            for one, index in zip(maps, batch["index"].tolist(), strict=True):
-                yield _compare(masks_of_maps(one, tuple(batch["image"].shape[-2:]), threshold, smooth), store, index)
+            for of_image, index in zip(maps, batch["index"].tolist(), strict=True):
+                yield _compare(
+                    masks_of_maps(of_image, tuple(batch["image"].shape[-2:]), threshold, smooth), store, index
+                )
                 bar.update()
 
 

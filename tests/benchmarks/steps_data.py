@@ -10,8 +10,8 @@ import torch
 
 from bonepipe import config as configs
 from bonepipe.data.augment import Augmentation
+from bonepipe.data.batches import TrainingImages
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.datamodule import TrainingImages
 from bonepipe.data.image import read_grey
 from bonepipe.data.phantom.plan import make_plan
 from bonepipe.data.phantom.sample import Task, write_sample

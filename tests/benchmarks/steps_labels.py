@@ -134,11 +134,11 @@ def make_histograms(material: Material, images: int) -> Path:
     return folder
 
 
-def choose_thresholds(folder: Path, classes: tuple[str, ...]) -> thresholds.Choice:
+def choose_thresholds(folder: Path, classes: tuple[str, ...]) -> thresholds.ThresholdChoice:
     """Read the folds' files and choose, as `train-all` does."""
     curves = [results.read_curves(folder / f"fold-{fold}" / "histograms.npz", classes)[1] for fold in range(FOLDS)]
     folds = np.repeat(np.arange(FOLDS), [len(curve) for curve in curves])
-    return thresholds.choose(np.concatenate(curves), folds, 2.0)
+    return thresholds.choose_thresholds(np.concatenate(curves), folds, 2.0)
 
 
 def threshold_choice(material: Material, repeats: int, images: int = 800) -> list[Row]:

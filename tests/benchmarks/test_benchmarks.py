@@ -22,7 +22,7 @@ def test_samples_equal_the_baselines(material):
 
 def test_unpacked_targets_equal_numpys(material):
     from bonepipe import config as configs
-    from bonepipe.data.datamodule import TrainingImages
+    from bonepipe.data.batches import TrainingImages
 
     augmentation = configs.build(material.config(), "augment", material.spec(64))
     assert steps_data.check_unpack(TrainingImages(material.store(64), augmentation))

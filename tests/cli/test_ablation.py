@@ -1,6 +1,8 @@
 """The runner of ablations, for real on a tiny phantom, and the project's own files."""
 
 import json
+import os
+import shutil
 
 import pytest
 
@@ -153,6 +155,18 @@ def test_an_edited_file_of_settings_is_another_row_and_another_folder_of_runs_is
     assert now["a"] != before["a"] and now["b"] != before["b"]
 
 
+def test_edited_data_make_another_row(tmp_path, phantom_root):
+    root = shutil.copytree(phantom_root, tmp_path / "data")
+    text = f"base: data.root={root}\nrows: [{{name: a, train: ''}}, {{name: b, run: b, commands: ['submit {{base}}']}}]"
+    before = digests(text, tmp_path)
+    path = next((root / "train" / "outputs_json").rglob("*.json"))
+    times = path.stat()
+    path.write_text(path.read_text().replace("finger-1", "finger-2", 1))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # as `cp -p` and archives leave them
+    now = digests(text, tmp_path)
+    assert now["a"] != before["a"] and now["b"] != before["b"]
+
+
 def test_braces_and_quotes_of_a_command_are_its_own(tmp_path):
     path = tmp_path / "rows.yaml"
     path.write_text(
@@ -212,12 +226,12 @@ def test_the_techniques_of_the_project_compose(tmp_path):
 
 def test_the_steps_of_the_project_compose(tmp_path):
     tasks = ablation.tasks(ablation.read(ablation.find("steps")), tmp_path)
-    named = {"train-all": set(), "submit": set(), "pseudo": set(), "suspects": set()}
+    named = {"train-all": set(), "submit": set(), "pseudo": set(), "label-errors": set()}
     made = set()
     for name, *words in (command for task in tasks for command in task.commands):
         if name in named:
             named[name].add(configs.compose(words)["name"])
-        elif name in ("ensemble", "secondlook"):
+        elif name in ("ensemble", "cascade"):
             made.add(words[-1].removeprefix(f"{tmp_path}/"))
-    assert named["train-all"] >= named["submit"] | named["pseudo"] | named["suspects"]
+    assert named["train-all"] >= named["submit"] | named["pseudo"] | named["label-errors"]
     assert {task.row.run for task in tasks} <= named["train-all"] | made

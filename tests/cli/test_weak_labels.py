@@ -31,10 +31,10 @@ def test_masks_from_image_level_labels_train_a_model(words, capsys):
     folder = Path("runs") / "demo" / "cam"
     first = (folder / "masks.csv").read_bytes()
     experiment = Experiment(compose(words))
-    store, rows = experiment.store, {row.key: row.rle for row in submission.stream(folder / "masks.csv")}
+    store, rows = experiment.cohort.store, {row.key: row.rle for row in submission.stream(folder / "masks.csv")}
     assert list(rows) == [(name, label) for name in store.names for label in experiment.data.classes]
     scores = json.loads((folder / "scores.json").read_text())
-    training, validation = experiment.indices(0)
+    training, validation = experiment.cohort.indices(0)
     for part, indices in (("training", training), ("validation", validation)):
         dice = []
         for index in indices:

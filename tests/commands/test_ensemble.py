@@ -123,14 +123,15 @@ def test_members_of_two_sizes_meet_at_the_larger(runs, capsys):
 
 def test_the_mixture_is_judged_by_what_nobody_was_trained_on(runs):
     """The Dice in the table against maps predicted here by each run's model that did not see the image."""
-    from bonepipe.pipeline.comparison import read_dice
+    from bonepipe.report.comparison import read_dice
 
     assert main(["ensemble", "runs/a", "runs/b", "-o", "runs/judged", "--no-test"]) == 0
     assert not Path("runs/judged/submission.csv").exists()
     dice = read_dice(Path("runs/judged/oof_dice.csv"))
     experiment = Experiment(configs.compose(runs["a"]))
-    index = experiment.indices(1)[1][0]
-    image, truth, size = experiment.images[index], experiment.store.truth(index), experiment.store.shape(index)
+    index = experiment.cohort.indices(1)[1][0]
+    store = experiment.cohort.store
+    image, truth, size = experiment.cohort.images[index], store.truth(index), store.shape(index)
     small, large = (maps_of(runs[name], image.path, [1]) for name in "ab")
     mean = (functional.interpolate(small, (96, 96), mode="bilinear", align_corners=False) + large) / 2
     expected = upsample.dice_scores(upsample.cutouts(mean[0].numpy(), [0.5] * 29, size), truth)

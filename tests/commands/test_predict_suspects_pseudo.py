@@ -32,7 +32,7 @@ def settings(root, folder):
 
 def blurred_truth(experiment, fold):
     """A stand-in for a trained network out of fold: the true mask, blurred, as a probability a little too small."""
-    store, (_, validation) = experiment.store, experiment.indices(fold)
+    store, (_, validation) = experiment.cohort.store, experiment.cohort.indices(fold)
     done = iter(validation)
 
     def predict(images):
@@ -70,7 +70,7 @@ def finished(tmp_path_factory, phantom_root):
         save_weights(undecided(experiment.model()), here / "weights.safetensors", facts)
         (here / "metrics.csv").write_text("epoch\n")
         predict, validation = blurred_truth(experiment, fold)
-        predict_fold(predict, experiment.store, validation, classes, here, 4)
+        predict_fold(predict, experiment.cohort.store, validation, classes, here, 4)
     (experiment.folder / "thresholds.json").write_text(json.dumps({"thresholds": dict.fromkeys(classes, 0.52)}))
     (experiment.folder / "source.json").write_text(json.dumps(run_source(experiment)))
     return folder, words
@@ -302,7 +302,7 @@ def test_suggested_corrections_mend_the_training_labels(spoiled, phantom_root):
     names, words, run = spoiled
     assert cli.main(["suspects", *words]) == 0
     stores = [
-        Experiment(configs.compose(more)).store
+        Experiment(configs.compose(more)).cohort.store
         for more in (
             words,
             [*words, f"data.corrections={run / 'corrections.csv'}"],
@@ -333,12 +333,12 @@ def test_corrections_that_somebody_edited_are_kept(spoiled, capsys):
 def test_a_dropped_image_is_validated_and_not_trained_on(finished, tmp_path):
     _, words = finished
     experiment = Experiment(configs.compose(words))
-    name = experiment.images[3].name
+    name = experiment.cohort.images[3].name
     path = tmp_path / "c.csv"
     path.write_text(f"image_name,class,action,value\n{name},,drop,\n")
     mended = Experiment(configs.compose([*words, f"data.corrections={path}"]))
     for fold in (0, 1):
-        (training, validation), (fewer, same) = experiment.indices(fold), mended.indices(fold)
+        (training, validation), (fewer, same) = experiment.cohort.indices(fold), mended.cohort.indices(fold)
         assert same == validation
         assert set(training) - set(fewer) == ({3} - set(validation))
 
@@ -404,19 +404,19 @@ def test_pseudo_labelled_images_are_trained_on_and_never_validate(copied):
     assert cli.main(["pseudo", "--raw", "--confidence", "0.52", *words]) == 0
     plain = Experiment(configs.compose(words))
     more = Experiment(configs.compose([*words, f"data.pseudo={path}", "data.pseudo_weight=0.3"]))
-    count = len(plain.images)
-    assert len(more.images) == count + 8
+    count = len(plain.cohort.images)
+    assert len(more.cohort.images) == count + 8
     for fold in (0, 1):
-        (training, validation), (longer, same) = plain.indices(fold), more.indices(fold)
+        (training, validation), (longer, same) = plain.cohort.indices(fold), more.cohort.indices(fold)
         assert same == validation
         assert longer == [*training, *range(count, count + 8)]
-    assert plain.shares is None
-    assert more.shares.tolist() == pytest.approx([1.0] * count + [0.3] * 8)
+    assert plain.cohort.shares is None
+    assert more.cohort.shares.tolist() == pytest.approx([1.0] * count + [0.3] * 8)
     sure = {row["image_name"]: row for row in csv.DictReader(path.open(newline="")) if row["class"] == "Radius"}
     index = count + 2
-    mask = rle.decode(sure[more.images[index].name]["rle"], more.store.shape(index))
+    mask = rle.decode(sure[more.cohort.images[index].name]["rle"], more.cohort.store.shape(index))
     small = mask[2::4, 2::4]  # 256 to 64 pixels: the nearest of four is either of the middle two
-    drawn = bitplane.unpack(more.store.planes[index], 29)[..., 27]
+    drawn = bitplane.unpack(more.cohort.store.planes[index], 29)[..., 27]
     assert (drawn == small).all()
 
 
@@ -431,7 +431,7 @@ def test_training_runs_on_mended_and_pseudo_labelled_data(copied):
     folder, words = copied
     run = folder / "runs" / "demo"
     assert cli.main(["pseudo", *words]) == 0
-    name = Experiment(configs.compose(words)).images[1].name
+    name = Experiment(configs.compose(words)).cohort.images[1].name
     (run / "c.csv").write_text(f"image_name,class,action,value\n{name},Radius,drop,\n{name},,drop,\n")
     more = [
         *words, "name=second", f"data.pseudo={run / 'pseudo.csv'}", f"data.corrections={run / 'c.csv'}", "fold=1",

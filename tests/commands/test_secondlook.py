@@ -25,7 +25,7 @@ from bonepipe.inference.oof.results import read_curves
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.labels.dice import dice
 from bonepipe.labels.histogram import dice_curve
-from bonepipe.pipeline.comparison import read_dice, read_run
+from bonepipe.report.comparison import read_dice, read_run
 
 BONES = ("Capitate", "Radius", "Ulna")  # three that a tiny net finds soon
 
@@ -143,15 +143,15 @@ def test_out_of_fold_each_image_is_seen_by_models_that_were_not_trained_on_it(ru
     for fold in (0, 1):
         names, curves = read_curves(runs / f"demo/fold-{fold}/histograms.npz", first.data.classes)
         rows = [found.whole.names.index(name) for name in names]
-        assert {first.assignment[name] for name in names} == {fold} == set(found.whole.folds[rows])
+        assert {first.cohort.assignment[name] for name in names} == {fold} == set(found.whole.folds[rows])
         assert (dice_curve(found.mixed[rows, 0]) == curves[:, second.data.region_classes]).all()
     assert (found.mixed[:, 1:] != found.mixed[:, :1]).any()
     number = next(row for row, kept in enumerate(found.kept) if kept is not None)
     name, fold = found.whole.names[number], int(found.whole.folds[number])
-    image = next(image for image in first.own_images if image.name == name)
+    image = next(image for image in first.cohort.own_images if image.name == name)
     for row, label in enumerate(second.data.region_classes):  # by each stage's model of that fold alone
         frame = by_hand(first, second, image, 1.0, [fold])[label]
-        truth = cutout.to_mask(first.store.truth(first.store.names.index(name))[label], frame.shape)
+        truth = cutout.to_mask(first.cohort.store.truth(first.cohort.index[name])[label], frame.shape)
         expected = dice(((frame >= 0.5) & truth).sum(), (frame >= 0.5).sum(), truth.sum())
         assert found.dice[number, -1, row] == pytest.approx(expected, abs=0.02)  # bytes
 
@@ -175,7 +175,7 @@ def test_what_is_written_belongs_together(looked):
     folder = looked / "demo-wrist"
     scores, table = json.loads((folder / "scores.json").read_text()), read_dice(folder / "oof_dice.csv")
     assert np.mean(list(table.values())) == pytest.approx(scores["oof_dice_at_half"], abs=1e-6)
-    store = open_run(looked / "demo").store
+    store = open_run(looked / "demo").cohort.store
     texts = {row.key: row.rle for row in submission.stream(folder / "oof.csv")}
     classes = open_run(looked / "demo").data.classes
     for index, name in enumerate(store.names):
@@ -255,7 +255,7 @@ def test_annotations_are_judged_by_what_a_second_look_says(looked):
     assert header.startswith("rank,image_name")
     assert candidates
     experiment = open_look(folder).experiment
-    store = experiment.store
+    store = experiment.cohort.store
     rows = [
         (name, label, rle.format_runs(cutout.runs(mask, store.shape(index)[1])))
         for index, name in enumerate(store.names)

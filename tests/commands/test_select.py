@@ -39,7 +39,7 @@ def pretend(source, target, seed):
     """Copy a run, and replace what it predicted by the truth with smooth noise."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.ckpt", "weights*"))
     experiment = Experiment(configs.load(target / "fold-0" / "config.yaml"))
-    rng, store = np.random.default_rng(seed), experiment.store
+    rng, store = np.random.default_rng(seed), experiment.cohort.store
     for fold in (0, 1):
         path = target / f"fold-{fold}" / "probabilities.npz"
         found = byte_maps.read(path, experiment.data.classes)
@@ -76,7 +76,7 @@ def select(capsys, *words):
 def slow_dice(runs, names, counts):
     """Mean Dice of a mixture from whole frames at the common size, at 96 pixels, and then at the image's."""
     experiment = Experiment(configs.load(runs / "near" / "fold-0" / "config.yaml"))
-    store, scores = experiment.store, []
+    store, scores = experiment.cohort.store, []
     for fold in (0, 1):
         files = [
             byte_maps.read(runs / n / f"fold-{fold}" / "probabilities.npz", experiment.data.classes) for n in names

@@ -80,7 +80,7 @@ def test_submit_applies_the_thresholds_of_an_images_stratum(trained, words, caps
     assert "classes leave the common one" in capsys.readouterr().out
     path, experiment = trained / "thresholds.json", Experiment(compose([*words, *STRATA]))
     record, classes = json.loads(path.read_text()), experiment.data.classes
-    assert set(record["by_stratum"]) == set(experiment.stratum.values()) == {"rotated", "straight"}
+    assert set(record["by_stratum"]) == set(experiment.cohort.stratum.values()) == {"rotated", "straight"}
     assert isinstance(json.loads((trained / "scores.json").read_text())["threshold_strata_gain"], float)
     levels = {"rotated": 0.03125, "straight": 0.25}
     for stratum, level in levels.items():
@@ -107,11 +107,11 @@ def test_submit_applies_the_thresholds_of_an_images_stratum(trained, words, caps
 def test_scores_by_size_equal_those_of_the_true_masks(trained, words):
     assert main(["train-all", *words, "thresholds.margin=1e9"]) == 0
     experiment, pairs = Experiment(compose(words)), []
-    places = {name: number for number, name in enumerate(experiment.store.names)}
+    places = experiment.cohort.index
     for fold in (0, 1):
         with (trained / f"fold-{fold}" / "oof_dice.csv").open() as file:
             for row in csv.DictReader(file):
-                truth = experiment.store.truth(places[row["image_name"]])
+                truth = experiment.cohort.store.truth(places[row["image_name"]])
                 area = cutout.area(truth[experiment.data.classes.index(row["class"])])
                 pairs.append((area, float(row["dice"])))
     areas, dice = np.array([pair for pair in pairs if pair[0]]).T
@@ -142,8 +142,8 @@ def test_out_of_fold_windows_look_at_the_image_file(windowed, words):
     folder, *_ = windowed
     experiment = Experiment(compose([*words, *WINDOWS]))
     assert len(experiment.windows) > 1
-    store, (index, *_) = experiment.store, experiment.indices(1)[1]
-    maps, shape = by_hand(experiment, [experiment.member(1)], experiment.images[index].path)
+    store, (index, *_) = experiment.cohort.store, experiment.cohort.indices(1)[1]
+    maps, shape = by_hand(experiment, [experiment.member(1)], experiment.cohort.images[index].path)
     masks = upsample.cutouts(maps, [0.5] * len(maps), shape)
     expected = upsample.dice_scores(masks, store.truth(index))
     with (folder / "fold-1" / "oof_dice.csv").open() as file:

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 
 from bonepipe.cli import main
-from bonepipe.commands import train as command
 from bonepipe.config import compose
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.fold_model import read_facts
@@ -30,11 +29,12 @@ def test_overfitting_trains_and_validates_on_the_same_images(words, monkeypatch)
     seen = {}
 
     def look(module, data, *given, **named):
+        data.setup("fit")
         data.sampler.set_epoch(5)
         seen["training"] = [index for index, _ in data.sampler]
         seen["again"] = list(data.sampler)
         data.sampler.set_epoch(6)
-        seen["validation"], seen["other"] = data.validation.indices, list(data.sampler)
+        seen["validation"], seen["other"] = data.split[1], list(data.sampler)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bonepipe.training.fit.train_fold", look)
@@ -46,13 +46,14 @@ def test_overfitting_trains_and_validates_on_the_same_images(words, monkeypatch)
 
 def test_a_fraction_of_the_patients_trains_and_all_validate(words):
     experiment = Experiment(compose([*words, "trainer.fraction=0.5"]))
-    training, validation = experiment.indices(0)
-    light = command._fraction(experiment, training)
-    everybody = {experiment.images[index].patient for index in training}
-    chosen = {experiment.images[index].patient for index in light}
+    training, validation = experiment.cohort.indices(0)
+    light, same = experiment.datamodule(0).split
+    everybody = {experiment.cohort.images[index].patient for index in training}
+    chosen = {experiment.cohort.images[index].patient for index in light}
     assert len(chosen) == int(np.ceil(len(everybody) / 2))
-    assert light == [index for index in training if experiment.images[index].patient in chosen]
+    assert light == [index for index in training if experiment.cohort.images[index].patient in chosen]
     assert len(validation) > 0
+    assert same == validation
 
 
 def test_a_frozen_encoder_without_weights_is_warned_of_and_stays_as_it_was(words, capsys):
@@ -61,8 +62,7 @@ def test_a_frozen_encoder_without_weights_is_warned_of_and_stays_as_it_was(words
     trained = load_file("runs/debug/fold-0/weights.safetensors")
     experiment = Experiment(compose([*words, "transfer=frozen"]))
     torch.manual_seed(0)
-    command.seed_everything(experiment.config["seed"])
-    start = experiment.model().state_dict()
+    start = experiment.module(0).model.state_dict()
     for key, value in trained.items():
         if ".encoder." in key:
             assert torch.equal(value, start[key]), key

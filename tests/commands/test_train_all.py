@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bonepipe import config as configs
 from bonepipe.cli import main
 from bonepipe.commands import summary
 from bonepipe.config import compose
@@ -48,8 +49,8 @@ def rotated(root):
 def test_the_weighted_dice_by_hand(experiment, phantom_root):
     """Two of ten train patients and two of four test patients, say, are rotated; Dice 0.8 against 0.9."""
     here = experiment()
-    bent = [image.patient in rotated(phantom_root) for image in here.images]
-    names, dice = [image.name for image in here.images], np.where(bent, 0.8, 0.9)
+    bent = [image.patient in rotated(phantom_root) for image in here.cohort.images]
+    names, dice = [image.name for image in here.cohort.images], np.where(bent, 0.8, 0.9)
     share = len(rotated(phantom_root) & {p.name for p in (phantom_root / "test/DCM").iterdir()}) / 4
     scores = summary.weighted_scores(here, names, dice)
     assert scores["oof_dice_weighted"] == pytest.approx(share * 0.8 + (1 - share) * 0.9)
@@ -62,7 +63,7 @@ def test_the_weighted_dice_by_hand(experiment, phantom_root):
 
 def test_strata_of_the_test_set_that_training_has_not_are_named(experiment, capsys):
     here = experiment("strata.test_mix={rotated: 0.5, broken: 0.5}")
-    names = [image.name for image in here.images]
+    names = [image.name for image in here.cohort.images]
     scores = summary.weighted_scores(here, names, np.linspace(0.5, 0.9, 20))
     assert scores["oof_dice_weighted"] == pytest.approx(scores["strata"]["rotated"]["dice"])
     assert "no validated image is of the stratum broken: 50% of the test set stays unseen" in capsys.readouterr().err
@@ -74,7 +75,7 @@ def test_without_test_images_there_is_no_weighted_dice(phantom_root, folder):
     root = shutil.copytree(phantom_root, folder / "data")
     shutil.rmtree(root / "test")
     here = Experiment(compose([*TINY, f"data.root={root}"]))
-    assert summary.weighted_scores(here, [image.name for image in here.images], np.ones(20)) == {}
+    assert summary.weighted_scores(here, [image.name for image in here.cohort.images], np.ones(20)) == {}
 
 
 def test_one_fold_has_no_deviation():
@@ -87,31 +88,35 @@ def test_external_images_train_every_fold_and_validate_none(experiment, more):
     names = {path.name for path in (more / "train/DCM").rglob("*.png")}
     assert len(names) == 6
     for fold in (0, 1):
-        training, validation = here.indices(fold)
-        assert {here.images[index].name for index in training} >= names
-        assert not {here.images[index].name for index in validation} & names
+        training, validation = here.cohort.indices(fold)
+        assert {here.cohort.images[index].name for index in training} >= names
+        assert not {here.cohort.images[index].name for index in validation} & names
         assert sorted([*training, *validation]) == list(range(26))
     assert not [line for line in Path(here.folds.file).read_text().splitlines() if line.split(",")[0] in names]
-    own = {image.patient for image in here.own_images}
-    assert not own & {image.patient for image in here.images[20:]}
-    assert here.store.names[20:] == tuple(image.name for image in here.images[20:])
+    own = {image.patient for image in here.cohort.own_images}
+    assert not own & {image.patient for image in here.cohort.images[20:]}
+    assert here.cohort.store.names[20:] == tuple(image.name for image in here.cohort.images[20:])
+
+
+def weights_of(experiment, indices):
+    return experiment.cohort.draw_weights(indices, configs.build(experiment.config, "sampler"))
 
 
 def test_weights_of_a_folds_images(experiment, phantom_root):
     here = experiment("sampler=weighted", "folds=stratified_group", "folds.count=2")
-    patients = np.array([image.patient for image in here.images])
-    bent_by_fold = [np.isin(patients[here.indices(fold)[0]], list(rotated(phantom_root))) for fold in (0, 1)]
+    patients = np.array([image.patient for image in here.cohort.images])
+    bent_by_fold = [np.isin(patients[here.cohort.indices(fold)[0]], list(rotated(phantom_root))) for fold in (0, 1)]
     fold = int(bent_by_fold[1].any())  # the other fold holds the only rotated train patient out
-    training, bent = here.indices(fold)[0], bent_by_fold[fold]
-    share = here.test_mix["rotated"]
-    weights = here.draw_weights(training)
+    training, bent = here.cohort.indices(fold)[0], bent_by_fold[fold]
+    share = here.cohort.test_mix["rotated"]
+    weights = weights_of(here, training)
     assert weights[bent].sum() / weights.sum() == pytest.approx(share)
-    assert experiment().draw_weights(training) is None
-    factors = experiment("sampler=weighted", "sampler.balance={rotated: 3}").draw_weights(training)
+    assert weights_of(experiment(), training) is None
+    factors = weights_of(experiment("sampler=weighted", "sampler.balance={rotated: 3}"), training)
     assert factors.tolist() == np.where(bent, 3.0, 1.0).tolist()
     straight = [index for index, is_bent in zip(training, bent, strict=True) if not is_bent]
     with pytest.raises(BonepipeError, match=r"sampler\.balance: no training image is of the stratum rotated"):
-        here.draw_weights(straight)
+        weights_of(here, straight)
 
 
 def test_strata_may_change_later_only_where_nothing_was_drawn_by_them(experiment, folder, capsys):

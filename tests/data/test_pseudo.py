@@ -1,13 +1,15 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from bonepipe.data import pseudo
 from bonepipe.data.augment import Augmentation
+from bonepipe.data.batches import TrainingImages
 from bonepipe.data.catalog import test_images as find_test_images
 from bonepipe.data.catalog import train_images
-from bonepipe.data.datamodule import FoldData, TrainingImages
+from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import open_store
 from bonepipe.errors import BonepipeError
@@ -65,16 +67,23 @@ def test_sure_pixels_are_labels_and_ambiguous_ones_do_not_count(spec, store):
     assert not store.ignored[:12].any()
 
 
-def batches(spec, store, transforms, shares=None, workers=0):
-    recipe = Augmentation(spec, transforms=transforms)
-    data = FoldData(store, [3, 12, 13], [0], recipe, batch_size=3, workers=workers, seed=1, shares=shares)
+@pytest.fixture
+def batches(stored_cohort):
+    """Make the batch of an annotated image and the two with pseudo-labels."""
+    return partial(batch_of, stored_cohort)
+
+
+def batch_of(stored_cohort, spec, store, transforms, shares=None, workers=0):
+    cohort, recipe = stored_cohort(store, [3, 12, 13], [0], shares), Augmentation(spec, transforms=transforms)
+    data = FoldDataModule(cohort, 0, recipe, batch_size=3, workers=workers, seed=1)
+    data.setup("fit")
     data.sampler.set_epoch(0)
     (batch,) = data.train_dataloader()
     order = np.argsort(batch["index"].numpy())
     return {key: value.numpy()[order] for key, value in batch.items()}
 
 
-def test_a_batch_carries_ignored_pixels_and_shares(spec, store):
+def test_a_batch_carries_ignored_pixels_and_shares(spec, store, batches):
     shares = np.array([1.0] * 12 + [0.25] * 2, np.float32)
     batch = batches(spec, store, (), shares)
     assert batch["share"].tolist() == [1, 0.25, 0.25]
@@ -84,7 +93,7 @@ def test_a_batch_carries_ignored_pixels_and_shares(spec, store):
     assert set(batches(spec, store, (), shares, workers=1)) == set(batch)
 
 
-def test_ignored_pixels_are_warped_as_the_labels_are(spec, store):
+def test_ignored_pixels_are_warped_as_the_labels_are(spec, store, batches):
     """Where a class's labels and ignored pixels touch before, they do so after; flips swap the lungs in both."""
     flipped = batches(spec, store, [{"name": "HorizontalFlip", "p": 1.0}])
     for key, planes in (("planes", store.planes), ("ignored", store.ignored)):

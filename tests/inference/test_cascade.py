@@ -1,10 +1,17 @@
-"""The mixture of both looks against the full frame, the box that is found, and the weights that are chosen."""
+"""The mixture of both stages against the full frame, the box that is found, and the weights that are chosen."""
 
 import numpy as np
 import pytest
 
 from bonepipe.data.region import Region
-from bonepipe.inference.cascade import WEIGHTS, Look, choose, find, look, pair
+from bonepipe.inference.cascade import (
+    WEIGHTS,
+    SecondStage,
+    choose_weights,
+    find_region,
+    pair_stages,
+    predict_second_stage,
+)
 from bonepipe.labels import cutout, upsample
 from bonepipe.labels.cutout import Box
 from bonepipe.labels.dice import dice
@@ -40,8 +47,8 @@ def full_frame(maps, seen, weight):
 def test_the_box_path_is_the_full_frame_bit_for_bit(crop, seed):
     rng = np.random.default_rng(seed)
     whole, close = bump(rng, (23, 18)), bump(rng, (16, 16))
-    seen, truth = Look(crop, close[None]), cutout.from_mask(bump(rng, SHAPE) > 0.5)
-    both = pair(whole, seen, 0, SHAPE)
+    seen, truth = SecondStage(crop, close[None]), cutout.from_mask(bump(rng, SHAPE) > 0.5)
+    both = pair_stages(whole, seen, 0, SHAPE)
     counts = both.histograms(WEIGHTS, truth)
     true = cutout.to_mask(truth, SHAPE)
     for weight, hist in zip(WEIGHTS, counts, strict=True):
@@ -56,24 +63,24 @@ def test_the_box_path_is_the_full_frame_bit_for_bit(crop, seed):
         assert dice_curve(hist)[128] == pytest.approx(by_hand)
 
 
-def test_weight_0_and_no_look_are_the_first_stage():
+def test_weight_0_and_no_second_stage_are_the_first_stage():
     rng = np.random.default_rng(5)
     whole, close = bump(rng, (23, 18)), bump(rng, (16, 16))
     plain = upsample.cutout(whole, 0.4, SHAPE)
-    for one in (pair(whole, Look(CROPS[0], close[None]), 0, SHAPE), pair(whole, None, 0, SHAPE)):
+    for one in (pair_stages(whole, SecondStage(CROPS[0], close[None]), 0, SHAPE), pair_stages(whole, None, 0, SHAPE)):
         for weight in (0.0, 0.5) if one.close is None else (0.0,):
             got = one.cutout(weight, 0.4)
             assert (cutout.to_mask(got, SHAPE) == cutout.to_mask(plain, SHAPE)).all()
     truth = cutout.from_mask(bump(rng, SHAPE) > 0.5)
-    counts = pair(whole, None, 0, SHAPE).histograms(WEIGHTS, truth)
+    counts = pair_stages(whole, None, 0, SHAPE).histograms(WEIGHTS, truth)
     assert (counts == upsample.histogram(whole, truth, SHAPE)).all()
 
 
 def test_nothing_to_be_seen_is_an_empty_mask():
     nothing = np.zeros((1, 8, 8), np.float32)
-    seen = Look(CROPS[0], nothing)
-    assert cutout.area(pair(nothing[0], seen, 0, SHAPE).cutout(0.5, 0.5)) == 0
-    counts = pair(nothing[0], seen, 0, SHAPE).histograms(WEIGHTS, cutout.empty())
+    seen = SecondStage(CROPS[0], nothing)
+    assert cutout.area(pair_stages(nothing[0], seen, 0, SHAPE).cutout(0.5, 0.5)) == 0
+    counts = pair_stages(nothing[0], seen, 0, SHAPE).histograms(WEIGHTS, cutout.empty())
     assert (counts[:, 0, 0] == SHAPE[0] * SHAPE[1]).all()
     assert counts.sum() == len(WEIGHTS) * SHAPE[0] * SHAPE[1]
 
@@ -82,8 +89,8 @@ def test_what_the_second_look_alone_sees_is_found():
     """A bone that the first stage misses altogether."""
     rng = np.random.default_rng(2)
     close = bump(rng, (16, 16))
-    seen = Look(CROPS[0], close[None])
-    got = pair(np.zeros((23, 18), np.float32), seen, 0, SHAPE).cutout(1.0, 0.5)
+    seen = SecondStage(CROPS[0], close[None])
+    got = pair_stages(np.zeros((23, 18), np.float32), seen, 0, SHAPE).cutout(1.0, 0.5)
     expected = upsample.upsample(close, (40, 40)) >= 0.5
     assert cutout.area(got) == expected.sum() > 0
 
@@ -94,10 +101,10 @@ def test_the_box_is_that_of_all_classes_at_the_images_size_without_specks():
     maps[1, 41:50, 31:44] = 0.5  # a joint's gap away
     maps[2, 30:33, 50:60] = 0.49  # below the threshold
     maps[2, 90:93, 70:72] = 1.0  # a speck
-    assert find(maps, (1000, 800)) == Box(300, 200, 500, 440)
-    assert find(maps, (150, 100)) == Box(45, 25, 75, 55)
-    assert find(maps[:0], (100, 80)) is None
-    assert find(np.zeros_like(maps), (100, 80)) is None
+    assert find_region(maps, (1000, 800)) == Box(300, 200, 500, 440)
+    assert find_region(maps, (150, 100)) == Box(45, 25, 75, 55)
+    assert find_region(maps[:0], (100, 80)) is None
+    assert find_region(np.zeros_like(maps), (100, 80)) is None
 
 
 def test_the_second_look_shows_each_image_where_its_maps_say():
@@ -108,7 +115,7 @@ def test_the_second_look_shows_each_image_where_its_maps_say():
     maps[0, 1, 10:26, 5:21] = 1
     maps[2, 1, 40:56, 30:46] = 1
     maps[:, 0] = 1  # of another class
-    seen = look(
+    seen = predict_second_stage(
         lambda images: images[:, None].float() / 255, Region(classes=("b",), margin=0.0), [1], (32, 32),
         [*zip(greys, maps, strict=True)],
     )  # fmt: skip
@@ -120,7 +127,7 @@ def test_the_second_look_shows_each_image_where_its_maps_say():
 
 def test_without_a_region_in_any_image_nothing_is_predicted():
     grey, maps = np.zeros((40, 40), np.uint8), np.zeros((1, 10, 10), np.float32)
-    assert look(pytest.fail, Region(classes=("b",)), [0], (32, 32), [(grey, maps)] * 2) == [None, None]
+    assert predict_second_stage(pytest.fail, Region(classes=("b",)), [0], (32, 32), [(grey, maps)] * 2) == [None, None]
 
 
 def planted(rng, gains, noise):
@@ -134,12 +141,12 @@ def planted(rng, gains, noise):
 def test_a_real_gain_is_kept_and_noise_is_not():
     rng, folds = np.random.default_rng(3), np.repeat(np.arange(3), 20)
     scores = planted(rng, [0, 0.02, 0.05], 0.01)
-    chosen = choose(scores, folds, 2.0)
+    chosen = choose_weights(scores, folds, 2.0)
     assert chosen.index.tolist() == [2, 0]
     assert chosen.gain[0] == pytest.approx((scores[:, 2, 0] - scores[:, 0, 0]).mean())  # every fold chose the same
     gains = scores[:, 2, 0] - scores[:, 0, 0]
     assert chosen.error[0] == pytest.approx(gains.std(ddof=1) / np.sqrt(60))
-    assert choose(scores, folds, 1e9).index.tolist() == [0, 0]
+    assert choose_weights(scores, folds, 1e9).index.tolist() == [0, 0]
 
 
 def test_a_gain_that_the_other_folds_do_not_foretell_is_not_kept():
@@ -147,7 +154,7 @@ def test_a_gain_that_the_other_folds_do_not_foretell_is_not_kept():
     folds = np.repeat([0, 1], 10)
     scores = np.full((20, 2, 1), 0.8)
     scores[:10, 1], scores[10:, 1] = 0.9, 0.75
-    chosen = choose(scores, folds, 0.0)
+    chosen = choose_weights(scores, folds, 0.0)
     assert chosen.gain[0] == pytest.approx(-0.025)
     assert chosen.index.tolist() == [0]
 
@@ -155,4 +162,4 @@ def test_a_gain_that_the_other_folds_do_not_foretell_is_not_kept():
 def test_one_fold_has_nothing_to_choose_by():
     scores = np.full((5, 2, 1), 0.5)
     scores[:, 1] = 0.9
-    assert choose(scores, np.zeros(5, int), 0.0).index.tolist() == [0]
+    assert choose_weights(scores, np.zeros(5, int), 0.0).index.tolist() == [0]

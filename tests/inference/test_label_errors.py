@@ -42,7 +42,7 @@ def seen_by_model(outlines, seed):
 
 def evidence(name, drawn, predicted):
     annotated = [cutout.from_mask(filled(lines)) for lines in drawn]
-    return label_errors.gather(name, annotated, [cutout.from_mask(mask) for mask in predicted], drawn, SHAPE)
+    return label_errors.compare_masks(name, annotated, [cutout.from_mask(mask) for mask in predicted], drawn, SHAPE)
 
 
 def ranked(spoil, count=12, spoiled=5, failing=None):
@@ -176,7 +176,7 @@ def test_a_low_dice_without_a_reason_ranks_below_one_with_a_reason():
 
 def test_empty_masks_are_no_evidence():
     nothing = [cutout.empty()] * 5
-    item = label_errors.gather("x", nothing, nothing, [[]] * 5, SHAPE)
+    item = label_errors.compare_masks("x", nothing, nothing, [[]] * 5, SHAPE)
     assert item.dice.tolist() == [1] * 5
     assert label_errors.rank([item] * 3, CLASSES) == []
     runs = rle.parse("5 3")
@@ -190,7 +190,7 @@ def test_a_ranking_is_held_against_what_was_planted(tmp_path):
         "image_name,patient,kind,classes\na.png,A,permuted,one two\nb.png,B,missing,one\nc.png,C,permuted,two three\n"
     )
     planted = label_errors.read_planted(path)
-    candidate = label_errors.Suspect
+    candidate = label_errors.LabelError
     found = [
         candidate("a.png", (0, 1), "permuted", 0.9, "", {0: 1, 1: 0}),
         candidate("b.png", (1,), "low", 0.8, ""),  # the right image, another class

@@ -98,7 +98,7 @@ def test_a_class_that_is_nowhere_gives_an_empty_text(images):
     assert next(stream)[1] == ["", ""]
 
 
-@pytest.mark.parametrize("settings", [{"batch_size": 0}, {"workers": -1}, {"margin": -0.1}])
+@pytest.mark.parametrize("settings", [{"batch_size": 0}, {"workers": -1}])
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValueError, match="must"):
         PredictionSpec(**settings)

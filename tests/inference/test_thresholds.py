@@ -5,7 +5,7 @@ import pytest
 
 from bonepipe.errors import BonepipeError
 from bonepipe.inference import thresholds
-from bonepipe.inference.thresholds import Choice, choose
+from bonepipe.inference.thresholds import ThresholdChoice, ThresholdSpec, choose_thresholds
 
 
 def curves_around(peaks, rng, images=40, noise=0.02):
@@ -23,7 +23,7 @@ def slow_best(curves, label, images):
 
 
 def slow_choice(curves, folds, margin):
-    """The docstring of `choose`, image by image."""
+    """The docstring of `choose_thresholds`, image by image."""
     count, classes = curves.shape[:2]
     chosen, gains, errors = [], [], []
     for label in range(classes):
@@ -48,7 +48,7 @@ def test_choose_equals_a_slow_reference(seed, margin):
     curves = curves_around([128, 100, 180, 125, 60], rng, images=17)
     curves[:, 4] = np.round(curves[:, 4], 2)  # many equal values
     folds = rng.integers(0, 3, 17)
-    choice = choose(curves, folds, margin)
+    choice = choose_thresholds(curves, folds, margin)
     expected, gains, errors = slow_choice(curves, folds, margin)
     np.testing.assert_allclose(choice.thresholds, expected)
     np.testing.assert_allclose(choice.gain, gains, atol=1e-12)
@@ -60,7 +60,7 @@ def test_choose_equals_a_slow_reference(seed, margin):
 
 def test_a_real_gain_is_kept():
     curves = curves_around([60, 200, 128], np.random.default_rng(1), images=60)
-    choice = choose(curves, np.arange(60) % 5, 1.0)
+    choice = choose_thresholds(curves, np.arange(60) % 5, 1.0)
     assert choice.kept[:2].all()
     assert choice.thresholds[0] == pytest.approx(60 / 256, abs=6 / 256)
     assert choice.thresholds[1] == pytest.approx(200 / 256, abs=6 / 256)
@@ -72,7 +72,7 @@ def test_noise_keeps_one_half():
     kept, gains, promises = [], [], []
     for _ in range(20):
         curves = 0.9 + rng.normal(0, 0.02, (30, 10, 256))
-        choice = choose(curves, np.arange(30) % 5, 2.0)
+        choice = choose_thresholds(curves, np.arange(30) % 5, 2.0)
         kept.extend(choice.kept)
         gains.extend(choice.gain)
         promises.extend(curves.mean(0).max(1) - curves.mean(0)[:, 128])
@@ -82,7 +82,7 @@ def test_noise_keeps_one_half():
 
 
 def test_one_fold_keeps_one_half():
-    choice = choose(curves_around([60, 200], np.random.default_rng(3)), np.zeros(40, int), 0.0)
+    choice = choose_thresholds(curves_around([60, 200], np.random.default_rng(3)), np.zeros(40, int), 0.0)
     assert choice.thresholds.tolist() == [0.5, 0.5]
     assert not choice.kept.any()
     np.testing.assert_array_equal(choice.gain, 0)
@@ -90,20 +90,26 @@ def test_one_fold_keeps_one_half():
 
 
 def test_one_image_keeps_one_half():
-    choice = choose(curves_around([60], np.random.default_rng(3), images=1), np.zeros(1, int), 1.0)
+    choice = choose_thresholds(curves_around([60], np.random.default_rng(3), images=1), np.zeros(1, int), 1.0)
     assert choice.thresholds.tolist() == [0.5]
     assert np.isfinite(choice.error).all()
 
 
 def test_a_class_that_is_always_right_keeps_one_half():
-    choice = choose(np.ones((12, 1, 256)), np.arange(12) % 3, 0.0)
+    choice = choose_thresholds(np.ones((12, 1, 256)), np.arange(12) % 3, 0.0)
     assert choice.thresholds.tolist() == [0.5]
 
 
 def test_threshold_zero_is_never_chosen():
     curves = np.full((12, 1, 256), 0.1)
     curves[:, :, 0], curves[:, :, 3] = 1.0, 0.6
-    assert choose(curves, np.arange(12) % 3, 1.0).thresholds.tolist() == [3 / 256]
+    assert choose_thresholds(curves, np.arange(12) % 3, 1.0).thresholds.tolist() == [3 / 256]
+
+
+@pytest.mark.parametrize("margin", [-0.1, float("nan")])
+def test_impossible_margins_are_refused(margin):
+    with pytest.raises(ValueError, match="margin"):
+        ThresholdSpec(margin=margin)
 
 
 CLASSES = ("뼈", "Ulna")
@@ -111,7 +117,7 @@ CLASSES = ("뼈", "Ulna")
 
 def example():
     two = np.array([0.25, 0.5])
-    return Choice(two, np.array([True, False]), two / 10, two / 100, np.ones((3, 2)), np.ones((3, 2)))
+    return ThresholdChoice(two, np.array([True, False]), two / 10, two / 100, np.ones((3, 2)), np.ones((3, 2)))
 
 
 def test_the_file_gives_back_the_thresholds(tmp_path):
@@ -180,12 +186,14 @@ def slow_stratum(curves, folds, common, margin):
 def test_thresholds_by_stratum_equal_a_slow_reference(seed, margin):
     rng = np.random.default_rng(seed)
     curves, folds, labels = two_strata(rng, [60, 128, 120, 200], [60, 128, 128, 100], images=40)
-    common = choose(curves, folds, margin)
-    found = thresholds.choose_by_stratum(curves, folds, labels, common, margin)
+    common = choose_thresholds(curves, folds, margin)
+    found = thresholds.choose_thresholds_by_stratum(curves, folds, labels, common, margin)
     assert list(found) == ["rotated", "straight"]
     for stratum, choice in found.items():
         here = [number for number, label in enumerate(labels) if label == stratum]
-        part = Choice(common.thresholds, common.kept, common.gain, common.error, common.dice[here], common.dice[here])
+        part = ThresholdChoice(
+            common.thresholds, common.kept, common.gain, common.error, common.dice[here], common.dice[here]
+        )
         expected, gains = slow_stratum(curves[here], folds[here], part, margin)
         np.testing.assert_allclose(choice.thresholds, expected)
         np.testing.assert_allclose(choice.gain, gains, atol=1e-12)
@@ -199,8 +207,8 @@ def test_thresholds_by_stratum_equal_a_slow_reference(seed, margin):
 
 def test_a_class_whose_strata_peak_elsewhere_gets_two_thresholds():
     curves, folds, labels = two_strata(np.random.default_rng(5), [60, 128], [180, 128])
-    common = choose(curves, folds, 2.0)
-    found = thresholds.choose_by_stratum(curves, folds, labels, common, 2.0)
+    common = choose_thresholds(curves, folds, 2.0)
+    found = thresholds.choose_thresholds_by_stratum(curves, folds, labels, common, 2.0)
     assert found["rotated"].thresholds[0] == pytest.approx(60 / 256, abs=8 / 256)
     assert found["straight"].thresholds[0] == pytest.approx(180 / 256, abs=8 / 256)
     assert thresholds.gain_by_stratum(found) > 0.01
@@ -212,7 +220,9 @@ def test_strata_that_do_not_differ_keep_the_common_threshold():
         rng = np.random.default_rng(seed)
         curves = 0.9 + rng.normal(0, 0.02, (60, 10, 256))
         folds, labels = np.arange(60) % 5, np.where(rng.random(60) < 0.4, "rotated", "straight").tolist()
-        found = thresholds.choose_by_stratum(curves, folds, labels, choose(curves, folds, 2.0), 2.0)
+        found = thresholds.choose_thresholds_by_stratum(
+            curves, folds, labels, choose_thresholds(curves, folds, 2.0), 2.0
+        )
         kept.extend(choice.kept for choice in found.values())
     assert np.mean(kept) < 0.1
 
@@ -222,8 +232,8 @@ def test_a_stratum_of_a_few_images_keeps_the_common_threshold():
     enough = [number for number, label in enumerate(labels) if label == "rotated"]
     for count, kept in ((thresholds.LEAST - 1, False), (len(enough), True)):
         rows = [*enough[:count], *(n for n, label in enumerate(labels) if label == "straight")]
-        common = choose(curves[rows], folds[rows], 1.0)
-        own = thresholds.choose_by_stratum(curves[rows], folds[rows], [labels[n] for n in rows], common, 1.0)
+        common = choose_thresholds(curves[rows], folds[rows], 1.0)
+        own = thresholds.choose_thresholds_by_stratum(curves[rows], folds[rows], [labels[n] for n in rows], common, 1.0)
         assert own["rotated"].kept.tolist() == [kept]
         assert (own["rotated"].thresholds != common.thresholds).tolist() == [kept]
 
@@ -232,7 +242,7 @@ SETTINGS = {"by": ["wrist"], "ages": [30, 45], "wrist": "auto", "bend": 11.5}
 
 
 def with_strata(path):
-    other = Choice(np.array([0.75, 0.5]), np.array([True, False]), *[np.ones(2)] * 2, *[np.ones((1, 2))] * 2)
+    other = ThresholdChoice(np.array([0.75, 0.5]), np.array([True, False]), *[np.ones(2)] * 2, *[np.ones((1, 2))] * 2)
     further = thresholds.record_by_stratum(CLASSES, {"rotated": other, "straight": example()}, SETTINGS)
     thresholds.write(path, CLASSES, example(), further)
 
@@ -250,7 +260,7 @@ def test_strata_that_are_missing_or_told_apart_otherwise_are_refused(tmp_path):
     path = tmp_path / "thresholds.json"
     thresholds.write(path, CLASSES, example())
     with pytest.raises(
-        BonepipeError, match=r"thresholds\.json: no thresholds by stratum.*train-all.*thresholds_by=null"
+        BonepipeError, match=r"thresholds\.json: no thresholds by stratum.*train-all.*thresholds\.by=null"
     ):
         thresholds.read_by_stratum(path, CLASSES, SETTINGS)
     with_strata(path)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bonepipe.inference.thresholds import Choice
+from bonepipe.inference.thresholds import ThresholdChoice
 from bonepipe.report import threshold_curves as picture
 
 CLASSES = ["Lunate", "뼈", "Ulna", "Radius", "Capitate", "Hamate", "Pisiform"]
@@ -16,7 +16,7 @@ def curves():
 def choice(kept=(True, False, True, False, True, False, False)):
     thresholds = np.where(kept, PEAKS / 256, 0.5)
     dice = curves()[np.arange(7), np.rint(thresholds * 256).astype(int)][None]
-    return Choice(thresholds, np.array(kept), np.full(7, 0.01), np.full(7, 0.001), dice, dice)
+    return ThresholdChoice(thresholds, np.array(kept), np.full(7, 0.01), np.full(7, 0.001), dice, dice)
 
 
 def drawn(by_stratum=None):
@@ -71,7 +71,7 @@ def test_the_curve_is_highest_where_its_class_is_best():
 def test_a_steeper_class_looks_steeper():
     """All panels span the same range of Dice."""
     mean = np.stack([0.9 - ((np.arange(256) - 128) / width) ** 2 for width in (300, 600)])
-    half = Choice(np.full(2, 0.5), np.zeros(2, bool), *[np.zeros(2)] * 2, *[mean[:, 128][None]] * 2)
+    half = ThresholdChoice(np.full(2, 0.5), np.zeros(2, bool), *[np.zeros(2)] * 2, *[mean[:, 128][None]] * 2)
     image = picture.draw(["steep", "flat"], mean, mean[None], half)
     drops = []
     for place in (0, 1):
@@ -82,7 +82,7 @@ def test_a_steeper_class_looks_steeper():
 
 def test_a_stratum_with_a_threshold_of_its_own_is_marked():
     kept = np.arange(7) == 3
-    own = Choice(np.where(kept, 0.25, choice().thresholds), kept, *[np.zeros(7)] * 2, *[np.ones((1, 7))] * 2)
+    own = ThresholdChoice(np.where(kept, 0.25, choice().thresholds), kept, *[np.zeros(7)] * 2, *[np.ones((1, 7))] * 2)
     image = drawn({"rotated": own})
     for place, label in enumerate(order()):
         marked = of_colour(panel(image, place), picture.STRATUM)
@@ -92,5 +92,5 @@ def test_a_stratum_with_a_threshold_of_its_own_is_marked():
 
 
 def test_a_single_class_and_a_single_fold_are_drawn_too():
-    half = Choice(np.array([0.5]), np.array([False]), *[np.zeros(1)] * 2, *[np.ones((1, 1))] * 2)
+    half = ThresholdChoice(np.array([0.5]), np.array([False]), *[np.zeros(1)] * 2, *[np.ones((1, 1))] * 2)
     assert picture.draw(["one"], np.ones((1, 256)), np.ones((1, 1, 256)), half).shape == (76 + 190, 1600, 3)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from bonepipe.data.augment import Augmentation
-from bonepipe.data.datamodule import FoldData
+from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import Store
 from bonepipe.labels import bitplane, polygon
@@ -77,43 +77,47 @@ def make_store(tmp_path_factory):
 def make_module():
     """Make a module around a ConvNet; its first weights depend on nothing but its arguments."""
 
-    def make(store, *, lr=0.2, seed=7, schedule=None, momentum=0.0, loss=None, mixing=unmixed, model=None, **network):
+    def make(
+        *, lr=0.2, seed=7, schedule=None, momentum=0.0, loss=None, mixing=unmixed, model=None, hold=None, **network
+    ):
         torch.manual_seed(3)
         return SegmentationModule(
             model or ConvNet(**network),
             loss or BinaryCrossEntropy(),
             lambda model: torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum),
-            schedule or (lambda optimizer, steps: LambdaLR(optimizer, lambda step: 1 - 0.5 * step / steps)),
-            store=store,
+            schedule or (lambda optimizer, steps, hold: LambdaLR(optimizer, lambda step: 1 - 0.5 * step / steps)),
             classes=CLASSES,
             mean=0.3,
             std=0.2,
             seed=seed,
             mixing=mixing,
+            hold=hold,
         )
 
     return make
 
 
 @pytest.fixture(scope="session")
-def make_data():
+def make_data(stored_cohort):
     """Make a fold's data: the last `held_out` images validate."""
 
     def make(
-        store, *, batch_size=4, held_out=2, transforms=({"name": "HorizontalFlip", "p": 0.5},), seed=5, weights=None
-    ):
+        store, *, batch_size=4, held_out=2, transforms=({"name": "HorizontalFlip", "p": 0.5},), seed=5, weights=None,
+        workers=0,
+    ):  # fmt: skip
         spec = DataSpec(name="tiny", root="nowhere", classes=CLASSES, size=32)
         count = len(store.names)
-        return FoldData(
-            store,
-            range(count - held_out),
-            range(count - held_out, count),
+        data = FoldDataModule(
+            stored_cohort(store, range(count - held_out), range(count - held_out, count)),
+            0,
             Augmentation(spec, transforms=transforms),
             batch_size=batch_size,
-            workers=0,
+            workers=workers,
             seed=seed,
             pixel_weights=weights,
         )
+        data.setup("fit")
+        return data
 
     return make
 

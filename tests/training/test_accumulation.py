@@ -60,7 +60,7 @@ def test_accumulated_batches_train_the_weights_of_one_large_batch(
     store = make_store(images)
     weights, steps = [], []
     for batch_size, accumulate in ((small, window), (small * window, 1)):
-        module = make_module(store, loss=DiceFocal(), momentum=0.9)
+        module = make_module(loss=DiceFocal(), momentum=0.9)
         before = {key: value.clone() for key, value in module.model.state_dict().items()}
         trainer = train_one_epoch(module, make_data(store, batch_size=batch_size, held_out=0), accumulate)
         weights.append(module.model.state_dict())
@@ -75,7 +75,7 @@ def test_an_epoch_cut_short_for_debugging_is_weighted_by_the_batches_that_run(ma
     store = make_store(20)
     weights = []
     for batch_size, accumulate, batches in ((2, 4, 6), (4, 2, 3)):  # 12 images: a window of 8, a window of 4
-        module = make_module(store)
+        module = make_module()
         train_one_epoch(module, make_data(store, batch_size=batch_size, held_out=0), accumulate, batches)
         weights.append(module.model.state_dict())
     for key in weights[0]:
@@ -84,7 +84,7 @@ def test_an_epoch_cut_short_for_debugging_is_weighted_by_the_batches_that_run(ma
 
 def test_one_step_follows_the_gradient_of_the_mean_over_all_images(make_store, make_module, make_data):
     store = make_store(6)
-    module = make_module(store, lr=0.5)
+    module = make_module(lr=0.5)
     data = make_data(store, batch_size=4, held_out=0, transforms=())
     images = (torch.from_numpy(np.array(store.images)).float() / 255 - 0.3) / 0.2
     targets = bitplane.unpack_torch(torch.from_numpy(np.array(store.planes)), 2)
@@ -146,7 +146,7 @@ def test_every_loss_trains_the_same_weights_accumulated_with_boundaries_and_smoo
     store, weights = make_store(12), []
     loss = kind(label_smoothing=0.1, boundary=Boundary(weight=5, sigma=2))
     for batch_size, accumulate in ((2, 4), (8, 1)):
-        module = make_module(store, loss=loss)
+        module = make_module(loss=loss)
         before = {key: value.clone() for key, value in module.model.state_dict().items()}
         data = make_data(store, batch_size=batch_size, held_out=0, weights=loss.pixel_weights(2))
         train_one_epoch(module, data, accumulate)

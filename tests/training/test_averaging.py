@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import pytest
 import pytorch_lightning as pl
@@ -50,7 +51,7 @@ def train(make_store, make_module, make_data, tmp_path):
     def run(averaging, *, name="run", epochs=4, accumulate=1, patience=None, **network):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        module, data = make_module(store, **network), make_data(store, batch_size=3)
+        module, data = make_module(**network), make_data(store, batch_size=3)
         spec = TrainerSpec(epochs=epochs, batch_size=3, accumulate=accumulate, patience=patience, clip=None)
         chosen = train_fold(module, data, averaging, spec, device="cpu", folder=folder, title=name, run=Run())
         return module, data, chosen
@@ -149,14 +150,12 @@ def test_batchnorm_statistics_are_those_of_the_averaged_weights_over_the_trainin
 def test_hold_keeps_the_rate_from_the_start_epoch_on(make_store, make_module, make_data, tmp_path):
     store, spec = make_store(10), TrainerSpec(epochs=4, batch_size=3)
     averaging = Recording(start=0.5, hold=True)
-    hold = averaging.hold_step(spec.epochs, spec.steps_per_epoch(8))
-    assert hold == 6
-    module = make_module(store, schedule=lambda optimizer, steps: cosine(optimizer, steps, hold, warmup=0))
+    module = make_module(schedule=partial(cosine, warmup=0), hold=averaging.hold_from)
     data = make_data(store, batch_size=3)
     train_fold(module, data, averaging, spec, device="cpu", folder=tmp_path, title="", run=Run())
     assert averaging.rates[5] > averaging.rates[6]
     assert averaging.rates[6:] == [averaging.rates[6]] * 6
-    assert StochasticWeightAveraging(start=0.5).hold_step(4, 3) is None
+    assert StochasticWeightAveraging(start=0.5).hold_from is None
 
 
 def test_the_validated_weights_are_the_trained_ones(train):

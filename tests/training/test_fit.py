@@ -47,12 +47,12 @@ def train(make_store, make_module, make_data, tmp_path):
     """Train in a folder below tmp_path; 10 images, the last two validate."""
     store = make_store(10)
 
-    def run(name="run", averaging=None, *, batch_size=3, settings=None, **network):
+    def run(name="run", averaging=None, *, batch_size=3, workers=0, settings=None, **network):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         spec = TrainerSpec(**{"epochs": 4, "batch_size": batch_size, **(settings or {})})
         network = {"momentum": 0.9, "dropout": 0.3, "norm": True, **network}
-        module, data = make_module(store, **network), make_data(store, batch_size=batch_size)
+        module, data = make_module(**network), make_data(store, batch_size=batch_size, workers=workers)
         averaging = averaging or Crashing(start=1)
         chosen = train_fold(module, data, averaging, spec, device="cpu", folder=folder, title=name, run=Run())
         return module, chosen, folder
@@ -64,13 +64,13 @@ def checkpoint(folder):
     return torch.load(folder / "last.ckpt", weights_only=True)
 
 
-@pytest.mark.parametrize("at", [(2, 1), (2, 0), (3, 2), (0, 1)])
-def test_a_resumed_run_ends_with_the_very_weights_of_an_undisturbed_one(train, same_weights, at):
+@pytest.mark.parametrize(("at", "workers"), [((2, 1), 0), ((2, 0), 0), ((3, 2), 0), ((0, 1), 0), ((2, 1), 2)])
+def test_a_resumed_run_ends_with_the_very_weights_of_an_undisturbed_one(train, same_weights, at, workers):
     whole, chosen, folder = train("whole", Crashing(start=0.5))
     with pytest.raises(Crash):
-        train("broken", Crashing(start=0.5, at=at))
+        train("broken", Crashing(start=0.5, at=at), workers=workers)
     assert (folder.parent / "broken" / "last.ckpt").is_file() == (at[0] > 0)
-    resumed, again, other = train("broken", Crashing(start=0.5))
+    resumed, again, other = train("broken", Crashing(start=0.5), workers=workers)
     assert same_weights(resumed.model.state_dict(), whole.model.state_dict())
     assert again == chosen
     assert same_weights(checkpoint(folder)["state_dict"], checkpoint(other)["state_dict"])
@@ -132,10 +132,10 @@ def slow_dice(module, store, indices):
 
 
 @pytest.mark.parametrize("lr", [0.05, 0.8])
-def test_the_module_holds_the_better_of_best_epoch_and_average(train, lr):
+def test_the_module_holds_the_better_of_best_epoch_and_average(train, make_store, lr):
     averaging = Crashing(start=0.5)
     module, chosen, folder = train(averaging=averaging, lr=lr, settings={"epochs": 6})
-    assert slow_dice(module, module.store, [8, 9]) == pytest.approx(chosen.dice, abs=1e-5)
+    assert slow_dice(module, make_store(10), [8, 9]) == pytest.approx(chosen.dice, abs=1e-5)
     dices = [float(row["val/dice"]) for row in read_rows(folder / "metrics.csv")]
     assert chosen.dice >= max(dices)
     state = module.model.state_dict()
@@ -297,19 +297,6 @@ def test_batches_may_be_limited_for_debugging(train):
     assert [row["step"] for row in read_rows(folder / "metrics.csv")] == ["1", "2", "3", "4"]
 
 
-@pytest.mark.parametrize(
-    ("images", "settings", "steps"),
-    [
-        (22, {"batch_size": 2, "accumulate": 4}, 3),
-        (8, {"batch_size": 4}, 2),
-        (9, {"batch_size": 4}, 3),
-        (9, {"batch_size": 2, "train_batches": 3, "accumulate": 2}, 2),
-    ],
-)
-def test_steps_per_epoch(images, settings, steps):
-    assert TrainerSpec(epochs=1, **settings).steps_per_epoch(images) == steps
-
-
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "accumulate", "validate_every"])
 def test_numbers_below_one_are_refused(name):
     with pytest.raises(ValueError, match=f"trainer.{name}=0"):
@@ -356,7 +343,7 @@ def test_a_batch_of_one_that_batchnorm_cannot_take_is_refused(
     make_store, make_module, make_data, tmp_path, looking, batch_size, text
 ):
     store = make_store(10)
-    module, spec = make_module(store), TrainerSpec(epochs=1, batch_size=batch_size)
+    module, spec = make_module(), TrainerSpec(epochs=1, batch_size=batch_size)
     module.model = Deep(looking)
     module._call = (module.model,)
     steps = []
@@ -369,19 +356,6 @@ def test_a_batch_of_one_that_batchnorm_cannot_take_is_refused(
     assert "24x20 pixels" in str(caught.value)
     assert "data.size" in str(caught.value)
     assert bool(steps) == looking  # before anything ran, where shapes can tell
-
-
-def test_a_fixed_sampler_draws_the_same_batches_every_epoch(make_store, make_data):
-    from bonepipe.data.datamodule import EpochSampler
-
-    free, fixed = (EpochSampler(range(9), 4, fixed=flag) for flag in (False, True))
-    draws = {flag: [] for flag in (False, True)}
-    for epoch in range(3):
-        for flag, sampler in ((False, free), (True, fixed)):
-            sampler.set_epoch(epoch)
-            draws[flag].append(list(sampler))
-    assert draws[True] == [draws[False][0]] * 3
-    assert draws[False][1] != draws[False][0]
 
 
 class Rooting(Loss):

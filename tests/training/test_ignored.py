@@ -35,7 +35,7 @@ def ignored_planes(batch, seed=0):
 @pytest.mark.parametrize("loss", [BinaryCrossEntropy(), DiceFocal()])
 def test_what_is_labelled_where_labels_do_not_count_changes_nothing(make_store, make_module, loss):
     store = make_store(4)
-    module, batch = make_module(store, loss=loss), batch_of(store)
+    module, batch = make_module(loss=loss), batch_of(store)
     mask, planes = ignored_planes(batch)
     targets = bitplane.unpack_torch(batch["planes"], CLASSES, torch.bool)
     batch["ignored"] = planes
@@ -48,7 +48,7 @@ def test_what_is_labelled_where_labels_do_not_count_changes_nothing(make_store, 
 
 def test_a_class_that_does_not_count_anywhere_teaches_nothing(make_store, make_module):
     store = make_store(4)
-    module, batch = make_module(store, loss=DiceFocal()), batch_of(store)
+    module, batch = make_module(loss=DiceFocal()), batch_of(store)
     mask = torch.zeros(4, CLASSES, *batch["planes"].shape[1:3], dtype=torch.bool)
     mask[:, 1] = True
     batch["ignored"] = bitplane.pack_torch(mask)
@@ -72,7 +72,7 @@ def test_pixel_weights_of_the_loss_and_ignored_pixels_multiply(make_store):
 def test_shares_scale_each_images_gradient(make_store, make_module):
     """The mean over samples of share x loss, from the gradients of each sample alone."""
     store = make_store(4)
-    module, batch = make_module(store, loss=DiceFocal()), batch_of(store)
+    module, batch = make_module(loss=DiceFocal()), batch_of(store)
     alone = [gradient(module, {key: value[i : i + 1] for key, value in batch.items()}) for i in range(4)]
     share = torch.tensor([1.0, 0.25, 0.5, 1.0])
     expected = sum(float(s) * g for s, g in zip(share, alone, strict=True)) / 4
@@ -81,7 +81,7 @@ def test_shares_scale_each_images_gradient(make_store, make_module):
 
 def test_a_training_step_takes_both_from_the_batch(make_store, make_module, monkeypatch):
     store = make_store(4)
-    module, batch = make_module(store, loss=DiceFocal()), batch_of(store)
+    module, batch = make_module(loss=DiceFocal()), batch_of(store)
     _, batch["ignored"] = ignored_planes(batch)
     batch["share"] = torch.tensor([1.0, 0.25, 0.5, 1.0])
     monkeypatch.setattr(type(module), "current_epoch", 0)

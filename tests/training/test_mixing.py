@@ -225,9 +225,7 @@ def fit(module, data, epochs=2):
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_probability_zero_training_is_that_without_mixing(make_store, make_module, make_data, same_weights, kind):
     store = make_store(8)
-    runs = [
-        fit(make_module(store, mixing=mixing, dropout=0.5), make_data(store)) for mixing in (no_mixing(), kind(p=0.0))
-    ]
+    runs = [fit(make_module(mixing=mixing, dropout=0.5), make_data(store)) for mixing in (no_mixing(), kind(p=0.0))]
     assert same_weights(*runs)
 
 
@@ -238,7 +236,7 @@ def test_a_module_trains_with_mixing_weights_and_side_outputs(make_store, make_m
     runs = []
     for mixing in (kind(p=1.0), kind(p=1.0), no_mixing()):
         torch.manual_seed(0)
-        module = make_module(store, mixing=mixing, loss=loss, model=Talkative())
+        module = make_module(mixing=mixing, loss=loss, model=Talkative())
         before = copy.deepcopy(module.model.state_dict())
         runs.append(fit(module, make_data(store, batch_size=3, weights=loss.pixel_weights(2))))
         assert all(torch.isfinite(value).all() for value in runs[-1].values())
@@ -253,7 +251,7 @@ def test_the_training_loss_equals_the_mixtures_definition(make_store, make_modul
     loss = DiceFocal(boundary=Boundary(weight=5, sigma=2))
     mixing = kind(p=1.0) if kind else no_mixing()
     data = make_data(store, batch_size=4, held_out=0, weights=loss.pixel_weights(2))
-    module = make_module(store, mixing=mixing, loss=loss, lr=0.0)
+    module = make_module(mixing=mixing, loss=loss, lr=0.0)
     batch = next(iter(data.train_dataloader()))
     images = module.images(batch)
     rng = np.random.default_rng((module.seed, 0, 0))

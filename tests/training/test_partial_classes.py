@@ -14,7 +14,7 @@ from bonepipe.config import conf_dir
 from bonepipe.data import corrections
 from bonepipe.data.augment import Augmentation
 from bonepipe.data.catalog import external_images, train_images
-from bonepipe.data.datamodule import FoldData
+from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.data.spec import DataSpec, External
 from bonepipe.data.store import amendments, key, open_store
 from bonepipe.labels import bitplane
@@ -107,12 +107,14 @@ def test_the_head_for_presence_learns_nothing_of_these_classes(images, store):
 
 
 @pytest.mark.parametrize("flipped", [False, True])
-def test_a_border_that_augmentation_brings_into_view_does_not_count_either(spec, images, store, flipped):
+def test_a_border_that_augmentation_brings_into_view_does_not_count_either(spec, images, store, stored_cohort, flipped):
     """Shrunk and turned; a flip makes the left lung the right one, in what counts as well."""
     index = first_external(images)
     shrink = {"name": "Affine", "scale": [0.5, 0.5], "rotate": [20, 20], "p": 1.0}
     recipe = Augmentation(spec, transforms=[{"name": "HorizontalFlip", "p": float(flipped)}, shrink])
-    data = FoldData(store, [index, 0], [0], recipe, batch_size=2, workers=0, seed=1)
+    cohort = stored_cohort(store, [index, 0], [0])
+    data = FoldDataModule(cohort, 0, recipe, batch_size=2, workers=0, seed=1)
+    data.setup("fit")
     (batch,) = data.train_dataloader()
     lacking = [1, 2, 4] if flipped else LACKING
     for number, planes in zip(batch["index"].tolist(), batch["ignored"].numpy(), strict=True):

@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from bonepipe.data.datamodule import TrainingImages
+from bonepipe.data.batches import TrainingImages
 from bonepipe.pipeline.speed import verdict
 from bonepipe.training.fit import TrainerSpec, make_trainer
 from bonepipe.training.speed import Repeated, StepClock, StepTimes, mean_times
@@ -20,13 +20,13 @@ class Slow(TrainingImages):
 
 
 @pytest.fixture
-def times_of(make_store, make_module, tmp_path):
+def times_of(make_module, tmp_path):
     """Train two epochs with a loader and give the split of the step's time."""
 
     def run(loader):
         clock = StepClock()
         spec = TrainerSpec(epochs=2, batch_size=4, val_batches=0)
-        module, trainer = make_module(make_store(10)), make_trainer(spec, [clock], "cpu", False, tmp_path)
+        module, trainer = make_module(), make_trainer(spec, [clock], "cpu", False, tmp_path)
         trainer.fit(module, loader)
         assert len(clock.epochs) == 2
         return clock.summary()
@@ -50,7 +50,7 @@ def test_the_split_of_a_step_adds_up():
 
 def test_a_slow_loader_shows_as_data_wait_and_a_repeated_batch_does_not(make_store, make_data, times_of):
     data = make_data(make_store(10))
-    data.training = Slow(data.store, data.training.augmentation)
+    data.training = Slow(data.training.store, data.augmentation)
     loader = data.train_dataloader()
     slow, repeated = times_of(loader), times_of(Repeated(loader, "cpu"))
     pause = Slow.PAUSE * data.batch_size

@@ -1,6 +1,7 @@
 """Transfer modes, and runs with other optimisers, schedules and averages that stop and go on."""
 
 import csv
+from functools import partial
 
 import pytest
 import torch
@@ -72,8 +73,8 @@ def train(make_store, make_data, tmp_path):
         module = SegmentationModule(
             Halves(encoder), BinaryCrossEntropy(),
             optimizer or (lambda model: optim.sgd(model, lr=0.1)),
-            scheduler or (lambda o, steps: optim.cosine(o, steps, None)),
-            store=store, classes=CLASSES, mean=0.3, std=0.2, seed=7,
+            scheduler or (optim.cosine),
+            classes=CLASSES, mean=0.3, std=0.2, seed=7,
         )  # fmt: skip
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
@@ -150,7 +151,7 @@ VARIANTS = {
     "lookahead": {"optimizer": lambda m: optim.adamw(m, lr=0.01, lookahead=AHEAD)},
     "adamp": {"optimizer": lambda m: optim.adamp(m, lr=0.01, lookahead=AHEAD)},
     "radam": {"optimizer": lambda m: optim.radam(m, lr=0.01)},
-    "plateau": {"scheduler": lambda o, steps: optim.plateau(o, steps, None, warmup=2, patience=0, factor=0.5)},
+    "plateau": {"scheduler": partial(optim.plateau, warmup=2, patience=0, factor=0.5)},
     "ema": {},
     "thawed": {"optimizer": lambda m: optim.adamw(m, lr=0.01)},
 }
@@ -185,7 +186,7 @@ def test_plateau_is_told_each_validation_once(train, every, tmp_path, monkeypatc
     monkeypatch.setattr(optim.Plateau, "observe", lambda self, score: (told.append(score), observe(self, score)))
     train(
         Transfer(), StochasticWeightAveraging(start=0), validate_every=every,
-        scheduler=lambda o, steps: optim.plateau(o, steps, None, warmup=0),
+        scheduler=partial(optim.plateau, warmup=0),
     )  # fmt: skip
     with (tmp_path / "run" / "metrics.csv").open() as file:
         validated = [float(row["val/dice"]) for row in csv.DictReader(file) if row["val/dice"]]

@@ -5,35 +5,33 @@ of interest no mixture holds the pixel, and where all reach the highest every mi
 counted. Of the others, a thin rim, the M bytes are kept. This is exact, for any weights and all thresholds between.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bonepipe.inference.oof import byte_maps
-from bonepipe.inference.oof.byte_maps import LEVELS, ByteMaps
+from bonepipe.inference.oof.byte_maps import LEVELS, ImageBytes
 from bonepipe.labels.cutout import Box, Cutout, area, bounds, hull, inside
 from bonepipe.labels.dice import dice
+from bonepipe.labels.histogram import HALF_BIN
 from bonepipe.labels.upsample import Shape, sources, spread, upsample
 
 Counts = tuple[int, ...]  # how often each run is in a mixture: its weight
-HALF = 128  # threshold 0.5
-
 MAX_WEIGHT = 65535 // (2 * LEVELS - 1)  # of a whole mixture: its sums stay in 16 bits
 
 
 class Band(NamedTuple):
     """The lowest and the highest threshold, in 1 / 256, for which mixtures can be scored; at least 1."""
 
-    low: int = HALF
-    high: int = HALF
+    low: int = HALF_BIN
+    high: int = HALF_BIN
 
 
-class Piece(NamedTuple):
+class ImagePixels(NamedTuple):
     """One class of one image.
 
     Attributes:
@@ -49,7 +47,7 @@ class Piece(NamedTuple):
     area: int
 
 
-def tabulate(levels: NDArray[np.uint8], truth: NDArray[np.bool_], true_area: int, band: Band) -> Piece:
+def split_pixels(levels: NDArray[np.uint8], truth: NDArray[np.bool_], true_area: int, band: Band) -> ImagePixels:
     """Sort the pixels of a box.
 
     Args:
@@ -64,11 +62,11 @@ def tabulate(levels: NDArray[np.uint8], truth: NDArray[np.bool_], true_area: int
     background, foreground = levels[:, undecided & ~truth], levels[:, undecided & truth]
     held_truth = int(np.count_nonzero(held & truth))
     counts = int(np.count_nonzero(held)) - held_truth, held_truth
-    return Piece(np.concatenate([background, foreground], 1), background.shape[1], counts, true_area)
+    return ImagePixels(np.concatenate([background, foreground], 1), background.shape[1], counts, true_area)
 
 
 @dataclass(frozen=True)
-class Joint:
+class ClassPixels:
     """One class in N images.
 
     Attributes:
@@ -105,8 +103,8 @@ class Joint:
 
     def _per_image(self, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Pixels of background and foreground `[N, 2]` in the mask, whose undecided pixels are given."""
-        found = [np.count_nonzero(mask[start:end]) for start, end in pairwise(self.starts.tolist())]
-        return self.held + np.reshape(found, (-1, 2))
+        undecided = [np.count_nonzero(mask[start:end]) for start, end in pairwise(self.starts.tolist())]
+        return self.held + np.reshape(undecided, (-1, 2))
 
 
 def _twice(row: NDArray[np.uint8], count: int) -> NDArray[np.uint16]:
@@ -114,10 +112,10 @@ def _twice(row: NDArray[np.uint8], count: int) -> NDArray[np.uint16]:
     return np.multiply(row, 2 * count, dtype=np.uint16) + np.multiply(row > 0, count, dtype=np.uint16)
 
 
-def join(pieces: Sequence[Piece]) -> Joint:
+def join_images(pieces: Sequence[ImagePixels]) -> ClassPixels:
     """Put the pieces of one class in all images together."""
     lengths = np.array([(p.background, p.rows.shape[1] - p.background) for p in pieces], np.int64)
-    return Joint(
+    return ClassPixels(
         rows=np.concatenate([piece.rows for piece in pieces], 1),
         starts=np.append(0, np.cumsum(lengths)),
         held=np.array([piece.held for piece in pieces], np.int64),
@@ -125,46 +123,43 @@ def join(pieces: Sequence[Piece]) -> Joint:
     )
 
 
-class Part(NamedTuple):
-    """One run's prediction of an image: the maps' height and width, and of each class where it can be."""
-
-    shape: Shape
-    pieces: Sequence[byte_maps.Piece]
-
-
-def compare(parts: Sequence[Part], common: Shape, shape: Shape, truth: Sequence[Cutout], band: Band) -> list[Piece]:
+def pixels_of_image(
+    images: Sequence[ImageBytes], common: Shape, shape: Shape, truth: Sequence[Cutout], band: Band
+) -> list[ImagePixels]:
     """The pieces, one a class, of an image whose size is `shape`.
 
     Every map is brought to the common resolution first, as an ensemble averages there, and then to the image's size.
 
     Args:
-        parts: one a run.
+        images: one a run.
         common: the largest height and width of the runs' maps.
         shape: height and width of the image in pixels.
         truth: one mask a class, at the image's size.
         band: thresholds of interest.
     """
-    found = []
+    pieces = []
     for label, mask in enumerate(truth):
-        box, levels = align(parts, label, common, shape, band.low)
-        found.append(tabulate(levels, inside(mask, box), area(mask), band))
-    return found
+        box, levels = align(images, label, common, shape, band.low)
+        pieces.append(split_pixels(levels, inside(mask, box), area(mask), band))
+    return pieces
 
 
-def align(parts: Sequence[Part], label: int, common: Shape, shape: Shape, low: int) -> tuple[Box, NDArray[np.uint8]]:
+def align(
+    images: Sequence[ImageBytes], label: int, common: Shape, shape: Shape, low: int
+) -> tuple[Box, NDArray[np.uint8]]:
     """The box at the image's size where any run might reach byte `low`, and all runs' bytes `[M, h, w]` in it."""
-    reached = [(_reached(part, label, low), part.shape) for part in parts]
-    box = hull(spread(spread(near, own, common), common, shape) for near, own in reached)
+    reached = [(_reached(image, label, low), image.shape) for image in images]
+    box = hull(spread(spread(near, size, common), common, shape) for near, size in reached)
     if not box.height:  # and no width
-        return box, np.zeros((len(parts), 0, 0), np.uint8)
+        return box, np.zeros((len(images), 0, 0), np.uint8)
     near = sources(box, common, shape)
-    maps = (_at_common(byte_maps.expand(part.pieces[label], part.shape), common, near) for part in parts)
+    maps = (_at_common(byte_maps.expand(image.pieces[label], image.shape), common, near) for image in images)
     return box, np.stack([(upsample(map_, shape, box) * LEVELS).astype(np.uint8) for map_ in maps])
 
 
-def _reached(part: Part, label: int, low: int) -> Box:
+def _reached(image: ImageBytes, label: int, low: int) -> Box:
     """The box, at the run's own size, of the bytes from `low` upwards."""
-    box, levels = part.pieces[label]
+    box, levels = image.pieces[label]
     return bounds(levels >= low).moved(box.top, box.left)
 
 
@@ -175,45 +170,3 @@ def _at_common(map_: NDArray[np.float32], common: Shape, near: Box) -> NDArray[n
     result = np.zeros(common, np.float32)  # untouched pages cost nothing
     result[near.slices] = upsample(map_, common, near)
     return result
-
-
-class Predictions:
-    """A run's out-of-fold probabilities, one fold's file in memory at a time.
-
-    Attributes:
-        folder: the run's.
-        folds: image name -> the fold that validates it.
-    """
-
-    def __init__(self, folder: Path, classes: Sequence[str], folds: Iterable[int]) -> None:
-        """Read the names of the images. BonepipeError where a file is missing, broken, or of other classes."""
-        self.folder, self.classes = folder, tuple(classes)
-        self.folds: dict[str, int] = {}
-        self._index: dict[str, int] = {}
-        for fold in folds:
-            names = byte_maps.read_names(self._path(fold), classes)
-            self.folds |= dict.fromkeys(names, fold)
-            self._index |= {name: index for index, name in enumerate(names)}
-        self._open: tuple[int, ByteMaps] | None = None
-
-    def _path(self, fold: int) -> Path:
-        return self.folder / f"fold-{fold}" / "probabilities.npz"
-
-    @property
-    def shape(self) -> Shape:
-        """Height and width of the maps in pixels."""
-        return byte_maps.read_shape(self._path(next(iter(self.folds.values()))), self.classes)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all files."""
-        return sum(self._path(fold).stat().st_size for fold in set(self.folds.values()))
-
-    def part(self, name: str) -> Part:
-        """What it says of an image; asking for images fold by fold is fast."""
-        fold = self.folds[name]
-        if self._open is None or self._open[0] != fold:
-            self._open = None  # not two files at once
-            self._open = fold, byte_maps.read(self._path(fold), self.classes)
-        found = self._open[1]
-        return Part(found.shape, found.pieces(self._index[name]))

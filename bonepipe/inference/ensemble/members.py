@@ -9,25 +9,18 @@ members:
 ```
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 
 from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.files import replacing
-from bonepipe.inference.oof.byte_maps import LEVELS, ByteMaps
-from bonepipe.labels import upsample
-from bonepipe.labels.cutout import hull
 
-Shape = tuple[int, int]
 Mean = Literal["arithmetic", "geometric"]
-EDGE = 0.5 / LEVELS  # geometric means take probabilities nearer to 0 or 1 for this: bytes know no more, and no veto
 STRICT = {"extra": "forbid"}  # pydantic's: a misspelt key is refused
 
 
@@ -38,7 +31,7 @@ class Entry:
     Attributes:
         run: folder of a finished run.
         weight: relative to the other entries.
-        folds: folds whose models vote; None for all that the run has.
+        folds: folds whose models predict; None for all that the run has.
         epochs: epochs whose weights predict, averaged; None for the run's chosen weights.
         classes: names of the classes that it has a say in; None for all.
         overrides: settings of prediction that differ from the run's own: tta, windows, postprocess.crf.
@@ -104,72 +97,6 @@ class Ensemble:
             alike = replace(entry, weight=1.0)
             totals[alike] = totals.get(alike, 0.0) + entry.weight
         return replace(self, members=tuple(replace(entry, weight=weight) for entry, weight in totals.items()))
-
-
-@dataclass(frozen=True)
-class OofStore:
-    """A member's out-of-fold probabilities.
-
-    Attributes:
-        folds: of each fold, those of the images that it validates, all of one shape.
-    """
-
-    folds: Mapping[int, ByteMaps]
-
-    @cached_property
-    def places(self) -> dict[str, tuple[int, int]]:
-        """Image name -> the fold that validates it, and its position there; in the order of the folds."""
-        return {name: (fold, i) for fold, found in self.folds.items() for i, name in enumerate(found.names)}
-
-    @property
-    def shape(self) -> Shape:
-        """Height and width of the maps, pixels."""
-        return next(iter(self.folds.values())).shape
-
-    def maps(self, name: str) -> NDArray[np.float32]:
-        """Probabilities float32 `[C, h, w]` of an image."""
-        fold, position = self.places[name]
-        return self.folds[fold].maps(position)
-
-
-def common_shape(shapes: Sequence[Shape]) -> Shape:
-    """The resolution at which members meet: the largest height and the largest width."""
-    return max(height for height, _ in shapes), max(width for _, width in shapes)
-
-
-def mix(
-    maps: Sequence[NDArray[np.float32]], weights: NDArray[np.float64], shape: Shape, mean: Mean
-) -> NDArray[np.float32]:
-    """Average members' maps of one image, touching only where a class can be; `members.mix` is its twin on tensors.
-
-    Each map is brought to the common resolution bilinearly, pixel centres aligned.
-
-    Args:
-        maps: of each member, probabilities float32 `[C, h, w]`, 0 where there is nothing, of any sizes.
-        weights: `[M, C]`, those of a class add to 1.
-        shape: the common height and width.
-        mean: of the probabilities, or of their logits (clipped at EDGE).
-
-    Returns:
-        float32 `[C, *shape]`; 0 wherever all members have less than a level (1/256).
-    """
-    result = np.zeros((weights.shape[1], *shape), np.float32)
-    for label, plane in enumerate(result):
-        voters = [(map_[label], share[label]) for map_, share in zip(maps, weights, strict=True) if share[label]]
-        boxes = [box for map_, _ in voters if (box := upsample.reach(map_, 1 / LEVELS, shape))]
-        if boxes:
-            box = hull(boxes)
-            plane[box.slices] = _pool([(upsample.upsample(map_, shape, box), share) for map_, share in voters], mean)
-    return result
-
-
-def _pool(voters: Sequence[tuple[NDArray[np.float32], float]], mean: Mean) -> NDArray[np.float32]:
-    """The weighted mean of equally large maps, float32."""
-    if mean == "geometric":
-        total = sum(share * logit(np.clip(map_, EDGE, 1 - EDGE)) for map_, share in voters)
-        return expit(total).astype(np.float32)
-    total = sum(np.float32(share) * map_ for map_, share in voters)
-    return np.asarray(total, np.float32)
 
 
 def read(path: Path) -> Ensemble:

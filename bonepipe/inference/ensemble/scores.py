@@ -1,4 +1,4 @@
-"""What a mixture of members would have scored on the images that none of them was trained on."""
+"""What an ensemble of members would have scored on the images that none of them was trained on."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,38 +10,42 @@ from tqdm import tqdm
 
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
-from bonepipe.inference.ensemble.members import Mean, OofStore, common_shape, mix
-from bonepipe.inference.oof.results import HALF, Compared, compare
+from bonepipe.inference.ensemble.average import average, common_shape
+from bonepipe.inference.ensemble.members import Mean
+from bonepipe.inference.oof.predict import compare_with_truth
+from bonepipe.inference.oof.results import Compared
+from bonepipe.inference.oof.store import OofStore
 from bonepipe.labels import upsample
+from bonepipe.labels.histogram import HALF
 from bonepipe.parallel import cores
 
 
 class Scored(NamedTuple):
-    """An image's mixture compared with the truth, and the Dice `[M, C]` at threshold 0.5 of each member alone."""
+    """An image's average compared with the truth, and the Dice `[M, C]` at threshold 0.5 of each member alone."""
 
-    mixture: Compared
+    average: Compared
     alone: NDArray[np.float64]
 
 
-def common_names(archives: Sequence[OofStore]) -> list[str]:
+def common_names(stores: Sequence[OofStore]) -> list[str]:
     """The images that every member predicted out of fold, in the first one's order.
 
     Raises:
         BonepipeError: there is none.
     """
-    names = [name for name in archives[0].places if all(name in archive.places for archive in archives)]
+    names = [name for name in stores[0].folds if all(name in oof.folds for oof in stores)]
     if not names:
         raise BonepipeError("the members share no image that all of them predicted out of fold; add folds to them")
     return names
 
 
 def score(
-    archives: Sequence[OofStore], weights: NDArray[np.float64], mean: Mean, store: Store, names: Sequence[str]
+    stores: Sequence[OofStore], weights: NDArray[np.float64], mean: Mean, store: Store, names: Sequence[str]
 ) -> list[Scored]:
-    """Mix every image's maps at the common resolution and compare with the truth at the image's size.
+    """Average every image's maps at the common resolution and compare with the truth at the image's size.
 
     Args:
-        archives: of each member.
+        stores: of each member.
         weights: `[M, C]`, those of a class add to 1.
         mean: arithmetic or geometric.
         store: with the truth of the images.
@@ -50,19 +54,18 @@ def score(
     Raises:
         BonepipeError: an image is not in the store.
     """
-    shape = common_shape([archive.shape for archive in archives])
-    indices = {name: index for index, name in enumerate(store.names)}
-    strange = next((name for name in names if name not in indices), None)
+    shape = common_shape([oof.shape for oof in stores])
+    strange = next((name for name in names if name not in store.index), None)
     if strange:
         raise BonepipeError(f"{strange}: was predicted out of fold, but the dataset has no such training image")
 
-    def one(name: str) -> Scored:
-        index = indices[name]
-        size, truth, maps = store.shape(index), store.truth(index), [archive.maps(name) for archive in archives]
-        masks = [upsample.cutouts(own, [HALF] * len(truth), size) for own in maps]
-        alone = np.stack([upsample.dice_scores(own, truth) for own in masks])
-        return Scored(compare(mix(maps, weights, shape, mean), store, index), alone)
+    def score_image(name: str) -> Scored:
+        index = store.index[name]
+        size, truth, maps = store.shape(index), store.truth(index), [oof.maps(name) for oof in stores]
+        masks = [upsample.cutouts(of_member, [HALF] * len(truth), size) for of_member in maps]
+        alone = np.stack([upsample.dice_scores(of_member, truth) for of_member in masks])
+        return Scored(compare_with_truth(average(maps, weights, shape, mean), store, index), alone)
 
     workers = min(cores(), 4)  # NumPy releases the interpreter; each holds the maps of all members
     with ThreadPoolExecutor(workers) as pool:
-        return list(tqdm(pool.map(one, names), "mixture out of fold", len(names), unit="image"))
+        return list(tqdm(pool.map(score_image, names), "average out of fold", len(names), unit="image"))

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bonepipe.inference.crossfit import mean_and_error
-from bonepipe.inference.ensemble.library import HALF, MAX_WEIGHT, Counts, Joint
+from bonepipe.inference.ensemble.library import MAX_WEIGHT, ClassPixels, Counts
 from bonepipe.inference.ensemble.members import Ensemble, Entry
 from bonepipe.labels.dice import dice_by_size
+from bonepipe.labels.histogram import HALF_BIN
 
 SAME = 1e-12  # means that differ by less are equal but for rounding
 Images = NDArray[np.bool_]
@@ -29,29 +30,29 @@ class Library:
     """Runs whose mixtures can be scored; each mixture of each class is computed once.
 
     Attributes:
-        joints: one a class.
+        pixels: one a class.
         thresholds: in 1 / 256; of several a mixture is scored at the best for each class.
     """
 
-    joints: Sequence[Joint]
-    thresholds: Sequence[int] = (HALF,)
+    pixels: Sequence[ClassPixels]
+    thresholds: Sequence[int] = (HALF_BIN,)
     _known: dict[tuple[int, Counts], NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     @property
     def runs(self) -> int:
         """Number of runs, M."""
-        return len(self.joints[0].rows)
+        return len(self.pixels[0].rows)
 
     @property
     def images(self) -> int:
         """Number of images, N."""
-        return len(self.joints[0].area)
+        return len(self.pixels[0].area)
 
     def curves(self, label: int, counts: Counts) -> NDArray[np.float32]:
         """Dice `[N, T]` of a mixture in one class."""
         key = label, reduced(counts)
         if key not in self._known:
-            self._known[key] = self.joints[label].dice(key[1], self.thresholds).astype(np.float32)
+            self._known[key] = self.pixels[label].dice(key[1], self.thresholds).astype(np.float32)
         return self._known[key]
 
     def dice(self, counts: Counts, labels: Sequence[int], fit: Images) -> NDArray[np.float64]:
@@ -115,15 +116,15 @@ class Search:
             return float(library.dice(counts, labels, fit)[fit].mean())
 
         steps = [single(run, library.runs) for run in range(library.runs)]
-        found = [_highest(steps, mean)]
-        while sum(found[-1]) < self.steps:
-            best = _highest([_sum(found[-1], step) for step in steps], mean)
-            if mean(best) <= mean(found[-1]) + SAME:
+        path = [_highest(steps, mean)]
+        while sum(path[-1]) < self.steps:
+            best = _highest([_sum(path[-1], step) for step in steps], mean)
+            if mean(best) <= mean(path[-1]) + SAME:
                 break
-            found.append(best)
-        return found
+            path.append(best)
+        return path
 
-    def choose(self, library: Library, labels: Sequence[int], fit: Images) -> Counts:
+    def simplest(self, library: Library, labels: Sequence[int], fit: Images) -> Counts:
         """The simplest mixture that the best one beats by no more than noise on the images `fit`.
 
         Candidates are the single runs, the pairs and the greedy path. Fewer distinct runs are simpler, then fewer
@@ -146,7 +147,7 @@ def _highest(candidates: Sequence[Counts], score: Callable[[Counts], float]) -> 
 
 
 @dataclass(frozen=True)
-class Choice:
+class EnsembleChoice:
     """A mixture for some classes and what it is worth.
 
     Attributes:
@@ -170,7 +171,7 @@ class Choice:
 
 def select(
     library: Library, labels: Sequence[int], folds: NDArray[np.int64], search: Search, *, bar: str | None = None
-) -> Choice:
+) -> EnsembleChoice:
     """Choose one mixture for some classes.
 
     Args:
@@ -183,18 +184,18 @@ def select(
     """
     everywhere = np.ones(library.images, np.bool_)
     alone = Search(steps=1, margin=search.margin)
-    tried, best = search.choose(library, labels, everywhere), alone.path(library, labels, everywhere)[0]
+    tried, best = search.simplest(library, labels, everywhere), alone.path(library, labels, everywhere)[0]
     mixed, simple = np.empty((2, library.images, len(labels)))
     for fold in tqdm(np.unique(folds), bar, unit="fold", disable=bar is None):
         here, others = folds == fold, folds != fold
         fit = others if others.any() else everywhere
         simple[here] = library.dice(alone.path(library, labels, fit)[0], labels, fit)[here]
-        chosen = search.choose(library, labels, fit)
+        chosen = search.simplest(library, labels, fit)
         mixed[here] = library.dice(chosen, labels, fit)[here] if others.any() else simple[here]
     gain, error = map(float, mean_and_error((mixed - simple).mean(1)))
     kept = gain > max(search.margin * error, SAME)
     promised = [library.dice(counts, labels, everywhere).mean() for counts in (tried, best)]
-    return Choice(
+    return EnsembleChoice(
         tried if kept else best, tried, best, float(promised[0] - promised[1]), gain, error,
         mixed if kept else simple,
     )  # fmt: skip
@@ -206,21 +207,21 @@ class ClassChoice:
 
     Attributes:
         counts: one mixture a class.
-        own: bool `[C]`, where it differs from the choice for all classes.
-        gain: mean Dice gained over that choice by mixtures chosen for the class on other folds `[C]`, kept or not.
+        differs: bool `[C]`, where it differs from the choice for all classes.
+        gain: mean Dice gained over that choice by averages chosen for the class on other folds `[C]`, kept or not.
         error: standard error of that gain `[C]`.
         dice: cross-fitted Dice `[N, C]` of what is kept.
     """
 
     counts: list[Counts]
-    own: NDArray[np.bool_]
+    differs: NDArray[np.bool_]
     gain: NDArray[np.float64]
     error: NDArray[np.float64]
     dice: NDArray[np.float64]
 
 
 def select_per_class(
-    library: Library, common: Choice, folds: NDArray[np.int64], search: Search, *, bar: str | None = None
+    library: Library, common: EnsembleChoice, folds: NDArray[np.int64], search: Search, *, bar: str | None = None
 ) -> ClassChoice:
     """Let a class leave the choice for all where its own, chosen on other folds, gains more than noise.
 
@@ -231,13 +232,13 @@ def select_per_class(
         search: how.
         bar: title of a progress bar over the classes; None for none.
     """
-    labels = tqdm(range(len(library.joints)), bar, unit="class", disable=bar is None)
-    own = [select(library, [label], folds, search) for label in labels]
-    dice = np.concatenate([choice.dice for choice in own], 1)
+    labels = tqdm(range(len(library.pixels)), bar, unit="class", disable=bar is None)
+    choices = [select(library, [label], folds, search) for label in labels]
+    dice = np.concatenate([choice.dice for choice in choices], 1)
     gain, error = mean_and_error(dice - common.dice)
-    differs = np.array([reduced(choice.counts) != reduced(common.counts) for choice in own])
+    differs = np.array([reduced(choice.counts) != reduced(common.counts) for choice in choices])
     kept = differs & (gain > np.maximum(search.margin * error, SAME))
-    counts = [choice.counts if keep else common.counts for choice, keep in zip(own, kept, strict=True)]
+    counts = [choice.counts if keep else common.counts for choice, keep in zip(choices, kept, strict=True)]
     return ClassChoice(counts, kept, gain, error, np.where(kept, dice, common.dice))
 
 
@@ -269,7 +270,7 @@ def _weight(counts: Counts, number: int, usual: int) -> int:
 
 def by_size(library: Library) -> list[dict[str, float]]:
     """Every run's Dice alone on small, medium and large true masks, see `dice_by_size`."""
-    areas, everywhere = np.stack([joint.area for joint in library.joints], 1), np.ones(library.images, np.bool_)
-    labels = range(len(library.joints))
+    areas, everywhere = np.stack([pixels.area for pixels in library.pixels], 1), np.ones(library.images, np.bool_)
+    labels = range(len(library.pixels))
     alone = [single(run, library.runs) for run in range(library.runs)]
     return [dice_by_size(library.dice(counts, labels, everywhere), areas) for counts in alone]

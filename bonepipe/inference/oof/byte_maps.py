@@ -1,4 +1,4 @@
-"""Out-of-fold probabilities as bytes inside the boxes where a class can be: what mixtures of models are chosen from.
+"""Out-of-fold probabilities as bytes inside the boxes where a class can be: what ensembles are chosen from.
 
 A probability p is kept as floor(256 p), the bin that it has in the histograms. A class occupies about 1% of a
 radiograph, but what a model is not sure of makes the box of all that is not 0 many times as large. So the bytes of an
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,13 @@ from bonepipe.labels.cutout import Box, bounds
 LEVELS = 256
 Piece = tuple[Box, NDArray[np.uint8]]  # where a class can be, and the bytes there [box.height, box.width]
 Packed = tuple[NDArray[np.int32], bytes]  # an image's boxes [C, 4], and the deflated bytes inside them
+
+
+class ImageBytes(NamedTuple):
+    """An image's probabilities: the maps' height and width in pixels, and a piece a class."""
+
+    shape: tuple[int, int]
+    pieces: Sequence[Piece]
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,10 @@ class ByteMaps:
         for map_, (box, levels) in zip(result, self.pieces(index), strict=True):
             map_[box.slices] = _MIDDLES[levels]
         return result
+
+    def image(self, index: int) -> ImageBytes:
+        """The boxes and bytes of an image, with their size."""
+        return ImageBytes(self.shape, self.pieces(index))
 
     def pieces(self, index: int) -> list[Piece]:
         """The box of each class in an image and its bytes."""

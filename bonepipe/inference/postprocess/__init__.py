@@ -1,1 +1,1 @@
-"""What happens to probabilities and masks after the models: dense CRF and repairs."""
+"""What happens to probabilities and masks after the models: a dense CRF, and operations on masks."""

@@ -47,7 +47,7 @@ class CrfSpec:
 
 
 @torch.inference_mode()
-def refine(probabilities: torch.Tensor, images: torch.Tensor, spec: CrfSpec) -> torch.Tensor:
+def apply_crf(probabilities: torch.Tensor, images: torch.Tensor, spec: CrfSpec) -> torch.Tensor:
     """Let neighbouring pixels agree.
 
     A pixel's logit becomes its own plus, for each kernel k, weight * sum_j k_j (2 q_j - 1) / sum_j g_j over the

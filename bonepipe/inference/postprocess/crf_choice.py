@@ -4,10 +4,8 @@ A fold that is predicted with a CRF has a folder with the usual files for each o
 taken from them, class by class: all with the CRF before a choice was made.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,17 @@ from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
 from bonepipe.inference import thresholds
 from bonepipe.inference.oof import byte_maps, results
-from bonepipe.inference.oof.results import Compared, Predict
+from bonepipe.inference.oof.predict import Predict, predict_variants
+from bonepipe.inference.oof.results import Compared
 from bonepipe.inference.postprocess import operations
-from bonepipe.inference.postprocess.crf import CrfSpec, refine
-from bonepipe.inference.postprocess.operations import Selection
+from bonepipe.inference.postprocess.crf import CrfSpec, apply_crf
+from bonepipe.inference.postprocess.operations import ChosenOperations
 
 PLAIN, REFINED = VARIANTS = ("plain", "crf")
-CANDIDATES: list[tuple[str, ...]] = [(), ("crf",)]  # as `operations.choose` takes them
+CANDIDATES: list[tuple[str, ...]] = [(), ("crf",)]  # as `operations.choose_operations` takes them
 
 
-def predict_fold(
+def predict_fold_with_crf(
     predict: Predict,
     spec: CrfSpec,
     store: Store,
@@ -44,15 +43,15 @@ def predict_fold(
     Args:
         predict: probabilities before the CRF.
         spec: the CRF.
-        store, indices, classes, folder, batch_size, ahead, images: as `results.predict_fold` takes them.
+        store, indices, classes, folder, batch_size, ahead, images: as `oof.predict.predict_fold` takes them.
 
     Returns:
         Dice `[N, C]` at threshold 0.5 without and with the CRF.
     """
     folders = [folder / variant for variant in VARIANTS]
-    for own in folders:
-        own.mkdir(exist_ok=True)
-    plain, refined = results.predict_variants(
+    for variant in folders:
+        variant.mkdir(exist_ok=True)
+    plain, refined = predict_variants(
         both(predict, spec), store, indices, classes, folders, batch_size, ahead, images, folder.name
     )
     merge(folder, classes, classes)
@@ -70,12 +69,12 @@ def both(predict: Predict, spec: CrfSpec) -> Callable[[torch.Tensor], list[torch
 
     def variants(images: torch.Tensor) -> list[torch.Tensor]:
         plain = predict(images)
-        return [plain, refine(plain, images, spec)]
+        return [plain, apply_crf(plain, images, spec)]
 
     return variants
 
 
-def partly(predict: Predict, spec: CrfSpec, refined: Sequence[bool]) -> Predict:
+def with_crf(predict: Predict, spec: CrfSpec, refined: Sequence[bool]) -> Predict:
     """Probabilities `[N, C, h, w]`, with the CRF for the classes where `refined` holds.
 
     The classes are fields of their own, so the others need not be part of it.
@@ -84,24 +83,19 @@ def partly(predict: Predict, spec: CrfSpec, refined: Sequence[bool]) -> Predict:
     if not labels:
         return predict
     if len(labels) == len(refined):
-        return lambda images: refine(predict(images), images, spec)
+        return lambda images: apply_crf(predict(images), images, spec)
 
     @torch.inference_mode()  # as the networks run: their results may only be changed in it
     def mixed(images: torch.Tensor) -> torch.Tensor:
         maps = predict(images).float()  # as the refined ones are
-        maps[:, labels] = refine(maps[:, labels], images, spec)
+        maps[:, labels] = apply_crf(maps[:, labels], images, spec)
         return maps
 
     return mixed
 
 
-def complete(folder: Path) -> bool:
-    """Whether a fold's folder holds both variants."""
-    return all((folder / variant / name).is_file() for variant in VARIANTS for name in results.FILES)
-
-
-def choose(folders: Sequence[Path], classes: Sequence[str], margin: float) -> Selection:
-    """Which classes keep the CRF, from both variants of all folds: the rule of `operations.choose`.
+def choose_crf_classes(folders: Sequence[Path], classes: Sequence[str], margin: float) -> ChosenOperations:
+    """Which classes keep the CRF, from both variants of all folds: the rule of `operations.choose_operations`.
 
     Each variant is judged with thresholds of its own, chosen on the other folds: at 0.5 a class whose probabilities
     lie too low would often seem to lose by what only makes them surer.
@@ -109,7 +103,7 @@ def choose(folders: Sequence[Path], classes: Sequence[str], margin: float) -> Se
     Args:
         folders: of the folds.
         classes: class names.
-        margin: of thresholds, see `thresholds.choose`.
+        margin: of thresholds, see `thresholds.choose_thresholds`.
 
     Returns:
         Operations `("crf",)` or `()`, a class.
@@ -119,8 +113,8 @@ def choose(folders: Sequence[Path], classes: Sequence[str], margin: float) -> Se
         for variant in VARIANTS
     }
     folds = np.repeat(np.arange(len(folders)), [len(rows) for rows in curves[PLAIN]])
-    dice = [thresholds.choose(np.concatenate(curves[variant]), folds, margin).dice for variant in VARIANTS]
-    return operations.choose(np.stack(dice, 1), folds, CANDIDATES)
+    dice = [thresholds.choose_thresholds(np.concatenate(curves[variant]), folds, margin).dice for variant in VARIANTS]
+    return operations.choose_operations(np.stack(dice, 1), folds, CANDIDATES)
 
 
 def merge(folder: Path, classes: Sequence[str], refined: Collection[str]) -> None:
@@ -135,14 +129,12 @@ def merge(folder: Path, classes: Sequence[str], refined: Collection[str]) -> Non
         BonepipeError: a file of a variant is missing or broken, or they do not belong together.
     """
     picked = [int(name in refined) for name in classes]
-    found = [results.read_results(folder / variant, classes) for variant in VARIANTS]
+    names, rows = zip(*(results.read_results(folder / variant, classes) for variant in VARIANTS), strict=True)
     maps = [byte_maps.read(folder / variant / results.PROBABILITIES, classes) for variant in VARIANTS]
-    names = found[0][0]
-    if any(other != names for other in (found[1][0], *(one.names for one in maps))):
+    if any(other != names[0] for other in (names[1], *(of_variant.names for of_variant in maps))):
         raise BonepipeError(f"{folder}: {PLAIN} and {REFINED} hold other images; delete both to predict the fold again")
-    rows = [_take(pair, picked) for pair in zip(found[0][1], found[1][1], strict=True)]
-    byte_maps.write(folder / results.PROBABILITIES, names, classes, maps[0].shape, byte_maps.take(maps, picked))
-    results.write_results(folder, names, classes, rows)
+    byte_maps.write(folder / results.PROBABILITIES, names[0], classes, maps[0].shape, byte_maps.take(maps, picked))
+    results.write_results(folder, names[0], classes, [_take(image, picked) for image in zip(*rows, strict=True)])
 
 
 def _take(variants: Sequence[Compared], picked: Sequence[int]) -> Compared:
@@ -155,40 +147,6 @@ def _take(variants: Sequence[Compared], picked: Sequence[int]) -> Compared:
     return Compared(runs, dice, counts)
 
 
-def refined_classes(selection: Selection, classes: Sequence[str]) -> list[str]:
+def refined_classes(selection: ChosenOperations, classes: Sequence[str]) -> list[str]:
     """The classes that keep the CRF."""
     return [name for name, chosen in zip(classes, selection.operations, strict=True) if chosen]
-
-
-def record(selection: Selection, classes: Sequence[str], spec: CrfSpec) -> dict[str, Any]:
-    """What thresholds.json keeps: the classes, each one's cross-fitted gain, and the CRF that they were chosen with."""
-    return {
-        "crf": refined_classes(selection, classes),
-        "crf_gain": dict(zip(classes, selection.gain.tolist(), strict=True)),
-        "crf_settings": asdict(spec),
-    }
-
-
-def read(path: Path, classes: Sequence[str], spec: CrfSpec) -> list[str]:
-    """The classes that keep the CRF, from thresholds.json.
-
-    Raises:
-        BonepipeError: the file is missing or broken, was written without a choice, or for another CRF.
-    """
-    try:
-        content = json.loads(path.read_text())
-        chosen, recorded = content["crf"], content["crf_settings"]
-        refined = [name for name in classes if name in chosen]
-        if len(refined) != len(chosen):
-            raise ValueError(f"unknown classes in {chosen}")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BonepipeError(
-            f"{path}: does not say which classes keep the CRF ({error!r}); {operations.WAY_OUT}, or take "
-            "postprocess.crf=null"
-        ) from error
-    if recorded != asdict(spec):
-        raise BonepipeError(
-            f"{path}: the classes were chosen with another CRF ({recorded}; operations.crf asks for {asdict(spec)}); "
-            f"{operations.WAY_OUT}"
-        )
-    return refined

@@ -1,15 +1,13 @@
-"""Repairs of predicted masks, and which of them each class keeps.
+"""Post-processing of predicted masks: operations, and which of them each class keeps.
 
 Operations work on cutouts, so that they cost what a bone costs and not what its radiograph costs. None of them looks
 beyond the box: outside it is background, which is what the full frame holds there.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bonepipe.data.store import Store
-from bonepipe.errors import BonepipeError, suggestion
+from bonepipe.errors import suggestion
 from bonepipe.inference.crossfit import cross_fitted
 from bonepipe.inference.postprocess.crf import CrfSpec
 from bonepipe.labels import upsample
@@ -27,9 +25,6 @@ from bonepipe.parallel import cores
 
 Shape = tuple[int, int]
 Operations = tuple[str, ...]
-
-NONE: dict[str, Any] = {"operations": []}  # the settings where nothing is to be chosen
-WAY_OUT = "run `bonepipe train-all` with the same overrides first"
 
 
 def largest_component(mask: Cutout) -> Cutout:
@@ -73,7 +68,7 @@ class PostprocessSpec:
     Attributes:
         operations: to try on masks, of OPERATIONS; they are always applied in that order.
         min_area: parts smaller than this share of the image's pixels are removed by the operation `min_area`.
-        crf: a dense CRF on the mean probabilities of the classes that gain by it (see `variants`), or None.
+        crf: a dense CRF on the mean probabilities of the classes that gain by it (see `crf_choice`), or None.
     """
 
     operations: Operations = ()
@@ -87,10 +82,6 @@ class PostprocessSpec:
                 raise ValueError(f"postprocess.operations: no operation {name!r}{hint}")
         if not 0 <= self.min_area < 1:
             raise ValueError(f"postprocess.min_area={self.min_area}: a share of the image, from 0 to below 1")
-
-    def settings(self) -> dict[str, Any]:
-        """What the choice of operations depends on; it is recorded with the choice."""
-        return {"operations": sorted(self.operations), "min_area": self.min_area} if self.operations else NONE
 
     def candidates(self) -> list[Operations]:
         """Every combination of the operations: none of them first, fewer before more."""
@@ -146,19 +137,18 @@ def score(
         store: with the truth of the images.
         spec: of the candidates.
     """
-    index = {name: number for number, name in enumerate(store.names)}
 
-    def one(name: str, thresholds: Sequence[float]) -> NDArray[np.float64]:
-        shape, truth = store.shape(index[name]), store.truth(index[name])
+    def score_image(name: str, thresholds: Sequence[float]) -> NDArray[np.float64]:
+        shape, truth = store.shape(store.index[name]), store.truth(store.index[name])
         return candidate_dice(spec, masks(name, thresholds), truth, shape)
 
     workers = min(cores(), 4)  # NumPy and OpenCV release the interpreter
     with ThreadPoolExecutor(workers) as pool:
-        return np.stack(list(tqdm(pool.map(one, names, limits), "post-processing", len(names), unit="image")))
+        return np.stack(list(tqdm(pool.map(score_image, names, limits), "post-processing", len(names), unit="image")))
 
 
 @dataclass(frozen=True)
-class Selection:
+class ChosenOperations:
     """The operations that each class keeps, and what they are worth.
 
     Attributes:
@@ -171,16 +161,10 @@ class Selection:
     gain: NDArray[np.float64]
     change: NDArray[np.float64]
 
-    def record(self, classes: Sequence[str], spec: PostprocessSpec) -> dict[str, Any]:
-        """What thresholds.json keeps: operations and gain by class, and the settings that they were chosen with."""
-        return {
-            "postprocess": {name: list(chosen) for name, chosen in zip(classes, self.operations, strict=True)},
-            "postprocess_gain": dict(zip(classes, self.gain.tolist(), strict=True)),
-            "postprocess_settings": spec.settings(),
-        }
 
-
-def choose(dice: NDArray[np.float64], folds: NDArray[np.int64], candidates: Sequence[Operations]) -> Selection:
+def choose_operations(
+    dice: NDArray[np.float64], folds: NDArray[np.int64], candidates: Sequence[Operations]
+) -> ChosenOperations:
     """Choose the operations of each class.
 
     Of the candidates that improve the mean Dice in more than half of the folds, the one that gains most; of equals the
@@ -196,7 +180,7 @@ def choose(dice: NDArray[np.float64], folds: NDArray[np.int64], candidates: Sequ
     crossed = cross_fitted(gains, folds, _best, gains[:, 0])
     gain = crossed.mean(0)
     kept = np.where(gain > 0, _best(gains, folds), 0)
-    return Selection([candidates[k] for k in kept], gain, np.where(kept > 0, crossed, 0))
+    return ChosenOperations([candidates[k] for k in kept], gain, np.where(kept > 0, crossed, 0))
 
 
 def _best(gains: NDArray[np.float64], folds: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -204,24 +188,3 @@ def _best(gains: NDArray[np.float64], folds: NDArray[np.int64]) -> NDArray[np.in
     means = np.stack([gains[folds == fold].mean(0) for fold in np.unique(folds)])
     in_most = (means > 0).mean(0) > 0.5
     return np.where(in_most, gains.mean(0), 0).argmax(0)  # the first of equals
-
-
-def read_operations(path: Path, classes: Sequence[str], spec: PostprocessSpec) -> list[Operations]:
-    """The operations of each class from thresholds.json; a file that was written without post-processing means none.
-
-    Raises:
-        BonepipeError: the file is missing or broken, or the choice was made with other settings than `spec` has.
-    """
-    try:
-        content = json.loads(path.read_text())
-        recorded = content.get("postprocess_settings", NONE)
-        chosen = content.get("postprocess", {name: [] for name in classes})
-        operations = [tuple(chosen[name]) for name in classes]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BonepipeError(f"{path}: no operations for all classes ({error!r}); {WAY_OUT}") from error
-    if recorded != spec.settings():
-        raise BonepipeError(
-            f"{path}: the operations were chosen with other settings ({recorded}; postprocess asks for "
-            f"{spec.settings()}); {WAY_OUT}"
-        )
-    return operations

@@ -5,9 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from bonepipe.errors import BonepipeError
 from bonepipe.inference.ensemble import library
-from bonepipe.inference.ensemble.library import Band, Part, Predictions, join
+from bonepipe.inference.ensemble.library import Band, join_images
 from bonepipe.inference.oof import byte_maps
 from bonepipe.labels.cutout import Box, from_mask
 
@@ -36,16 +35,18 @@ def test_dice_of_a_mixture_equals_the_one_pixel_by_pixel(seed, counts, extreme):
     levels = rng.choice(common, (3, len(counts), 6, 7)) if extreme else rng.integers(0, 256, (3, len(counts), 6, 7))
     levels, truth = levels.astype(np.uint8), rng.random((3, 6, 7)) < 0.4
     for band, thresholds in ((Band(), [128]), (Band(64, 192), [64, 100, 192]), (Band(1, 255), [1, 128, 255])):
-        pieces = [library.tabulate(one, true, int(true.sum()), band) for one, true in zip(levels, truth, strict=True)]
+        pieces = [
+            library.split_pixels(one, true, int(true.sum()), band) for one, true in zip(levels, truth, strict=True)
+        ]
         expected = [[slow_dice(levels[i], truth[i], counts, k) for k in thresholds] for i in range(3)]
-        np.testing.assert_array_equal(join(pieces).dice(tuple(counts), thresholds), expected)
+        np.testing.assert_array_equal(join_images(pieces).dice(tuple(counts), thresholds), expected)
 
 
 def test_images_without_undecided_pixels_keep_their_place():
     empty, full = np.zeros((2, 3, 3), np.uint8), np.full((2, 3, 3), 255, np.uint8)
     mixed = np.stack([full[0], empty[0]])
     truth = np.eye(3, dtype=bool)
-    table = join([library.tabulate(levels, truth, 3, Band()) for levels in (empty, mixed, full, empty)])
+    table = join_images([library.split_pixels(levels, truth, 3, Band()) for levels in (empty, mixed, full, empty)])
     assert table.rows.shape == (2, 9)
     np.testing.assert_allclose(table.dice((2, 1), [128])[:, 0], [0, 0.5, 0.5, 0], atol=1e-4)
     np.testing.assert_allclose(table.dice((1, 2), [128])[:, 0], [0, 0, 0.5, 0], atol=1e-4)
@@ -53,7 +54,7 @@ def test_images_without_undecided_pixels_keep_their_place():
 
 def test_heavy_weights_do_not_overflow():
     levels, truth = np.array([[[255, 255, 0]], [[255, 0, 0]]], np.uint8), np.array([[True, False, False]])
-    table = join([library.tabulate(levels, truth, 1, Band(1, 255))])
+    table = join_images([library.split_pixels(levels, truth, 1, Band(1, 255))])
     assert table.dice((library.MAX_WEIGHT, 0), [128]) == pytest.approx(2 / 3, abs=1e-4)
     assert table.dice((library.MAX_WEIGHT // 2, library.MAX_WEIGHT - library.MAX_WEIGHT // 2), [200]) == pytest.approx(
         1
@@ -64,9 +65,9 @@ def test_only_what_the_runs_disagree_about_is_kept():
     levels = np.zeros((3, 100, 100), np.uint8)
     levels[:, 20:60, 20:60] = np.array([140, 200, 255])[:, None, None]
     levels[0, 60, 20:60] = 130
-    table = join([library.tabulate(levels, levels[0] > 0, 1640, Band())])
+    table = join_images([library.split_pixels(levels, levels[0] > 0, 1640, Band())])
     assert table.rows.shape == (3, 40)
-    assert join([library.tabulate(levels, levels[0] > 0, 1640, Band(64, 192))]).rows.shape == (3, 1640)
+    assert join_images([library.split_pixels(levels, levels[0] > 0, 1640, Band(64, 192))]).rows.shape == (3, 1640)
 
 
 def blobs(rng, shape, labels):
@@ -78,11 +79,11 @@ def blobs(rng, shape, labels):
 
 def packed(rng, shape, labels):
     boxes, stream = byte_maps.pack(blobs(rng, shape, labels))
-    return Part(shape, byte_maps.ByteMaps(["x"], shape, boxes[None], [stream]).pieces(0))
+    return byte_maps.ByteMaps(["x"], shape, boxes[None], [stream]).image(0)
 
 
 def full(part):
-    """The maps of a part [C, h, w]."""
+    """The maps of an image [C, h, w]."""
     return np.stack([byte_maps.expand(piece, part.shape) for piece in part.pieces])
 
 
@@ -98,7 +99,7 @@ def test_mixed_sizes_equal_full_frames_interpolated_twice(size):
             maps = interpolate(maps, shape, mode="bilinear", align_corners=False)
         frames.append(maps[0].numpy() * 256)
     truth = [from_mask(np.hypot(*(np.mgrid[: size[0], : size[1]] - 30.5)) < radius) for radius in (9, 14, 20, 5)]
-    pieces = library.compare(parts, common, size, truth, Band())
+    pieces = library.pixels_of_image(parts, common, size, truth, Band())
     for label in range(labels):
         box, levels = library.align(parts, label, common, size, 128)
         outside = np.ones(size, bool)
@@ -113,25 +114,6 @@ def test_mixed_sizes_equal_full_frames_interpolated_twice(size):
             mask = np.zeros(size, bool)
             mask[truth[label].box.slices] = truth[label].mask
             expected = 2 * ((mean >= 128) & mask).sum() / max(1, ((mean >= 128).sum() + mask.sum()))
-            assert join([pieces[label]]).dice(counts, [128])[0, 0] == pytest.approx(expected, abs=0.02)
+            assert join_images([pieces[label]]).dice(counts, [128])[0, 0] == pytest.approx(expected, abs=0.02)
     assert library.align(parts, 3, common, size, 128)[0] == Box(0, 0, 0, 0)
-    assert join([pieces[3]]).dice((1, 1, 1), [128])[0, 0] == pytest.approx(0, abs=1e-4)
-
-
-def test_predictions_are_found_fold_by_fold(tmp_path):
-    rng, classes, shape = np.random.default_rng(0), ("a", "b"), (20, 24)
-    maps = {name: blobs(rng, shape, 2) for name in "xyz"}
-    for fold, names in enumerate(("zx", "y")):
-        (tmp_path / f"fold-{fold}").mkdir()
-        path = tmp_path / f"fold-{fold}" / "probabilities.npz"
-        byte_maps.write(path, list(names), classes, shape, [byte_maps.pack(maps[name]) for name in names])
-    found = Predictions(tmp_path, classes, range(2))
-    assert found.folds == {"z": 0, "x": 0, "y": 1}
-    assert found.shape == shape
-    for name in "xyzzyx":
-        part = found.part(name)
-        assert np.abs(full(part) - maps[name])[maps[name] >= 1 / 256].max() <= 0.5 / 256
-    with pytest.raises(BonepipeError, match="other classes"):
-        Predictions(tmp_path, ("a", "c"), range(2))
-    with pytest.raises(BonepipeError, match="fold-2"):
-        Predictions(tmp_path, classes, range(3))
+    assert join_images([pieces[3]]).dice((1, 1, 1), [128])[0, 0] == pytest.approx(0, abs=1e-4)

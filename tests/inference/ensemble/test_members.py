@@ -49,3 +49,9 @@ def test_a_class_without_member_and_an_unknown_one_are_refused():
         Ensemble(members=(Entry(run="x", classes=("b",)),)).weights(CLASSES)
     with pytest.raises(BonepipeError, match="x: classes: unknown class 'bb'"):
         Ensemble(members=(Entry(run="x", classes=("bb",)),)).weights(CLASSES)
+
+
+def test_entries_that_differ_in_weight_alone_are_one():
+    a, b = Entry(run="a"), Entry(run="a", folds=(0,))
+    merged = Ensemble(members=(a, b, Entry(run="a", weight=2.0))).merged()
+    assert merged.members == (Entry(run="a", weight=3.0), b)

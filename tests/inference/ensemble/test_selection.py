@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bonepipe.inference.ensemble import members
-from bonepipe.inference.ensemble.library import Band, join, tabulate
+from bonepipe.inference.ensemble.library import Band, join_images, split_pixels
 from bonepipe.inference.ensemble.selection import (
     Library,
     Search,
@@ -39,7 +39,7 @@ def library(truth, runs, thresholds=(128,)):
     joints = []
     for label in range(truth.shape[1]):
         pairs = zip(levels[:, label], truth[:, label], strict=True)
-        joints.append(join([tabulate(one, true, int(true.sum()), band) for one, true in pairs]))
+        joints.append(join_images([split_pixels(one, true, int(true.sum()), band) for one, true in pairs]))
     return Library(joints, thresholds)
 
 
@@ -165,7 +165,7 @@ def test_a_class_has_its_own_mixture_only_where_that_gains(truth):
     common = select(runs, range(4), FOLDS, search)
     own = select_per_class(runs, common, FOLDS, search)
     assert common.counts == (1, 0)
-    assert own.own.tolist() == [False, True, False, False]
+    assert own.differs.tolist() == [False, True, False, False]
     assert own.counts == [(1, 0), (0, 1), (1, 0), (1, 0)]
     assert own.gain[1] > 0.1
     assert abs(own.gain[3]) < 0.02

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bonepipe.inference.postprocess.crf import CrfSpec, refine
+from bonepipe.inference.postprocess.crf import CrfSpec, apply_crf
 
 
 def scene(shape=(7, 9), count=2, classes=3, seed=0):
@@ -47,7 +47,7 @@ def dense_mean_field(probability, image, spec):
 ])  # fmt: skip
 def test_the_windowed_mean_field_equals_the_dense_one_with_the_same_kernel(spec):
     probabilities, images = scene()
-    refined = refine(probabilities, images, spec)
+    refined = apply_crf(probabilities, images, spec)
     for n in range(2):
         for c in range(3):
             expected = dense_mean_field(probabilities[n, c].numpy(), images[n].numpy(), spec)
@@ -57,7 +57,7 @@ def test_the_windowed_mean_field_equals_the_dense_one_with_the_same_kernel(spec)
 def test_without_weights_nothing_changes():
     probabilities, images = scene()
     probabilities[0, 0, 0, :2] = torch.tensor([0.0, 1.0])
-    refined = refine(probabilities, images, CrfSpec(appearance=0, smoothness=0))
+    refined = apply_crf(probabilities, images, CrfSpec(appearance=0, smoothness=0))
     torch.testing.assert_close(refined, probabilities, rtol=0, atol=2e-6)
 
 
@@ -66,7 +66,7 @@ def test_an_isolated_pixel_is_smoothed_away_and_a_solid_part_stays():
     probabilities[..., 3, 3] = 0.7  # noise
     probabilities[..., 8:16, 8:16] = 0.8
     probabilities[..., 12, 12] = 0.3  # a pinprick
-    refined = refine(probabilities, torch.full((1, 20, 20), 100, dtype=torch.uint8), CrfSpec())[0, 0] >= 0.5
+    refined = apply_crf(probabilities, torch.full((1, 20, 20), 100, dtype=torch.uint8), CrfSpec())[0, 0] >= 0.5
     assert not refined[:7].any()
     assert refined[9:15, 9:15].all()
 
@@ -76,7 +76,10 @@ def test_an_edge_of_the_image_holds_a_blurred_prediction():
     image = torch.full((1, 16, 16), 60, dtype=torch.uint8)
     image[:, :, 8:] = 200
     ramp = torch.sigmoid((torch.arange(16.0) - 6.0) * 0.8).expand(1, 1, 16, 16)  # says that the bone begins at 6
-    plain, refined = ramp[0, 0, 8] >= 0.5, refine(ramp, image, CrfSpec(appearance=4.0, smoothness=0.0))[0, 0, 8] >= 0.5
+    plain, refined = (
+        ramp[0, 0, 8] >= 0.5,
+        apply_crf(ramp, image, CrfSpec(appearance=4.0, smoothness=0.0))[0, 0, 8] >= 0.5,
+    )
     assert plain.nonzero()[0] == 6
     assert refined.nonzero()[0] == 8
 

@@ -13,7 +13,7 @@ import torch
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.oof import byte_maps, results
 from bonepipe.inference.postprocess import crf_choice
-from bonepipe.inference.postprocess.crf import CrfSpec, refine
+from bonepipe.inference.postprocess.crf import CrfSpec, apply_crf
 from bonepipe.labels.cutout import from_mask
 
 CLASSES = ("Solid", "Thin", "Sure")
@@ -61,7 +61,7 @@ def predicted(tmp_path_factory):
         folders[-1].mkdir()
         images = [{"image": torch.full((SIDE, SIDE), 100 + i, dtype=torch.uint8), "index": i} for i in indices]
         settings = (store, indices, CLASSES, folders[-1], 1, 0, images)
-        plain, refined = crf_choice.predict_fold(predict, SPEC, *settings)
+        plain, refined = crf_choice.predict_fold_with_crf(predict, SPEC, *settings)
         assert plain.shape == refined.shape == (2, 3)
         assert crf_choice.complete(folders[-1])
     assert batches == [1] * 6
@@ -81,7 +81,7 @@ def test_before_a_choice_a_fold_holds_the_crf_for_all_classes(predicted):
 
 
 def test_only_the_class_that_gains_in_most_folds_keeps_the_crf(predicted):
-    chosen = crf_choice.choose(predicted, CLASSES, MARGIN)
+    chosen = crf_choice.choose_crf_classes(predicted, CLASSES, MARGIN)
     assert crf_choice.refined_classes(chosen, CLASSES) == ["Solid"]
     rows = {name: [r for path in predicted for r in table(path / name, "oof_dice.csv")] for name in ("plain", "crf")}
     dice = {name: np.array([float(row["dice"]) for row in found]) for name, found in rows.items()}
@@ -101,7 +101,7 @@ def test_each_variant_is_judged_with_thresholds_of_its_own(tmp_path):
             for place, pair in bins.items():
                 hist[:, 0, :, place] = pair
             np.savez(folder / variant / "histograms.npz", names=["x", "y"], classes=["Bone"], counts=hist)
-    chosen = crf_choice.choose(folders, ["Bone"], margin=0.0)
+    chosen = crf_choice.choose_crf_classes(folders, ["Bone"], margin=0.0)
     assert chosen.operations == [("crf",)]
     assert chosen.gain == pytest.approx([0.1], abs=1e-4)
     at_half = [results.read_curves(folders[0] / name / "histograms.npz", ["Bone"])[1][0, 0, 128] for name in counts]
@@ -132,21 +132,21 @@ def paths(folder):
 
 def test_only_the_named_classes_are_refined():
     maps, images = torch.stack([predictions(0), predictions(3)]), torch.full((2, SIDE, SIDE), 90, dtype=torch.uint8)
-    whole = refine(maps, images, SPEC)
+    whole = apply_crf(maps, images, SPEC)
 
     @torch.inference_mode()  # as the networks are run
     def predict(_):
         return maps.clone()
 
-    mixed = crf_choice.partly(predict, SPEC, [False, True, False])(images)
+    mixed = crf_choice.with_crf(predict, SPEC, [False, True, False])(images)
     torch.testing.assert_close(mixed[:, 1], whole[:, 1], rtol=0, atol=1e-6)
     assert torch.equal(mixed[:, [0, 2]], maps[:, [0, 2]])
-    assert torch.equal(crf_choice.partly(predict, SPEC, [True] * 3)(images), whole)
-    assert crf_choice.partly(predict, SPEC, [False] * 3) is predict
+    assert torch.equal(crf_choice.with_crf(predict, SPEC, [True] * 3)(images), whole)
+    assert crf_choice.with_crf(predict, SPEC, [False] * 3) is predict
 
 
 def test_the_choice_comes_back_from_the_file(predicted, tmp_path):
-    path, chosen = tmp_path / "thresholds.json", crf_choice.choose(predicted, CLASSES, MARGIN)
+    path, chosen = tmp_path / "thresholds.json", crf_choice.choose_crf_classes(predicted, CLASSES, MARGIN)
     record = crf_choice.record(chosen, CLASSES, SPEC)
     assert record["crf_gain"].keys() == set(CLASSES)
     path.write_text(json.dumps(record))

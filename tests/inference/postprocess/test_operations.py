@@ -12,7 +12,7 @@ from bonepipe.errors import BonepipeError
 from bonepipe.inference.postprocess.operations import (
     PostprocessSpec,
     candidate_dice,
-    choose,
+    choose_operations,
     fill_holes,
     largest_component,
     read_operations,
@@ -159,7 +159,7 @@ def test_operations_are_chosen_by_hand_computed_numbers():
     most = [[0.0, 0.0, 0.0], [0.1, 0.1, -0.05], [0.3, -0.1, -0.1]]
     harm = [[-0.1, -0.1, -0.1], [0.0, 0.0, 0.0], [-0.2, -0.1, 0.0]]
     dice, folds = table(always, one_fold, tie, most, harm)
-    chosen = choose(dice, folds, CANDIDATES)
+    chosen = choose_operations(dice, folds, CANDIDATES)
     assert chosen.operations == [("fill_holes",), (), ("fill_holes",), (), ()]
     # `most`: without fold 2, `largest` gains in 2 of 2 folds; without fold 0 or 1 in 1 of 2, which is not most.
     np.testing.assert_allclose(chosen.gain, [0.2, 0.0, 0.1, -0.05 / 3, 0.0], atol=1e-12)
@@ -169,12 +169,12 @@ def test_operations_are_chosen_by_hand_computed_numbers():
 
 def test_more_operations_are_kept_where_they_gain_more():
     dice, folds = table([[0.1] * 3, [0.1] * 3, [0.2] * 3])
-    assert choose(dice, folds, CANDIDATES).operations == [("fill_holes", "largest")]
+    assert choose_operations(dice, folds, CANDIDATES).operations == [("fill_holes", "largest")]
 
 
 def test_one_fold_keeps_masks_as_they_are():
     dice, _ = table([[0.1] * 3, [0.1] * 3, [0.2] * 3])
-    chosen = choose(dice, np.zeros(6, int), CANDIDATES)
+    chosen = choose_operations(dice, np.zeros(6, int), CANDIDATES)
     assert chosen.operations == [()]
     assert not chosen.change.any()
 
@@ -182,7 +182,7 @@ def test_one_fold_keeps_masks_as_they_are():
 def test_chosen_operations_are_read_back(tmp_path):
     path = tmp_path / "thresholds.json"
     dice, folds = table([[0.1] * 3, [0.0] * 3, [0.2] * 3], [[-0.1] * 3] * 3)
-    record = choose(dice, folds, CANDIDATES).record(["Radius", "Ulna"], ALL)
+    record = choose_operations(dice, folds, CANDIDATES).record(["Radius", "Ulna"], ALL)
     assert record["postprocess"] == {"Radius": ["fill_holes", "largest"], "Ulna": []}
     path.write_text(json.dumps({"thresholds": {}, **record}))
     assert read_operations(path, ["Radius", "Ulna"], ALL) == [("fill_holes", "largest"), ()]

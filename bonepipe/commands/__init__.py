@@ -1,1 +1,0 @@
-"""The commands: each file parses, calls and prints."""

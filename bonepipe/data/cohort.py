@@ -1,0 +1,135 @@
+"""The cohort: a dataset's annotated images, how patients are split, their strata and their store."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from bonepipe.data import strata
+from bonepipe.data.catalog import Radiograph, external_images, read_catalog, train_images
+from bonepipe.data.corrections import Correction
+from bonepipe.data.folds import TRAIN_ONLY, Folds, FoldSpec, ensure, take_patients, torn_patients
+from bonepipe.data.pseudo import PseudoLabel, pseudo_images
+from bonepipe.data.sampling import SamplerSpec, draw_weights
+from bonepipe.data.spec import DataSpec
+from bonepipe.data.store import Store, amendments, open_store
+from bonepipe.data.strata import StrataSpec
+from bonepipe.errors import BonepipeError
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The annotated images, read and built when first asked for. All lists are in the order of the store.
+
+    Attributes:
+        spec: the dataset's form.
+        folds: how patients are split.
+        strata: what tells the strata apart.
+        cache: folder of the stores.
+    """
+
+    spec: DataSpec
+    folds: FoldSpec
+    strata: StrataSpec
+    cache: Path
+
+    @cached_property
+    def own_images(self) -> list[Radiograph]:
+        """The dataset's own annotated images: those that the folds split."""
+        return train_images(self.spec)
+
+    @cached_property
+    def images(self) -> list[Radiograph]:
+        """All images to train on: the dataset's own, external ones, then pseudo-labelled ones."""
+        return [*self.own_images, *external_images(self.spec), *pseudo_images(self.spec)]
+
+    @cached_property
+    def test_images(self) -> list[Radiograph]:
+        """The images to predict, in the order of the submission; there may be none."""
+        return [image for image in read_catalog(self.spec) if image.split == "test"]
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Image name -> its number in the store."""
+        return {image.name: number for number, image in enumerate(self.images)}
+
+    @cached_property
+    def store(self) -> Store:
+        """The images at training size, built where they are missing."""
+        return open_store(self.images, self.spec, self.cache)
+
+    @cached_property
+    def amended(self) -> dict[str, Correction | PseudoLabel]:
+        """Image name -> what takes the place of its annotation in training."""
+        return amendments(self.images, self.spec)
+
+    @cached_property
+    def shares(self) -> np.ndarray | None:
+        """Weight of each image in the loss, float32 `[N]`; None where all count alike."""
+        if self.spec.pseudo is None:
+            return None
+        return np.array([self.spec.pseudo_weight if i.split == "pseudo" else 1.0 for i in self.images], np.float32)
+
+    @cached_property
+    def assignment(self) -> Folds:
+        """Image name -> the fold that validates it, verified; external images are not in it."""
+        images, spec = self.own_images, self.folds
+        folds = ensure(spec, images, lambda: strata.stratify(images, replace(self.strata, by=spec.by)))
+        if torn := torn_patients(images, folds):
+            print(
+                f"warning: {spec.file}: {len(torn)} patients have images in several folds (folds.kind={spec.kind}), so "
+                "the out-of-fold Dice will look too good; folds=group keeps them together",
+                file=sys.stderr,
+                flush=True,
+            )
+        return folds
+
+    def indices(self, fold: int) -> tuple[list[int], list[int]]:
+        """Store indices that a fold trains on and validates on; only training leaves out what a correction drops.
+
+        Where data.region names a part of the image, images without it are in neither.
+        """
+        numbers = [self.assignment.get(image.name, TRAIN_ONLY) for image in self.images]
+        others = [index for index, number in enumerate(numbers) if number != fold]
+        training = [index for index in others if not self._left_out(self.images[index])]
+        validation = [index for index, number in enumerate(numbers) if number == fold]
+        if self.spec.region is not None:
+            lacking = set(self.store.lacking())
+            training, validation = ([i for i in part if i not in lacking] for part in (training, validation))
+        return training, validation
+
+    def _left_out(self, image: Radiograph) -> bool:
+        amendment = self.amended.get(image.name)
+        return isinstance(amendment, Correction) and amendment.dropped
+
+    def fraction(self, indices: Sequence[int], share: float, seed: int) -> list[int]:
+        """Those of the indices that belong to a share of their patients, drawn by the seed."""
+        patients = [self.images[index].patient for index in indices]
+        return [indices[position] for position in take_patients(patients, share, seed)]
+
+    @cached_property
+    def stratum(self) -> dict[str, str]:
+        """Image name -> its stratum."""
+        names = [image.name for image in self.images]
+        return dict(zip(names, strata.stratify(self.images, self.strata), strict=True))
+
+    @cached_property
+    def test_mix(self) -> dict[str, float] | None:
+        """The shares of the strata in the test set; None where there are no test images."""
+        return strata.test_mix(self.test_images, self.strata)
+
+    def draw_weights(self, indices: Sequence[int], spec: SamplerSpec) -> np.ndarray | None:
+        """How often each of these images is drawn relative to the others, float64 `[N]`; None for each once an epoch.
+
+        Raises:
+            BonepipeError: a stratum of the test set, or one that a factor names, has no image among them.
+        """
+        if spec.balance is None:
+            return None
+        try:
+            return draw_weights(spec, [self.stratum[self.images[index].name] for index in indices], self.test_mix or {})
+        except ValueError as error:
+            raise BonepipeError(f"sampler.{error}") from error

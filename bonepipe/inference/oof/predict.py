@@ -1,0 +1,124 @@
+"""Predicting the validation images of a fold with weights that never saw them, at the original size."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from bonepipe.data.datamodule import ValidationImages
+from bonepipe.data.store import Store
+from bonepipe.inference.oof import byte_maps
+from bonepipe.inference.oof.results import PROBABILITIES, Compared, write_results
+from bonepipe.inference.predict import texts
+from bonepipe.labels import upsample
+from bonepipe.labels.histogram import HALF
+from bonepipe.parallel import overlapped
+
+Predict = Callable[[torch.Tensor], torch.Tensor]  # grey bytes [N, h, w] to probabilities [N, C, h, w]
+
+
+def predict_fold(
+    predict: Predict,
+    store: Store,
+    indices: Sequence[int],
+    classes: Sequence[str],
+    folder: Path,
+    batch_size: int,
+    ahead: int = 0,
+    images: Dataset[dict[str, Any]] | None = None,
+) -> np.ndarray:
+    """Predict validation images in one way: `predict_variants` with one folder. Returns Dice `[N, C]`."""
+    return predict_variants(
+        lambda batch: [predict(batch)], store, indices, classes, [folder], batch_size, ahead, images, folder.name
+    )[0]
+
+
+def predict_variants(
+    predict: Callable[[torch.Tensor], Sequence[torch.Tensor]],
+    store: Store,
+    indices: Sequence[int],
+    classes: Sequence[str],
+    folders: Sequence[Path],
+    batch_size: int,
+    ahead: int = 0,
+    images: Dataset[dict[str, Any]] | None = None,
+    title: str = "",
+) -> list[np.ndarray]:
+    """Predict validation images and write what later steps need of them, a folder a variant of the prediction.
+
+    oof.csv holds the masks at threshold 0.5, histograms.npz what thresholds are chosen from, probabilities.npz what
+    ensembles are chosen from, and oof_dice.csv, which comes last, each mask's Dice.
+
+    Args:
+        predict: probabilities of a batch, with the views that test images will have, one tensor a variant.
+        store: training images; `indices` of those to predict.
+        classes: class names.
+        folders: one a variant; they exist.
+        batch_size: images a forward pass.
+        ahead: images whose comparison with the truth may wait while the next ones are predicted.
+        images: grey bytes `image` and store index `index`, in the order of `indices`; None for those of the store.
+        title: of the progress bar.
+
+    Returns:
+        Dice at threshold 0.5 of each variant, float64 `[N, C]`.
+    """
+    source = ValidationImages(store, indices) if images is None else images
+    predicted = _predicted(predict, source, batch_size)
+    rows = overlapped(lambda item: [_digest(maps, store, item[1]) for maps in item[0]], predicted, ahead)
+    images_of_variants = zip(*tqdm(rows, f"{title} out of fold", len(indices), unit="image"), strict=True)
+    names, dice = [store.names[index] for index in indices], []
+    for folder, of_variant in zip(folders, images_of_variants, strict=True):
+        compared, packed, shapes = zip(*of_variant, strict=True)
+        byte_maps.write(folder / PROBABILITIES, names, classes, shapes[0], packed)
+        dice.append(write_results(folder, names, classes, compared))
+    return dice
+
+
+def predict_bytes(
+    predict: Predict,
+    images: Dataset[dict[str, Any]],
+    names: Sequence[str],
+    classes: Sequence[str],
+    path: Path,
+    batch_size: int,
+) -> None:
+    """Predict images in another way than their fold did, and write only the bytes that ensembles are averaged from.
+
+    Args:
+        predict: probabilities of a batch.
+        images: grey bytes `image` of each of the names, in their order, and `index`.
+        names: of the images.
+        classes: class names.
+        path: the file to write.
+        batch_size: images a forward pass.
+    """
+    maps_of_images = _predicted(lambda batch: [predict(batch)], images, batch_size)
+    predicted = tqdm(maps_of_images, f"{path.parent.name} anew", len(names), unit="image")
+    sizes, packed = zip(*((maps.shape[1:], byte_maps.pack(maps)) for (maps,), _ in predicted), strict=True)
+    byte_maps.write(path, names, classes, sizes[0], packed)
+
+
+def _predicted(
+    predict: Callable[[torch.Tensor], Sequence[torch.Tensor]], images: Dataset[dict[str, Any]], batch_size: int
+) -> Iterator[tuple[tuple[np.ndarray, ...], int]]:
+    """Maps `[C, h, w]` of each variant, and index, of one image after the other."""
+    for batch in DataLoader(images, batch_size=batch_size, pin_memory=torch.cuda.is_available()):
+        variants = [maps.cpu().numpy() for maps in predict(batch["image"])]
+        yield from zip(zip(*variants, strict=True), batch["index"].tolist(), strict=True)
+
+
+def _digest(maps: np.ndarray, store: Store, index: int) -> tuple[Compared, byte_maps.Packed, tuple[int, int]]:
+    """What is known of an image, its maps in bytes, and their size."""
+    return compare_with_truth(maps, store, index), byte_maps.pack(maps), (maps.shape[1], maps.shape[2])
+
+
+def compare_with_truth(maps: np.ndarray, store: Store, index: int) -> Compared:
+    """Compare one image's maps `[C, h, w]` with the truth, at the image's size."""
+    shape, truth = store.shape(index), store.truth(index)
+    masks = upsample.cutouts(maps, [HALF] * len(truth), shape)
+    hist = [upsample.histogram(map_, true, shape) for map_, true in zip(maps, truth, strict=True)]
+    return Compared(texts(masks, shape), upsample.dice_scores(masks, truth), np.stack(hist))

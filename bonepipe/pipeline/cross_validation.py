@@ -1,0 +1,273 @@
+"""The last step of every cross-validation, whoever predicted: thresholds, post-processing, scores, pictures.
+
+A run, an ensemble and a cascade end here, so that whatever one of them can choose and show the others can too.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bonepipe import config as configs
+from bonepipe.data import strata
+from bonepipe.data.image import read_grey
+from bonepipe.data.region import cut
+from bonepipe.errors import BonepipeError
+from bonepipe.files import write_json
+from bonepipe.inference import thresholds
+from bonepipe.inference.oof.results import MASKS, Pooled
+from bonepipe.inference.postprocess import crf_choice, operations
+from bonepipe.inference.postprocess.operations import ChosenOperations
+from bonepipe.inference.thresholds import ThresholdChoice
+from bonepipe.labels.dice import dice_by_size
+from bonepipe.pipeline import decisions, leaderboard
+from bonepipe.pipeline.experiment import Experiment, say
+from bonepipe.pipeline.predictors.base import Masks, mask_maker
+from bonepipe.pipeline.predictors.run import Run
+from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, shortened
+from bonepipe.pipeline.steps import Steps
+from bonepipe.report import cross_validation as report
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What was chosen from out-of-fold predictions.
+
+    Attributes:
+        experiment: the settings, and the folder of the results.
+        pooled: the predictions.
+        choice: a threshold a class; its Dice are those of everything that was chosen.
+        by_stratum: the strata's thresholds; empty where all strata have the same.
+        operations: on masks; None where the config names none to try.
+        crf: the classes that keep it; None where there is none.
+    """
+
+    experiment: Experiment
+    pooled: Pooled
+    choice: ThresholdChoice
+    by_stratum: dict[str, ThresholdChoice]
+    operations: ChosenOperations | None
+    crf: ChosenOperations | None = None
+
+    def scores(self) -> dict[str, Any]:
+        """What scores.json holds of them."""
+        experiment, pooled, choice = self.experiment, self.pooled, self.choice
+        scores = thresholds.summary(experiment.data.classes, choice, pooled.folds)
+        scores["oof_dice_by_size"] = dice_by_size(choice.dice, pooled.areas)
+        scores |= weighted_scores(experiment, pooled.names, choice.dice.mean(1))
+        if self.by_stratum:
+            scores["threshold_strata_gain"] = thresholds.gain_by_stratum(self.by_stratum)
+        if self.operations is not None:
+            scores["postprocess_gain"] = float(self.operations.change.mean())
+        return scores
+
+    def report(self, scores: Mapping[str, Any]) -> str:
+        """Everything in words, for people."""
+        names = self.experiment.data.classes
+        return report.text(names, self.choice, self.by_stratum, self.operations, self.crf, scores)
+
+
+def run(experiment: Experiment, words: Sequence[str]) -> str | None:
+    """Train every fold that is missing, through the executor, then choose anew where anything has changed.
+
+    Args:
+        experiment: as composed; it need not be checked yet.
+        words: the overrides that it was composed from, for the processes that train.
+
+    Returns:
+        A report of what was chosen; None where all was done already.
+
+    Raises:
+        BonepipeError: a fold was begun with other settings or files, or did not finish.
+    """
+    steps, numbers = Steps(experiment), range(experiment.folds.count)
+    if steps.cross_validated:
+        return None
+    configs.check(experiment.config)
+    for fold in numbers:
+        steps.refuse_stale(fold)
+    _ = experiment.thresholds  # which refuses what could not be done after the training
+    if missing := [fold for fold in numbers if not steps.is_done(fold)]:
+        _train_missing(experiment, missing, words)
+    elif changes := steps.cross_validation().changes():
+        say(f"{experiment.folder}: thresholds are chosen again, because of\n{shortened(changes)}")
+    with locked(experiment.folder):
+        return _choose(experiment)
+
+
+def _train_missing(experiment: Experiment, missing: Sequence[int], words: Sequence[str]) -> None:
+    # Everything that folds share is made once, before several of them ask for it.
+    _ = experiment.cohort.assignment, experiment.cohort.store, experiment.augmentation, experiment.views
+    _ = experiment.windows, experiment.cohort.test_mix  # a test image that cannot be read is found before the training
+    shared = [word for word in words if not word.startswith("fold=")]
+    commands = [[sys.executable, "-m", "bonepipe", "train", f"fold={fold}", *shared] for fold in missing]
+    codes = configs.build(experiment.config, "executor").run(commands)
+    failed = [fold for fold, code in zip(missing, codes, strict=True) if code]
+    if failed:
+        names = ", ".join(str(fold) for fold in failed)
+        raise BonepipeError(
+            f"{experiment.folder}: fold {names} did not finish (see above); the others are kept, and the same "
+            "command goes on where they stopped"
+        )
+
+
+def _choose(experiment: Experiment) -> str:
+    """Thresholds, scores and pictures from the folds' files."""
+    crf, predictor = _choose_crf(experiment), Run(experiment)
+    chosen = decide(experiment, predictor.out_of_fold(), lambda: mask_maker(predictor.recall(), experiment))
+    chosen = replace(chosen, crf=crf)
+    folds = dict(zip(chosen.pooled.names, chosen.pooled.folds.tolist(), strict=True))
+    scores = finish(chosen, lambda name: experiment.fold_folder(folds[name]) / MASKS)
+    Steps(experiment).cross_validation().record()
+    return chosen.report(scores)
+
+
+def _choose_crf(experiment: Experiment) -> ChosenOperations | None:
+    """Which classes keep the CRF; the folds' own files then say so. None where there is no CRF."""
+    if experiment.postprocess.crf is None:
+        return None
+    classes, steps = experiment.data.classes, Steps(experiment)
+    folders = [experiment.fold_folder(fold) for fold in range(experiment.folds.count)]
+    selection = crf_choice.choose_crf_classes(folders, classes, experiment.thresholds.margin)
+    for fold, folder in enumerate(folders):
+        crf_choice.merge(folder, classes, crf_choice.refined_classes(selection, classes))
+        steps.out_of_fold(fold).record()
+    return selection
+
+
+def decide(experiment: Experiment, pooled: Pooled, masks: Callable[[], Masks]) -> CrossValidation:
+    """Choose thresholds, by stratum where that is asked for, and the post-processing of the masks at these thresholds.
+
+    Args:
+        experiment: its settings of `thresholds` and `postprocess` say what may be chosen.
+        pooled: what thresholds are chosen from.
+        masks: what post-processing is chosen from; called only where the config names operations to try.
+    """
+    choice, by_stratum = _choose_thresholds(experiment, pooled)
+    selection = _choose_operations(experiment, pooled, masks, choice, by_stratum)
+    if selection is not None:
+        choice = replace(choice, dice=choice.dice + selection.change)
+    return CrossValidation(experiment, pooled, choice, by_stratum, selection)
+
+
+def _choose_thresholds(experiment: Experiment, pooled: Pooled) -> tuple[ThresholdChoice, dict[str, ThresholdChoice]]:
+    """One threshold a class, and the strata's where they are asked for; the Dice are with those that are applied."""
+    spec = experiment.thresholds
+    common = thresholds.choose_thresholds(pooled.curves, pooled.folds, spec.margin)
+    if spec.by is None:
+        return common, {}
+    labels = [experiment.cohort.stratum[name] for name in pooled.names]
+    by_stratum = thresholds.choose_thresholds_by_stratum(pooled.curves, pooled.folds, labels, common, spec.margin)
+    return replace(common, dice=thresholds.dice_by_stratum(by_stratum, labels)), by_stratum
+
+
+def _choose_operations(
+    experiment: Experiment,
+    pooled: Pooled,
+    masks: Callable[[], Masks],
+    choice: ThresholdChoice,
+    by_stratum: dict[str, ThresholdChoice],
+) -> ChosenOperations | None:
+    """The operations of each class; None where the config names none to try."""
+    spec, stratum = experiment.postprocess, experiment.cohort.stratum if by_stratum else {}
+    if not spec.operations:
+        return None
+    applied = [by_stratum.get(stratum.get(name, ""), choice) for name in pooled.names]
+    limits = [row.thresholds.tolist() for row in applied]
+    dice = operations.score(masks(), pooled.names, limits, experiment.cohort.store, spec)
+    return operations.choose_operations(dice, pooled.folds, spec.candidates())
+
+
+def weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarray) -> dict[str, Any]:
+    """The Dice `[N]` of these images weighted to the test set's mix, and the strata's table; empty without test set."""
+    mix = experiment.cohort.test_mix
+    if mix is None:
+        return {}
+    labels = [experiment.cohort.stratum[name] for name in names]
+    rows = {"strata": strata.table(labels, dice, mix)}
+    missing = strata.uncovered(labels, mix)
+    if missing:
+        share = f"{sum(mix[stratum] for stratum in missing):.0%} of the test set"
+        say(f"warning: no validated image is of the stratum {', '.join(missing)}: {share} stays unseen")
+    if not any(mix.get(label) for label in labels):
+        return rows
+    return {"oof_dice_weighted": float(np.average(dice, weights=strata.weights(labels, mix))), **rows}
+
+
+def finish(
+    chosen: CrossValidation,
+    tables: Callable[[str], Path],
+    scores: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write thresholds.json, scores.json, config.yaml and pictures, and track them; returns all scores.
+
+    What was there before stays until its like is written; whoever calls this records the step afterwards.
+
+    Args:
+        chosen: from out-of-fold predictions.
+        tables: from an image's name to the oof.csv that holds its masks.
+        scores: what else scores.json holds.
+        facts: what the dashboard shows beside the experiment's config.
+    """
+    experiment, folder = chosen.experiment, chosen.experiment.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    result = {**chosen.scores(), **(scores or {})}
+    pictures = {"examples": _picture(chosen, tables), "thresholds": _threshold_picture(chosen)}
+    classes, choice = experiment.data.classes, chosen.choice
+    decisions.write(folder, classes, choice, chosen.by_stratum, chosen.operations, chosen.crf)
+    write_json(folder / SCORES, {**result, **leaderboard.kept(folder / SCORES)})
+    configs.save(experiment.config, folder / CONFIG)
+    _track(chosen, result, pictures, facts or {})
+    return result
+
+
+def _picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> Path:
+    """Save examples.jpg: worst, median and best image out of fold."""
+    from bonepipe.report.examples import extremes, picture, read_masks, save
+
+    experiment, names, dice = chosen.experiment, chosen.pooled.names, chosen.choice.dice_at_half.mean(1)
+    cohort, rows = experiment.cohort, []
+    for title, position in extremes(dice).items():
+        index, name = cohort.index[names[position]], names[position]
+        predicted = read_masks(tables(name), {name: cohort.store.shape(index)})[name]
+        image, crop = cohort.images[index], cohort.store.crop(index)
+        grey = read_grey(image.path) if crop is None else cut(read_grey(image.path), crop)
+        label = f"{title}, Dice {dice[position]:.3f}: {image.patient} {image.path.stem}"
+        rows.append((label, grey, cohort.store.truth(index), predicted))
+    path = experiment.folder / "examples.jpg"
+    save(path, picture(rows, experiment.data))
+    return path
+
+
+def _threshold_picture(chosen: CrossValidation) -> Path:
+    """Save thresholds.png: Dice at every threshold, class by class."""
+    from bonepipe.report.examples import save
+    from bonepipe.report.threshold_curves import draw
+
+    experiment, curves, folds = chosen.experiment, chosen.pooled.curves, chosen.pooled.folds
+    per_fold = np.stack([curves[folds == fold].mean(0) for fold in np.unique(folds)])
+    path = experiment.folder / "thresholds.png"
+    save(path, draw(experiment.data.classes, curves.mean(0), per_fold, chosen.choice, chosen.by_stratum))
+    return path
+
+
+def _track(
+    chosen: CrossValidation, scores: Mapping[str, Any], pictures: Mapping[str, Path], facts: Mapping[str, Any]
+) -> None:
+    experiment, choice = chosen.experiment, chosen.choice
+    config, folder = {**experiment.config, **facts}, experiment.folder
+    run = configs.build(config, "tracking").start(config["name"], "ensemble", "cross-validation", config, folder)
+    run.summarise({"cv_mean": np.mean(scores["folds"]), "cv_std": report.deviation(scores["folds"]), **scores})
+    numbers = np.stack([choice.dice.mean(0), choice.dice_at_half.mean(0), choice.thresholds, choice.gain], 1)
+    rows = [[name, *row] for name, row in zip(experiment.data.classes, numbers.tolist(), strict=True)]
+    run.table("classes", ["class", "oof_dice", "oof_dice_at_half", "threshold", "cross_fitted_gain"], rows)
+    for name, path in pictures.items():
+        run.picture(name, path)
+    # An ensemble may be made where its members' fold file is not.
+    files = [path for path in (Path(experiment.folds.file), folder / SCORES) if path.is_file()]
+    run.artifact(f"{config['name']}-cross-validation", "ensemble", files)
+    run.finish()

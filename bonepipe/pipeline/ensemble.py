@@ -1,0 +1,136 @@
+"""The cross-validation of an ensemble: what its members' mean says out of fold, beside each member alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bonepipe.data.catalog import test_images
+from bonepipe.errors import UsageError
+from bonepipe.inference.ensemble import members as files
+from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
+from bonepipe.inference.ensemble.scores import common_names, score
+from bonepipe.inference.oof.results import MASKS, read_results, write_results
+from bonepipe.pipeline import cross_validation
+from bonepipe.pipeline.comparison import paired
+from bonepipe.pipeline.experiment import say
+from bonepipe.pipeline.predictors.base import mask_maker
+from bonepipe.pipeline.predictors.ensemble import EnsembleMember, EnsemblePredictor
+from bonepipe.pipeline.run_folder import ENSEMBLE, SCORES, locked, shortened
+from bonepipe.report import ensemble as report
+
+if TYPE_CHECKING:
+    from bonepipe.inference.ensemble.scores import Scored
+
+YAML = (".yaml", ".yml")
+
+
+def read_members(words: Sequence[str], mean: Mean | None) -> Ensemble:
+    """The ensemble that a command line names: a YAML file, or runs with weights (`runs/NAME:2`).
+
+    Raises:
+        UsageError: a weight that is no positive number, or a file among runs.
+        BonepipeError: a file that is wrong.
+    """
+    if len(words) == 1 and words[0].endswith(YAML):
+        ensemble = files.read(Path(words[0]))
+        return ensemble if mean is None else replace(ensemble, mean=mean)
+    if file := next((word for word in words if word.endswith(YAML)), None):
+        raise UsageError(f"{file}: give one YAML file or a list of runs, not both")
+    return Ensemble(members=tuple(map(_entry, words)), mean=mean or "arithmetic")
+
+
+def _entry(word: str) -> Entry:
+
+    run, colon, weight = word.rpartition(":")
+    if not colon or Path(word).is_dir():
+        return Entry(run=word)
+    try:
+        number = float(weight)
+    except ValueError as error:
+        raise UsageError(f"{word}: the weight after the colon must be a number, as in runs/NAME:2") from error
+    try:
+        return Entry(run=run, weight=number)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def run(predictor: EnsemblePredictor, *, test: bool) -> str | None:
+    """Cross-validate the ensemble, unless that is done; returns a report of what came out, or None.
+
+    Args:
+        predictor: the ensemble.
+        test: whether test images will be predicted next; a fault in them is then found before the work.
+    """
+    experiment, step = predictor.experiment, predictor.cross_validation()
+    if step.current and (experiment.folder / SCORES).is_file():
+        return None
+    if changes := step.changes():
+        say(f"{experiment.folder}: is cross-validated again, because of\n{shortened(changes)}")
+    if test:
+        test_images(experiment.data)
+    with locked(experiment.folder):
+        text = _cross_validate(predictor)
+        step.record()
+    return text
+
+
+def _cross_validate(predictor: EnsemblePredictor) -> str:
+    """Write what the mean says out of fold, the thresholds and post-processing chosen from it, and its scores."""
+    experiment, first, folder = predictor.experiment, predictor.members[0], predictor.experiment.folder
+    classes, stores = experiment.data.classes, [member.store() for member in predictor.members]
+    names = common_names(stores)
+    _tell_images(names, [len(store.folds) for store in stores])
+    scored = score(stores, predictor.weights, predictor.mean, first.experiment.cohort.store, names)
+    files.write(folder / ENSEMBLE, predictor.ensemble)
+    if len(predictor.members) > 1 or first.anew:
+        write_results(folder, names, classes, [row.average for row in scored])
+    else:  # a member alone has its exact histograms already; bytes would only come near them
+        _copy_results(first, folder)
+    maps = predictor.mixer(stores)
+    chosen = cross_validation.decide(experiment, predictor.out_of_fold(), lambda: mask_maker(maps, experiment))
+    rows = _rows(predictor, scored)
+    told = {"members": [{key: value for key, value in row.items() if key != "dice"} for row in rows]}
+    scores = cross_validation.finish(chosen, lambda _: folder / MASKS, told, facts=predictor.facts)
+    return "\n".join([*report.table(rows, chosen.choice, scores, _gain(rows, chosen.choice)), chosen.report(scores)])
+
+
+def _tell_images(names: Sequence[str], counts: Sequence[int]) -> None:
+    most = max(counts)
+    say(f"{len(names)} images that every member predicted out of fold")
+    if most > len(names):
+        say(f"warning: the members' folds differ; up to {most - len(names)} images of a member count nowhere")
+
+
+def _copy_results(member: EnsembleMember, folder: "Path") -> None:
+    """Join the files of a single member's folds."""
+    classes = member.experiment.data.classes
+    names, rows = [], []
+    for fold in member.folds:
+        here, compared = read_results(member.experiment.fold_folder(fold), classes)
+        names += here
+        rows += compared
+    write_results(folder, names, classes, rows)
+
+
+def _rows(predictor: EnsemblePredictor, scored: "Sequence[Scored]") -> list[dict[str, Any]]:
+    """A row a member: what it is, and its Dice at 0.5 over the classes that it has a say in, an image and mean."""
+    rows = []
+    for number, entry in enumerate(predictor.ensemble.members):
+        heard = predictor.weights[number] > 0
+        dice = np.array([row.alone[number][heard].mean() for row in scored])
+        title = " ".join([entry.run, *entry.overrides, *([f"epochs {entry.epochs}"] if entry.epochs else [])])
+        facts = {"member": title, "weight": entry.weight, "classes": int(heard.sum())}
+        rows.append({**facts, "oof_dice_at_half": float(dice.mean()), "dice": dice})
+    return rows
+
+
+def _gain(rows: Sequence[dict[str, Any]], choice: Any) -> tuple[str, Any] | None:
+    """The best member that has a say in every class, and what the ensemble's Dice at 0.5 is beside its own."""
+    whole = [row for row in rows if row["classes"] == choice.dice.shape[1]]
+    if not whole or len(rows) < 2:
+        return None
+    best = max(whole, key=lambda row: row["oof_dice_at_half"])
+    return best["member"], paired(best["dice"], choice.dice_at_half.mean(1))

@@ -1,0 +1,154 @@
+"""One fold, from its images to its out-of-fold predictions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bonepipe import config as configs
+from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.files import write_json
+from bonepipe.pipeline.experiment import Experiment, say
+from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked, read_fingerprint
+from bonepipe.pipeline.steps import OUT_OF_FOLD, Steps
+
+
+def run(experiment: Experiment, fold: int) -> bool:
+    """Train a fold unless it is trained, then predict its validation images unless that is done.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        UsageError: there is no such fold, or a setting makes no sense.
+        BonepipeError: the fold was begun with other settings or files, or the data cannot be used.
+    """
+    count, steps = experiment.folds.count, Steps(experiment)
+    if not 0 <= fold < count:
+        raise UsageError(f"fold={fold}: there are folds 0 to {count - 1} (folds.count={count})")
+    if steps.is_done(fold):
+        return False
+    configs.check(experiment.config)
+    steps.refuse_stale(fold)
+    for warning in transfer_warnings(experiment):
+        say(warning)
+    with locked(experiment.fold_folder(fold)):
+        _run(experiment, steps, fold)
+    return True
+
+
+def transfer_warnings(experiment: Experiment) -> list[str]:
+    """What is odd about the way pretrained weights are used."""
+    transfer = configs.build(experiment.config, "transfer")
+    warnings: list[str] = transfer.check(experiment.config["model"].get("encoder_weights"), experiment.trainer.epochs)
+    return warnings
+
+
+def _run(experiment: Experiment, steps: Steps, fold: int) -> None:
+    config, folder, data = experiment.config, experiment.fold_folder(fold), experiment.datamodule(fold)
+    training, validation = data.split
+    if experiment.data.region is not None and (lacking := experiment.cohort.store.lacking()):
+        names = ", ".join(experiment.cohort.images[index].name for index in lacking[:3])
+        say(f"{len(lacking)} images show none of data.region.classes and are left out ({names}, ...)")
+    say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
+    # Before anything is written: a value that is refused leaves no run behind that was begun with it.
+    for group in ("loss", "mixing"):
+        configs.build(config, group)
+    experiment.views.check(experiment.augmentation.shows, "augment")
+    _ = experiment.cohort.store, experiment.windows, experiment.postprocess
+    step = steps.training(fold)
+    begins = step.recorded is None
+    if begins:
+        step.record()
+        configs.save(config, folder / CONFIG)
+    tracked = configs.build(config, "tracking").start(config["name"], "fold", f"fold-{fold}", config, experiment.folder)
+    try:
+        if not (folder / WEIGHTS).is_file():
+            _train(experiment, fold, data, tracked)
+        step.record()
+        _predict(experiment, fold, validation, tracked)
+    except BonepipeError:
+        if begins:
+            _withdraw(experiment, fold)
+        raise
+    finally:
+        tracked.finish()
+
+
+def _withdraw(experiment: Experiment, fold: int) -> None:
+    """Forget a fold that was refused before anything was learned: mended settings must not meet the refused ones."""
+    folder = experiment.fold_folder(fold)
+    if not (folder / CHECKPOINT).is_file() and not (folder / WEIGHTS).is_file():
+        (folder / CONFIG).unlink(missing_ok=True)
+        entries = read_fingerprint(folder)
+        write_json(folder / FINGERPRINT, {name: entry for name, entry in entries.items() if name != "training"})
+
+
+def _train(experiment: Experiment, fold: int, data: Any, tracked: Any) -> None:
+    from bonepipe.training.fit import save_weights, train_fold
+
+    folder, recipe = experiment.fold_folder(fold), experiment.augmentation
+    if (folder / CHECKPOINT).is_file():
+        say(f"{folder}: goes on from {CHECKPOINT}")
+    facts = {"classes": experiment.data.classes, "augmentations": recipe.names, "seen": recipe.shows, "fold": fold}
+    module = experiment.module(fold)
+    chosen = train_fold(
+        module,
+        data,
+        configs.build(experiment.config, "averaging"),
+        experiment.trainer,
+        device=experiment.device,
+        folder=folder,
+        title=f"fold {fold}",
+        run=tracked,
+        transfer=configs.build(experiment.config, "transfer"),
+        facts=facts,
+    )
+    say(f"fold {fold}: predicts with its {chosen.source} ({chosen.epoch}), Dice {chosen.dice:.4f} without views")
+    save_weights(module.model, folder / WEIGHTS, {**facts, "chosen": vars(chosen)})
+
+
+def _predict(experiment: Experiment, fold: int, validation: Sequence[int], tracked: Any) -> None:
+    """Out-of-fold predictions, with and without the CRF where there is one."""
+    from torch.utils.data import Subset
+
+    from bonepipe.inference.oof.predict import predict_fold
+    from bonepipe.inference.postprocess import crf_choice
+    from bonepipe.inference.predict import TestImages
+
+    cohort, data, folder = experiment.cohort, experiment.data, experiment.fold_folder(fold)
+    predict, crf = experiment.average([experiment.fold_model(fold)]), experiment.postprocess.crf
+    crf_choice.clear(folder)
+    shape, spec = experiment.windows.shape, experiment.prediction
+    # The store holds the size of training; for another one the files are read again.
+    images = None if shape == data.shape else Subset(TestImages(cohort.images, shape), validation)
+    settings = (cohort.store, validation, data.classes, folder, spec.batch_size, spec.ahead, images)
+    if crf is None:
+        dice = predict_fold(predict, *settings)
+    else:
+        plain, dice = crf_choice.predict_fold_with_crf(predict, crf, *settings)
+        say(f"fold {fold}: out-of-fold Dice {plain.mean():.4f} at threshold 0.5 without the CRF")
+    configs.save(experiment.config, folder / CONFIG)
+    Steps(experiment).out_of_fold(fold).record()
+    _report(experiment, fold, validation, dice, tracked)
+
+
+def _report(experiment: Experiment, fold: int, validation: Sequence[int], dice: np.ndarray, tracked: Any) -> None:
+    """Tell the user and the dashboard how the fold went."""
+    from bonepipe.report.examples import extremes, read_masks
+    from bonepipe.report.overlay import label_map
+
+    data, folder, store = experiment.data, experiment.fold_folder(fold), experiment.cohort.store
+    say(f"fold {fold}: out-of-fold Dice {dice.mean():.4f} at threshold 0.5, {len(experiment.views)} view(s)")
+    per_class = dict(zip(data.classes, dice.mean(0).tolist(), strict=True))
+    tracked.summarise({"oof_dice": float(dice.mean()), "oof_dice_per_class": per_class})
+    tracked.table("dice per class", ["class", "dice"], [[name, value] for name, value in per_class.items()])
+    shown = {title: validation[position] for title, position in extremes(dice.mean(1)).items()}
+    shapes = {store.names[index]: store.shape(index) for index in shown.values()}
+    predicted = read_masks(folder / "oof.csv", shapes)
+    for title, index in shown.items():
+        layers = {"truth": store.truth(index), "prediction": predicted[store.names[index]]}
+        maps = {key: label_map(masks, store.shape(index), data.shape) for key, masks in layers.items()}
+        tracked.overlay(f"{title} image", np.array(store.images[index]), maps, list(data.classes))
+    files = [folder / name for name in (CONFIG, WEIGHTS, METRICS, *OUT_OF_FOLD)]
+    tracked.artifact(f"{experiment.config['name']}-fold-{fold}", "fold", files)

@@ -1,0 +1,147 @@
+"""A finished run: all its voting folds together."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bonepipe import config as configs
+from bonepipe.data.catalog import Radiograph
+from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.pipeline import decisions, run_folder
+from bonepipe.pipeline.experiment import Experiment, say
+from bonepipe.pipeline.predictors.base import Maps, require_current
+from bonepipe.pipeline.run_folder import WEIGHTS, Inputs, Step
+from bonepipe.pipeline.steps import Steps, prediction_settings
+
+if TYPE_CHECKING:
+    from bonepipe.inference.oof.results import Pooled
+    from bonepipe.inference.predict import Whole
+
+WAY_OUT = "run `bonepipe train-all` with the run's settings first"
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment whose folds are trained."""
+
+    experiment: Experiment
+
+    def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Whole]]":
+        """Every image with the mean probabilities of all fold models and views."""
+        from bonepipe.inference.predict import predictions
+
+        experiment = self.experiment
+        models = [experiment.fold_model(fold) for fold in voting_folds(experiment)]
+        say(f"{len(models)} models x {experiment.ways} on {experiment.device}")
+        predict = experiment.predictor(models, refined_classes(experiment))
+        return predictions(predict, images, experiment.windows.shape, experiment.prediction)
+
+    def out_of_fold(self) -> "Pooled":
+        """The histograms of all folds."""
+        from bonepipe.inference.oof.results import pool
+
+        return pool(self._folders(), self.experiment.data.classes)
+
+    def recall(self) -> Maps:
+        """Maps out of fold, from the folds' bytes."""
+        from bonepipe.inference.oof.results import PROBABILITIES
+        from bonepipe.inference.oof.store import OofStore
+
+        files = {fold: path / PROBABILITIES for fold, path in self._folders().items()}
+        return OofStore(files, self.experiment.data.classes).maps
+
+    def _folders(self) -> dict[int, Path]:
+        return {fold: self.experiment.fold_folder(fold) for fold in range(self.experiment.folds.count)}
+
+    def runs(self) -> Sequence[Experiment]:
+        """The one run."""
+        return [self.experiment]
+
+    def provenance(self) -> Inputs:
+        """The weights of each fold model, and how they predict."""
+        experiment = self.experiment
+        weights = {f"fold-{fold}/{WEIGHTS}": experiment.weights(fold) for fold in voting_folds(experiment)}
+        return {
+            "settings": prediction_settings(experiment.config),
+            "files": Steps(experiment).digests(weights),
+            "crf": dict.fromkeys(refined_classes(experiment), True),
+        }
+
+    def cross_validation(self) -> Step:
+        """The choice of thresholds from the folds' predictions."""
+        return Steps(self.experiment).cross_validation(dataset=False)
+
+
+def voting_folds(experiment: Experiment) -> Sequence[int]:
+    """The folds that vote. Raises UsageError where prediction.folds names one that is not there."""
+    chosen, count = experiment.config["prediction"].get("folds"), experiment.folds.count
+    for fold in chosen or ():
+        if not 0 <= fold < count:
+            raise UsageError(f"prediction.folds={list(chosen)}: there are folds 0 to {count - 1}")
+    return range(count) if chosen is None else chosen
+
+
+def refined_classes(experiment: Experiment) -> tuple[str, ...]:
+    """The classes that keep the CRF; none where there is no CRF."""
+    if experiment.config["postprocess"].get("crf") is None:
+        return ()
+    return decisions.read(experiment.folder, experiment.data.classes).crf
+
+
+def require_folds(experiment: Experiment) -> None:
+    """Raise BonepipeError unless every voting fold is trained and predicted, in this way, and nothing is damaged."""
+    steps = Steps(experiment)
+    for fold in voting_folds(experiment):
+        folder = experiment.fold_folder(fold)
+        trained = run_folder.read_fingerprint(folder).get("training")
+        step = steps.out_of_fold(fold)
+        if trained is None or not (folder / WEIGHTS).is_file():
+            raise BonepipeError(f"{folder}: is not trained yet; {WAY_OUT}")
+        if trained["outputs"].get(WEIGHTS) != step.inputs["files"][WEIGHTS]:
+            raise BonepipeError(
+                f"{folder / WEIGHTS}: is not the file that training wrote; delete {folder} to train it anew"
+            )
+        if not step.current:
+            changed = [*step.damage(), *step.changes()] or ["out-of-fold predictions"]
+            raise BonepipeError(
+                f"{folder}: is not predicted out of fold, or was in another way:\n{run_folder.shortened(changed)}\n"
+                f"R{WAY_OUT[1:]}"
+            )
+
+
+def open_run(folder: Path, words: Sequence[str] = ()) -> Experiment:
+    """The experiment of a run's folder, wherever it lies now, with the settings that its thresholds were chosen with.
+
+    Args:
+        folder: of the run.
+        words: overrides of how it predicts.
+
+    Raises:
+        BonepipeError: there is none, or a voting fold is not finished.
+    """
+    if (kind := run_folder.kind_of(folder)) != "run":
+        raise UsageError(
+            f"{folder}: is no run, but holds the files of another kind ({kind}); name a run that is part of it"
+        )
+    experiment = Experiment(configs.recompose(run_folder.recorded_config(folder), words)).placed(folder)
+    require_folds(experiment)
+    return experiment
+
+
+def require_finished(experiment: Experiment) -> Run:
+    """The run, its thresholds chosen from what its folds say now. Raises BonepipeError; UsageError for a region's."""
+    refuse_region(experiment)
+    require_folds(experiment)
+    run = Run(experiment)
+    require_current(run, WAY_OUT)
+    return run
+
+
+def refuse_region(experiment: Experiment) -> None:
+    """Raise UsageError where a command is for whole images and the experiment only looks at a part of them."""
+    if experiment.data.region is not None:
+        raise UsageError(
+            f"{experiment.folder}: sees only the part of an image that data.region names; use it beside a run that "
+            f"sees all: bonepipe cascade FIRST_RUN {experiment.folder}"
+        )

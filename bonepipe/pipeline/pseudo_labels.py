@@ -1,0 +1,104 @@
+"""Pseudo-labels: what a predictor is sure of in the test images, to train on in one more round (Lee 2013)."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from bonepipe.data import pseudo
+from bonepipe.data.catalog import Radiograph, test_images
+from bonepipe.errors import UsageError
+from bonepipe.files import write_json
+from bonepipe.inference import calibration
+from bonepipe.inference.predict import Prediction, texts
+from bonepipe.labels import rle
+from bonepipe.parallel import overlapped
+from bonepipe.pipeline.predictors.base import Predictor, mask_provenance
+
+
+class PseudoLabels(NamedTuple):
+    """The file that was written, and its numbers of images, sure and ambiguous pixels."""
+
+    path: Path
+    images: int
+    sure: int
+    ambiguous: int
+
+
+def write(predictor: Predictor, confidence: float, *, raw: bool) -> PseudoLabels:
+    """Predict the test images; write pseudo.csv, and a JSON file on where it comes from, into the predictor's folder.
+
+    Args:
+        predictor: of anything finished.
+        confidence: from which a pixel is sure, above 0.5 and below 1.
+        raw: whether probabilities are taken as they are, not calibrated out of fold.
+    """
+    experiment = predictor.experiment
+    images, path = test_images(experiment.data), experiment.folder / "pseudo.csv"
+    limits, counts = _limits(predictor, confidence, raw), [0, 0]
+    pseudo.write(path, _counted(_rows(predictor, images, *limits), counts))
+    write_json(path.with_suffix(".json"), _facts(predictor, images, confidence, limits, counts))
+    return PseudoLabels(path, len(images), *counts)
+
+
+def check(confidence: float) -> None:
+    """Raise UsageError where a confidence makes no sense."""
+    if not 0.5 < confidence < 1:
+        raise UsageError(f"--confidence {confidence:g}: must lie above 0.5 and below 1")
+
+
+def _limits(predictor: Predictor, confidence: float, raw: bool) -> tuple[list[float], list[float]]:
+    """For each class, the probability from which it is sure to be there, and from which on it might be."""
+    if raw:
+        count = len(predictor.experiment.data.classes)
+        return [confidence] * count, [1 - confidence] * count
+    counts = predictor.out_of_fold().counts.sum(axis=0, dtype=np.int64)
+    sure, possible = calibration.limits(counts, confidence)
+    return sure.tolist(), possible.tolist()
+
+
+def _rows(
+    predictor: Predictor, images: Sequence[Radiograph], sure: Sequence[float], possible: Sequence[float]
+) -> Iterator[tuple[str, str, str, str]]:
+    """Image name, class, code of the sure and of the ambiguous pixels."""
+
+    def both(item: tuple[Radiograph, Prediction]) -> tuple[str, list[str], list[str]]:
+        image, prediction = item
+        inner, outer = (texts(prediction.cutouts(limits), prediction.shape) for limits in (sure, possible))
+        return image.name, inner, outer
+
+    ahead, classes = predictor.experiment.prediction.ahead, predictor.experiment.data.classes
+    predicted = overlapped(both, predictor.predictions(images), ahead)
+    for name, *codes in tqdm(predicted, "pseudo", len(images), unit="image"):
+        for label, inner, outer in zip(classes, *codes, strict=True):
+            yield name, label, inner, rle.format_runs(rle.difference(outer, inner))
+
+
+def _counted(rows: Iterator[tuple[str, str, str, str]], counts: list[int]) -> Iterator[tuple[str, str, str, str]]:
+    """The rows, their sure and ambiguous pixels added to two counts on the way."""
+    for row in rows:
+        for number, code in enumerate(row[2:]):
+            counts[number] += rle.area(code)
+        yield row
+
+
+def _facts(
+    predictor: Predictor,
+    images: Sequence[Radiograph],
+    confidence: float,
+    limits: tuple[list[float], list[float]],
+    counts: Sequence[int],
+) -> dict[str, Any]:
+    data = predictor.experiment.data
+    return {
+        **mask_provenance(predictor),
+        "data": str(Path(data.root)),
+        "images": len(images),
+        "confidence": confidence,
+        "sure_from": dict(zip(data.classes, limits[0], strict=True)),
+        "possible_from": dict(zip(data.classes, limits[1], strict=True)),
+        "sure_pixels": counts[0],
+        "ambiguous_pixels": counts[1],
+    }

@@ -1,0 +1,208 @@
+"""What lies in a run's folder, what each result was made from, and whether it still is: one reader, one rule, one lock.
+
+Every step (a trained fold, its out-of-fold predictions, a cross-validation, a submission) leaves an entry in the
+fingerprint.json of its folder: the settings that matter, digests of the contents of all files that it was made from,
+and digests of what it wrote. Whoever wants a result compares: what is current is done already, what is stale and cheap
+is done again, what is stale and expensive is refused with the name of what changed.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bonepipe import config as configs
+from bonepipe.digests import digests
+from bonepipe.errors import BonepipeError, UsageError, suggestion
+from bonepipe.files import write_json
+
+CONFIG, FINGERPRINT, THRESHOLDS, SCORES = "config.yaml", "fingerprint.json", "thresholds.json", "scores.json"
+SUBMISSION = "submission.csv"
+CHECKPOINT, WEIGHTS, METRICS = "last.ckpt", "weights.safetensors", "metrics.csv"  # of a fold
+ENSEMBLE, CASCADE = "ensemble.yaml", "cascade.json"  # what makes a folder without folds an ensemble or a cascade
+KINDS = {ENSEMBLE: "an ensemble", CASCADE: "a cascade"}
+
+Inputs = dict[str, Any]  # `settings`: nested as in a config; any other key: name -> digest or plain value
+
+
+@dataclass(frozen=True)
+class Step:
+    """A result, what it is made from, and what of it is written.
+
+    Attributes:
+        folder: that holds the files and fingerprint.json.
+        name: of the entry in fingerprint.json.
+        inputs: what the result depends on, as it is now.
+        outputs: names of the files that it consists of.
+        cache: of digests, see `bonepipe.digests`.
+    """
+
+    folder: Path
+    name: str
+    inputs: Inputs
+    outputs: tuple[str, ...]
+    cache: Path
+
+    @property
+    def recorded(self) -> dict[str, Any] | None:
+        """The entry in fingerprint.json; None where the step was never begun."""
+        return read_fingerprint(self.folder).get(self.name)
+
+    def changes(self) -> list[str]:
+        """What the result was made from and is not what it was, in words; empty where nothing was made yet.
+
+        What `inputs` leaves out altogether is not asked for.
+        """
+        record = self.recorded
+        return [] if record is None else differences({k: record["inputs"].get(k, {}) for k in self.inputs}, self.inputs)
+
+    def damage(self) -> list[str]:
+        """The files of the result that are missing, or not as they were written."""
+        record = self.recorded
+        then = {} if record is None else record["outputs"]
+        return [name for name, now in self._written().items() if now is None or now != then.get(name)]
+
+    @property
+    def current(self) -> bool:
+        """Whether the result is there, whole, and made from what is there now."""
+        return self.recorded is not None and not self.damage() and not self.changes()
+
+    def record(self) -> None:
+        """Note what the result is made from; when it is begun and, once more, when all of it is written."""
+        entry = {"inputs": self.inputs, "outputs": self._written()}
+        write_json(self.folder / FINGERPRINT, {**read_fingerprint(self.folder), self.name: entry}, indent=1)
+
+    def _written(self) -> dict[str, str | None]:
+        paths = {name: self.folder / name for name in self.outputs}
+        there = [path for path in paths.values() if path.is_file()]
+        known = dict(zip(there, digests(there, self.cache), strict=True))
+        return {name: known.get(path) for name, path in paths.items()}
+
+
+def read_fingerprint(folder: Path) -> dict[str, Any]:
+    """Step -> its entry; empty where nothing was made yet. Raises BonepipeError where the file is damaged."""
+    path = folder / FINGERPRINT
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if all({"inputs", "outputs"} <= entry.keys() for entry in content.values()):
+            return dict(content)
+        raise ValueError("an entry lacks inputs or outputs")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise BonepipeError(
+            f"{path}: cannot be read ({error}), so nobody can tell what this folder's results were made from; put "
+            "back a copy, or move the folder away"
+        ) from error
+
+
+def differences(before: Inputs, now: Inputs) -> list[str]:
+    """What differs between the inputs of two times, a line each: settings first, then files."""
+    before, now = ({"settings": {}, **part} for part in (before, json.loads(json.dumps(now))))
+    changed = configs.differences(before.pop("settings"), now.pop("settings"))
+    lines = [f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items()]
+    old, new = configs.flatten(before), configs.flatten(now)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            how = "is new" if key not in old else "is gone" if key not in new else "has changed"
+            lines.append(f"{key.partition('.')[2] or key} {how}")
+    return lines
+
+
+def shortened(lines: Sequence[str], most: int = 5) -> str:
+    """The first lines, indented, and how many there are beside."""
+    more = [f"  and {len(lines) - most} more"] if len(lines) > most else []
+    return "\n".join([*(f"  {line}" for line in lines[:most]), *more])
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Work in a folder alone. Raises BonepipeError, naming who works there, where another process does."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path, owner = folder / ".lock", folder / ".lock.owner"
+    try:
+        with FileLock(path, timeout=0):
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            yield
+            owner.unlink(missing_ok=True)
+    except Timeout as error:
+        who = owner.read_text(encoding="utf-8") if owner.is_file() else "another process"
+        raise BonepipeError(f"{folder}: {who} works here; wait for it, or stop it first") from error
+
+
+def kind_of(folder: Path) -> str:
+    """`run`, `ensemble` or `cascade`.
+
+    Raises:
+        BonepipeError: there is no such folder, or none of them in it.
+    """
+    if not folder.is_dir():
+        near = [path.name for path in folder.parent.glob("*") if path.is_dir()] if folder.parent.is_dir() else []
+        raise BonepipeError(f"{folder}: no such folder{suggestion(folder.name, near)}; name that of a run, runs/NAME")
+    for file, kind in {CASCADE: "cascade", ENSEMBLE: "ensemble"}.items():
+        if (folder / file).is_file():
+            return kind
+    if any(folder.glob(f"fold-*/{CONFIG}")):
+        return "run"
+    raise BonepipeError(f"{folder}: no run here (no fold-*/{CONFIG}); name the folder of a run, runs/NAME")
+
+
+def refuse_taken(output: Path, file: str) -> None:
+    """Raise UsageError where the folder to write has no name, or holds a run or another kind of results than `file`."""
+    others = [name for name in KINDS if name != file]
+    if not output.name or any(output.glob("fold-*")) or any((output / name).is_file() for name in others):
+        held = " or ".join(["a run", *(KINDS[name] for name in others)])
+        raise UsageError(f"--output {output}: holds {held}; name a folder of its own, like runs/best")
+
+
+def delete(folder: Path) -> bool:
+    """Delete a run's folder with all that is in it; returns whether there was one.
+
+    Raises:
+        BonepipeError: the folder holds no results, so it is nothing that may be deleted; or somebody works in it.
+    """
+    if not folder.is_dir():
+        return False
+    known = (CONFIG, FINGERPRINT, ENSEMBLE, CASCADE, SCORES, *(path.name for path in folder.glob("fold-*")))
+    if any(folder.iterdir()) and not any((folder / name).exists() for name in known):
+        raise BonepipeError(f"{folder}: holds no results of an experiment; nothing is deleted")
+    for place in [folder, *folder.glob("fold-*")]:
+        with locked(place):
+            pass
+    shutil.rmtree(folder)
+    return True
+
+
+def recorded_config(folder: Path) -> configs.Config:
+    """The settings of a folder's results: those of its cross-validation, else those of its first fold."""
+    folds = sorted(folder.glob(f"fold-*/{CONFIG}"))
+    path = folder / CONFIG
+    return configs.load(path if path.is_file() or not folds else folds[0])
+
+
+def recorded_folds(folder: Path) -> dict[str, int]:
+    """Image name -> the fold that validated it when this fold was trained, whatever a fold file says today.
+
+    Raises:
+        BonepipeError: the fold was not trained, or nobody noted on what.
+    """
+    record = read_fingerprint(folder).get("training")
+    if record is None:
+        raise BonepipeError(f"{folder / FINGERPRINT}: does not say what this fold was trained on; train it again")
+    return dict(record["inputs"]["folds"])
+
+
+def scores_of(folder: Path) -> Mapping[str, Any]:
+    """The content of scores.json. Raises BonepipeError where it is missing or damaged."""
+    path = folder / SCORES
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise BonepipeError(f"{path}: cannot be read ({error}); `bonepipe train-all` writes it") from error
