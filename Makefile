@@ -4,25 +4,27 @@ EXPERIMENT ?= demo
 EXECUTOR   ?= local
 ARGS       ?=
 
-SHELL     := bash
-PYTHON    := .venv/bin/python
-BONEPIPE  := .venv/bin/bonepipe
-RUN       := runs/$(EXPERIMENT)
-SETTINGS   = experiment=$(EXPERIMENT) data.root=$(DATA) executor=$(EXECUTOR) $(ARGS)
+SHELL       := bash
+.SHELLFLAGS := -f +B -c  # settings hold brackets and braces, which are no patterns
+PYTHON      := .venv/bin/python
+BONEPIPE    := .venv/bin/bonepipe
+
+ifeq ($(and $(strip $(DATA)),$(strip $(EXPERIMENT)),$(strip $(EXECUTOR))),)
+$(error DATA, EXPERIMENT or EXECUTOR is empty; leave it out for its default, or name one: make submit EXPERIMENT=demo)
+endif
+# A value as it is, for Hydra (in double quotes) and for the shell (in single ones).
+quoted    = '$(subst ','\'',"$(subst ",\",$(1))")'
+SETTINGS  = experiment=$(call quoted,$(EXPERIMENT)) data.root=$(call quoted,$(DATA)) executor=$(EXECUTOR) $(ARGS)
 # The phantom is made on demand; any other dataset must be there.
-DATASET   := $(filter data/phantom,$(DATA))
-# What is finished stays as it is, unless it is asked for with other settings than the submission was made with.
-ASKED     := data.root=$(DATA) $(ARGS)
-BEFORE    := $(shell cat $(RUN)/.asked 2>/dev/null)
-AGAIN     := $(if $(BEFORE),$(if $(filter-out $(strip $(BEFORE)),$(strip $(ASKED)))$(filter-out $(strip $(ASKED)),$(strip $(BEFORE))),FORCE))
+same      = $(and $(findstring $(1),$(2)),$(findstring $(2),$(1)))
+DATASET  := $(if $(strip $(foreach path,data/phantom ./data/phantom,$(call same,$(DATA:/=),$(path)))\
+              $(call same,$(DATA:/=),$(CURDIR)/data/phantom)),data/phantom)
 
 # Images of containers forbid Python its cache of byte code, and then every command compiles PyTorch anew (10 s).
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint bench study gains docs data doctor folds all-folds submit lock clean FORCE
-.DELETE_ON_ERROR:
-.SECONDARY:
 
 help: ## Show this list
 	@echo "bonepipe: from hand radiographs to a scored submission"
@@ -62,44 +64,35 @@ lint: .venv/.ready ## Format the code, mend what can be mended, check types
 bench: .venv/.ready ## Measure every step against the baseline's way (QUICK=1: under a minute, no table written)
 	$(PYTHON) -m tests.benchmarks $(if $(QUICK),--quick)
 
-study: .venv/.ready $(DATASET) ## What does each technique gain? One change at a time (conf/study.yaml), into docs/study.md
-	$(BONEPIPE) study --document docs/study.md
+study: | .venv/.ready data/phantom ## What does each technique gain? One change at a time, into docs/study.md
+	$(BONEPIPE) ablation techniques --document docs/study.md $(ARGS)
 
-gains: .venv/.ready $(DATASET) ## From one model to the submission: what each step gains and costs, into docs/gains.md
-	$(BONEPIPE) gains --document docs/gains.md $(ARGS)
+gains: | .venv/.ready data/phantom ## From one model to the submission: what each step gains and costs, into docs/gains.md
+	$(BONEPIPE) ablation steps --document docs/gains.md $(ARGS)
 
 docs: .venv/.ready ## Write docs/options.md and docs/models.md anew
 	$(BONEPIPE) options --document docs/options.md
 	$(BONEPIPE) options --costs --document docs/models.md
 
-data: .venv/.ready $(DATASET) ## Make the phantom dataset (unless DATA names another)
+data: | .venv/.ready $(DATASET) ## Make the phantom dataset (unless DATA names another)
 
 data/phantom: | .venv/.ready
 	$(BONEPIPE) phantom $@ --patients 50 --test-patients 24 --size 1024 --seed 0
 
-doctor: data ## Audit the dataset: every problem named with its file
+doctor: | data ## Audit the dataset: every problem named with its file
 	$(BONEPIPE) doctor $(SETTINGS)
 
-folds: data ## Write the fold file, or verify it against the data
+folds: | data ## Write the fold file, or verify it against the data
 	$(BONEPIPE) split $(SETTINGS)
 
-fold-%: $(RUN)/fold-%/oof_dice.csv ## Train one fold: fold-0, fold-1, ...
-	@:
-
-$(RUN)/fold-%/oof_dice.csv: $(AGAIN) | .venv/.ready $(DATASET)
+fold-%: FORCE | data ## Train one fold: fold-0, fold-1, ...
 	$(BONEPIPE) train fold=$* $(SETTINGS)
 
-all-folds: $(RUN)/thresholds.json ## Train every fold, then find the thresholds
-
-$(RUN)/thresholds.json: $(wildcard $(RUN)/fold-*/oof_dice.csv) $(AGAIN) | .venv/.ready $(DATASET)
+all-folds: | data ## Train every fold, then find the thresholds
 	$(BONEPIPE) train-all $(SETTINGS)
 
-submit: $(RUN)/submission.csv ## Train what is missing, predict the test images, write and score submission.csv
-	@$(PYTHON) -c "import json; s = json.load(open('$(RUN)/scores.json')); print('  '.join(f'{k} {s[k]:.4f}' for k in ('oof_dice', 'public', 'private', 'test_dice') if k in s))"
-
-$(RUN)/submission.csv: $(RUN)/thresholds.json $(AGAIN) | .venv/.ready
+submit: | data ## Train what is missing, predict the test images, write and score submission.csv
 	$(BONEPIPE) submit $(SETTINGS)
-	@printf '%s' '$(ASKED)' > $(RUN)/.asked
 
-clean: ## Delete the experiment's results (runs/EXPERIMENT); data, folds and the environment stay
-	rm -rf $(RUN)
+clean: | .venv/.ready ## Delete the results that `make submit` with the same words makes; data, folds and .venv stay
+	$(BONEPIPE) clean $(SETTINGS)

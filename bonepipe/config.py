@@ -7,8 +7,10 @@ knows (the number of classes, the parameters to optimise) is positional-only in 
 
 import importlib
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -20,19 +22,32 @@ Config = dict[str, Any]
 
 GROUPS = (
     "data", "folds", "strata", "model", "transfer", "loss", "optimizer", "scheduler", "averaging", "sampler", "augment",
-    "mixing", "tta", "windows", "prediction", "thresholds", "postprocess", "trainer", "executor", "tracking",
+    "mixing", "tta", "windows", "prediction", "thresholds", "postprocess", "trainer", "executor", "tracking", "search",
+    "cam",
 )  # fmt: skip
-PLAIN_KEYS: dict[str, type] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
+PLAIN_KEYS: dict[str, type[Any]] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def conf_dir() -> Path:
-    """The folder of configs: ./conf where there is one, else the one that came with the package."""
-    package = Path(__file__).parent
-    candidates = [Path("conf"), package.parent / "conf", package / "conf"]
-    for folder in candidates:
-        if (folder / "config.yaml").is_file():
-            return folder.resolve()
-    raise BonepipeError(f"no conf/config.yaml found; looked in {', '.join(str(c) for c in candidates)}")
+    """The folder of configs: what BONEPIPE_CONF names, else the package's own; never one that lies about.
+
+    Raises:
+        BonepipeError: there is no config.yaml in it.
+    """
+    named, package = os.environ.get("BONEPIPE_CONF"), Path(__file__).resolve().parent
+    inside, beside = package / "conf", package.parent / "conf"  # of a wheel, of a checkout
+    folder = Path(named) if named else inside if inside.is_dir() else beside
+    if not (folder / "config.yaml").is_file():
+        where = f"BONEPIPE_CONF={named}" if named else str(folder)
+        raise BonepipeError(f"{where}: no config.yaml there; BONEPIPE_CONF names a folder like the project's conf/")
+    return folder.resolve()
+
+
+def heading(text: str) -> str:
+    """The comment that a file of conf/ begins with; in experiments without the command that runs them."""
+    lines = (line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), text.splitlines()))
+    return " ".join(line for line in lines if line and not line.startswith(("@package", "make ")))
 
 
 def compose(overrides: Sequence[str], *, checked: bool = True) -> Config:
@@ -62,6 +77,7 @@ def _composed(name: str, words: Sequence[str], given: Sequence[str]) -> Config:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     for word in given:
         if word.startswith("=") or ("=" not in word and not word.startswith("~")):
@@ -72,7 +88,10 @@ def _composed(name: str, words: Sequence[str], given: Sequence[str]) -> Config:
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: GROUP=null
         raise UsageError(_explain(error, given)) from error
+    except YAMLError as error:  # of a file in conf/
+        raise UsageError(" ".join(str(error).split())) from error
     assert isinstance(config, dict)
+    check_plain(config)  # type: ignore[arg-type]
     return {str(key): value for key, value in config.items()}
 
 
@@ -107,6 +126,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
     keys = _leaf_keys(conf_dir())
     for word in overrides:
         key, _, choice = word.lstrip("+~").partition("=")
+        choice = choice.strip("\"'")
         if key not in keys and key not in GROUPS and key != "experiment":
             return f"override {word!r}: no such key {key!r}{suggestion(key, [*sorted(keys), *GROUPS, 'experiment'])}"
         folder = conf_dir() / key
@@ -142,18 +162,38 @@ def _dotted(node: Mapping[Any, Any], prefix: str) -> set[str]:
     return keys.union(*inner)
 
 
+def check_plain(config: Mapping[str, Any]) -> None:
+    """Refuse values of the keys beside the groups; imports nothing. Raises UsageError naming the key."""
+    for key in PLAIN_KEYS.keys() & config.keys():
+        _check_plain(key, config[key])
+
+
 def check(config: Mapping[str, Any]) -> None:
     """Refuse unknown keys and ill-typed values. Raises UsageError naming the key."""
+    check_plain(config)
     for key, value in config.items():
-        if key in PLAIN_KEYS:
-            _check_value(key, value, PLAIN_KEYS[key], strict=True)  # nothing converts it later
-        elif key in GROUPS:
+        if key in GROUPS:
             _check_node(key, value)
-        else:
+        elif key not in PLAIN_KEYS:
             raise UsageError(_unknown(key, [*PLAIN_KEYS, *GROUPS], "the config"))
     missing = [key for key in (*PLAIN_KEYS, *GROUPS) if key not in config]
     if missing:
         raise UsageError(f"the config lacks {', '.join(missing)}")
+
+
+def _check_plain(key: str, value: Any) -> None:
+    """Refuse a value of a key beside the groups that nothing could be done with; nothing converts it later."""
+    if not isinstance(value, PLAIN_KEYS[key]) or isinstance(value, bool):
+        raise UsageError(f"{key}={value!r}: expected a value of type {PLAIN_KEYS[key].__name__}")
+    if key == "device" and value not in DEVICES:
+        hint = suggestion("cuda" if value == "gpu" else value, DEVICES)
+        raise UsageError(f"device={value!r}: expected one of {', '.join(DEVICES)}{hint}")
+    if key == "seed" and not 0 <= value < 2**32:
+        raise UsageError(f"seed={value}: from 0 to {2**32 - 1}")
+    if key == "name" and not re.fullmatch(r"[^./\\\0][^/\\\0]*", value):
+        raise UsageError(f"name={value!r}: one folder below runs=..., so without slashes and no dot at its start")
+    if key == "runs" and not value:
+        raise UsageError("runs='': name the folder of results, for example runs=runs")
 
 
 def _check_node(path: str, node: Any) -> None:
@@ -178,11 +218,11 @@ def settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
-def _check_value(path: str, value: Any, kind: Any, strict: bool = False) -> None:
+def _check_value(path: str, value: Any, kind: Any) -> None:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        TypeAdapter(kind).validate_python(value, strict=strict)
+        TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         inside = [] if isinstance(kind, UnionType) else first["loc"]  # a union would only add the name of one member
@@ -232,26 +272,6 @@ def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
         return target(*given, **values)
     except ValueError as error:
         raise UsageError(f"{group}: {error}") from error
-
-
-def command_settings(arguments: Sequence[str], prefix: str, target: str) -> Any:
-    """Build a command's own settings from its `prefix.key=value` words; other words are passed over.
-
-    Such settings say how a command works, not what an experiment is, so they are not part of its config.
-
-    Raises:
-        UsageError: an unknown key, a value of the wrong type, or one that the constructor refuses.
-    """
-    import yaml
-
-    words = [word.removeprefix(f"{prefix}.") for word in arguments if word.startswith(f"{prefix}.")]
-    pairs = [word.partition("=") for word in words]
-    try:
-        node = {"_target_": target, **{key: yaml.safe_load(value) for key, _, value in pairs}}
-    except yaml.YAMLError as error:
-        raise UsageError(f"{prefix}: a value cannot be read ({error})") from error
-    _check_node(prefix, node)
-    return build({prefix: node}, prefix)
 
 
 def save(config: Config, path: Path) -> None:

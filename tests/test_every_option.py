@@ -9,11 +9,11 @@ import yaml
 
 from bonepipe import cli
 from bonepipe import config as configs
-from bonepipe.commands import options
+from bonepipe.report import options
 
 # Widths at which a network of any size takes two steps in a moment.
 NARROW = {"width": 4, "growth": 4, "growth_rate": 4, "settings": None}
-CHANGES_NOTHING_HERE = ("data", "executor", "tracking")  # tested where they do something
+CHANGES_NOTHING_HERE = ("data", "executor", "tracking", "search", "cam")  # tested where they do something
 MODELS = [path.stem for path in options.paths("model")]
 OPTIONS = [
     f"{group}={path.stem}"

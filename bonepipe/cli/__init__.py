@@ -4,7 +4,6 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 from bonepipe import __version__
 from bonepipe.errors import BonepipeError, UsageError, suggestion
@@ -17,7 +16,7 @@ COMMANDS = {
     "train": "train one fold (fold=K) and predict its validation images; resumes by itself",
     "train-all": "train every fold, then find the thresholds and write the cross-validation summary",
     "autoaugment": "search an augmentation policy on a trained fold (Fast AutoAugment)",
-    "cam": "weak supervision: masks from a classifier's activation maps, to train on (data.masks)",
+    "weak-labels": "weak supervision: masks from a classifier's activation maps, to train on (data.masks)",
     "speed": "measure a training step: does the network or the data loading hold it back?",
     "submit": "train what is missing, predict the test images with all folds, write, check and score submission.csv",
     "ensemble": "average any finished runs: cross-validate the mixture, predict the test images",
@@ -25,8 +24,7 @@ COMMANDS = {
     "predict": "predict any radiographs: overlays, masks, polygons to correct, and a CSV",
     "label-errors": "rank suspicious annotations from out-of-fold predictions, and suggest corrections",
     "pseudo": "pseudo-labels of the test images, to train on with data.pseudo",
-    "study": "what does each technique gain? one change at a time, several seeds, as a table",
-    "gains": "what does each step from one model to the submission gain, and what does it cost? as a table",
+    "ablation": "what does each technique, or each step to the submission, gain and cost? as a table",
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",
     "leaderboard": "record leaderboard scores beside runs, and how well cross-validation predicts them",
@@ -51,8 +49,7 @@ def run(command: str, words: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     if command not in COMMANDS:
         raise UsageError(f"no such command: {command!r}{suggestion(command, COMMANDS)} (`bonepipe --help` lists them)")
-    names = [f"bonepipe.{layer}.{command.replace('-', '_')}" for layer in ("cli", "commands")]
-    module = importlib.import_module(next(name for name in names if name in sys.modules or find_spec(name)))
+    module = importlib.import_module(f"bonepipe.cli.{command.replace('-', '_')}")
     return int(module.main(list(words)) or 0)
 
 

@@ -7,11 +7,10 @@ import argparse
 import re
 import textwrap
 from collections.abc import Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from bonepipe.config import GROUPS, conf_dir
+from bonepipe.config import GROUPS, conf_dir, heading
 from bonepipe.errors import UsageError, suggestion
 
 OVERRIDE = re.compile(r"[~+]{0,2}[\w@./][\w@./-]*=|~")
@@ -154,12 +153,6 @@ def describe(key: str) -> list[Key]:
     text = _text(f"{group}/{option}.yaml")
     rows = _rows(text, f"{group}.")
     return [row for row in rows if row.name == key] if key != group else [Key(group, option, heading(text)), *rows]
-
-
-def heading(text: str) -> str:
-    """The comment that a file of conf/ begins with; in experiments without the command that runs them."""
-    lines = (line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), text.splitlines()))
-    return " ".join(line for line in lines if line and not line.startswith(("@package", "make ")))
 
 
 def _text(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bonepipe.data.annotation import read_labels
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, UsageError
 
 METADATA_COLUMNS = {"나이": "age", "성별": "sex", "체중(몸무게)": "weight", "키(신장)": "height", "Unnamed: 5": "note"}
 SEXES = {"여": "F", "남": "M"}
@@ -154,6 +154,21 @@ def known_classes(root: str | Path) -> list[str]:
             return list(classes)
     listed = ", ".join(sorted(used)) or "no labels found"
     raise BonepipeError(f"{folder}: its labels fit no class list in conf/data; write one there ({listed})")
+
+
+def named_classes(name: str) -> list[str]:
+    """The class list of a data config, named like `hand` or `data/hand`. Raises UsageError where there is none."""
+    import yaml
+
+    from bonepipe.config import conf_dir
+
+    path = conf_dir() / "data" / f"{name.removeprefix('data/')}.yaml"
+    if not path.is_file():
+        raise UsageError(f"--classes {name}: no file {path}")
+    classes = yaml.safe_load(path.read_text(encoding="utf-8")).get("classes")
+    if not classes:
+        raise UsageError(f"--classes {name}: {path} has no list of classes")
+    return list(classes)
 
 
 def patient_of(spec: DataSpec, path: Path, split: str) -> str:

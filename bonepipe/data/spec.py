@@ -102,8 +102,7 @@ class DataSpec:
             raise ValueError(f"data.size={self.size}: at least 32 pixels a side")
         if self.palette and len(self.palette) != len(self.classes):
             raise ValueError(f"data.palette has {len(self.palette)} colours for {len(self.classes)} classes")
-        if re.compile(self.patient).groups < 1:
-            raise ValueError(f"data.patient={self.patient!r}: the pattern needs a group, for example '^([^/]+)/'")
+        self._check_patient()
         if self.masks is not None and self.corrections is not None:
             raise ValueError("data.masks and data.corrections: the masks take the place of annotations, so mend them")
         if not 0 < self.pseudo_weight <= 1:
@@ -117,6 +116,14 @@ class DataSpec:
         for values, what in (([e.prefix for e in self.external], "prefix"), (self._roots(), "root")):
             if len(set(values)) != len(values):
                 raise ValueError(f"data.external: each dataset needs a {what} of its own, got {', '.join(values)}")
+
+    def _check_patient(self) -> None:
+        try:
+            groups = re.compile(self.patient).groups
+        except re.error as error:
+            raise ValueError(f"data.patient={self.patient!r}: no regular expression ({error})") from error
+        if groups < 1:
+            raise ValueError(f"data.patient={self.patient!r}: the pattern needs a group, for example '^([^/]+)/'")
 
     def _roots(self) -> list[str]:
         return [str(Path(root)) for root in (self.root, *(other.root for other in self.external))]

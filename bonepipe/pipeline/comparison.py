@@ -12,10 +12,15 @@ import yaml
 
 from bonepipe import config as configs
 from bonepipe.errors import BonepipeError
+from bonepipe.pipeline.run_folder import CASCADE, ENSEMBLE
 
 Scores = dict[tuple[str, str], float]  # (image, class) -> Dice
 COLUMNS = ["image_name", "class", "dice"]
-ENSEMBLE, CASCADE = "ensemble.yaml", "cascade.json"
+# Settings that do not make two runs differ: names and places, and what follows the out-of-fold predictions.
+IGNORED = (
+    "name", "fold", "runs", "device", "executor", "tracking", "prediction", "thresholds", "search", "cam",
+    "trainer.workers", "trainer.compile",
+)  # fmt: skip
 MADE = ("ensemble.mean", "cascade.first")  # what each ensemble resp. cascade says
 TOTALS = ("oof_dice", "test_dice", "public", "private")  # of scores.json
 
@@ -149,14 +154,9 @@ def _table(scores: Scores, images: Sequence[str], classes: Sequence[str]) -> np.
         raise BonepipeError(f"oof_dice.csv: image and class {error} have no score; predict that fold again") from error
 
 
-def compare(a: RunFiles, b: RunFiles, ignore: Sequence[str]) -> dict[str, Any]:
-    """Everything that `bonepipe compare` tells, as plain values.
-
-    Args:
-        a, b: the runs.
-        ignore: settings that make no other experiment, such as the folder of the results.
-    """
-    differences = configs.differences(a.config, b.config, ignore)
+def compare(a: RunFiles, b: RunFiles) -> dict[str, Any]:
+    """Everything that `bonepipe compare` tells, as plain values."""
+    differences = configs.differences(a.config, b.config, IGNORED)
     images, dice, per_class = compare_dice(a.dice, b.dice)
     totals = {key: {"a": a.totals[key], "b": b.totals[key]} for key in TOTALS if key in a.totals and key in b.totals}
     return {

@@ -1,154 +1,37 @@
-"""Two runs side by side: which settings differ, and how much the out-of-fold Dice changed, image by image."""
+"""Two runs side by side, as text."""
 
-import csv
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 
-from bonepipe import config as configs
-from bonepipe.errors import BonepipeError
-
-Scores = dict[tuple[str, str], float]  # (image, class) -> Dice
-COLUMNS = ["image_name", "class", "dice"]
-TOTALS = ("oof_dice", "test_dice", "public", "private")  # of scores.json
-
-
-@dataclass(frozen=True)
-class Change:
-    """A score in two runs over the same images.
-
-    Attributes:
-        a, b: its means.
-        change: the mean of b - a over the images.
-        standard_error: of that mean; None for a single image.
-    """
-
-    a: float
-    b: float
-    change: float
-    standard_error: float | None
+def text(found: dict[str, Any]) -> str:
+    """Lay the comparison out for people: settings, verdict on them, classes from the most lost to the most gained."""
+    settings = [f"  {key}: {values['a']!r} -> {values['b']!r}" for key, values in found["settings"].items()]
+    totals = [f"{key}: {v['a']:.4f} -> {v['b']:.4f} ({v['b'] - v['a']:+.4f})" for key, v in found["scores"].items()]
+    left_out = found["images_of_one_run_only"]
+    beside = f" ({left_out} more have only one of the runs and are left out)" if left_out else ""
+    lines = ["settings that differ:", *(settings or ["  none"]), "", _verdict(found["changes"]), "", *totals]
+    return "\n".join(
+        [*lines, f"Dice out of fold at threshold 0.5 over {found['images']} images{beside}:", *_table(found)]
+    )
 
 
-@dataclass(frozen=True)
-class RunFiles:
-    """What a run left behind: its resolved config, its Dice per image and class, and its scores.json (maybe empty)."""
-
-    config: configs.Config
-    dice: Scores
-    totals: dict[str, float]
-
-
-def read_run_files(folder: Path) -> RunFiles:
-    """Read the folder of a run, an ensemble or a cascade (`runs/NAME`), or of a fold (`runs/NAME/fold-K`).
-
-    Raises:
-        BonepipeError: there is no such folder, or no finished fold in it.
-    """
-    if not folder.is_dir():
-        raise BonepipeError(f"{folder}: no such folder; name a run (runs/NAME) or a fold of one (runs/NAME/fold-0)")
-    folds = [folder] if (folder / "oof_dice.csv").is_file() else sorted(folder.glob("fold-*"))
-    done = [fold for fold in folds if (fold / "config.yaml").is_file() and (fold / "oof_dice.csv").is_file()]
-    if not done:
-        raise BonepipeError(f"{folder}: holds no finished fold (config.yaml and oof_dice.csv); train one first")
-    dice: Scores = {}
-    for fold in done:
-        dice |= read_dice(fold / "oof_dice.csv")
-    config = configs.read(done[0] / "config.yaml")
-    return RunFiles({**config, **_sources(folder)}, dice, _read_totals(folder / "scores.json"))
+def _verdict(changes: list[str]) -> str:
+    if not changes:
+        return "no setting differs: a change of score comes from the code, the data or the machine"
+    if len(changes) == 1:
+        return f"one change: {changes[0]}"
+    names = ", ".join(changes)
+    return f"{len(changes)} changes ({names}): the score cannot tell which of them did it; change one at a time"
 
 
-def _sources(folder: Path) -> dict[str, str]:
-    """What sets an ensemble or a cascade apart from a run with the same settings, in words."""
-    path = folder / "source.json"
-    if not path.is_file():
-        return {}
-    try:
-        source = json.loads(path.read_text(encoding="utf-8"))
-        if "folds" in source:  # a run, which its settings tell all of
-            return {}
-        if "members" in source:
-            return {"made_from": f"{source['mean']} mean of {', '.join(source['members'])}"}
-        return {"made_from": f"cascade of {source['first']['experiment']} and {source['second']['experiment']}"}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error!r}); make the ensemble or cascade again") from error
+def _table(found: dict[str, Any]) -> list[str]:
+    classes = sorted(found["per_class"].items(), key=lambda item: item[1]["change"])
+    width = max(len(name) for name in ("all classes", *found["per_class"]))
+    head = f"{'class':<{width}} {'A':>8} {'B':>8} {'change':>8} {'+- s.e.':>8}"
+    return [head, *(_row(name, change, width) for name, change in [*classes, ("all classes", found["dice"])])]
 
 
-def read_dice(path: Path) -> Scores:
-    """Read a table of Dice (oof_dice.csv). Raises BonepipeError where it cannot be read."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return {(row["image_name"], row["class"]): float(row["dice"]) for row in csv.DictReader(file)}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise BonepipeError(f"{path}: cannot be read as {','.join(COLUMNS)} ({error})") from error
-
-
-def _read_totals(path: Path) -> dict[str, float]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text())
-        return {key: float(content[key]) for key in TOTALS if key in content}
-    except (OSError, TypeError, ValueError) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error})") from error
-
-
-def changed_units(differences: Mapping[str, tuple]) -> list[str]:
-    """The changes that somebody made: a group whose `_target_` was exchanged counts once, with all its settings."""
-    exchanged = {key.removesuffix("._target_") for key in differences if key.endswith("._target_")}
-    units = (key.partition(".")[0] if key.partition(".")[0] in exchanged else key for key in differences)
-    return list(dict.fromkeys(units))
-
-
-def paired(a: np.ndarray, b: np.ndarray) -> Change:
-    """Compare two scores `[N]` of the same images: the images' own difficulty cancels out."""
-    change = np.asarray(b, float) - np.asarray(a, float)
-    error = float(change.std(ddof=1) / np.sqrt(len(change))) if len(change) > 1 else None
-    return Change(float(np.mean(a)), float(np.mean(b)), float(change.mean()), error)
-
-
-def compare_dice(a: Scores, b: Scores) -> tuple[list[str], Change, dict[str, Change]]:
-    """The images and classes that both runs scored: image names, the mean over classes, and every class.
-
-    Raises:
-        BonepipeError: they share none.
-    """
-    images = sorted({image for image, _ in a} & {image for image, _ in b})
-    classes = list(dict.fromkeys(label for _, label in a if any(label == other for _, other in b)))
-    if not images or not classes:
-        raise BonepipeError("the two runs share no image or no class; runs on the same data and folds can be compared")
-    before, after = (_table(scores, images, classes) for scores in (a, b))
-    per_class = {name: paired(before[:, i], after[:, i]) for i, name in enumerate(classes)}
-    return images, paired(before.mean(1), after.mean(1)), per_class
-
-
-def _table(scores: Scores, images: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Dice `[N, C]`."""
-    try:
-        return np.array([[scores[image, label] for label in classes] for image in images])
-    except KeyError as error:
-        raise BonepipeError(f"oof_dice.csv: image and class {error} have no score; predict that fold again") from error
-
-
-def compare_runs(a: RunFiles, b: RunFiles, ignore: Sequence[str]) -> dict[str, Any]:
-    """Everything that `bonepipe compare_runs` tells, as plain values.
-
-    Args:
-        a, b: the runs.
-        ignore: settings that make no other experiment, such as the folder of the results.
-    """
-    differences = configs.differences(a.config, b.config, ignore)
-    images, dice, per_class = compare_dice(a.dice, b.dice)
-    totals = {key: {"a": a.totals[key], "b": b.totals[key]} for key in TOTALS if key in a.totals and key in b.totals}
-    return {
-        "settings": {key: {"a": old, "b": new} for key, (old, new) in differences.items()},
-        "changes": changed_units(differences),
-        "images": len(images),
-        "images_of_one_run_only": len({image for image, _ in [*a.dice, *b.dice]}) - len(images),
-        "dice": vars(dice),
-        "per_class": {name: vars(change) for name, change in per_class.items()},
-        "scores": totals,
-    }
+def _row(name: str, change: dict[str, Any], width: int) -> str:
+    error = change["standard_error"]
+    shown = f"{'-':>8}" if error is None else f"{error:8.4f}"
+    return f"{name:<{width}} {change['a']:8.4f} {change['b']:8.4f} {change['change']:+8.4f} {shown}"

@@ -1,19 +1,9 @@
-"""Cross-validation against the leaderboard: whether a better out-of-fold Dice means a better place."""
+"""Cross-validation against the leaderboard, as text."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from bonepipe.errors import BonepipeError
-from bonepipe.files import write_json
-
-SCORES = "scores.json"
-RECORD = "leaderboard"  # the key of scores.json under which recorded scores stand, apart from those computed here
 MEASURES = {"oof_dice": "OOF", "oof_dice_weighted": "weighted OOF"}  # of scores.json
 BOARDS = ("public", "private")
 FEWEST = 3  # runs below which any correlation is 1, -1 or undefined
@@ -60,89 +50,50 @@ class Agreement:
     spearman: float | None = None
 
 
-def read_scores(path: Path) -> dict[str, Any]:
-    """The content of a scores.json. Raises BonepipeError where it is missing or no such file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BonepipeError(f"{path}: no such file; `bonepipe train-all` writes it when all folds are done") from error
-    except (OSError, ValueError) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error}); `bonepipe train-all` writes it anew") from error
-    if not isinstance(content, dict):
-        raise BonepipeError(f"{path}: holds no scores; move it away, and `bonepipe train-all` writes it anew")
-    return content
+def text(entries: Sequence[Entry], by_pair: Mapping[tuple[str, str], Agreement], left_out: Sequence[str]) -> str:
+    """Runs, then agreements, then what to make of them, for people."""
+    lines = [*_runs_table(entries), "", *_agreement_table(by_pair)] if entries else ["no run has scores of both sides"]
+    if left_out:
+        lines += ["", f"left out, as cross-validation or leaderboard scores are missing: {', '.join(left_out)}"]
+    if any(agreement.pearson is None for agreement in by_pair.values()):
+        lines += ["", f"-: a correlation over fewer than {FEWEST} runs, or of equal scores, means nothing"]
+    if not entries:
+        lines += ["record some with: bonepipe leaderboard runs/NAME --public DICE"]
+    return "\n".join(lines)
 
 
-def kept(path: Path) -> dict[str, Any]:
-    """What must survive when a scores.json is computed anew: the recorded leaderboard scores, where there are any."""
-    content = read_scores(path) if path.is_file() else {}
-    return {RECORD: content[RECORD]} if RECORD in content else {}
+def _runs_table(entries: Sequence[Entry]) -> list[str]:
+    width = max(len("run"), *(len(entry.name) for entry in entries))
+    head = "".join(f" {title:>13}" for title in (*MEASURES.values(), *BOARDS))
+    rows = [f"{entry.name:<{width}}{''.join(_cells(entry))}" for entry in entries]
+    computed = any(entry.board.keys() - entry.recorded for entry in entries)
+    note = ["*: computed with an answer file, not recorded"] if computed else []
+    return [f"{'run':<{width}}{head}", *rows, *note]
 
 
-def record(path: Path, scores: Mapping[str, float], date: str) -> dict[str, Any]:
-    """Note leaderboard scores in a scores.json, beside an earlier one of the other board, and return the record.
-
-    Args:
-        path: of the file.
-        scores: board -> Dice.
-        date: of the record, ISO 8601.
-
-    Raises:
-        BonepipeError: the run has no scores yet, or its file cannot be read.
-    """
-    content = read_scores(path)
-    noted = {**_record_of(path, content), **scores, "date": date}
-    write_json(path, {**content, RECORD: noted})
-    return noted
+def _cells(entry: Entry) -> list[str]:
+    scores = {**entry.cv, **entry.board}
+    computed = entry.board.keys() - entry.recorded
+    return [
+        f" {f'{scores[key]:.4f}' if key in scores else '-':>12}{'*' if key in computed else ' '}"
+        for key in (*MEASURES, *BOARDS)
+    ]
 
 
-def _record_of(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    noted = content.get(RECORD, {})
-    if not isinstance(noted, dict):
-        raise BonepipeError(f"{path}: {RECORD}: expected an object with public and private; remove it and record again")
-    return noted
+def _agreement_table(by_pair: Mapping[tuple[str, str], Agreement]) -> list[str]:
+    head = f"{'cross-validation':<16} {'leaderboard':<11} {'runs':>4} {'off by':>8} {'Spearman':>9} {'Pearson':>8}"
+    return [f"{head}  95% interval", *(_agreement_row(*key, one) for key, one in by_pair.items())]
 
 
-def read_entry(folder: Path, name: str | None = None) -> Entry:
-    """A run's scores from its folder. Raises BonepipeError, see `read_scores`, or where a score is no number."""
-    path = folder / SCORES
-    content = read_scores(path)
-    noted = _record_of(path, content)
-    cv = _numbers(path, content, MEASURES, "")
-    recorded = _numbers(path, noted, BOARDS, f"{RECORD}.")
-    board = {**_numbers(path, content, BOARDS, ""), **recorded}
-    return Entry(name or folder.name, cv, board, frozenset(recorded))
+def _agreement_row(measure: str, board: str, one: Agreement) -> str:
+    spearman, pearson = ("-" if value is None else f"{value:.3f}" for value in (one.spearman, one.pearson))
+    interval = "" if one.low is None else f"  {one.low:.3f} to {one.high:.3f}"
+    head = f"{MEASURES[measure]:<16} {board:<11} {one.runs:>4} {one.difference:>8.4f}"
+    return f"{head} {spearman:>9} {pearson:>8}{interval}"
 
 
-def _numbers(path: Path, content: Mapping[str, Any], keys: Sequence[str] | Mapping[str, str], where: str) -> dict:
-    numbers = {key: content[key] for key in keys if content.get(key) is not None}
-    for key, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise BonepipeError(f"{path}: {where}{key}={value!r}: expected a number; mend it or write the file anew")
-    return {key: float(value) for key, value in numbers.items()}
-
-
-def agreement(cv: Sequence[float], board: Sequence[float]) -> Agreement:
-    """How well scores `[N]` in cross-validation predict those on the leaderboard, one a run."""
-    from scipy import stats
-
-    if not cv:
-        return Agreement(0)
-    difference = float(np.mean(np.abs(np.subtract(cv, board))))
-    if len(cv) < FEWEST or np.ptp(cv) == 0 or np.ptp(board) == 0:
-        return Agreement(len(cv), difference)
-    pearson = stats.pearsonr(cv, board)
-    interval = pearson.confidence_interval(0.95)
-    spearman = float(stats.spearmanr(cv, board).statistic)
-    return Agreement(len(cv), difference, float(pearson.statistic), float(interval.low), float(interval.high), spearman)
-
-
-def agreements(entries: Sequence[Entry]) -> dict[tuple[str, str], Agreement]:
-    """(measure, board) -> how they agree, over the runs that have both; pairs that no run has are left out."""
-    result = {}
-    for measure in MEASURES:
-        for board in BOARDS:
-            both = [(e.cv[measure], e.board[board]) for e in entries if measure in e.cv and board in e.board]
-            if both:
-                result[measure, board] = agreement(*zip(*both, strict=True))
-    return result
+def as_json(entries: Sequence[Entry], by_pair: Mapping[tuple[str, str], Agreement], left_out: Sequence[str]) -> str:
+    """The same as one JSON object."""
+    runs = [{"name": e.name, **e.cv, **e.board, "recorded": sorted(e.recorded)} for e in entries]
+    agreement = [{"cv": cv, "leaderboard": board, **vars(one)} for (cv, board), one in by_pair.items()]
+    return json.dumps({"runs": runs, "agreement": agreement, "left_out": [*left_out]}, indent=2, ensure_ascii=False)

@@ -3,10 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from bonepipe.errors import BonepipeError
+from bonepipe.files import replacing
+from bonepipe.report import examples
 from bonepipe.report.leaderboard import BOARDS, FEWEST, MEASURES, Agreement, Entry
 
 SIDE, LEFT, TOP, RIGHT, BELOW = 520, 86, 100, 24, 62  # of the plot proper, and its margins, pixels
@@ -17,6 +21,16 @@ STEPS = (1, 2, 5, 10, 20)  # of the axes, times a power of ten
 
 Place = tuple[int, int]  # x, y, pixels
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
+
+
+def save(path: Path, entries: Sequence[Entry], by_pair: Mapping[tuple[str, str], Agreement]) -> None:
+    """Write the picture. Raises BonepipeError where there is nothing to draw."""
+    drawn = picture(entries, by_pair)
+    if drawn is None:
+        raise BonepipeError(f"{path}: not drawn: no run has scores of both sides (--public, --private record them)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        examples.save(part, drawn)
 
 
 def picture(entries: Sequence[Entry], by_pair: Mapping[tuple[str, str], Agreement]) -> np.ndarray | None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bonepipe.commands import vote as vote_command
 from bonepipe.data import submission
 from bonepipe.labels import rle
+from bonepipe.pipeline import vote as vote_command
 
 from . import baseline
 from .material import Material, write_votes

@@ -1,4 +1,4 @@
-import importlib.util
+import os
 import subprocess
 import sys
 import types
@@ -35,9 +35,15 @@ def test_help_lists_every_command(capsys):
     assert cli.main([]) == 2
 
 
-def test_every_command_has_a_module():
-    names = [f"bonepipe.commands.{name.replace('-', '_')}" for name in ("phantom", "doctor", "split", "train", "score")]
-    assert all(importlib.util.find_spec(name) for name in names)
+def test_help_of_a_command_in_both_ways(capsys):
+    for name in cli.COMMANDS:
+        assert cli.main([name, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith(f"usage: bonepipe {name} ")
+        assert cli.main(["help", name]) == 0
+        assert capsys.readouterr().out == shown
+    assert cli.main(["help", "docter"]) == 2
+    assert "did you mean 'doctor'?" in capsys.readouterr().err
 
 
 def test_version(capsys):
@@ -87,7 +93,77 @@ def test_interruption(command, capsys):
     assert "run the same command again" in capsys.readouterr().err
 
 
-def test_help_and_file_tools_do_not_wait_for_torch():
-    program = "import sys; from bonepipe.cli import main; main(['--help']); print('torch' in sys.modules)"
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert printed.splitlines()[-1] == "False"
+def test_a_file_that_cannot_be_read_is_one_line(command, capsys, tmp_path):
+    command(lambda _: tmp_path.read_text())
+    assert cli.main(["score"]) == 1
+    assert capsys.readouterr().err == f"bonepipe score: {tmp_path}: Is a directory\n"
+    command(raising(OSError("no file's fault")))
+    with pytest.raises(OSError, match="no file's fault"):
+        cli.main(["score"])
+
+
+HELP = """
+import sys
+from bonepipe.cli import COMMANDS, main
+for words in (["--help"], *([name, "--help"] for name in COMMANDS)):
+    assert main(words) == 0
+    heavy = {"torch", "pytorch_lightning", "hydra", "pandas", "numpy"} & sys.modules.keys()
+    assert not heavy, (words, heavy)
+"""
+
+
+def test_no_help_waits_for_torch_or_its_like():
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_leaves_no_traceback(phantom_root, tmp_path, unbuffered):
+    (tmp_path / "empty.csv").write_text("image_name,class,rle\n")
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    for words in (f"check empty.csv --data '{phantom_root}'", "--help", "options loss", "help options"):
+        script = f"'{sys.executable}' -m bonepipe {words} | true; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.stderr == ""
+        assert done.returncode in (0, 1, 141)  # 1: all was written before the reader left
+    script = f"'{sys.executable}' -m bonepipe check empty.csv --data '{phantom_root}' | head -1"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stderr, done.stdout.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("device=gpu", ("device='gpu'", "did you mean 'cuda'?")),
+        ("device=tpu", ("device='tpu'", "auto, cpu, cuda, mps")),
+        ("device=cuda:1", ("device='cuda:1'", "did you mean 'cuda'?")),
+        ("seed=-1", ("seed=-1", "from 0 to 4294967295")),
+        ("seed=4294967296", ("seed=4294967296",)),
+        ("seed=1.5", ("seed=1.5", "int")),
+        ("experiment=", ("experiment=", "no option ''", "demo")),
+        ("name=", ("name=''",)),
+        ("name=a/b", ("name='a/b'", "without slashes")),
+        ("name=..", ("name='..'",)),
+        ("name=.", ("name='.'",)),
+        ("name=/tmp/x", ("name='/tmp/x'",)),
+        ("name=.store", ("name='.store'",)),
+        ("name=null", ("name=None",)),
+        ("runs=", ("runs=''",)),
+        ("data.patient='('", ("data.patient='('", "no regular expression")),
+        ("data.patient='[a-z]+'", ("data.patient=", "needs a group")),
+        ("model.encoder", ("'model.encoder'", "key=value")),
+        ("--device=cpu", ("no flag '--device'",)),
+    ],
+)
+def test_wrong_values_are_refused_in_one_line(word, parts, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BONEPIPE_TRACEBACK", raising=False)
+    assert cli.main(["split", word]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("bonepipe split: ")
+    assert message.count("\n") == 1
+    for part in parts:
+        assert part in message
+    assert list(tmp_path.iterdir()) == []

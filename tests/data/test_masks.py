@@ -78,5 +78,5 @@ def test_the_store_trains_on_given_masks_and_validates_against_the_truth(phantom
     path.write_text(path.read_text() + "\n")
     assert key(images, weak) != before
     path.unlink()
-    with pytest.raises(BonepipeError, match=r"data\.masks=.*no such file; `bonepipe cam` writes one"):
+    with pytest.raises(BonepipeError, match=r"data\.masks=.*no such file; `bonepipe weak-labels` writes one"):
         open_store(images, weak, tmp_path / "cache")

@@ -3,8 +3,8 @@ import time
 import pytest
 import torch
 
-from bonepipe.commands.speed import verdict
 from bonepipe.data.batches import TrainingImages
+from bonepipe.pipeline.speed import verdict
 from bonepipe.training.fit import TrainerSpec, make_trainer
 from bonepipe.training.speed import Repeated, StepClock, StepTimes, mean_times
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from bonepipe.data.phantom import PLANTED_SHARE
 from bonepipe.data.phantom.metadata import metadata_table, write_metadata
-from bonepipe.data.phantom.plan import PLANTED_SHARE, Plan, Visit, make_plan
+from bonepipe.data.phantom.plan import Plan, Visit, make_plan
 from bonepipe.data.phantom.sample import Outcome, Task, write_sample
 from bonepipe.errors import BonepipeError
 from bonepipe.parallel import cores

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bonepipe.data.phantom import PLANTED_SHARE
 from bonepipe.data.phantom.annotation import PLANTED_KINDS
 from bonepipe.data.phantom.person import DATASET_STREAM, generator
 
 ROTATED_TRAIN, ROTATED_TEST = 0.1175, 0.576  # share of the patients
-PLANTED_SHARE, PLANTED_FROM = 0.015, 20  # of the train images; none in sets of fewer train patients
+PLANTED_FROM = 20  # train patients; no annotation is wrong in sets of fewer
 FIRST_MOMENT, MOMENTS_A_PATIENT = 1661130828152, 10_870_000  # ms since 1970: images are named by the clock
 
 

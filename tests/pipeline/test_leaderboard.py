@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from bonepipe.errors import BonepipeError
-from bonepipe.report import leaderboard, scatter
-from bonepipe.report.leaderboard import Agreement, Entry, agreement, agreements
+from bonepipe.pipeline import leaderboard
+from bonepipe.pipeline.leaderboard import agreement, agreements
+from bonepipe.report import scatter
+from bonepipe.report.leaderboard import Agreement, Entry
 
 
 def pearson_by_hand(xs, ys):

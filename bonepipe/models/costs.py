@@ -127,17 +127,3 @@ class LiveBytes(TorchDispatchMode):
     def _drop(self, identity: int, size: int) -> None:
         self._alive.discard(identity)
         self.now -= size
-
-
-def markdown(rows: Iterable[ModelRow]) -> str:
-    """The rows as a table, fewest parameters first."""
-    lines = [
-        f"| `model=` | parameters, M | GFLOPs at {COST_SIZE} | CPU ms at {TIME_SIZE} | training GiB at {COST_SIZE} |",
-        "| --- | --: | --: | --: | --: |",
-    ]
-    for row in sorted(rows, key=lambda row: row.parameters):
-        memory, giga = row.training_bytes / 2**30, row.operations / 1e9
-        lines.append(
-            f"| {row.name} | {row.parameters / 1e6:.1f} | {giga:.0f} | {row.milliseconds:.0f} | {memory:.1f} |"
-        )
-    return "\n".join(lines) + "\n"

@@ -1,0 +1,44 @@
+"""`bonepipe check SUB.csv --data ROOT`: whether a CSV is a valid submission for a test set."""
+
+from collections.abc import Sequence
+
+from bonepipe.cli.arguments import make_parser
+
+LISTED = 100  # faults printed; one missing image alone makes as many as there are classes
+
+SUMMARY = """\
+Check a submission against a test set.
+
+A valid submission has exactly the columns image_name,class,rle and one row for every image below ROOT/test, in sorted
+path order, and every class, in the order of conf/data. Runs are `start length` pairs, 1-indexed and row-major, sorted,
+disjoint and inside the image. Every fault is printed with its line in the file (the header is line 1).
+Exit code 0 when valid, 1 when not."""
+EXAMPLES = "bonepipe check runs/demo/submission.csv --data data/phantom"
+
+
+def main(words: Sequence[str]) -> int:
+    """Check and print each fault."""
+    parser = make_parser("check", SUMMARY, examples=EXAMPLES)
+    parser.add_argument("submission", metavar="SUB.csv", help="the file to check")
+    parser.add_argument("--data", metavar="ROOT", required=True, help="the dataset's folder")
+    parser.add_argument(
+        "--classes",
+        metavar="data/NAME",
+        help="take the class list of conf/data/NAME.yaml (default: the one that fits the labels in ROOT/train)",
+    )
+    given = parser.read(words)
+    from bonepipe.data import submission
+    from bonepipe.data.catalog import known_classes, named_classes, test_images
+    from bonepipe.data.image import read_shape
+
+    table = submission.read(given.submission)
+    images = {image.name: read_shape(image.path) for image in test_images(given.data)}
+    classes = named_classes(given.classes) if given.classes else known_classes(given.data)
+    faults = submission.faults(table, images, classes)
+    for fault in faults[:LISTED]:
+        print(f"{table.path}: {fault}")
+    if len(faults) > LISTED:
+        print(f"... and {len(faults) - LISTED} more")
+    if not faults:
+        print(f"ok: {table.path} has {len(table.rows)} rows for {len(images)} images and {len(classes)} classes")
+    return 1 if faults else 0

@@ -1,0 +1,25 @@
+"""`bonepipe doctor`: audit a dataset."""
+
+from collections.abc import Sequence
+
+from bonepipe.cli.arguments import make_parser
+
+SUMMARY = """\
+Audit a dataset and its fold file without changing anything. Every problem is named with its file: an error would make
+training or the submission fail, a warning is worth a look. The exit code is 1 where there is an error."""
+KEYS = ("data", "folds")
+EXAMPLES = "bonepipe doctor data=hand data.root=/data/hand"
+
+
+def main(words: Sequence[str]) -> int:
+    """Audit the dataset and print the report; exit code 1 where there is an error."""
+    given = make_parser("doctor", SUMMARY, keys=KEYS, examples=EXAMPLES).read(words)
+    from bonepipe.config import compose
+    from bonepipe.data.audit import audit
+    from bonepipe.pipeline.experiment import Experiment
+    from bonepipe.report import audit as report
+
+    experiment = Experiment(compose(given.overrides))
+    findings = audit(experiment.data, experiment.folds)
+    print(report.text(experiment.data.root, findings))
+    return int(any(finding.severity == "error" for finding in findings))

@@ -1,0 +1,278 @@
+"""What each technique, or each step to the submission, gains and costs: rows of commands, each run once.
+
+```yaml
+base: experiment=demo tracking=none  # stands for {base} in commands
+seeds: [0, 1, 2]                     # every row once a seed, compared with another of the same seed; or leave it out
+over: base                           # the row that each is compared with (default: the one before)
+rows:
+  - {name: base, train: ""}
+  - {name: BCE, group: loss, train: loss=bce}  # fold 0 with the base's settings and these, at once with others
+  - name: five folds                           # commands that build on those of the rows before, one after another
+    commands: ["train-all {base} runs={runs}", "submit {base} runs={runs}"]
+    run: demo                                  # below {runs}: the folder whose scores count
+    more: true                                 # only when it is asked for
+```
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bonepipe import config as configs
+from bonepipe.data.store import DIGESTS
+from bonepipe.digests import combined, digests
+from bonepipe.errors import BonepipeError, UsageError, suggestion
+from bonepipe.files import write_json
+from bonepipe.parallel import cores
+from bonepipe.pipeline.comparison import TOTALS, read_dice, read_totals
+from bonepipe.pipeline.experiment import Experiment, resolve_device, say
+from bonepipe.pipeline.steps import without
+from bonepipe.training.executors import environment
+
+RESULTS = "ablation.json"  # digest of a row's commands and of those before -> its scores and costs
+CHANGES_NOTHING = ("runs", "device", "executor", "tracking", "search", "cam", "trainer.workers")  # of what is measured
+STRICT = {"extra": "forbid"}  # pydantic's: a misspelt key is refused
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A line of the table.
+
+    Attributes:
+        name: what was changed or added; no two have the same.
+        group: of changes, for people.
+        train: settings of a training of fold 0, beside the base's; None for a row of commands.
+        commands: bonepipe's commands in order.
+        run: the run whose scores count.
+        over: the row that it is compared with; None for none.
+        more: whether it is left out unless it is asked for.
+    """
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    group: str = ""
+    train: str | None = None
+    commands: tuple[str, ...] = ()
+    run: str | None = None
+    over: str | None = None
+    more: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.train is None) != bool(self.commands and self.run):
+            raise ValueError(f"{self.name}: needs `train`, or `commands` and `run`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """Rows, and what they have in common; see the module's head."""
+
+    __pydantic_config__ = STRICT
+
+    base: str
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...] | None = None
+    over: str | None = None
+
+    def __post_init__(self) -> None:
+        names = [row.name for row in self.rows]
+        if not names or len(set(names)) < len(names):
+            raise ValueError("rows: at least one, and no two of a name")
+        for name in (self.over, *(row.over for row in self.rows)):
+            if name is not None and name not in names:
+                raise ValueError(f"over: there is no row {name!r}{suggestion(name, names)}")
+        if self.seeds == ():
+            raise ValueError("seeds: name some, or leave them out")
+
+    @cached_property
+    def compared(self) -> list[Row]:
+        """The rows, each with the one that it is compared with."""
+        result: list[Row] = []
+        for row in self.rows:
+            over = row.over or self.over or (result[-1].name if result else None)
+            result.append(replace(row, over=None if over == row.name else over))
+        return result
+
+
+@dataclass(frozen=True)
+class Task:
+    """A row at a seed, ready to run.
+
+    Attributes:
+        row, seed: which; the seed is None where the file names none.
+        commands: lists of words.
+        run: the folder whose scores count.
+        digest: of the resolved settings of its commands, and of those before that it builds on.
+    """
+
+    row: Row
+    seed: int | None
+    commands: tuple[tuple[str, ...], ...]
+    run: Path
+    digest: str
+
+
+def find(name: str) -> Path:
+    """A file of this name, or that of conf/ablation. Raises UsageError where there is neither."""
+    folder = configs.conf_dir() / "ablation"
+    path = next((path for path in (Path(name), folder / f"{name}.yaml") if path.is_file()), None)
+    if path is None:
+        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        raise UsageError(f"{name}: no such file{suggestion(name, known)}; conf/ablation has {', '.join(known)}")
+    return path
+
+
+def read(path: Path) -> Ablation:
+    """Read a file of rows. Raises UsageError naming the field that is missing or wrong."""
+    import yaml
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Ablation).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error
+
+
+def tasks(ablation: Ablation, runs: Path) -> list[Task]:
+    """Every row at every seed. Raises UsageError for a misspelt setting in any of them; nothing has been run yet."""
+    _contents.cache_clear()
+    return [task for seed in ablation.seeds or (None,) for task in _at_seed(ablation, runs, seed)]
+
+
+def _at_seed(ablation: Ablation, runs: Path, seed: int | None) -> Iterator[Task]:
+    base, plain, more = shlex.split(ablation.base), [], []  # type: ignore[var-annotated]
+    for row in ablation.compared:
+        if row.train is not None:
+            yield _training(row, [*base, *shlex.split(row.train)], runs, seed)
+            continue
+        commands = tuple(tuple(_filled(shlex.split(text), base, runs, seed)) for text in row.commands)
+        history = more if row.more else plain
+        history += [_settled(command) for command in commands]
+        # Nothing depends on further rows but further rows.
+        yield Task(row, seed, commands, runs / str(row.run), combined([row.run, *plain, *(more if row.more else ())]))
+
+
+def _training(row: Row, words: Sequence[str], runs: Path, seed: int | None) -> Task:
+    """A training of its own, in a folder that carries its digest: other settings are another run."""
+    command = ["train", "fold=0", *words, *([] if seed is None else [f"seed={seed}"]), f"runs={runs}", "name=ablation"]
+    digest = combined([_settled(command)])
+    letters = "".join(c if c.isalnum() else " " for c in f"{row.group} {row.name}".lower())
+    name = "-".join([*letters.split(), *([] if seed is None else [str(seed)]), digest[:8]])
+    return Task(row, seed, ((*command[:-1], f"name={name}"),), runs / name, digest)
+
+
+def _filled(words: Sequence[str], base: Sequence[str], runs: Path, seed: int | None) -> Iterator[str]:
+    for word in words:
+        if word == "{base}":
+            yield from _filled(base, (), runs, seed)
+        else:
+            yield word.replace("{runs}", str(runs)).replace("{seed}", str(seed))
+
+
+def _settled(command: Sequence[str]) -> list[Any]:
+    """A command with its settings as they are resolved: edited data or an edited file of conf/ make it another one."""
+    name, *words = command
+    if not all("=" in word and not word.startswith("-") for word in words):
+        return [*command]
+    config = configs.compose(words)
+    cached = Experiment(config).store_folder / DIGESTS
+    return [name, without(config, CHANGES_NOTHING), _contents(Path(config["data"]["root"]), cached)]
+
+
+@cache
+def _contents(root: Path, cached: Path) -> str:
+    """A digest of all files of a dataset; those of each are cached."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return combined([[str(path.relative_to(root)) for path in files], digests(files, cached)])
+
+
+def run(todo: Sequence[Task], runs: Path, more: bool, jobs: int | None) -> dict[str, dict[str, Any]]:
+    """Run what has not been run, trainings several at once; returns digest -> scores and costs of all that is done.
+
+    Args:
+        todo: all rows.
+        runs: folder of the runs and of the results, which are kept from call to call.
+        more: whether further rows are run, too.
+        jobs: trainings at once; None for one a core without a GPU, else 1.
+
+    Raises:
+        BonepipeError: a command fails.
+    """
+    path = runs / RESULTS
+    known: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+    asked = {task.digest: task for task in todo}  # rows with the same settings are one
+    done = {digest: known[digest] for digest in asked if digest in known and (runs / known[digest]["run"]).is_dir()}
+    missing = [task for task in asked.values() if task.digest not in done and (more or not task.row.more)]
+    for task, costs in _work(missing, jobs):
+        done[task.digest] = {"row": task.row.name, "run": task.run.name, **costs, **_scores(task.run)}
+        write_json(path, known := {**known, **done})
+    return done
+
+
+def _work(missing: Sequence[Task], jobs: int | None) -> Iterator[tuple[Task, dict[str, float]]]:
+    """Run tasks; yields each with its costs when it is done."""
+    trainings = [task for task in missing if task.row.train is not None]
+    if trainings:
+        at_once = jobs or (cores() if resolve_device("auto") == "cpu" else 1)
+        say(f"{len(trainings)} runs to train, {at_once} at once")
+        with ThreadPoolExecutor(at_once) as pool:
+            waiting = {pool.submit(_train, task, environment(at_once)): task for task in trainings}
+            try:
+                for number, future in enumerate(as_completed(waiting), 1):
+                    yield waiting[future], future.result()
+                    say(f"{number} of {len(trainings)}: {waiting[future].run}")
+            finally:
+                pool.shutdown(cancel_futures=True)
+    for task in missing:
+        if task.row.train is None:
+            say(f"== {task.row.name}")
+            yield task, _sum([_run(command, task.row.name) for command in task.commands])
+
+
+def _train(task: Task, shared: Mapping[str, str]) -> dict[str, float]:
+    """Train a fold, with a log of its own. Its checkpoint goes: it is large, and nothing will go on from it."""
+    task.run.mkdir(parents=True, exist_ok=True)
+    with (task.run / "log.txt").open("a") as log:
+        costs = _run(task.commands[0], f"{task.row.name} ({task.run / 'log.txt'})", env=shared, stdout=log, stderr=log)
+    (task.run / "fold-0" / "last.ckpt").unlink(missing_ok=True)
+    return costs
+
+
+def _run(command: Sequence[str], title: str, **streams: Any) -> dict[str, float]:
+    """Run a command; gives the seconds it took, and those that cores worked on it."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "bonepipe", *command], **streams)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise BonepipeError(f"{title}: `bonepipe {shlex.join(command)}` failed; see what it says, mend it and go on")
+    return {"seconds": time.perf_counter() - start, "core_seconds": used.ru_utime + used.ru_stime}
+
+
+def _sum(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: sum(cost[key] for cost in costs) for key in costs[0]}
+
+
+def _scores(run: Path) -> dict[str, float]:
+    """The scores that a run has, or else the mean Dice of its folds' out-of-fold predictions at threshold 0.5."""
+    totals = read_totals(run / "scores.json")
+    if totals:
+        return totals
+    dice = [value for path in sorted(run.glob("fold-*/oof_dice.csv")) for value in read_dice(path).values()]
+    if not dice:
+        raise BonepipeError(f"{run}: no scores; the row's commands must write them")
+    return {TOTALS[0]: float(np.mean(dice))}

@@ -1,0 +1,237 @@
+"""The runner of ablations, for real on a tiny phantom, and the project's own files."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from bonepipe import cli
+from bonepipe import config as configs
+from bonepipe.pipeline import ablation
+from bonepipe.pipeline.comparison import TOTALS, read_dice
+
+LIGHT = "experiment=debug model.encoder=tu-mobilenetv3_small_050 model.settings.decoder_channels=[16,8,8,8,8]"
+DATA = "data.root={root} data.name=small folds.file={folder}/folds.csv tta=none"
+CHANGES = f"""
+base: {LIGHT} {DATA}
+seeds: [4]
+over: base
+rows:
+  - {{{{name: base, train: ""}}}}
+  - {{{{group: loss, name: BCE, train: loss=bce}}}}
+"""
+STEPS = f"""
+base: {LIGHT} {DATA} folds.count=2 trainer.epochs=1 device=cpu runs={{{{runs}}}} name=a
+rows:
+  - name: one view
+    commands:
+      - train-all {{{{base}}}}
+      - submit {{{{base}}}}
+    run: a
+  - name: again
+    commands:
+      - submit {{{{base}}}}
+    run: a
+  - name: once more
+    more: true
+    commands:
+      - submit {{{{base}}}}
+    run: a
+"""
+
+
+@pytest.fixture
+def write(phantom_root, tmp_path):
+    """Write a file of rows; gives the command line for it."""
+
+    def words(text):
+        path = tmp_path / "rows.yaml"
+        path.write_text(text.format(root=phantom_root, folder=tmp_path))
+        return ["ablation", str(path), "--runs", str(tmp_path / "runs"), "--document", str(tmp_path / "gains.md")]
+
+    return words
+
+
+def table(text):
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+def never(*_, **__):
+    raise AssertionError("what is done is not done again")
+
+
+def test_each_change_is_trained_once_and_compared_with_the_base(write, tmp_path, capsys, monkeypatch):
+    words = write(CHANGES)
+    assert cli.main(words) == 0
+    base, bce = table((tmp_path / "gains.md").read_text())
+    folders = {path.name[:-9]: path for path in (tmp_path / "runs").glob("*-4-*")}
+    dice = {}
+    for name, folder in folders.items():
+        values = list(read_dice(folder / "fold-0" / "oof_dice.csv").values())
+        dice[name] = sum(values) / len(values)
+    assert set(dice) == {"base-4", "loss-bce-4"}
+    assert {key: base[key] for key in ("group", "row", "settings", "OOF", "OOF gain", "verdict", "over")} == {
+        "group": "", "row": "base", "settings": "", "OOF": f"{dice['base-4']:.4f}", "OOF gain": "", "verdict": "",
+        "over": "",
+    }  # fmt: skip
+    assert bce["settings"] == "`loss=bce`"
+    assert bce["OOF gain"] == f"{dice['loss-bce-4'] - dice['base-4']:+.4f}"
+    assert bce["verdict"] == "one seed: no telling"
+    assert float(bce["core-minutes"]) > 0
+    assert "public" not in bce
+    assert not list((tmp_path / "runs").rglob("last.ckpt")), "an ablation must not fill the disk"
+    with monkeypatch.context() as patch:
+        patch.setattr(ablation.subprocess, "Popen", never)
+        assert cli.main(words) == 0
+    assert (tmp_path / "gains.md").read_text().count("| base") == 2  # the row, and what BCE is compared with
+    capsys.readouterr()
+    changed = write(CHANGES.replace("train: loss=bce", "train: loss=bce_dice"))  # the same name, other settings
+    assert cli.main(changed) == 0
+    assert table(capsys.readouterr().out)[1]["settings"] == "`loss=bce_dice`"
+    folders = [path / "fold-0" / "config.yaml" for path in (tmp_path / "runs").glob("loss-bce-4-*")]
+    targets = {configs.read(path)["loss"]["_target_"] for path in folders}
+    assert targets == {configs.compose([f"loss={name}"])["loss"]["_target_"] for name in ("bce", "bce_dice")}
+
+
+def test_steps_are_taken_once_and_compared(write, tmp_path, capsys, monkeypatch):
+    words = write(STEPS)
+    assert cli.main(words) == 0
+    done = {row["row"]: row for row in json.loads((tmp_path / "runs" / "ablation.json").read_text()).values()}
+    assert list(done) == ["one view", "again"]
+    scores = json.loads((tmp_path / "runs" / "a" / "scores.json").read_text())
+    assert all(done["one view"][key] == done["again"][key] == scores[key] for key in TOTALS)
+    assert done["one view"]["seconds"] > done["again"]["seconds"] >= 0
+    assert 0 < done["one view"]["core_seconds"] < 64 * done["one view"]["seconds"]
+    again = table(capsys.readouterr().out)[1]
+    titles = ("OOF", "public", "private", "test", "OOF gain", "test gain", "over")
+    expected = [scores[key] for key in ("oof_dice", "public", "private", "test_dice")]
+    assert [again[title] for title in titles] == [*(f"{v:.4f}" for v in expected), "+0.0000", "+0.0000", "one view"]
+    assert "verdict" not in again
+    assert "| again " in (tmp_path / "gains.md").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(ablation.subprocess, "Popen", never)
+        assert cli.main(words) == 0
+        assert "once more" not in capsys.readouterr().out
+    assert cli.main([*words, "--more"]) == 0
+    assert cli.main(words) == 0  # and what was done once is shown from then on
+    assert capsys.readouterr().out.count("| once more ") == 2
+
+
+def digests(text, tmp_path):
+    path = tmp_path / "rows.yaml"
+    path.write_text(text)
+    return {task.row.name: task.digest for task in ablation.tasks(ablation.read(path), tmp_path / "runs")}
+
+
+def test_a_row_is_another_when_settings_of_its_own_or_before_it_are_others(tmp_path):
+    """Nothing depends on further rows but further rows."""
+    row = "  - {{name: {0}, run: {0}, commands: [train-all name={0}], more: {1}}}\n"
+    names = {"a": "false", "b": "true", "c": "false", "d": "true"}
+    text = "base: x\nrows:\n" + "".join(row.format(*pair) for pair in names.items())
+    before = digests(text, tmp_path)
+    assert len(set(before.values())) == 4
+    for changed, others in {"a": "abcd", "b": "bd", "c": "cd", "d": "d"}.items():
+        now = digests(text.replace(f"train-all name={changed}]", f"train-all name={changed} seed=3]"), tmp_path)
+        assert {name for name in names if now[name] != before[name]} == set(others)
+
+
+def test_an_edited_file_of_settings_is_another_row_and_another_folder_of_runs_is_not(tmp_path, monkeypatch):
+    text = 'base: loss=bce\nrows: [{name: a, train: ""}, {name: b, run: b, commands: ["train-all {base} runs={runs}"]}]'
+    before = digests(text, tmp_path)
+    (tmp_path / "other").mkdir()
+    assert digests(text, tmp_path / "other") == before
+    conf = tmp_path / "conf"
+    for path in configs.conf_dir().rglob("*.yaml"):
+        copy = conf / path.relative_to(configs.conf_dir())
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    monkeypatch.setenv("BONEPIPE_CONF", str(conf))
+    assert digests(text, tmp_path) == before
+    path = conf / "loss" / "bce.yaml"
+    path.write_text(path.read_text().replace("side_weight: 0.5", "side_weight: 0.25"))
+    now = digests(text, tmp_path)
+    assert now["a"] != before["a"] and now["b"] != before["b"]
+
+
+def test_edited_data_make_another_row(tmp_path, phantom_root):
+    root = shutil.copytree(phantom_root, tmp_path / "data")
+    text = f"base: data.root={root}\nrows: [{{name: a, train: ''}}, {{name: b, run: b, commands: ['submit {{base}}']}}]"
+    before = digests(text, tmp_path)
+    path = next((root / "train" / "outputs_json").rglob("*.json"))
+    times = path.stat()
+    path.write_text(path.read_text().replace("finger-1", "finger-2", 1))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # as `cp -p` and archives leave them
+    now = digests(text, tmp_path)
+    assert now["a"] != before["a"] and now["b"] != before["b"]
+
+
+def test_braces_and_quotes_of_a_command_are_its_own(tmp_path):
+    path = tmp_path / "rows.yaml"
+    path.write_text(
+        "base: name=n{seed}\nseeds: [7]\nrows: [{name: a, run: a, commands: [\"look {base} 'x y' {runs}/z\"]}]"
+    )
+    (task,) = ablation.tasks(ablation.read(path), tmp_path)
+    assert task.commands == (("look", "name=n7", "x y", f"{tmp_path}/z"),)
+
+
+def test_a_command_that_fails_stops_the_rows_and_is_named(write, tmp_path, capsys):
+    words = write(STEPS.replace("data.name=small", "data.name=small data.train_images=nowhere"))
+    assert cli.main(words) == 1
+    assert "one view: `bonepipe train-all " in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "ablation.json").exists()
+    words = write(CHANGES.replace("data.name=small", "data.name=small data.train_images=nowhere"))
+    assert cli.main(words) == 1
+    assert "log.txt): `bonepipe train " in capsys.readouterr().err
+
+
+def test_a_misspelt_override_is_refused_before_anything_runs(write, tmp_path, capsys):
+    assert cli.main(write(CHANGES.replace("loss=bce", "loss=bcd"))) == 2
+    assert "bce" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: x\nrows: []", "at least one"),
+        ("rows: [{name: a, train: x}]", "base: Field required"),
+        ("base: x\nrows: [{name: a, run: a}]", "rows.0: Value error, a: needs `train`, or `commands` and `run`"),
+        ("base: x\nrows: [{name: a, train: x, comands: [b]}]", "rows.0.comands"),
+        ("base: x\nrows: [{name: a, train: x, over: c}]", "there is no row 'c'"),
+        ("base: x\nrows: [{name: a, train: x}, {name: a, train: y}]", "no two of a name"),
+        ("base: x\nseeds: []\nrows: [{name: a, train: x}]", "seeds: name some"),
+        ("base: [", "cannot be read"),
+        ("[1]", "rows.yaml: "),
+    ],
+)
+def test_a_file_that_lacks_something_is_refused(tmp_path, capsys, text, message):
+    path = tmp_path / "rows.yaml"
+    path.write_text(text)
+    assert cli.main(["ablation", str(path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_refused_with_the_nearest(capsys):
+    assert cli.main(["ablation", "step"]) == 2
+    assert "did you mean 'steps'?; conf/ablation has steps, techniques" in capsys.readouterr().err
+
+
+def test_the_techniques_of_the_project_compose(tmp_path):
+    rows = ablation.read(ablation.find("techniques"))
+    tasks = ablation.tasks(rows, tmp_path)
+    assert len({task.digest for task in tasks}) == len({task.run for task in tasks}) == 3 * len(rows.rows)
+
+
+def test_the_steps_of_the_project_compose(tmp_path):
+    tasks = ablation.tasks(ablation.read(ablation.find("steps")), tmp_path)
+    named = {"train-all": set(), "submit": set(), "pseudo": set(), "label-errors": set()}
+    made = set()
+    for name, *words in (command for task in tasks for command in task.commands):
+        if name in named:
+            named[name].add(configs.compose(words)["name"])
+        elif name in ("ensemble", "cascade"):
+            made.add(words[-1].removeprefix(f"{tmp_path}/"))
+    assert named["train-all"] >= named["submit"] | named["pseudo"] | named["label-errors"]
+    assert {task.row.run for task in tasks} <= named["train-all"] | made

@@ -1,0 +1,97 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from bonepipe.cli import main
+from bonepipe.cli.check import LISTED
+from bonepipe.data.image import read_shape
+from bonepipe.errors import BonepipeError
+
+CLASSES = ["Radius", "Ulna"]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A dataset of two test images, and a conf folder whose data/arm.yaml lists its classes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BONEPIPE_CONF", str(tmp_path / "conf"))
+    files = {
+        "conf/config.yaml": "name: x",
+        "conf/data/arm.yaml": "classes: [Radius, Ulna]",
+        "conf/data/reversed.yaml": "classes: [Ulna, Radius, Pisiform]",
+    }
+    annotations = [{"label": name, "points": [[0, 0], [4, 0], [0, 4]]} for name in CLASSES]
+    files["data/train/outputs_json/ID001/image1_R.json"] = json.dumps({"annotations": annotations})
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    # Sorted paths, not sorted names: patient ID002 comes first.
+    for name, shape in (("ID002/image9.png", (4, 5)), ("ID003/image1.png", (6, 3))):
+        path = tmp_path / "data/test/DCM" / name
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), np.zeros(shape, np.uint8))
+    return tmp_path / "data"
+
+
+def write(root, lines):
+    path = root / "sub.csv"
+    path.write_text("\n".join(["image_name,class,rle", *lines]) + "\n")
+    return str(path)
+
+
+def valid():
+    return ["image9.png,Radius,1 20", "image9.png,Ulna,", "image1.png,Radius,18 1", "image1.png,Ulna,1 2 5 1"]
+
+
+def test_a_valid_submission_is_ok(root, capsys):
+    assert main(["check", write(root, valid()), "--data", str(root)]) == 0
+    assert capsys.readouterr().out.startswith("ok: ")
+
+
+def test_every_fault_is_printed_with_its_line(root, capsys):
+    lines = [valid()[1], valid()[0], "image1.png,Radius,18 2", "image1.png,Ulna,1 2 x 1"]
+    assert main(["check", write(root, lines), "--data", str(root)]) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split("sub.csv: ")[1] for line in printed] == [
+        "line 3: image9.png, Radius out of order, belongs at line 2",
+        "line 4: rle: run 1: ends at pixel 19, beyond the image's 18 pixels",
+        "line 5: rle: run 2: 'x' is not an integer",
+    ]
+
+
+def test_the_class_list_can_be_named(root, capsys):
+    lines = [f"{image},{label}," for image in ("image9.png", "image1.png") for label in ("Ulna", "Radius", "Pisiform")]
+    for name in ("data/reversed", "reversed"):
+        assert main(["check", write(root, lines), "--data", str(root), "--classes", name]) == 0
+    assert main(["check", write(root, valid()), "--data", str(root), "--classes", "data/reversed"]) == 1
+    assert "line 4: missing: image9.png, Pisiform belongs here" in capsys.readouterr().out
+
+
+def test_an_unknown_class_list_is_wrong_usage(root, capsys):
+    assert main(["check", write(root, valid()), "--data", str(root), "--classes", "data/foot"]) == 2
+    assert "--classes data/foot: no file" in capsys.readouterr().err
+
+
+def test_long_lists_of_faults_are_cut(root, capsys):
+    lines = [f"image{i}.png,foot," for i in range(100, 100 + LISTED)]
+    assert main(["check", write(root, lines), "--data", str(root)]) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == LISTED + 1
+    # Each row has an unknown image and an unknown class, and all four rows are missing.
+    assert printed[-1] == f"... and {2 * LISTED + 4 - LISTED} more"
+
+
+def test_no_dataset_is_an_error(root, capsys):
+    assert main(["check", write(root, valid()), "--data", str(root / "nowhere")]) == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_read_shape_reads_the_header(root, tmp_path):
+    assert read_shape(root / "test/DCM/ID002/image9.png") == (4, 5)
+    (tmp_path / "not.png").write_bytes(b"\xff\xd8\xff" * 20)
+    with pytest.raises(BonepipeError, match=r"not\.png: is not a PNG"):
+        read_shape(tmp_path / "not.png")
+    with pytest.raises(BonepipeError, match=r"none\.png: cannot be read"):
+        read_shape(tmp_path / "none.png")

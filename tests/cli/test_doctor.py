@@ -1,0 +1,294 @@
+import json
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from bonepipe.cli import main
+
+TRAIN, LABELS = "train/DCM", "train/outputs_json"
+
+
+@pytest.fixture
+def root(chest_root, tmp_path, monkeypatch):
+    """A copy of the chests that may be damaged."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(chest_root, tmp_path / "data")
+
+
+@pytest.fixture
+def doctor(root, capsys):
+    """Run the command; gives the exit code, the findings by `severity: topic`, and the verdict."""
+
+    def run(*overrides):
+        code = main(["doctor", "data=chest", "~experiment", f"data.root={root}", "data.size=64", *overrides])
+        blocks = capsys.readouterr().out.rstrip().split("\n\n")
+        found = {}
+        for block in blocks[:-1]:
+            head, *lines = block.splitlines()
+            topic, count = re.fullmatch(r"(.*) \((\d+)\)", head).groups()
+            assert int(count) == len(lines)
+            found[topic] = [line.strip() for line in lines]
+        return code, found, blocks[-1]
+
+    return run
+
+
+def edit(path, change):
+    content = json.loads(path.read_text())
+    change(content["annotations"])
+    path.write_text(json.dumps(content))
+
+
+REPEATED = "warning: label repeated"  # the chests' opacities, on purpose
+
+
+def test_a_sound_dataset(doctor, root):
+    code, found, verdict = doctor()
+    assert code == 0
+    assert list(found) == [REPEATED]
+    assert len(found[REPEATED]) == 12
+    assert "Ground Glass Opacities occurs 2 times" in found[REPEATED][0]
+    assert verdict == f"{root}: 0 errors, 12 warnings: ready for training"
+
+
+def test_the_phantom_is_sound(phantom_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor", "~experiment", f"data.root={phantom_root}", "data.size=224"]) == 0
+    assert capsys.readouterr().out.strip() == f"{phantom_root}: 0 errors, 0 warnings: ready for training"
+
+
+def test_no_dataset(doctor, root):
+    shutil.rmtree(root)
+    code, found, verdict = doctor()
+    assert code == 1
+    assert found["error: no dataset"][0].startswith(f"{root}: data.root: no such folder")
+    assert verdict.endswith("1 error, 0 warnings: training or the submission would fail")
+
+
+def test_empty_parts(doctor, root):
+    shutil.rmtree(root / "test")
+    assert doctor()[0] == 0
+    assert doctor()[1]["warning: no test images"] == [f"{root}/test/DCM: no test images, expected <patient>/*.png"]
+    shutil.rmtree(root / "train")
+    code, found, _ = doctor()
+    assert code == 1
+    assert found["error: no train images"] == [f"{root}/{TRAIN}: no train images, expected <patient>/*.png"]
+
+
+def test_images_that_cannot_be_read(doctor, root):
+    for number, content in (("case00/scan000", b""), ("case01/scan002", b"text")):
+        (root / TRAIN / f"{number}.png").write_bytes(content)
+    test = root / "test/DCM/case06/scan012.png"
+    test.write_bytes(test.read_bytes()[:-5])
+    code, found, _ = doctor()
+    assert code == 1
+    lines = found["error: unreadable image"]
+    assert [line.split(": ")[0] for line in lines] == [
+        f"{root}/{TRAIN}/case00/scan000.png",
+        f"{root}/{TRAIN}/case01/scan002.png",
+        str(test),
+    ]
+    assert "truncated PNG" in lines[2]
+
+
+def test_annotations_with_faults(doctor, root):
+    """Every fault of every file is listed, not only the first."""
+    paths = [root / LABELS / f"case0{i // 2}/scan00{i}.json" for i in range(3)]
+    paths[0].write_text("{")
+    edit(paths[1], lambda entries: (entries[0].update(label="Left Long"), entries[2].update(points=[[1]])))
+    edit(paths[2], lambda entries: entries.append(7))
+    code, found, _ = doctor()
+    assert code == 1
+    assert found["error: unreadable annotation"][0].startswith(f"{paths[0]}: broken JSON")
+    assert [line.split(": expected")[0].split("; did")[0] for line in found["error: bad annotation"]] == [
+        f"{paths[1]}: annotations[0].label: unknown class 'Left Long'",
+        f"{paths[1]}: annotations[2].points",
+        f"{paths[2]}: annotations[6]: is not an object",
+    ]
+
+
+def test_annotations_worth_a_look(doctor, root):
+    path = root / LABELS / "case00/scan000.json"  # 120 pixels wide, 96 high
+    shape = {"label": "Airways", "points": [[119, 95], [120, 95], [119, 96], [-1, 0], [0, 0]]}
+    edit(path, lambda entries: entries.__setitem__(slice(None), [shape, {"label": "Left Lung", "points": [[3, 3]]}]))
+    code, found, _ = doctor()
+    assert code == 0
+    assert found["warning: class missing"] == [
+        f"{path}: annotations: {name} is missing"
+        for name in ("Right Lung", "Cardiomediastinum", "Ground Glass Opacities")
+    ]
+    assert found["warning: points outside the image"] == [
+        f"{path}: Airways: 3 of 5 points lie outside the image of 120 x 96 pixels"
+    ]
+    assert found["warning: outline without area"] == [f"{path}: Left Lung: an outline of 1 points has no area"]
+
+
+def test_files_without_partner(doctor, root):
+    (root / LABELS / "case00/scan000.json").unlink()
+    (root / TRAIN / "case01/scan003.png").unlink()
+    code, found, _ = doctor()
+    assert code == 1
+    image, annotation = root / TRAIN / "case00/scan000.png", root / LABELS / "case00/scan000.json"
+    assert found["error: image without annotation"] == [f"{image}: no annotation, expected {annotation}"]
+    assert found["warning: annotation without image"] == [
+        f"{root / LABELS / 'case01/scan003.json'}: no image belongs to it"
+    ]
+
+
+def test_names_duplicates_and_patients(doctor, root):
+    first, copy = root / TRAIN / "case00/scan000.png", root / "test/DCM/case00/scan000.png"
+    copy.parent.mkdir()
+    shutil.copy(first, copy)
+    code, found, _ = doctor()
+    assert code == 1
+    assert found["error: file name used twice"] == [f"{copy}: has the same file name as {first}"]
+    assert found["warning: duplicate image"] == [f"{copy}: is the same file as {first}"]
+    assert found["warning: patient in train and test"] == [
+        f"{copy.parent}: patient case00 also has train images ({first.parent})"
+    ]
+
+
+def test_odd_images(doctor, root):
+    for number, path in enumerate([*sorted((root / TRAIN).rglob("*.png")), *(root / "test").rglob("*.png")]):
+        shape = {0: (90, 90), 1: (20, 100)}.get(number, (100, 100))
+        cv2.imwrite(str(path), np.random.default_rng(number).integers(0, 256, shape).astype(np.uint8))
+    for number in range(20):
+        shutil.copy(path, root / "test/DCM/case06" / f"more{number}.png")
+    cv2.imwrite(str(root / "test/DCM/case06/more0.png"), np.full((100, 100), 9, np.uint8))
+    (root / "test/DCM/case06/photo.JPG").write_bytes(b"x")
+    code, found, _ = doctor()
+    assert code == 0
+    first, second = root / TRAIN / "case00/scan000.png", root / TRAIN / "case00/scan001.png"
+    assert found["warning: unusual size"] == [
+        f"{first}: 90 x 90 pixels, while 34 of 36 images have 100 x 100",
+        f"{second}: 100 x 20 pixels, while 34 of 36 images have 100 x 100",
+    ]
+    assert found["warning: unusual aspect"] == [f"{second}: 100 x 20 pixels: is it cut off?"]
+    assert found["warning: blank image"] == [f"{root}/test/DCM/case06/more0.png: every pixel is 9"]
+    assert found["warning: image with another suffix"] == [
+        f"{root}/test/DCM/case06/photo.JPG: is passed over: only *.png is read"
+    ]
+    assert found["warning: images smaller than the training size"] == [
+        f"{root}: data.size: 1 of 36 images are smaller than data.size=64"
+    ]
+    assert len(found["warning: duplicate image"]) == 19
+
+
+def test_metadata(doctor, root):
+    pd.DataFrame({"ID": [1, 99]}).to_excel(root / "meta.xlsx", index=False)
+    (root / TRAIN / "case00").rename(root / TRAIN / "ID001")
+    (root / LABELS / "case00").rename(root / LABELS / "ID001")
+    code, found, _ = doctor("data.metadata=meta.xlsx")
+    assert code == 0
+    assert found["warning: metadata without images"] == [f"{root}/meta.xlsx: ID: ID099 has no images"]
+    assert [line.split()[2] for line in found["warning: images without metadata"]] == [f"case0{i}" for i in range(1, 8)]
+    assert doctor("data.metadata=none.xlsx")[1]["warning: no metadata"][0].startswith(
+        f"{root}/none.xlsx: data.metadata"
+    )
+    (root / "meta.xlsx").write_text("x")
+    code, found, _ = doctor("data.metadata=meta.xlsx")
+    assert code == 1
+    assert found["error: unreadable metadata"][0].startswith(f"{root}/meta.xlsx: cannot be read as a spreadsheet")
+
+
+def test_the_fold_file(doctor, root, tmp_path, capsys):
+    path = tmp_path / "folds.csv"
+    assert main(["split", "data=chest", "~experiment", f"data.root={root}", f"folds.file={path}"]) == 0
+    capsys.readouterr()
+    lines = path.read_text().splitlines()
+    leak = f"{lines[1][:-1]}{(int(lines[1][-1]) + 1) % 5}"
+    path.write_text("\n".join([lines[0], leak, *lines[2:5], *lines[6:], "odd.png,case01,0"]) + "\n")
+    code, found, _ = doctor(f"folds.file={path}")
+    assert code == 1
+    messages = found["error: fold file"]
+    assert all(message.startswith(f"{path}: column ") for message in messages)
+    for part in ("scan004.png is missing", "odd.png is not in the dataset", "patient case00 leaks"):
+        assert sum(part in message for message in messages) == 1
+    path.write_bytes(b"\xff\xff")
+    assert "cannot be read" in doctor(f"folds.file={path}")[1]["error: fold file"][0]
+
+
+def test_too_few_patients_and_unknown_patients(doctor, root):
+    code, found, _ = doctor("folds.count=7")
+    assert code == 1
+    assert found["error: too few patients"][0].endswith("folds.count: 7 folds of 6 patients; lower folds.count")
+    code, found, _ = doctor("data.patient='^(scan)'")
+    assert code == 1
+    assert len(found["error: unknown patient"]) == 16
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_damage_crashes_it(doctor, root, seed):
+    """Every file is cut, overwritten or emptied at random."""
+    rng = np.random.default_rng(seed)
+    (root / "rotated.csv").write_text("patient\ncase00\n")
+    pd.DataFrame({"ID": [1, 99]}).to_excel(root / "meta.xlsx", index=False)
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        data = bytearray(path.read_bytes())
+        start, length = rng.integers(len(data)), rng.integers(1, 40)
+        data[start : start + length] = rng.bytes(length)
+        path.write_bytes(data[: rng.integers(len(data))] if rng.random() < 0.3 else data)
+    code, found, verdict = doctor("data.metadata=meta.xlsx")
+    assert code == 1
+    assert f"{sum(len(v) for k, v in found.items() if k.startswith('error'))} errors" in verdict
+    assert doctor("data.metadata=meta.xlsx") == (code, found, verdict)
+
+
+@pytest.fixture
+def more(chest_root, tmp_path):
+    """The same chests once more under other names, as an external dataset."""
+    root = tmp_path / "more"
+    for path in sorted(path for path in (chest_root / "train").rglob("*") if path.is_file()):
+        target = root / path.relative_to(chest_root).with_name(f"more{path.name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    return root
+
+
+def test_external_data_is_audited_with_the_dataset(doctor, more):
+    words = f"data.external=[{{root: {more}, prefix: more}}]"
+    code, found, verdict = doctor(words)
+    assert (code, len(found[REPEATED])) == (0, 24)
+    assert len(found["warning: duplicate image"]) == 12
+    assert "0 errors" in verdict
+    bare, broken, clash = sorted((more / LABELS).rglob("*.json"))[:3]
+    bare.unlink()
+    broken.write_text("{")
+    for folder, suffix in ((LABELS, "json"), (TRAIN, "png")):
+        path = more / folder / clash.parent.name / f"{clash.stem}.{suffix}"
+        path.rename(path.with_name(f"scan015.{suffix}"))
+    code, found, _ = doctor(words)
+    assert code == 1
+    assert str(more) in found["error: image without annotation"][0]
+    assert found["error: unreadable annotation"][0].startswith(str(broken))
+    assert "scan015.png: has the same file name as" in found["error: file name used twice"][0]
+
+
+def test_a_class_that_external_data_does_not_annotate_is_not_missed(doctor, more):
+    for path in (more / LABELS).rglob("*.json"):
+        edit(path, lambda entries: entries.__delitem__(slice(2, None)))  # both lungs are left
+    words = f"data.external=[{{root: {more}, prefix: more, classes: [Left Lung, Right Lung]}}]"
+    assert "warning: class missing" not in doctor(words)[1]
+    missed = doctor(f"data.external=[{{root: {more}, prefix: more}}]")[1]["warning: class missing"]
+    assert len(missed) == 12 * 3
+
+
+def test_external_data_that_is_not_there(doctor, more):
+    shutil.rmtree(more / "train")
+    _, found, _ = doctor(f"data.external=[{{root: {more}}}, {{root: nowhere, prefix: b}}]")
+    assert [line.split(": ")[1:] for line in found["error: no external dataset"]] == [
+        ["data.external", "no train images here"], ["data.external", "no such folder"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "code"), [("kfold", 0), ("group", 1)])
+def test_only_splits_by_patient_are_audited_for_leaks(doctor, root, kind, code):
+    names = [f"scan{number:03d}.png,case{number // 2:02d},{number % 5}" for number in range(12)]
+    (root / "folds.csv").write_text("\n".join(["image_name,patient,fold", *names]) + "\n")
+    result, found, _ = doctor(f"folds={kind}", f"folds.file={root / 'folds.csv'}")
+    assert result == code
+    assert ("error: fold file" in found) == bool(code)

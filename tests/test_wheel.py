@@ -1,0 +1,97 @@
+"""The wheel: built from the checkout, installed into an environment of its own, and used in an empty folder."""
+
+import csv
+import json
+import os
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = (
+    "experiment=debug", "data.root=hands", "data.name=hands", "folds.count=2", "device=cpu",
+    "model.encoder=tu-mobilenetv3_small_050", "model.settings.decoder_channels=[16,8,8,8,8]",
+)  # fmt: skip
+COMPOSE_ALL = """
+from pathlib import Path
+import bonepipe
+from bonepipe import config
+from bonepipe.pipeline import ablation
+home = Path(bonepipe.__file__).parent
+assert home.is_relative_to(ENVIRONMENT), home
+assert config.conf_dir().is_relative_to(home), config.conf_dir()
+count = 0
+for group in (*config.GROUPS, "experiment"):
+    for path in sorted((config.conf_dir() / group).glob("*.yaml")):
+        config.compose([f"{group}={path.stem}"])
+        count += 1
+print(count, *(len(ablation.read(ablation.find(name)).rows) for name in ("steps", "techniques")))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The built wheel's file."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def environment(wheel, tmp_path_factory):
+    """An environment that holds the wheel, and this one's packages but not the checkout."""
+    folder = tmp_path_factory.mktemp("environment") / "venv"
+    venv.create(folder, with_pip=False, symlinks=True)
+    install = [sys.executable, "-m", "pip", "--python", folder, "install", "-q", "--no-deps", "--no-index", wheel]
+    subprocess.run(install, check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    # A path in a .pth file is searched, but the .pth files in it, and so the checkout, are not.
+    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(environment, tmp_path_factory):
+    """Run a program of the environment in a folder that was empty, and give what it prints."""
+    folder = tmp_path_factory.mktemp("empty")
+    variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "BONEPIPE_CONF")}
+
+    def run(program, *words):
+        command = [environment / "bin" / program, *words]
+        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run.folder = folder
+    return run
+
+
+def test_every_option_composes_and_the_ablations_are_there(run, environment):
+    options, steps, techniques = map(int, run("python", "-c", f"ENVIRONMENT={str(environment)!r}{COMPOSE_ALL}").split())
+    assert options == len([path for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name != "ablation"])
+    assert steps > 10
+    assert techniques > 10
+
+
+def test_help_and_options_can_be_read(run):
+    assert "\n  ablation " in run("bonepipe", "--help")
+    assert "`loss=dice_focal`" in run("bonepipe", "options")
+    assert "usage: bonepipe train" in run("python", "-m", "bonepipe", "help", "train")
+
+
+def test_a_dataset_is_made_and_a_submission_handed_in(run):
+    run("bonepipe", "phantom", "hands", "--patients", "6", "--test-patients", "2", "--size", "64")
+    run("bonepipe", "doctor", "data.root=hands", "data.name=hands", "data.size=64")
+    run("bonepipe", "train-all", *TINY)
+    run("bonepipe", "submit", *TINY)
+    scores = json.loads((run.folder / "runs" / "debug" / "scores.json").read_text())
+    assert {"oof_dice", "test_dice"} <= scores.keys()
+    with (run.folder / "runs" / "debug" / "submission.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2 * 2 * 29
+    assert run("bonepipe", "check", "runs/debug/submission.csv", "--data", "hands").startswith("ok: ")
