@@ -6,6 +6,7 @@ from typing import Any
 import cv2
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset
 
 from bonepipe.data.augment import Augmentation
@@ -62,7 +63,7 @@ class FoldDataModule(pl.LightningDataModule):
         super().__init__()
         self.cohort, self.fold, self.augmentation, self.batch_size = cohort, fold, augmentation, batch_size
         self.workers = min(8, cores()) if workers is None else workers
-        self.seed, self.spec, self.pixel_weights = seed, sampler, pixel_weights
+        self.seed, self.sampling, self.pixel_weights = seed, sampler, pixel_weights
         self.fraction, self.overfit_batches = fraction, overfit_batches
 
     @cached_property
@@ -89,9 +90,9 @@ class FoldDataModule(pl.LightningDataModule):
             self.validation = WithTruth(images, partial(annotated_truth, self.cohort.store))
         if stage == "fit":
             self.training = TrainingImages(
-                self.cohort.store, self.augmentation, self.spec.foreground, self.pixel_weights, self.cohort.shares
+                self.cohort.store, self.augmentation, self.sampling.foreground, self.pixel_weights, self.cohort.shares
             )
-            weights = self.cohort.draw_weights(self.split[0], self.spec)
+            weights = self.cohort.draw_weights(self.split[0], self.sampling)
             self.sampler = EpochSampler(self.split[0], self.seed, weights, self.overfit_batches is not None)
         if stage in ("test", "predict"):
             self.prediction = self._test_images()
@@ -149,8 +150,9 @@ class FoldDataModule(pl.LightningDataModule):
         return {"epoch": max(0, loop.epoch_progress.current.ready - (not done))}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """From the checkpoint, after `setup`."""
-        self.sampler.set_epoch(state_dict["epoch"])
+        """From the checkpoint, after `setup`; only a training has an order to go on in."""
+        if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            self.sampler.set_epoch(state_dict["epoch"])
 
 
 def _one_thread(worker: int) -> None:

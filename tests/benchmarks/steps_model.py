@@ -18,7 +18,7 @@ from torch.nn import functional
 from bonepipe import config as configs
 from bonepipe.commands.predictor import SOURCE, run_source
 from bonepipe.commands.train import RESULTS
-from bonepipe.data.datamodule import FoldData
+from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.inference.fold_model import FoldModel, mean_probabilities
 from bonepipe.inference.predict import PredictionSpec, encode, predictions
 from bonepipe.labels import bitplane
@@ -26,7 +26,7 @@ from bonepipe.parallel import cores
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.training.callbacks import SaveLast
 from bonepipe.training.fit import TrainerSpec, make_trainer, save_weights
-from bonepipe.training.module import SegmentationModule, normalise
+from bonepipe.training.module import normalise
 
 from . import baseline
 from .material import Material, replicate
@@ -221,25 +221,17 @@ class Steps(pl.Callback):
         return [b - a for a, b in itertools.pairwise(self.times)]
 
 
-def parts(material: Material, size: int, batch_size: int, steps: int) -> tuple[Any, FoldData]:
+def parts(material: Material, size: int, batch_size: int, steps: int) -> tuple[Any, FoldDataModule]:
     """A module and its data: the demo's settings on the phantom's images, repeated for as many steps."""
-    config = material.config(f"data.size={size}", f"trainer.batch_size={batch_size}")
-    spec, store = configs.build(config, "data"), material.store(size)
-    torch.manual_seed(0)
-    module = SegmentationModule(
-        configs.build(config, "model", len(spec.classes)),
-        configs.build(config, "loss"),
-        lambda model: configs.build(config, "optimizer", model),
-        lambda optimizer, total: configs.build(config, "scheduler", optimizer, total, None),
-        store=store, classes=spec.classes, mean=spec.mean, std=spec.std, seed=0,
-    )  # fmt: skip
-    indices = list(itertools.islice(itertools.cycle(range(len(store.names))), steps * batch_size))
-    augmentation = configs.build(config, "augment", spec)
-    data = FoldData(store, indices, [0], augmentation, batch_size=batch_size, workers=0, seed=0)
+    words = [f"data.size={size}", f"trainer.batch_size={batch_size}", "trainer.workers=0", "seed=0", "folds.count=2"]
+    experiment = Experiment(material.config(*words, f"folds.file={material.folder / 'folds.csv'}"))
+    module, data = experiment.module(0), experiment.datamodule(0)
+    data.setup("fit")
+    data.sampler.stretch(steps * batch_size)
     return module, data
 
 
-def lightning_steps(module: Any, data: FoldData, folder: Path) -> Steps:
+def lightning_steps(module: Any, data: FoldDataModule, folder: Path) -> Steps:
     """Train an epoch with the pipeline's own trainer."""
     steps = Steps()
     spec = TrainerSpec(epochs=1, batch_size=data.batch_size, workers=0)
@@ -249,11 +241,11 @@ def lightning_steps(module: Any, data: FoldData, folder: Path) -> Steps:
     return steps
 
 
-def bare_steps(module: Any, data: FoldData) -> Steps:
+def bare_steps(module: Any, data: FoldDataModule) -> Steps:
     """The same epoch in a loop of plain torch."""
     model, loss_of = module.model.train(), module.loss
-    optimizer = module._optimizer(model)
-    scheduler = module._scheduler(optimizer, len(data.train_dataloader()))
+    optimizer = configs.build(module.hparams, "optimizer", model)
+    scheduler = configs.build(module.hparams, "scheduler", optimizer, len(data.train_dataloader()), None)
     steps = Steps()
     for batch in data.train_dataloader():
         images = normalise(batch["image"], module.mean, module.std).contiguous(memory_format=torch.channels_last)

@@ -149,3 +149,15 @@ def test_a_plain_trainer_resumes_to_the_very_weights_of_three_epochs_in_one_go(
     fit(1)
     resumed = fit(3, tmp_path / "epoch=0.ckpt")
     assert same_weights(resumed, fit(3))
+
+
+def test_a_checkpoint_is_validated_without_training_data(make_store, make_data, make_module, tmp_path):
+    data, trainer = make_data(make_store(6)), trainer_in(tmp_path)
+    trainer.fit(make_module(), datamodule=data)
+    trainer.save_checkpoint(tmp_path / "whole.ckpt")
+    assert trainer.datamodule.state_dict() == {"epoch": 1}
+    del data.sampler, data.training
+    (logged,) = trainer_in(tmp_path).validate(
+        make_module(lr=0.5), datamodule=data, ckpt_path=tmp_path / "whole.ckpt", weights_only=True, verbose=False
+    )
+    assert logged["val/dice"] == pytest.approx(float(trainer.callback_metrics["val/dice"]))

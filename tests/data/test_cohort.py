@@ -1,0 +1,81 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bonepipe.data import corrections
+from bonepipe.data.cohort import Cohort
+from bonepipe.data.folds import FoldSpec
+from bonepipe.data.sampling import SamplerSpec
+from bonepipe.data.spec import External
+from bonepipe.data.strata import StrataSpec
+from bonepipe.errors import BonepipeError
+
+
+@pytest.fixture
+def cohort(chest, tmp_path):
+    """The chests in two folds."""
+    spec, _ = chest
+    return Cohort(spec, FoldSpec(file=str(tmp_path / "folds.csv"), count=2), StrataSpec(), tmp_path / "store")
+
+
+def test_store_and_index_are_in_the_order_of_the_images(cohort, tmp_path):
+    names = [image.name for image in cohort.images]
+    assert list(cohort.store.names) == names
+    assert cohort.index == cohort.store.index == dict(zip(names, range(12), strict=True))
+    assert cohort.store.folder.parent == tmp_path / "store"
+    assert [image.split for image in cohort.test_images] == ["test"] * 4
+
+
+def test_external_images_train_in_every_fold_and_validate_in_none(cohort, chest_root, tmp_path):
+    more = tmp_path / "more"
+    for path in (chest_root / "train").rglob("*"):
+        if path.is_file():
+            target = more / path.relative_to(chest_root).with_name(f"more-{path.name}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    wider = replace(cohort, spec=replace(cohort.spec, external=(External(root=str(more)),)))
+    assert len(wider.own_images) == 12
+    assert len(wider.images) == 24
+    for fold in (0, 1):
+        (training, validation), (own, same) = wider.indices(fold), cohort.indices(fold)
+        assert validation == same
+        assert training == [*own, *range(12, 24)]
+
+
+def test_a_dropped_image_validates_and_does_not_train(cohort, tmp_path):
+    name = cohort.images[5].name
+    path = tmp_path / "corrections.csv"
+    corrections.write(path, [(name, "", "drop", "", "")])
+    mended = replace(cohort, spec=replace(cohort.spec, corrections=str(path)))
+    for fold in (0, 1):
+        (training, validation), (whole, same) = mended.indices(fold), cohort.indices(fold)
+        assert validation == same
+        assert training == [index for index in whole if index != 5]
+
+
+def test_patients_in_several_folds_are_warned_of(cohort, tmp_path, capsys):
+    assert cohort.assignment
+    assert capsys.readouterr().err == ""
+    torn = replace(cohort, folds=FoldSpec(file=str(tmp_path / "torn.csv"), count=4, kind="kfold", seed=1))
+    assert set(torn.assignment.values()) == {0, 1, 2, 3}
+    assert "torn.csv" in (warning := capsys.readouterr().err)
+    assert "patients have images in several folds (folds.kind=kfold)" in warning
+
+
+def test_a_fraction_holds_whole_patients(cohort):
+    training, _ = cohort.indices(0)
+    half = cohort.fraction(training, 0.5, seed=3)
+    patients = {cohort.images[index].patient for index in half}
+    everybody = {cohort.images[index].patient for index in training}
+    assert len(patients) == int(np.ceil(len(everybody) / 2))
+    assert half == [index for index in training if cohort.images[index].patient in patients]
+    assert cohort.fraction(training, 1.0, seed=3) == training
+
+
+def test_draws_follow_the_strata(cohort):
+    assert cohort.draw_weights([0, 1], SamplerSpec()) is None
+    assert cohort.draw_weights([0, 1, 2], SamplerSpec(balance={"all": 3.0})).tolist() == [3.0] * 3
+    with pytest.raises(BonepipeError, match=r"sampler\.balance: no training image is of the stratum bent"):
+        cohort.draw_weights([0, 1], SamplerSpec(balance={"bent": 2.0}))
+    assert cohort.test_mix == {"all": 1.0}
