@@ -140,24 +140,16 @@ def dice_matrix(annotated: Sequence[Cutout], predicted: Sequence[Cutout]) -> NDA
 
 def stray_share(drawn: Cutout, predicted: Cutout) -> float:
     """Share of an annotated mask in connected parts that the prediction does not touch, where it touches another."""
-    shared = drawn.box.overlap(predicted.box)
-    if shared is None:
+    if not drawn.mask.size:
         return 0.0
     count, parts = cv2.connectedComponents(np.ascontiguousarray(drawn.mask, np.uint8))
     if count < 3:  # the background is a part as well
         return 0.0
-    window = Cutout(shared, predicted.mask[_inside(shared, predicted)])
-    touched = np.unique(parts[_inside(shared, drawn)][window.mask])
+    touched = np.unique(parts[cutout.inside(predicted, drawn.box)])
     sizes = np.bincount(parts.ravel(), minlength=count)
     sizes[0] = 0
     lonely = sizes.sum() - sizes[touched].sum()
     return float(lonely / sizes.sum()) if lonely < sizes.sum() else 0.0
-
-
-def _inside(box: cutout.Box, mask: Cutout) -> tuple[slice, slice]:
-    """Index of a box in the array of a mask that holds it."""
-    top, left = mask.box.top, mask.box.left
-    return slice(box.top - top, box.bottom - top), slice(box.left - left, box.right - left)
 
 
 def hole_share(mask: Cutout) -> float:

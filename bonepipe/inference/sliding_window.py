@@ -164,11 +164,8 @@ def _sort_out(
     places = list(product(range(len(images)), range(len(rows.starts)), range(len(columns.starts))))
     if background is None:
         return places, []
-    busy: list[Place] = []
-    idle: list[Place] = []
-    for place in places:
-        (busy if int(_cut(images, rows, columns, place).max()) > background else idle).append(place)
-    return busy, idle
+    busy = [place for place in places if int(_cut(images, rows, columns, place).max()) > background]
+    return busy, sorted(set(places) - set(busy))
 
 
 def _cut(images: torch.Tensor, rows: Axis, columns: Axis, place: Place) -> torch.Tensor:
@@ -179,12 +176,7 @@ def _cut(images: torch.Tensor, rows: Axis, columns: Axis, place: Place) -> torch
 
 
 def _add(
-    total: Accumulator,
-    rows: Axis,
-    columns: Axis,
-    place: Place,
-    weights: torch.Tensor,
-    maps: torch.Tensor | None,
+    total: Accumulator, rows: Axis, columns: Axis, place: Place, weights: torch.Tensor, maps: torch.Tensor | None
 ) -> None:
     """Add what a window keeps of its answer."""
     image, row, column = place

@@ -123,9 +123,7 @@ def inside(cutout: Cutout, box: Box) -> NDArray[np.bool_]:
     """The mask bool `[box.height, box.width]` as it is in any box."""
     mask = np.zeros((box.height, box.width), np.bool_)
     if shared := cutout.box.overlap(box):
-        mask[shared.top - box.top :, shared.left - box.left :][: shared.height, : shared.width] = _window(
-            cutout, shared
-        )
+        mask[shared.moved(-box.top, -box.left).slices] = _window(cutout, shared)
     return mask
 
 
@@ -148,5 +146,4 @@ def runs(cutout: Cutout, width: int) -> rle.Runs:
 
 
 def _window(cutout: Cutout, box: Box) -> NDArray[np.bool_]:
-    top, left = cutout.box.top, cutout.box.left
-    return cutout.mask[box.top - top : box.bottom - top, box.left - left : box.right - left]
+    return cutout.mask[box.moved(-cutout.box.top, -cutout.box.left).slices]

@@ -62,8 +62,7 @@ class Result:
 
     def per_label(self, counts: Counts) -> NDArray[np.float64]:
         """Dice `[C]` of a mixture, mean over all images."""
-        everywhere = np.ones(self.library.images, np.bool_)
-        return self.library.dice(counts, range(len(self.classes)), everywhere).mean(0)
+        return self.library.dice(counts, range(len(self.classes))).mean(0)
 
     def dice(self, counts: Counts) -> float:
         """Dice of a mixture, mean over all images and classes."""
@@ -71,8 +70,7 @@ class Result:
 
     def greedy(self) -> list[Counts]:
         """The path of the search over all images."""
-        everywhere = np.ones(self.library.images, np.bool_)
-        return self.search.path(self.library, range(len(self.classes)), everywhere)
+        return self.search.path(self.library, range(len(self.classes)), selection.ALL)
 
     def text(self, counts: Counts) -> str:
         """A mixture in words: `2 x wide + demo`."""

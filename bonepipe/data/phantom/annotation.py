@@ -92,13 +92,7 @@ def annotation_file(
     worker = _identifier(rng)
     return {
         "annotations": [
-            {
-                "id": _identifier(rng),
-                "type": "poly_seg",
-                "attributes": {},
-                "points": polygon.tolist(),
-                "label": label,
-            }
+            {"id": _identifier(rng), "type": "poly_seg", "attributes": {}, "points": polygon.tolist(), "label": label}
             for label, polygon in shapes
         ],
         "attributes": {},

@@ -22,7 +22,8 @@ from bonepipe.labels.dice import dice_by_size
 from bonepipe.labels.histogram import HALF_BIN
 
 SAME = 1e-12  # means that differ by less are equal but for rounding
-Images = NDArray[np.bool_]
+Images = NDArray[np.bool_] | slice  # those that something is chosen on
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Library:
             self._known[key] = self.pixels[label].dice(key[1], self.thresholds).astype(np.float32)
         return self._known[key]
 
-    def dice(self, counts: Counts, labels: Sequence[int], fit: Images) -> NDArray[np.float64]:
+    def dice(self, counts: Counts, labels: Sequence[int], fit: Images = ALL) -> NDArray[np.float64]:
         """Dice `[N, L]` of all images in some classes, at each class's best threshold for the images `fit`."""
         curves = [self.curves(label, counts) for label in labels]
         return np.stack([curve[:, _best(curve, fit)] for curve in curves], 1).astype(np.float64)
@@ -182,19 +183,18 @@ def select(
         search: how.
         bar: title of a progress bar over the folds; None for none.
     """
-    everywhere = np.ones(library.images, np.bool_)
     alone = Search(steps=1, margin=search.margin)
-    tried, best = search.simplest(library, labels, everywhere), alone.path(library, labels, everywhere)[0]
+    tried, best = search.simplest(library, labels, ALL), alone.path(library, labels, ALL)[0]
     mixed, simple = np.empty((2, library.images, len(labels)))
     for fold in tqdm(np.unique(folds), bar, unit="fold", disable=bar is None):
         here, others = folds == fold, folds != fold
-        fit = others if others.any() else everywhere
+        fit = others if others.any() else ALL
         simple[here] = library.dice(alone.path(library, labels, fit)[0], labels, fit)[here]
         chosen = search.simplest(library, labels, fit)
         mixed[here] = library.dice(chosen, labels, fit)[here] if others.any() else simple[here]
     gain, error = map(float, mean_and_error((mixed - simple).mean(1)))
     kept = gain > max(search.margin * error, SAME)
-    promised = [library.dice(counts, labels, everywhere).mean() for counts in (tried, best)]
+    promised = [library.dice(counts, labels).mean() for counts in (tried, best)]
     return EnsembleChoice(
         tried if kept else best, tried, best, float(promised[0] - promised[1]), gain, error,
         mixed if kept else simple,
@@ -270,7 +270,7 @@ def _weight(counts: Counts, number: int, usual: int) -> int:
 
 def by_size(library: Library) -> list[dict[str, float]]:
     """Every run's Dice alone on small, medium and large true masks, see `dice_by_size`."""
-    areas, everywhere = np.stack([pixels.area for pixels in library.pixels], 1), np.ones(library.images, np.bool_)
+    areas = np.stack([pixels.area for pixels in library.pixels], 1)
     labels = range(len(library.pixels))
     alone = [single(run, library.runs) for run in range(library.runs)]
-    return [dice_by_size(library.dice(counts, labels, everywhere), areas) for counts in alone]
+    return [dice_by_size(library.dice(counts, labels), areas) for counts in alone]

@@ -146,13 +146,6 @@ def read_names(path: Path, classes: Sequence[str]) -> list[str]:
         return names
 
 
-def read_shape(path: Path, classes: Sequence[str]) -> tuple[int, int]:
-    """Only the height and width of the maps; raises as `read`."""
-    with _opened(path, classes) as file:
-        height, width = file["shape"].tolist()
-        return height, width
-
-
 @contextmanager
 def _opened(path: Path, classes: Sequence[str]) -> Iterator[Any]:
     try:

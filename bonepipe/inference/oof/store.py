@@ -40,7 +40,7 @@ class OofStore:
     @cached_property
     def shape(self) -> tuple[int, int]:
         """Height and width of the maps, pixels."""
-        return byte_maps.read_shape(next(iter(self._files.values())), self._classes)
+        return self._fold(next(iter(self._files))).shape
 
     @property
     def nbytes(self) -> int:
