@@ -1,4 +1,5 @@
 import copy
+import shutil
 
 import pytest
 import yaml
@@ -7,6 +8,7 @@ from bonepipe import config as configs
 from bonepipe.data.folds import FoldSpec
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.pipeline.steps import training_settings
 
 EXPERIMENTS = sorted(path.stem for path in (configs.conf_dir() / "experiment").glob("*.yaml"))
 OPTIONS = [f"{group}={path.stem}" for group in configs.GROUPS for path in (configs.conf_dir() / group).glob("*.yaml")]
@@ -231,3 +233,32 @@ def test_an_experiment_leaves_every_option_as_its_file_has_it(experiment, group)
         fixed = {k: v for k, v in written.items() if k not in shared.get(group, ()) and not str(v).startswith("${")}
         assert composed.keys() == written.keys()
         assert {key: composed[key] for key in fixed} == fixed
+
+
+def test_the_conf_of_another_project_is_never_taken(tmp_path, monkeypatch):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text("name: another project's\n")
+    before = configs.conf_dir()
+    monkeypatch.chdir(tmp_path)
+    assert configs.conf_dir() == before
+    assert configs.compose(["experiment=debug"])["name"] == "debug"
+    monkeypatch.setenv("BONEPIPE_CONF", "conf")
+    assert configs.conf_dir() == tmp_path / "conf"
+    monkeypatch.setenv("BONEPIPE_CONF", str(tmp_path))
+    with pytest.raises(BonepipeError, match=f"BONEPIPE_CONF={tmp_path}: no config.yaml there"):
+        configs.conf_dir()
+
+
+def test_a_file_of_settings_that_is_no_yaml_is_one_line(tmp_path, monkeypatch):
+    conf = shutil.copytree(configs.conf_dir(), tmp_path / "conf")
+    monkeypatch.setenv("BONEPIPE_CONF", str(conf))
+    (conf / "loss" / "bce.yaml").write_text("smooth: 1\nsmooth: 2\n")
+    assert_refused(["loss=bce"], "loss/bce.yaml", "found duplicate key smooth")
+    (conf / "loss" / "bce.yaml").write_text("a: [")
+    assert_refused(["loss=bce"], "loss/bce.yaml")
+
+
+def test_how_an_experiment_is_called_and_searched_makes_no_other_experiment(demo):
+    changed = configs.compose(["experiment=demo", "search.trials=3", "cam.steps=7"])
+    assert set(configs.differences(demo, changed)) == {"search.trials", "cam.steps"}
+    assert training_settings(changed) == training_settings(demo)

@@ -204,10 +204,14 @@ def files_of(images: Sequence[Radiograph], spec: DataSpec) -> dict[str, Path]:
     return files | {key: existing(key, Path(path)) for key, path in lists.items() if path is not None}
 
 
+MADE_BY = {"data.masks": "weak-labels", "data.pseudo": "pseudo", "data.corrections": "label-errors"}
+
+
 def existing(key: str, path: Path) -> Path:
     """The path of a file that a setting names; BonepipeError where it is not there."""
     if not path.is_file():
-        raise BonepipeError(f"{key}={path}: no such file; name another one, or set {key}=null")
+        made = f"; `bonepipe {MADE_BY[key]}` writes one" if key in MADE_BY else ""
+        raise BonepipeError(f"{key}={path}: no such file{made}; name another one, or set {key}=null")
     return path
 
 
