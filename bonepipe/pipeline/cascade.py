@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bonepipe import config as configs
-from bonepipe.data.catalog import Radiograph, test_images
+from bonepipe.data.catalog import Radiograph
 from bonepipe.data.region import iou
 from bonepipe.files import write_json
 from bonepipe.inference import cascade as stages
@@ -22,7 +22,7 @@ from bonepipe.labels.histogram import HALF, HALF_BIN, dice_curve
 from bonepipe.parallel import overlapped
 from bonepipe.pipeline import cross_validation
 from bonepipe.pipeline.comparison import read_dice
-from bonepipe.pipeline.experiment import Experiment, say
+from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.base import Maps, WholePredictor
 from bonepipe.pipeline.predictors.cascade import (
     CascadePredictor,
@@ -35,7 +35,7 @@ from bonepipe.pipeline.predictors.cascade import (
 )
 from bonepipe.pipeline.predictors.ensemble import own_settings
 from bonepipe.pipeline.predictors.run import refined_classes, voting_folds
-from bonepipe.pipeline.run_folder import CASCADE, SCORES, locked, refuse_taken, shortened
+from bonepipe.pipeline.run_folder import CASCADE, refuse_taken
 from bonepipe.report import cascade as report
 
 
@@ -57,23 +57,9 @@ def assemble(first: Path, second: Path, folder: Path, words: Sequence[str]) -> C
 
 
 def run(predictor: CascadePredictor, *, test: bool) -> str | None:
-    """Cross-validate the cascade, unless that is done; returns a report of what came out, or None.
-
-    Args:
-        predictor: both stages.
-        test: whether test images will be predicted next; a fault in them is then found before the work.
-    """
-    experiment, step = predictor.experiment, predictor.cross_validation()
-    if step.current and (experiment.folder / SCORES).is_file():
-        return None
-    if changes := step.changes():
-        say(f"{experiment.folder}: is cross-validated again, because of\n{shortened(changes)}")
-    if test:
-        test_images(experiment.data)
-    with locked(experiment.folder):
-        text = _cross_validate(predictor.first, predictor.second, experiment)
-        step.record()
-    return text
+    """Cross-validate the cascade, unless that is done; see `cross_validation.renew`."""
+    first, second, result = predictor.first, predictor.second, predictor.experiment
+    return cross_validation.renew(predictor, lambda: _cross_validate(first, second, result), test=test)
 
 
 @dataclass(frozen=True)

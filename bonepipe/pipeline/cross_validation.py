@@ -13,6 +13,7 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.data import strata
+from bonepipe.data.catalog import test_images
 from bonepipe.data.image import read_grey
 from bonepipe.data.region import cut
 from bonepipe.errors import BonepipeError
@@ -25,7 +26,7 @@ from bonepipe.inference.thresholds import ThresholdChoice
 from bonepipe.labels.dice import dice_by_size
 from bonepipe.pipeline import decisions, leaderboard
 from bonepipe.pipeline.experiment import Experiment, say
-from bonepipe.pipeline.predictors.base import Masks, mask_maker
+from bonepipe.pipeline.predictors.base import Masks, Predictor, mask_maker
 from bonepipe.pipeline.predictors.run import Run
 from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, shortened
 from bonepipe.pipeline.steps import Steps
@@ -136,6 +137,27 @@ def _choose_crf(experiment: Experiment) -> ChosenOperations | None:
         crf_choice.merge(folder, classes, crf_choice.refined_classes(selection, classes))
         steps.out_of_fold(fold).record()
     return selection
+
+
+def renew(predictor: Predictor, cross_validate: Callable[[], str], *, test: bool) -> str | None:
+    """Cross-validate an ensemble or a cascade, unless that is done; returns a report of what came out, or None.
+
+    Args:
+        predictor: whose folder holds the results.
+        cross_validate: writes everything, and reports.
+        test: whether test images will be predicted next; a fault in them is then found before the work.
+    """
+    step, folder = predictor.cross_validation(), predictor.experiment.folder
+    if step.current and (folder / SCORES).is_file():
+        return None
+    if changes := step.changes():
+        say(f"{folder}: is cross-validated again, because of\n{shortened(changes)}")
+    if test:
+        test_images(predictor.experiment.data)
+    with locked(folder):
+        told = cross_validate()
+        step.record()
+    return told
 
 
 def decide(experiment: Experiment, pooled: Pooled, masks: Callable[[], Masks]) -> CrossValidation:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bonepipe.data.catalog import test_images
 from bonepipe.errors import UsageError
 from bonepipe.inference.ensemble import members as files
 from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
@@ -17,8 +16,9 @@ from bonepipe.pipeline import cross_validation
 from bonepipe.pipeline.comparison import paired
 from bonepipe.pipeline.experiment import say
 from bonepipe.pipeline.predictors.base import mask_maker
-from bonepipe.pipeline.predictors.ensemble import EnsembleMember, EnsemblePredictor
-from bonepipe.pipeline.run_folder import ENSEMBLE, SCORES, locked, shortened
+from bonepipe.pipeline.predictors.ensemble import EnsemblePredictor
+from bonepipe.pipeline.predictors.member import EnsembleMember
+from bonepipe.pipeline.run_folder import ENSEMBLE
 from bonepipe.report import ensemble as report
 
 if TYPE_CHECKING:
@@ -58,23 +58,8 @@ def _entry(word: str) -> Entry:
 
 
 def run(predictor: EnsemblePredictor, *, test: bool) -> str | None:
-    """Cross-validate the ensemble, unless that is done; returns a report of what came out, or None.
-
-    Args:
-        predictor: the ensemble.
-        test: whether test images will be predicted next; a fault in them is then found before the work.
-    """
-    experiment, step = predictor.experiment, predictor.cross_validation()
-    if step.current and (experiment.folder / SCORES).is_file():
-        return None
-    if changes := step.changes():
-        say(f"{experiment.folder}: is cross-validated again, because of\n{shortened(changes)}")
-    if test:
-        test_images(experiment.data)
-    with locked(experiment.folder):
-        text = _cross_validate(predictor)
-        step.record()
-    return text
+    """Cross-validate the ensemble, unless that is done; see `cross_validation.renew`."""
+    return cross_validation.renew(predictor, lambda: _cross_validate(predictor), test=test)
 
 
 def _cross_validate(predictor: EnsemblePredictor) -> str:

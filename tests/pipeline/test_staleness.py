@@ -73,7 +73,9 @@ def work(request, finished, tmp_path, monkeypatch):
             path = folder / "runs" / "tiny" / name
             if name == "scores.json":
                 scores = json.loads(path.read_text())
-                path.write_text(json.dumps({k: v for k, v in scores.items() if not k.startswith(("test", "pub", "pri"))}))
+                path.write_text(
+                    json.dumps({k: v for k, v in scores.items() if not k.startswith(("test", "pub", "pri"))})
+                )
             else:
                 path.unlink()
     monkeypatch.chdir(folder)

@@ -49,9 +49,8 @@ def average(
     result = np.zeros((weights.shape[1], *shape), np.float32)
     for label, plane in enumerate(result):
         heard = [(map_[label], share[label]) for map_, share in zip(maps, weights, strict=True) if share[label]]
-        boxes = [box for map_, _ in heard if (box := upsample.reach(map_, 1 / LEVELS, shape))]
-        if boxes:
-            box = hull(boxes)
+        box = hull(near for map_, _ in heard if (near := upsample.reach(map_, 1 / LEVELS, shape)))
+        if box.height:
             plane[box.slices] = _pool([(upsample.upsample(map_, shape, box), share) for map_, share in heard], mean)
     return result
 
@@ -63,7 +62,10 @@ def average_batch(
     import torch
 
     arrays = [batch.cpu().numpy() for batch in batches]
-    return torch.from_numpy(np.stack([average(maps, weights, shape, mean) for maps in zip(*arrays, strict=True)]))
+    result = torch.empty(len(arrays[0]), weights.shape[1], *shape)
+    for image, maps in zip(result, zip(*arrays, strict=True), strict=True):
+        image.copy_(torch.from_numpy(average(maps, weights, shape, mean)))
+    return result
 
 
 def _pool(maps: Sequence[tuple[NDArray[np.float32], float]], mean: Mean) -> NDArray[np.float32]:
@@ -71,5 +73,4 @@ def _pool(maps: Sequence[tuple[NDArray[np.float32], float]], mean: Mean) -> NDAr
     if mean == "geometric":
         total = sum(share * logit(np.clip(map_, EDGE, 1 - EDGE)) for map_, share in maps)
         return expit(total).astype(np.float32)
-    total = sum(np.float32(share) * map_ for map_, share in maps)
-    return np.asarray(total, np.float32)
+    return np.asarray(sum(np.float32(share) * map_ for map_, share in maps), np.float32)

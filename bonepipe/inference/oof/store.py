@@ -20,7 +20,7 @@ class OofStore:
     """
 
     def __init__(self, files: Mapping[int, Path], classes: Sequence[str], *, one_fold_at_a_time: bool = False) -> None:
-        """Read the names of the images.
+        """Read the images' names.
 
         Args:
             files: of each fold; their maps have one shape.
