@@ -7,9 +7,8 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.files import write_json
 from bonepipe.pipeline.experiment import Experiment, say
-from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked, read_fingerprint
+from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked
 from bonepipe.pipeline.steps import OUT_OF_FOLD, Steps
 
 
@@ -79,9 +78,8 @@ def _withdraw(experiment: Experiment, fold: int) -> None:
     """Forget a fold that was refused before anything was learned: mended settings must not meet the refused ones."""
     folder = experiment.fold_folder(fold)
     if not (folder / CHECKPOINT).is_file() and not (folder / WEIGHTS).is_file():
-        (folder / CONFIG).unlink(missing_ok=True)
-        entries = read_fingerprint(folder)
-        write_json(folder / FINGERPRINT, {name: entry for name, entry in entries.items() if name != "training"})
+        for name in (CONFIG, FINGERPRINT):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _train(experiment: Experiment, fold: int, data: Any, tracked: Any) -> None:
