@@ -119,7 +119,7 @@ def test_scores_are_those_of_the_masks_at_each_images_thresholds():
         maps[name] = np.where(truth[name], 0.7, 0.05).astype(np.float32)
         maps[name] += np.where(rng.random((2, *shape)) < 0.05, 0.3 - 0.6 * truth[name], 0)  # to 0.35 and 0.1
     store = SimpleNamespace(
-        names=tuple(names),
+        index={name: number for number, name in enumerate(names)},
         shape=lambda index: shapes[names[index]],
         truth=lambda index: [from_mask(mask) for mask in truth[names[index]]],
     )
