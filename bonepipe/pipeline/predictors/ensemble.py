@@ -16,7 +16,7 @@ from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.pipeline import decisions, run_folder
 from bonepipe.pipeline.experiment import Experiment, say, with_group
 from bonepipe.pipeline.predictors.base import Maps, require_current
-from bonepipe.pipeline.predictors.run import refuse_region, require_folds
+from bonepipe.pipeline.predictors.run import WAY_OUT, Run, refuse_region, require_folds
 from bonepipe.pipeline.run_folder import CONFIG, ENSEMBLE, THRESHOLDS, Inputs, Step
 from bonepipe.pipeline.steps import AFTER_PREDICTION, NOT_TRAINING, Steps, prediction_settings
 
@@ -284,6 +284,8 @@ def _refined(entry: "Entry", experiment: Experiment, recorded: Experiment) -> tu
             f"{entry.run}: overrides: postprocess.crf: is not the CRF that the run has tried, so which classes gain by "
             "it is not known; run `bonepipe train-all` with it, which finds out"
         )
+    chosen = Experiment(run_folder.recorded_config(recorded.folder)).placed(recorded.folder)
+    require_current(Run(chosen), WAY_OUT)
     return decisions.read(recorded.folder, recorded.data.classes).crf
 
 
@@ -297,7 +299,8 @@ def _folds(entry: "Entry", folder: Path) -> tuple[int, ...]:
         fold = missing[0] if missing else 0
         raise BonepipeError(
             f"{folder}: fold {fold} is not finished (finished: {there}); `bonepipe train fold={fold} "
-            f"name={folder.name}` with the run's overrides finishes it, or name the folds that count, folds: [{there}], in a YAML file"
+            f"name={folder.name}` with the run's overrides finishes it, or name the folds that count, "
+            f"folds: [{there}], in a YAML file"
         )
     return entry.folds or tuple(finished)
 
