@@ -133,7 +133,9 @@ def test_the_weights_tell_what_the_model_saw(words, capsys):
     experiment = Experiment(compose([*words, SCALED]))
     with pytest.raises(BonepipeError, match=r"weights\.safetensors: .* Scale 1\.3, which .*Scale 0\.8 to 1\.2"):
         experiment.fold_model(0)
-    assert Experiment(compose([*words, "tta=flip", SCALED, "tta.force=true"])).fold_model(0).seen == {"Scale": [0.8, 1.2]}
+    assert Experiment(compose([*words, "tta=flip", SCALED, "tta.force=true"])).fold_model(0).seen == {
+        "Scale": [0.8, 1.2]
+    }
 
 
 def test_after_a_refusal_the_mended_command_trains(words):
