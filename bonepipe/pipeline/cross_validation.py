@@ -267,13 +267,12 @@ def _picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> Path:
 
 def _threshold_picture(chosen: CrossValidation) -> Path:
     """Save thresholds.png: Dice at every threshold, class by class."""
-    from bonepipe.report.examples import save
     from bonepipe.report.threshold_curves import draw
 
     experiment, curves, folds = chosen.experiment, chosen.pooled.curves, chosen.pooled.folds
     per_fold = np.stack([curves[folds == fold].mean(0) for fold in np.unique(folds)])
     path = experiment.folder / "thresholds.png"
-    save(path, draw(experiment.data.classes, curves.mean(0), per_fold, chosen.choice, chosen.by_stratum))
+    draw(experiment.data.classes, curves.mean(0), per_fold, chosen.choice, chosen.by_stratum).savefig(path)
     return path
 
 

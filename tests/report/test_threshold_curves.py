@@ -1,11 +1,14 @@
+import warnings
+
 import numpy as np
 import pytest
+from matplotlib.colors import same_color
 
 from bonepipe.inference.thresholds import ThresholdChoice
 from bonepipe.report import threshold_curves as picture
 
-CLASSES = ["Lunate", "뼈", "Ulna", "Radius", "Capitate", "Hamate", "Pisiform"]
-PEAKS = np.array([100, 128, 200, 128, 60, 150, 128])
+CLASSES = ["Lunate", "Scaphoid", "Ulna", "Radius", "Capitate", "Hamate", "Pisiform"]
+PEAKS = np.array([100, 128, 200, 128, 1, 150, 128])
 
 
 def curves():
@@ -25,72 +28,74 @@ def drawn(by_stratum=None):
     return picture.draw(CLASSES, mean, folds, choice(), by_stratum)
 
 
-def panel(image, place):
-    """The area of a panel's curves, from the grid of panels alone."""
-    row, column = divmod(place, 6)
-    left, right = 1600 * column // 6, 1600 * (column + 1) // 6
-    top, bottom = (76 + 190 * number for number in (row, row + 1))
-    return image[top + 32 : bottom - 24, left + 46 : right - 14]
-
-
-def of_colour(image, colour):
-    return (image == np.array(colour, np.uint8)).all(-1)
+def lines(axes, colour):
+    """The lines of a panel in a colour, as points `[K, 2]`."""
+    return [line.get_xydata() for line in axes.lines if same_color(line.get_color(), colour)]
 
 
 def order():
-    return np.argsort(choice().dice[0], kind="stable")
+    return np.argsort(choice().dice[0], kind="stable").tolist()
 
 
 def test_every_class_has_a_panel_with_its_threshold_worst_first():
-    image = drawn()
-    assert image.shape == (76 + 2 * 190, 1600, 3)
-    assert image.dtype == np.uint8
+    figure = drawn()
     assert order()[0] == 6
-    for place, label in enumerate(order()):
-        part = panel(image, place)
-        marked = of_colour(part, picture.CHOSEN).sum(0)
-        full = np.flatnonzero(marked > 0.8 * part.shape[0])
+    assert [axes.get_title("left") for axes in figure.axes] == [CLASSES[label] for label in order()]
+    for axes, label in zip(figure.axes, order(), strict=True):
+        marked = lines(axes, picture.CHOSEN)
+        at = PEAKS[label] / 256
         if choice().kept[label]:
-            assert full / (part.shape[1] - 1) == pytest.approx([PEAKS[label] / 256], abs=0.005)
+            upright, dot = marked
+            assert upright == pytest.approx(np.array([[at, 0], [at, 1]]))
+            assert dot == pytest.approx(np.array([[at, curves()[label].max()]]))
+            assert axes.get_title("right") == f"{at:.3f}  +0.0100"
         else:
-            assert marked.sum() == 0
-            assert of_colour(part, picture.FAINT)[:, (part.shape[1] - 1) // 2].sum() > 0.3 * part.shape[0]
+            assert marked == []
+            assert axes.get_title("right") == "+0.0100"
+            assert any(np.allclose(line, [[0.5, curves()[label, 128]]]) for line in lines(axes, picture.FAINT))
+    assert figure.axes[order().index(4)].get_title("right").startswith("0.004 ")
 
 
-def test_the_curve_is_highest_where_its_class_is_best():
-    image = drawn()
-    for place, label in enumerate(order()):
-        part = panel(image, place)
-        rows, columns = np.nonzero(of_colour(part, picture.MEAN))
-        peak = columns[rows == rows.min()].mean() / (part.shape[1] - 1)
-        assert peak == pytest.approx(PEAKS[label] / 256, abs=0.06)
-        tinted = part[..., 2].astype(int) - part[..., 0] > 20  # a smooth line of one pixel has no pure colour
-        assert tinted[: rows.min() - 4].any(), "the better fold is above"
+def test_the_curves_are_the_mean_and_the_folds():
+    for axes, label in zip(drawn().axes, order(), strict=True):
+        (mean,) = lines(axes, picture.MEAN)
+        assert mean == pytest.approx(np.stack([np.arange(1, 256) / 256, curves()[label, 1:]], 1))
+        for fold, offset in zip(lines(axes, picture.FOLD), (-0.03, 0.03), strict=True):
+            assert fold[:, 1] == pytest.approx(mean[:, 1] + offset)
+        low, high = axes.get_ylim()
+        assert low < curves()[label].max() < high
 
 
-def test_a_steeper_class_looks_steeper():
-    """All panels span the same range of Dice."""
-    mean = np.stack([0.9 - ((np.arange(256) - 128) / width) ** 2 for width in (300, 600)])
-    half = ThresholdChoice(np.full(2, 0.5), np.zeros(2, bool), *[np.zeros(2)] * 2, *[mean[:, 128][None]] * 2)
-    image = picture.draw(["steep", "flat"], mean, mean[None], half)
-    drops = []
-    for place in (0, 1):
-        rows, columns = np.nonzero(of_colour(panel(image, place), picture.MEAN))
-        drops.append(np.median(rows[np.abs(columns - 123) < 2]) - rows.min())  # threshold 0.6
-    assert drops[0] == pytest.approx(4 * drops[1], rel=0.3)
+def test_all_panels_span_the_same_range_of_dice():
+    """A steeper class looks steeper."""
+    spans = [np.ptp(axes.get_ylim()) for axes in drawn().axes]
+    assert spans == pytest.approx([spans[0]] * 7)
 
 
 def test_a_stratum_with_a_threshold_of_its_own_is_marked():
     kept = np.arange(7) == 3
     own = ThresholdChoice(np.where(kept, 0.25, choice().thresholds), kept, *[np.zeros(7)] * 2, *[np.ones((1, 7))] * 2)
-    image = drawn({"rotated": own})
-    for place, label in enumerate(order()):
-        marked = of_colour(panel(image, place), picture.STRATUM)
-        assert marked.any() == (label == 3)
+    for axes, label in zip(drawn({"rotated": own}).axes, order(), strict=True):
+        marked = lines(axes, picture.STRATUM)
+        texts = [text.get_text().strip() for text in axes.texts]
+        assert (len(marked), texts) == ((1, ["rotated 0.250"]) if label == 3 else (0, []))
         if label == 3:
-            assert marked.sum(0).argmax() / (marked.shape[1] - 1) == pytest.approx(0.25, abs=0.01)
+            assert marked[0][:, 0] == pytest.approx([0.25, 0.25])
 
 
-def test_a_single_class_and_a_single_fold_are_drawn_too():
+def test_the_legend_names_what_is_drawn_once():
+    (legend,) = drawn().legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "each of 2 folds", "all images", "0.5, where no gain exceeds the noise",
+        "chosen threshold and its cross-fitted gain over 0.5",
+    ]  # fmt: skip
+
+
+def test_a_single_class_and_a_single_fold_are_drawn_too(tmp_path):
     half = ThresholdChoice(np.array([0.5]), np.array([False]), *[np.zeros(1)] * 2, *[np.ones((1, 1))] * 2)
-    assert picture.draw(["one"], np.ones((1, 256)), np.ones((1, 1, 256)), half).shape == (76 + 190, 1600, 3)
+    figure = picture.draw(["one"], np.ones((1, 256)), np.ones((1, 1, 256)), half)
+    assert len(figure.axes) == 1
+    assert lines(figure.axes[0], picture.FOLD) == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(tmp_path / "one.png")
