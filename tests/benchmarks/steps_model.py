@@ -13,11 +13,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from bonepipe.commands.predictor import SOURCE, run_source
+from bonepipe.commands.train import RESULTS
 from torch.nn import functional
 
 from bonepipe import config as configs
-from bonepipe.commands.predictor import SOURCE, run_source
-from bonepipe.commands.train import RESULTS
 from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.inference.fold_model import FoldModel, mean_probabilities
 from bonepipe.inference.predict import PredictionSpec, encode, predictions

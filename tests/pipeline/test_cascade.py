@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-
-from bonepipe.cli import main
 from bonepipe.commands import secondlook
 from bonepipe.commands.look import SecondLook, open_look
 from bonepipe.commands.predictor import Run, masks, open_run, placed
+
+from bonepipe.cli import main
 from bonepipe.config import conf_dir, load, save
 from bonepipe.data import submission
 from bonepipe.data.catalog import test_images as images_to_predict

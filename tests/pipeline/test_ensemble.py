@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bonepipe.commands.voters import open_voters
 from torch.nn import functional
 
 from bonepipe import config as configs
 from bonepipe.cli import main
-from bonepipe.commands.voters import open_voters
 from bonepipe.data import submission
 from bonepipe.data.catalog import test_images as images_to_predict
 from bonepipe.data.image import read_grey, resize_grey

@@ -8,10 +8,10 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from bonepipe.commands.predictor import run_source
 
 from bonepipe import cli
 from bonepipe import config as configs
-from bonepipe.commands.predictor import run_source
 from bonepipe.data import submission
 from bonepipe.data.annotation import read_annotation
 from bonepipe.data.catalog import test_images as find_test_images

@@ -1,6 +1,6 @@
-"""What happens to results when what they were made from changes: done again where that is cheap, refused where it is not.
+"""What happens to results when what they were made from changes: done again where that is cheap, refused elsewhere.
 
-Each case starts from a copy of a finished run of two folds, with or without its submission. No stale score is ever printed.
+Each case starts from a copy of a finished run of two folds, with or without its submission. No stale score is printed.
 """
 
 import csv
