@@ -1,16 +1,18 @@
 """One fold, from its images to its out-of-fold predictions."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.files import write_json
 from bonepipe.pipeline.experiment import Experiment, say
-from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked, read_fingerprint
+from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked
 from bonepipe.pipeline.steps import OUT_OF_FOLD, Steps
+
+if TYPE_CHECKING:
+    from bonepipe.data.datamodule import FoldDataModule
 
 
 def run(experiment: Experiment, fold: int) -> bool:
@@ -32,8 +34,9 @@ def run(experiment: Experiment, fold: int) -> bool:
     steps.refuse_stale(fold)
     for warning in transfer_warnings(experiment):
         say(warning)
+    data = _checked(experiment, fold)
     with locked(experiment.fold_folder(fold)):
-        _run(experiment, steps, fold)
+        _run(experiment, steps, fold, data)
     return True
 
 
@@ -44,18 +47,23 @@ def transfer_warnings(experiment: Experiment) -> list[str]:
     return warnings
 
 
-def _run(experiment: Experiment, steps: Steps, fold: int) -> None:
-    config, folder, data = experiment.config, experiment.fold_folder(fold), experiment.datamodule(fold)
+def _checked(experiment: Experiment, fold: int) -> "FoldDataModule":
+    """The fold's data, all settings tried before anything is written: what is refused leaves no run behind."""
+    folder, data = experiment.fold_folder(fold), experiment.datamodule(fold)
     training, validation = data.split
     if experiment.data.region is not None and (lacking := experiment.cohort.store.lacking()):
         names = ", ".join(experiment.cohort.images[index].name for index in lacking[:3])
         say(f"{len(lacking)} images show none of data.region.classes and are left out ({names}, ...)")
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
-    # Before anything is written: a value that is refused leaves no run behind that was begun with it.
     for group in ("loss", "mixing"):
-        configs.build(config, group)
+        configs.build(experiment.config, group)
     experiment.views.check(experiment.augmentation.shows, "augment")
     _ = experiment.cohort.store, experiment.windows, experiment.postprocess
+    return data
+
+
+def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule") -> None:
+    config, folder = experiment.config, experiment.fold_folder(fold)
     step = steps.training(fold)
     begins = step.recorded is None
     if begins:
@@ -66,7 +74,7 @@ def _run(experiment: Experiment, steps: Steps, fold: int) -> None:
         if not (folder / WEIGHTS).is_file():
             _train(experiment, fold, data, tracked)
         step.record()
-        _predict(experiment, fold, validation, tracked)
+        _predict(experiment, fold, data.split[1], tracked)
     except BonepipeError:
         if begins:
             _withdraw(experiment, fold)
@@ -79,12 +87,11 @@ def _withdraw(experiment: Experiment, fold: int) -> None:
     """Forget a fold that was refused before anything was learned: mended settings must not meet the refused ones."""
     folder = experiment.fold_folder(fold)
     if not (folder / CHECKPOINT).is_file() and not (folder / WEIGHTS).is_file():
-        (folder / CONFIG).unlink(missing_ok=True)
-        entries = read_fingerprint(folder)
-        write_json(folder / FINGERPRINT, {name: entry for name, entry in entries.items() if name != "training"})
+        for name in (CONFIG, FINGERPRINT):
+            (folder / name).unlink(missing_ok=True)
 
 
-def _train(experiment: Experiment, fold: int, data: Any, tracked: Any) -> None:
+def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: Any) -> None:
     from bonepipe.training.fit import save_weights, train_fold
 
     folder, recipe = experiment.fold_folder(fold), experiment.augmentation

@@ -153,16 +153,16 @@ class Steps:
         return self.tables() | ({} if strata.test_mix is not None else self.test_files())
 
     def test_files(self) -> dict[str, Path]:
-        """The test images; nothing where there are none."""
-        images = [
-            image for image in read_catalog(replace(self.experiment.data, metadata=None)) if image.split == "test"
-        ]
-        return files_of(images, self.experiment.data)
+        """The test images; nothing where there are none, and none of the files that only training needs."""
+        data = replace(self.experiment.data, metadata=None, corrections=None, pseudo=None, masks=None)
+        return files_of([image for image in read_catalog(data) if image.split == "test"], data)
 
     def submission(self, provenance: Inputs) -> Step:
         """The test images' masks, from a predictor's provenance and the folder's thresholds."""
         folder = self.experiment.folder
         files = {**self.test_files(), THRESHOLDS: folder / THRESHOLDS}
+        if provenance["decisions"]["by_stratum"]:
+            files |= self.tables()
         inputs = {**provenance, "test": self.digests(files), "classes": list(self.experiment.data.classes)}
         return Step(folder, "submission", inputs, (SUBMISSION,), self.cache)
 

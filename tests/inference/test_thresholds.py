@@ -1,9 +1,6 @@
-import json
-
 import numpy as np
 import pytest
 
-from bonepipe.errors import BonepipeError
 from bonepipe.inference import thresholds
 from bonepipe.inference.thresholds import ThresholdChoice, ThresholdSpec, choose_thresholds
 
@@ -112,49 +109,6 @@ def test_impossible_margins_are_refused(margin):
         ThresholdSpec(margin=margin)
 
 
-CLASSES = ("뼈", "Ulna")
-
-
-def example():
-    two = np.array([0.25, 0.5])
-    return ThresholdChoice(two, np.array([True, False]), two / 10, two / 100, np.ones((3, 2)), np.ones((3, 2)))
-
-
-def test_the_file_gives_back_the_thresholds(tmp_path):
-    path = tmp_path / "thresholds.json"
-    thresholds.write(path, CLASSES, example())
-    assert thresholds.read(path, CLASSES) == [0.25, 0.5]
-    assert thresholds.read(path, ("Ulna", "뼈")) == [0.5, 0.25]
-    content = json.loads(path.read_text())
-    assert content["kept"] == ["뼈"]
-    assert content["cross_fitted_gain"] == {"뼈": 0.025, "Ulna": 0.05}
-    assert content["standard_error"] == {"뼈": 0.0025, "Ulna": 0.005}
-    assert [file.name for file in tmp_path.iterdir()] == ["thresholds.json"]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        None,
-        "",
-        "{",
-        "[]",
-        "null",
-        "{}",
-        '{"thresholds": null}',
-        '{"thresholds": {"Ulna": 0.5}}',
-        '{"thresholds": {"Ulna": 0.5, "뼈": "high"}}',
-        '{"thresholds": {"Ulna": 0.5, "뼈": null}}',
-    ],
-)
-def test_bad_files_are_named(tmp_path, content):
-    path = tmp_path / "thresholds.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(BonepipeError, match=r"thresholds\.json: no thresholds for all classes.*bonepipe train-all"):
-        thresholds.read(path, CLASSES)
-
-
 def two_strata(rng, rotated, straight, images=120):
     """Curves whose peaks differ between strata, folds, and the stratum of each image."""
     labels = np.where(rng.random(images) < 0.4, "rotated", "straight")
@@ -236,35 +190,3 @@ def test_a_stratum_of_a_few_images_keeps_the_common_threshold():
         own = thresholds.choose_thresholds_by_stratum(curves[rows], folds[rows], [labels[n] for n in rows], common, 1.0)
         assert own["rotated"].kept.tolist() == [kept]
         assert (own["rotated"].thresholds != common.thresholds).tolist() == [kept]
-
-
-SETTINGS = {"by": ["wrist"], "ages": [30, 45], "wrist": "auto", "bend": 11.5}
-
-
-def with_strata(path):
-    other = ThresholdChoice(np.array([0.75, 0.5]), np.array([True, False]), *[np.ones(2)] * 2, *[np.ones((1, 2))] * 2)
-    further = thresholds.record_by_stratum(CLASSES, {"rotated": other, "straight": example()}, SETTINGS)
-    thresholds.write(path, CLASSES, example(), further)
-
-
-def test_the_file_gives_back_the_strata_beside_the_common_thresholds(tmp_path):
-    path = tmp_path / "thresholds.json"
-    with_strata(path)
-    assert thresholds.read(path, CLASSES) == [0.25, 0.5]
-    rows = {"rotated": [0.5, 0.75], "straight": [0.5, 0.25]}
-    assert thresholds.read_by_stratum(path, ("Ulna", "뼈"), SETTINGS) == rows
-    assert json.loads(path.read_text())["by_stratum"]["rotated"]["kept"] == ["뼈"]
-
-
-def test_strata_that_are_missing_or_told_apart_otherwise_are_refused(tmp_path):
-    path = tmp_path / "thresholds.json"
-    thresholds.write(path, CLASSES, example())
-    with pytest.raises(
-        BonepipeError, match=r"thresholds\.json: no thresholds by stratum.*train-all.*thresholds\.by=null"
-    ):
-        thresholds.read_by_stratum(path, CLASSES, SETTINGS)
-    with_strata(path)
-    with pytest.raises(BonepipeError, match=r"thresholds\.json: no thresholds by stratum"):
-        thresholds.read_by_stratum(path, ("Radius",), SETTINGS)
-    with pytest.raises(BonepipeError, match=r"told apart by .*11\.5.*now by .*20"):
-        thresholds.read_by_stratum(path, CLASSES, SETTINGS | {"bend": 20})

@@ -67,12 +67,11 @@ def masks(predictor: Predictor, images: Sequence[Radiograph]) -> Iterator[tuple[
 
 def mask_provenance(predictor: Predictor) -> Inputs:
     """All that masks depend on: where the predictions come from, and what was chosen for them."""
-    experiment = predictor.experiment
+    experiment, config = predictor.experiment, predictor.experiment.config
     chosen = decisions.read(experiment.folder, experiment.data.classes).plain()
-    return {
-        **predictor.provenance(),
-        "decisions": {**chosen, "min_area": experiment.config["postprocess"].get("min_area")},
-    }
+    if chosen["by_stratum"]:
+        chosen["strata"] = [config["strata"], config["data"].get("strata")]
+    return {**predictor.provenance(), "decisions": {**chosen, "min_area": config["postprocess"].get("min_area")}}
 
 
 def mask_maker(maps: Maps, experiment: Experiment) -> Masks:

@@ -10,7 +10,8 @@ from bonepipe.digests import combined
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.pipeline import decisions, run_folder
 from bonepipe.pipeline.experiment import Experiment, say, with_group
-from bonepipe.pipeline.predictors.run import refuse_region, require_folds
+from bonepipe.pipeline.predictors.base import require_current
+from bonepipe.pipeline.predictors.run import WAY_OUT, Run, refuse_region, require_folds
 from bonepipe.pipeline.run_folder import CONFIG, Inputs
 from bonepipe.pipeline.steps import AFTER_PREDICTION, NOT_TRAINING, PREDICTION, Steps, prediction_settings
 
@@ -176,6 +177,8 @@ def _refined(entry: "Entry", experiment: Experiment, recorded: Experiment) -> tu
             f"{entry.run}: overrides: postprocess.crf: is not the CRF that the run has tried, so which classes gain by "
             "it is not known; run `bonepipe train-all` with it, which finds out"
         )
+    chosen = Experiment(run_folder.recorded_config(recorded.folder)).placed(recorded.folder)
+    require_current(Run(chosen), WAY_OUT)
     return decisions.read(recorded.folder, recorded.data.classes).crf
 
 

@@ -1,9 +1,7 @@
 """With and without the CRF: a class that it mends, one that it hurts, one that it leaves alone."""
 
 import csv
-import json
 import shutil
-from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -63,7 +61,7 @@ def predicted(tmp_path_factory):
         settings = (store, indices, CLASSES, folders[-1], 1, 0, images)
         plain, refined = crf_choice.predict_fold_with_crf(predict, SPEC, *settings)
         assert plain.shape == refined.shape == (2, 3)
-        assert crf_choice.complete(folders[-1])
+        assert all((path / name).is_file() for path in paths(folders[-1]) for name in results.FILES)
     assert batches == [1] * 6
     return folders
 
@@ -145,35 +143,9 @@ def test_only_the_named_classes_are_refined():
     assert crf_choice.with_crf(predict, SPEC, [False] * 3) is predict
 
 
-def test_the_choice_comes_back_from_the_file(predicted, tmp_path):
-    path, chosen = tmp_path / "thresholds.json", crf_choice.choose_crf_classes(predicted, CLASSES, MARGIN)
-    record = crf_choice.record(chosen, CLASSES, SPEC)
-    assert record["crf_gain"].keys() == set(CLASSES)
-    path.write_text(json.dumps(record))
-    assert crf_choice.read(path, CLASSES, SPEC) == ["Solid"]
-    with pytest.raises(BonepipeError, match=r"thresholds\.json: .*another CRF .*train-all"):
-        crf_choice.read(path, CLASSES, CrfSpec(radius=2))
-
-
-SETTINGS = json.dumps(asdict(SPEC))
-
-
-@pytest.mark.parametrize("content", [
-    None, "{", "[]", '{"thresholds": {}}', '{"crf": ["Solid"]}', f'{{"crf": ["Sold"], "crf_settings": {SETTINGS}}}',
-    f'{{"crf": 3, "crf_settings": {SETTINGS}}}',
-])  # fmt: skip
-def test_a_file_without_the_choice_is_named_with_the_way_out(tmp_path, content):
-    path = tmp_path / "thresholds.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(BonepipeError, match=r"thresholds\.json: does not say which classes keep the CRF .*train-all"):
-        crf_choice.read(path, CLASSES, SPEC)
-
-
 def test_variants_of_other_images_are_refused_and_removed(predicted, tmp_path):
     shutil.copytree(predicted[0], tmp_path / "fold-0")
     shutil.rmtree(tmp_path / "fold-0" / "plain")
-    assert not crf_choice.complete(tmp_path / "fold-0")
     shutil.copytree(predicted[1] / "plain", tmp_path / "fold-0" / "plain")
     with pytest.raises(BonepipeError, match="other images"):
         crf_choice.merge(tmp_path / "fold-0", CLASSES, [])

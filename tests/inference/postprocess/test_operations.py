@@ -1,4 +1,3 @@
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,14 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from bonepipe.errors import BonepipeError
 from bonepipe.inference.postprocess.operations import (
     PostprocessSpec,
     candidate_dice,
     choose_operations,
     fill_holes,
     largest_component,
-    read_operations,
     remove_small,
     score,
 )
@@ -119,7 +116,7 @@ def test_scores_are_those_of_the_masks_at_each_images_thresholds():
         maps[name] = np.where(truth[name], 0.7, 0.05).astype(np.float32)
         maps[name] += np.where(rng.random((2, *shape)) < 0.05, 0.3 - 0.6 * truth[name], 0)  # to 0.35 and 0.1
     store = SimpleNamespace(
-        names=tuple(names),
+        index={name: number for number, name in enumerate(names)},
         shape=lambda index: shapes[names[index]],
         truth=lambda index: [from_mask(mask) for mask in truth[names[index]]],
     )
@@ -177,35 +174,6 @@ def test_one_fold_keeps_masks_as_they_are():
     chosen = choose_operations(dice, np.zeros(6, int), CANDIDATES)
     assert chosen.operations == [()]
     assert not chosen.change.any()
-
-
-def test_chosen_operations_are_read_back(tmp_path):
-    path = tmp_path / "thresholds.json"
-    dice, folds = table([[0.1] * 3, [0.0] * 3, [0.2] * 3], [[-0.1] * 3] * 3)
-    record = choose_operations(dice, folds, CANDIDATES).record(["Radius", "Ulna"], ALL)
-    assert record["postprocess"] == {"Radius": ["fill_holes", "largest"], "Ulna": []}
-    path.write_text(json.dumps({"thresholds": {}, **record}))
-    assert read_operations(path, ["Radius", "Ulna"], ALL) == [("fill_holes", "largest"), ()]
-    for other in (PostprocessSpec(), PostprocessSpec(operations=ALL.operations, min_area=0.1)):
-        with pytest.raises(BonepipeError, match=r"thresholds\.json: .*other settings.*train-all"):
-            read_operations(path, ["Radius", "Ulna"], other)
-
-
-def test_a_file_without_post_processing_means_none(tmp_path):
-    path = tmp_path / "thresholds.json"
-    path.write_text(json.dumps({"thresholds": {"Radius": 0.5}}))
-    assert read_operations(path, ["Radius"], PostprocessSpec()) == [()]
-    with pytest.raises(BonepipeError, match="other settings"):
-        read_operations(path, ["Radius"], ALL)
-
-
-@pytest.mark.parametrize("content", [None, "[1]", "{", '{"postprocess": {"Ulna": []}}', '{"postprocess": 3}'])
-def test_a_damaged_file_of_operations_is_named(tmp_path, content):
-    path = tmp_path / "thresholds.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(BonepipeError, match=r"thresholds\.json: no operations for all classes"):
-        read_operations(path, ["Radius"], PostprocessSpec())
 
 
 def test_unchanged_masks_keep_their_dice():

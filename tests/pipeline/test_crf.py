@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from bonepipe import config as configs
 from bonepipe.cli import main
 from bonepipe.data import submission
-from bonepipe.pipeline.experiment import Experiment, seed_everything
-from bonepipe.training.fit import save_weights
+from bonepipe.pipeline.experiment import Experiment
+from bonepipe.pipeline.steps import Steps
 
-FACTS = {"augmentations": ["HorizontalFlip"]}
 CRF = "postprocess.crf={iterations: 2, radius: 2}"
 
 
@@ -25,26 +23,10 @@ def words_of(name, root):
     ]  # fmt: skip
 
 
-def draw_weights(experiment):
-    """Two folds' weights that say yes in some places and no in others."""
-    for fold in (0, 1):
-        seed_everything(fold)
-        model = experiment.model()
-        *_, head = (layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d))
-        with torch.no_grad():
-            head.weight.mul_(8)
-            head.bias.fill_(-0.5)
-        folder = experiment.fold_folder(fold)
-        folder.mkdir(parents=True)
-        save_weights(model, folder / "weights.safetensors", FACTS)
-        (folder / "metrics.csv").touch()
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, phantom_root):
+def run(tmp_path_factory, phantom_root, draw_weights):
     """The words of a run with a CRF whose folds are predicted and summarised, the current folder being its own."""
     folder = tmp_path_factory.mktemp("crf")
-    (folder / "conf").symlink_to(Path("conf").resolve())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         words = [*words_of("crf", phantom_root), CRF]
@@ -59,9 +41,11 @@ def read_thresholds(name):
     return json.loads(Path(f"runs/{name}/thresholds.json").read_text())
 
 
-def set_refined(classes):
+def set_refined(words, classes):
+    """Have these classes keep the CRF, as if the cross-validation had said so."""
     path = Path("runs/crf/thresholds.json")
     path.write_text(json.dumps(read_thresholds("crf") | {"crf": list(classes)}))
+    Steps(Experiment(configs.compose(words))).cross_validation().record()
 
 
 def masks(name):
@@ -83,6 +67,9 @@ def test_train_all_chooses_the_classes_and_is_idempotent(run, capsys):
     assert min(record["crf_gain"][name] for name in record["crf"]) > 0 > gains.min()
     before = stamps()
     assert main(["train-all", *run]) == 0
+    assert "done already" in capsys.readouterr().err
+    Path("runs/crf/scores.json").unlink()  # so that all is chosen once more
+    assert main(["train-all", *run]) == 0
     out = capsys.readouterr()
     kept = gains[[name in record["crf"] for name in classes]].sum() / len(classes)
     assert f"dense CRF: kept for {len(record['crf'])} of {len(classes)} classes, {kept:+.4f}" in out.out
@@ -97,7 +84,6 @@ def test_submit_refines_the_chosen_classes_only(run, phantom_root, capsys):
     shutil.copytree("runs/crf", "runs/none")
     none = words_of("none", phantom_root)
     for fold in (0, 1):
-        configs.save(configs.compose([*none, CRF]), Path(f"runs/none/fold-{fold}/config.yaml"))
         assert main(["train", f"fold={fold}", *none]) == 0  # predicted anew, without variants
     assert main(["train-all", *none]) == 0
     assert not list(Path("runs/none").glob("fold-*/*/"))
@@ -106,7 +92,7 @@ def test_submit_refines_the_chosen_classes_only(run, phantom_root, capsys):
     classes = Experiment(configs.compose(run)).data.classes
     chosen, found = set(classes[::2]), {}
     for title, names in (("all", classes), ("no", ()), ("some", chosen)):
-        set_refined(names)
+        set_refined(run, names)
         assert main(["submit", *run]) == 0
         found[title] = masks("crf")
     assert found["no"] == masks("none")
@@ -116,25 +102,36 @@ def test_submit_refines_the_chosen_classes_only(run, phantom_root, capsys):
     assert masks("alone") == found["some"]
 
 
-def test_without_a_recorded_choice_submit_says_how_to_make_it(run, capsys):
-    path, record = Path("runs/crf/thresholds.json"), read_thresholds("crf")
-    path.write_text(json.dumps({key: value for key, value in record.items() if not key.startswith("crf")}))
-    for words in (["submit", *run], ["ensemble", "runs/crf", "-o", "runs/other"]):
-        assert main(words) == 1
-        assert "does not say which classes keep the CRF" in capsys.readouterr().err
-    assert main(["ensemble", "runs/crf", "-o", "runs/other", "--no-test"]) == 1
+def test_a_choice_that_was_taken_away_is_made_again(run, phantom_root, capsys):
+    """`submit` makes it; what only predicts says who does."""
+    Path("runs/crf/thresholds.json").unlink()
     assert main(["train-all", *run]) == 0
-    assert read_thresholds("crf")["crf_settings"] == record["crf_settings"]
+    path, record = Path("runs/crf/thresholds.json"), read_thresholds("crf")
+    picture = str(next((phantom_root / "test").rglob("*.png")))
+    path.write_text(json.dumps({key: value for key, value in record.items() if not key.startswith("crf")}))
+    for words in (
+        ["predict", picture, "-o", "out", *run],
+        ["ensemble", "runs/crf", "-o", "runs/other"],
+        ["ensemble", "runs/crf", "-o", "runs/other", "--no-test"],
+    ):
+        assert main(words) == 1
+        message = capsys.readouterr().err
+        assert "runs/crf: is not finished (thresholds.json is missing or not as it was written)" in message
+        assert "run `bonepipe train-all` with the run's settings first" in message
+        assert not Path("runs/other/thresholds.json").exists()
     assert main(["submit", *run]) == 0
+    assert read_thresholds("crf") == record
 
 
-def test_a_fold_without_both_variants_is_predicted_again(run, capsys):
+def test_a_fold_without_both_variants_is_predicted_again(run, phantom_root, capsys):
     before = (Path("runs/crf/fold-1/oof.csv").read_bytes(), read_thresholds("crf"))
     Path("runs/crf/fold-1/plain/oof_dice.csv").unlink()
-    assert main(["submit", *run]) == 1
-    assert "is not trained yet, or was predicted in another way" in capsys.readouterr().err
+    picture = str(next((phantom_root / "test").rglob("*.png")))
+    assert main(["predict", picture, "-o", "out", *run]) == 1
+    message = capsys.readouterr().err
+    assert "fold-1: is not predicted out of fold, or was in another way" in message and "plain/oof_dice.csv" in message
     weights = Path("runs/crf/fold-1/weights.safetensors").stat().st_mtime_ns
-    set_refined([])  # which predicting a fold must not heed
+    set_refined(run, [])  # which predicting a fold must not heed
     assert main(["train", "fold=1", *run]) == 0
     assert Path("runs/crf/fold-1/oof.csv").read_bytes() == Path("runs/crf/fold-1/crf/oof.csv").read_bytes()
     assert main(["train-all", *run]) == 0
@@ -142,14 +139,12 @@ def test_a_fold_without_both_variants_is_predicted_again(run, capsys):
     assert Path("runs/crf/fold-1/weights.safetensors").stat().st_mtime_ns == weights
 
 
-def test_an_ensemble_judges_repairs_as_train_all_does(run, capsys):
-    words = [*run, "postprocess.operations=[fill_holes,largest]"]
-    assert main(["train-all", *words]) == 0
-    assert "repairs of masks: kept for" in capsys.readouterr().out
-    for fold in (0, 1):
-        configs.save(configs.compose(words), Path(f"runs/crf/fold-{fold}/config.yaml"))
-    assert main(["ensemble", "runs/crf", "-o", "runs/repaired", "--no-test"]) == 0
-    assert "and its repairs" in capsys.readouterr().out
+def test_an_ensemble_judges_post_processing_as_train_all_does(run, capsys):
+    word = "postprocess.operations=[fill_holes,largest]"
+    assert main(["train-all", *run, word]) == 0
+    assert "post-processing of masks: kept for" in capsys.readouterr().out
+    assert main(["ensemble", "runs/crf", "-o", "runs/repaired", "--no-test", word]) == 0
+    assert "and post-processing" in capsys.readouterr().out
     assert read_thresholds("repaired")["postprocess"] == read_thresholds("crf")["postprocess"]
     one, other = (json.loads(Path(f"runs/{name}/scores.json").read_text()) for name in ("crf", "repaired"))
     for key in ("oof_dice", "postprocess_gain"):

@@ -1,6 +1,6 @@
 """How near a dataset comes to the real one: figures of its masks and images beside those of the competition's data.
 
-`python -m bonepipe.data.phantom.statistics ROOT` prints the table.
+`python -m tests.benchmarks.phantom_statistics ROOT` prints the table.
 """
 
 import csv

@@ -123,7 +123,6 @@ def test_members_of_two_sizes_meet_at_the_larger(runs, capsys):
 
 def test_the_mixture_is_judged_by_what_nobody_was_trained_on(runs):
     """The Dice in the table against maps predicted here by each run's model that did not see the image."""
-    from bonepipe.report.comparison import read_dice
 
     assert main(["ensemble", "runs/a", "runs/b", "-o", "runs/judged", "--no-test"]) == 0
     assert not Path("runs/judged/submission.csv").exists()

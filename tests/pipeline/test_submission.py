@@ -2,7 +2,7 @@
 
 import csv
 import json
-from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +15,8 @@ from bonepipe.data.catalog import test_images as images_to_predict
 from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.pipeline.experiment import Experiment
+from bonepipe.pipeline.predictors.run import refined_classes
+from bonepipe.pipeline.steps import Steps
 
 WINDOWS = [
     "windows=sliding", "windows.size=96", "windows.window=64", "windows.centre=0.75", "windows.mirror=true",
@@ -25,8 +27,10 @@ WINDOWS = [
 @pytest.fixture(scope="module")
 def words(phantom_root):
     return [
-        "experiment=demo", "data.size=64", "folds.count=2", "trainer.epochs=6", "trainer.validate_every=6",
-        "averaging=none", "device=cpu", "tracking=none", f"data.root={phantom_root}",
+        "experiment=demo", "data.size=64", "folds.count=2", "trainer.epochs=8", "trainer.validate_every=8",
+        "trainer.batch_size=2", "loss=dice", "averaging=none", "device=cpu", "tracking=none",
+        f"data.root={phantom_root}", "model.encoder=tu-mobilenetv3_small_050",
+        "model.settings.decoder_channels=[16,8,8,8,8]",
     ]  # fmt: skip
 
 
@@ -34,7 +38,6 @@ def words(phantom_root):
 def trained(tmp_path_factory, words):
     """A folder where two folds of the tiny phantom were trained and predicted without windows."""
     folder = tmp_path_factory.mktemp("trained")
-    (folder / "conf").symlink_to(Path("conf").resolve())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for fold in (0, 1):
@@ -45,13 +48,11 @@ def trained(tmp_path_factory, words):
 
 @pytest.fixture(scope="module")
 def windowed(trained, words):
-    """The same folder predicted anew in windows; the weights and the plain files as they were before."""
+    """The same folder, submitted in windows; the weights and the plain files as they were before."""
     names = ("weights.safetensors", "oof_dice.csv")
     before = {name: (trained / "fold-0" / name).read_bytes() for name in names}
     recorded = json.loads((trained / "thresholds.json").read_text())
-    for fold in (0, 1):
-        assert main(["train", f"fold={fold}", *words, *WINDOWS]) == 0
-    assert main(["train-all", *words, *WINDOWS]) == 0
+    assert main(["submit", *words, *WINDOWS]) == 0
     return trained, before, recorded
 
 
@@ -59,25 +60,28 @@ def by_hand(experiment, members, path):
     """Probabilities at model resolution and the shape of an image file."""
     grey = read_grey(path)
     image = torch.from_numpy(resize_grey(grey, (96, 96)))[None]
-    return experiment.predictor(members)(image)[0].numpy(), grey.shape
+    return experiment.predictor(members, refined_classes(experiment))(image)[0].numpy(), grey.shape
 
 
-def test_submit_asks_for_predictions_made_in_the_same_way(trained, words, capsys):
-    capsys.readouterr()
-    assert main(["submit", *words, "windows.size=96"]) == 1
-    assert (
-        "predicted in another way (tta, windows, postprocess.crf); run `bonepipe train-all`" in capsys.readouterr().err
-    )
+def test_predicting_asks_for_thresholds_that_were_made_in_the_same_way(trained, words, phantom_root, capsys):
+    """`submit` makes them; what only predicts says what differs and who makes them."""
+    picture = str(next((phantom_root / "test").rglob("*.png")))
+    assert main(["predict", picture, "-o", "out", *words, "windows.size=96"]) == 1
+    message = capsys.readouterr().err
+    assert f"{trained.name}/fold-0: is not predicted out of fold, or was in another way" in message
+    assert "windows.size: None -> 96" in message
+    assert "Run `bonepipe train-all` with the run's settings first" in message
 
 
 STRATA = ["thresholds.by=stratum", "thresholds.margin=0", "strata.by=[wrist]", "strata.wrist=listed"]
 
 
 def test_submit_applies_the_thresholds_of_an_images_stratum(trained, words, capsys):
-    assert main(["submit", *words, *STRATA]) == 1
-    assert "no thresholds by stratum" in capsys.readouterr().err
-    assert main(["train-all", *words, *STRATA]) == 0
-    assert "classes leave the common one" in capsys.readouterr().out
+    capsys.readouterr()
+    assert main(["submit", *words, *STRATA]) == 0
+    told = capsys.readouterr()
+    assert "thresholds are chosen again" in told.err and "thresholds.by: None -> 'stratum'" in told.err
+    assert "classes leave the common one" in told.out
     path, experiment = trained / "thresholds.json", Experiment(compose([*words, *STRATA]))
     record, classes = json.loads(path.read_text()), experiment.data.classes
     assert set(record["by_stratum"]) == set(experiment.cohort.stratum.values()) == {"rotated", "straight"}
@@ -86,22 +90,44 @@ def test_submit_applies_the_thresholds_of_an_images_stratum(trained, words, caps
     for stratum, level in levels.items():
         record["by_stratum"][stratum]["thresholds"] = dict.fromkeys(classes, level)
     path.write_text(json.dumps(record))
+    Steps(experiment).cross_validation().record()
     assert main(["submit", *words, *STRATA]) == 0
-    members, shape = [experiment.member(fold) for fold in (0, 1)], experiment.windows.shape
+    assert "the test images are predicted again" in capsys.readouterr().err
+    members, shape = [experiment.fold_model(fold) for fold in (0, 1)], experiment.windows.shape
     bent = set((experiment.data.path / "rotated.csv").read_text().split()[1:])
     rows = {row.key: row.rle for row in submission.stream(trained / "submission.csv")}
     for image in images_to_predict(experiment.data):
         grey, level = read_grey(image.path), levels["rotated" if image.patient in bent else "straight"]
-        maps = experiment.predictor(members)(torch.from_numpy(resize_grey(grey, shape))[None])[0].numpy()
+        maps = experiment.predictor(members, ())(torch.from_numpy(resize_grey(grey, shape))[None])[0].numpy()
         for name, map_ in zip(classes, maps, strict=True):
             frame = upsample.upsample(map_, grey.shape)
             sure = np.abs(frame - level) > 1e-5  # the size of a batch decides in which order sums are taken
             mask = rle.decode(rows[image.name, name], grey.shape)
             np.testing.assert_array_equal(mask[sure], (frame >= level)[sure])
-    assert main(["submit", *words, *STRATA, "strata.by=[sex]"]) == 1
-    assert "told apart by" in capsys.readouterr().err
+    assert main(["submit", *words, *STRATA, "strata.by=[sex]"]) == 0
+    assert "strata.by: ['wrist'] -> ['sex']" in capsys.readouterr().err
+    assert not set(json.loads(path.read_text())["by_stratum"]) & levels.keys()
     assert main(["train-all", *words, "thresholds.by=stratum", "strata.by=[]"]) == 2
     assert "strata.by names nothing" in capsys.readouterr().err
+
+
+def test_a_test_image_of_another_stratum_is_predicted_again(trained, words, phantom_root, tmp_path, capsys):
+    """Even where the thresholds stay as they are to the last bit."""
+    root = shutil.copytree(phantom_root, tmp_path / "data")
+    words = [*words, *STRATA, f"data.root={root}"]
+    assert main(["submit", *words]) == 0
+    before = (trained / "thresholds.json").read_bytes()
+    bent = set((root / "rotated.csv").read_text().split()[1:])
+    straight = min(image.patient for image in images_to_predict(root) if image.patient not in bent)
+    with (root / "rotated.csv").open("a") as file:
+        file.write(f"{straight}\n")
+    capsys.readouterr()
+    assert main(["submit", *words]) == 0
+    assert (trained / "thresholds.json").read_bytes() == before
+    assert "predicted again, because of\n  rotated.csv has changed" in capsys.readouterr().err
+    assert main(["submit", *words, "strata.bend=20"]) == 0
+    assert (trained / "thresholds.json").read_bytes() == before
+    assert "predicted again, because of\n  strata has changed" in capsys.readouterr().err
 
 
 def test_scores_by_size_equal_those_of_the_true_masks(trained, words):
@@ -143,7 +169,7 @@ def test_out_of_fold_windows_look_at_the_image_file(windowed, words):
     experiment = Experiment(compose([*words, *WINDOWS]))
     assert len(experiment.windows) > 1
     store, (index, *_) = experiment.cohort.store, experiment.cohort.indices(1)[1]
-    maps, shape = by_hand(experiment, [experiment.member(1)], experiment.cohort.images[index].path)
+    maps, shape = by_hand(experiment, [experiment.fold_model(1)], experiment.cohort.images[index].path)
     masks = upsample.cutouts(maps, [0.5] * len(maps), shape)
     expected = upsample.dice_scores(masks, store.truth(index))
     with (folder / "fold-1" / "oof_dice.csv").open() as file:
@@ -159,9 +185,10 @@ def test_submit_applies_windows_thresholds_and_operations(windowed, words, capsy
     record["thresholds"] = dict.fromkeys(classes, 0.125)
     record["postprocess"] = {name: ["largest"] if number % 2 else [] for number, name in enumerate(classes)}
     (folder / "thresholds.json").write_text(json.dumps(record))
+    Steps(experiment).cross_validation().record()
     assert main(["submit", *words, *WINDOWS]) == 0
     assert f"x {len(experiment.windows)} windows" in capsys.readouterr().err
-    members = [experiment.member(fold) for fold in (0, 1)]
+    members = [experiment.fold_model(fold) for fold in (0, 1)]
     image = images_to_predict(experiment.data)[0]
     rows = {row.label: row.rle for row in submission.stream(folder / "submission.csv") if row.image == image.name}
     maps, shape = by_hand(experiment, members, image.path)
@@ -173,9 +200,14 @@ def test_submit_applies_windows_thresholds_and_operations(windowed, words, capsy
         parts.append(cutout.area(plain) - cutout.area(done))
     assert sum(parts[1::2]) > 0
     assert sum(parts[::2]) == 0
-    assert main(["check", str(folder / "submission.csv"), "--data", str(experiment.data.path)]) == 0
-    assert main(["submit", *words, *WINDOWS, "postprocess.operations=[largest]"]) == 1
-    assert "chosen with other settings" in capsys.readouterr().err
+    shapes = {image.name: read_grey(image.path).shape for image in images_to_predict(experiment.data)}
+    assert submission.faults(submission.read(folder / "submission.csv"), shapes, classes) == []
+    capsys.readouterr()
+    assert main(["submit", *words, *WINDOWS, "postprocess.operations=[largest]"]) == 0
+    told = capsys.readouterr().err
+    assert "postprocess.operations: " in told and "-> ['largest']" in told and "out of fold:" not in told
+    kept = json.loads((folder / "thresholds.json").read_text())["postprocess"].values()
+    assert {operation for row in kept for operation in row} <= {"largest"}
 
 
 def test_a_window_larger_than_the_image_is_refused_before_anything_runs(trained, words, capsys):

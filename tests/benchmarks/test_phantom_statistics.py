@@ -5,7 +5,7 @@ import pytest
 
 from bonepipe.data.phantom.classes import CLASSES
 from bonepipe.data.phantom.dataset import write_dataset
-from bonepipe.data.phantom.statistics import REAL, image_statistics, measure, table
+from tests.benchmarks.phantom_statistics import REAL, image_statistics, measure, table
 
 
 @pytest.fixture(scope="module")
