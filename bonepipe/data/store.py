@@ -204,7 +204,12 @@ def files_of(images: Sequence[Radiograph], spec: DataSpec) -> dict[str, Path]:
     return files | {key: existing(key, Path(path)) for key, path in lists.items() if path is not None}
 
 
-MADE_BY = {"data.masks": "weak-labels", "data.pseudo": "pseudo", "data.corrections": "label-errors"}
+MADE_BY = {
+    "data.masks": "weak-labels",
+    "data.pseudo": "pseudo",
+    "data.corrections": "label-errors",
+    "augment.file": "autoaugment",
+}
 
 
 def existing(key: str, path: Path) -> Path:

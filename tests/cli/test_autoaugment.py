@@ -73,9 +73,9 @@ def test_a_search_on_weights_of_other_settings_is_refused(trained, capsys):
 
 
 def test_training_without_the_policy_file_names_the_command_that_makes_it(trained, capsys):
-    assert main(["train", "fold=0", *trained[1], "name=lost", "augment=searched"]) == 2
+    assert main(["train", "fold=0", *trained[1], "name=lost", "augment=searched"]) == 1
     message = capsys.readouterr().err
-    assert "augment: file=runs/lost/policy.yaml: there is no such policy; `bonepipe autoaugment fold=0" in message
+    assert "augment.file=runs/lost/policy.yaml: no such file; `bonepipe autoaugment` writes one" in message
     assert not (Path("runs") / "lost" / "fold-0" / "weights.safetensors").exists()
 
 
