@@ -1,8 +1,11 @@
 """Finished runs as one: from their folders to thresholds, scores and a submission. Nothing is trained here."""
 
 import csv
+import io
 import json
+import re
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -18,48 +21,46 @@ from bonepipe.data.catalog import test_images as images_to_predict
 from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.inference.ensemble.members import Entry
 from bonepipe.labels import rle, upsample
-from bonepipe.pipeline.experiment import Experiment, seed_everything
-from bonepipe.training.fit import save_weights
-
-FACTS = {"augmentations": ["HorizontalFlip"]}
-
-
-def tiny_network(experiment, seed):
-    """Unlike new weights, these say yes in some places and no in others."""
-    seed_everything(seed)
-    model = experiment.model()
-    *_, head = (layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d))
-    with torch.no_grad():
-        head.weight.mul_(8)
-        head.bias.fill_(-0.5)
-    return model
+from bonepipe.pipeline import comparison
+from bonepipe.pipeline.comparison import read_dice
+from bonepipe.pipeline.ensemble import read_members
+from bonepipe.pipeline.experiment import Experiment
+from bonepipe.pipeline.predictors.ensemble import assemble, open_members
+from bonepipe.pipeline.steps import Steps
 
 
-def make_run(name, root, size, seed):
+BY_STRATUM = ["thresholds.by=stratum", "thresholds.margin=0"]
+
+
+def make_run(draw_weights, name, root, size, seed):
     """A run of two folds whose weights are drawn instead of trained, predicted out of fold; returns its words."""
     words = [
         "experiment=demo", f"name={name}", f"data.root={root}", f"data.size={size}", "folds.count=2", "tta=none",
         "model=unet", "model.width=4", "device=cpu", "tracking=none",
     ]  # fmt: skip
-    experiment = Experiment(configs.compose(words))
+    draw_weights(Experiment(configs.compose(words)), seed, epochs=(7, 8))
     for fold in (0, 1):
-        folder = experiment.fold_folder(fold)
-        folder.mkdir(parents=True)
-        for file, number in (("weights", seed), ("epoch-7", seed + 50), ("epoch-8", seed + 60)):
-            save_weights(tiny_network(experiment, number + fold), folder / f"{file}.safetensors", FACTS)
-        (folder / "metrics.csv").touch()
         assert main(["train", f"fold={fold}", *words]) == 0
     return words
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, phantom_root):
+def runs(tmp_path_factory, phantom_root, draw_weights):
     """A folder with runs a (64 pixels) and b (96 pixels), and the words that made them."""
     folder = tmp_path_factory.mktemp("ensemble")
-    (folder / "conf").symlink_to(Path("conf").resolve())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        yield {name: make_run(name, phantom_root, size, seed) for name, size, seed in (("a", 64, 0), ("b", 96, 10))}
+        sizes = (("a", 64, 0), ("b", 96, 10))
+        yield {name: make_run(draw_weights, name, phantom_root, size, seed) for name, size, seed in sizes}
+
+
+@pytest.fixture(scope="module")
+def pair(runs):
+    """Both runs as one, with thresholds by stratum; returns what was printed."""
+    told = io.StringIO()
+    with redirect_stdout(told):
+        assert main(["ensemble", "runs/a", "runs/b", "-o", "runs/pair", *BY_STRATUM]) == 0
+    return told.getvalue()
 
 
 def same_bytes(name, *folders):
@@ -70,7 +71,7 @@ def maps_of(words, path, folds=(0, 1), epochs=(None,)):
     """What a run's models say of an image file, averaged at their resolution: float32 `[1, C, h, w]`."""
     experiment = Experiment(configs.compose(words))
     image = torch.from_numpy(resize_grey(read_grey(path), experiment.windows.shape))[None]
-    return experiment.predictor([experiment.member(fold, epoch) for fold in folds for epoch in epochs])(image)
+    return experiment.predictor([experiment.fold_model(fold, epoch) for fold in folds for epoch in epochs], ())(image)
 
 
 def submitted(folder, image):
@@ -91,12 +92,9 @@ def test_a_member_alone_is_its_own_submission(runs, capsys):
 
 
 def test_two_equal_members_are_one(runs):
-    shutil.copytree("runs/a", "runs/twin", ignore=shutil.ignore_patterns("*.csv", "*.json", "*.jpg", "*.ckpt"))
-    for path in Path("runs/a").rglob("*.csv"):
-        if path.parent.name.startswith("fold"):
-            shutil.copy(path, Path("runs/twin") / path.relative_to("runs/a"))
+    shutil.copytree("runs/a", "runs/twin", ignore=shutil.ignore_patterns("submission.csv", "*.jpg", "*.ckpt"))
     for name, members in (("once", ["runs/a"]), ("same", ["runs/a:2", "runs/a:5"]), ("twins", ["runs/a", "runs/twin"])):
-        assert main(["ensemble", *members, "-o", f"runs/{name}", "--margin", "1e9"]) == 0
+        assert main(["ensemble", *members, "-o", f"runs/{name}", "thresholds.margin=1e9"]) == 0
     assert same_bytes("submission.csv", "runs/once", "runs/same", "runs/twins")
     assert same_bytes("oof_dice.csv", "runs/once", "runs/same")
     alone, twins = (json.loads(Path(f"runs/{name}/scores.json").read_text())["oof_dice"] for name in ("once", "twins"))
@@ -105,7 +103,7 @@ def test_two_equal_members_are_one(runs):
 
 
 def test_members_of_two_sizes_meet_at_the_larger(runs, capsys):
-    words = ["runs/a", "runs/b:3", "-o", "runs/sizes", "--margin", "1e9", "--batch-size", "3"]
+    words = ["runs/a", "runs/b:3", "-o", "runs/sizes", "thresholds.margin=1e9", "prediction.batch_size=3"]
     assert main(["ensemble", *words]) == 0
     table = capsys.readouterr().out
     assert "runs/b" in table and "with its thresholds" in table
@@ -118,12 +116,12 @@ def test_members_of_two_sizes_meet_at_the_larger(runs, capsys):
     sure = np.abs(expected - 0.5) > 1e-5
     np.testing.assert_array_equal(masks[sure], (expected >= 0.5)[sure])
     assert 0.02 < masks.mean() < 0.98
-    assert main(["check", "runs/sizes/submission.csv", "--data", str(experiment.data.path)]) == 0
+    shapes = {image.name: read_grey(image.path).shape for image in images_to_predict(experiment.data)}
+    assert submission.faults(submission.read("runs/sizes/submission.csv"), shapes, experiment.data.classes) == []
 
 
 def test_the_mixture_is_judged_by_what_nobody_was_trained_on(runs):
     """The Dice in the table against maps predicted here by each run's model that did not see the image."""
-
     assert main(["ensemble", "runs/a", "runs/b", "-o", "runs/judged", "--no-test"]) == 0
     assert not Path("runs/judged/submission.csv").exists()
     dice = read_dice(Path("runs/judged/oof_dice.csv"))
@@ -144,11 +142,11 @@ def test_the_mixture_is_judged_by_what_nobody_was_trained_on(runs):
 def test_overrides_and_epochs_predict_anew_once(runs):
     text = "members:\n- {run: runs/a, overrides: [windows.size=80]}\n- {run: runs/b, folds: [1], epochs: [7, 8]}\n"
     Path("best.yaml").write_text(text)
-    assert main(["ensemble", "best.yaml", "-o", "runs/best", "--margin", "1e9"]) == 0
+    assert main(["ensemble", "best.yaml", "-o", "runs/best", "thresholds.margin=1e9"]) == 0
     made = sorted(Path("runs").glob("[ab]/fold-*/probabilities-*.npz"))
     assert [path.parent.as_posix() for path in made] == ["runs/a/fold-0", "runs/a/fold-1", "runs/b/fold-1"]
     before = [path.stat().st_mtime_ns for path in made]
-    assert main(["ensemble", "runs/best/ensemble.yaml", "-o", "runs/again", "--margin", "1e9"]) == 0
+    assert main(["ensemble", "runs/best/ensemble.yaml", "-o", "runs/again", "thresholds.margin=1e9"]) == 0
     assert [path.stat().st_mtime_ns for path in made] == before
     assert same_bytes("submission.csv", "runs/best", "runs/again")
     image = images_to_predict(Experiment(configs.compose(runs["a"])).data)[1]
@@ -161,11 +159,9 @@ def test_overrides_and_epochs_predict_anew_once(runs):
     np.testing.assert_array_equal(masks[sure], (expected >= 0.5)[sure])
 
 
-def test_an_ensemble_is_used_like_a_run(runs, phantom_root, capsys):
+def test_an_ensemble_is_used_like_a_run(runs, pair, phantom_root):
     """predict repeats its submission, pseudo takes its sure pixels, compare sets it beside a run."""
-    words = ["ensemble", "runs/a", "runs/b", "-o", "runs/pair", "--by-stratum", "--margin", "0"]
-    assert main(words) == 0
-    assert "classes leave the common one" in capsys.readouterr().out
+    assert "classes leave the common one" in pair
     folder = Path("runs/pair")
     assert set(json.loads((folder / "thresholds.json").read_text())["by_stratum"]) == {"rotated", "straight"}
     assert all((folder / name).stat().st_size for name in ("examples.jpg", "thresholds.png"))
@@ -178,7 +174,7 @@ def test_an_ensemble_is_used_like_a_run(runs, phantom_root, capsys):
     assert tables[0] == tables[1]
     assert main(["pseudo", "--raw", "--confidence", "0.6", "--run", "runs/pair"]) == 0
     facts = json.loads((folder / "pseudo.json").read_text())
-    assert [member["experiment"] for member in facts["members"].values()] == ["a", "b"]
+    assert list(facts["members"]) == ["0 runs/a", "1 runs/b"]
     image = images_to_predict(Experiment(configs.compose(runs["a"])).data)[0]
     small, large = (maps_of(runs[name], image.path) for name in "ab")
     mean = (functional.interpolate(small, (96, 96), mode="bilinear", align_corners=False) + large) / 2
@@ -190,19 +186,24 @@ def test_an_ensemble_is_used_like_a_run(runs, phantom_root, capsys):
         clear = (np.abs(frame - 0.6) > 1e-5) & (np.abs(frame - 0.4) > 1e-5)
         for column, expected in (("rle", frame >= 0.6), ("ambiguous", (frame >= 0.4) & (frame < 0.6))):
             np.testing.assert_array_equal(rle.decode(row[column], shape)[clear], expected[clear])
-    capsys.readouterr()
-    assert main(["compare", "runs/a", "runs/pair"]) == 0
-    assert "made_from: None -> 'arithmetic mean of 0 runs/a, 1 runs/b'" in capsys.readouterr().out
+    made = comparison.read_run(folder).config["ensemble"]
+    assert (made["mean"], list(made["members"])) == ("arithmetic", ["runs/a", "runs/b"])
 
 
-def test_each_image_gets_the_thresholds_of_its_stratum(runs, phantom_root):
-    assert main(["ensemble", "runs/a", "runs/b", "-o", "runs/strata", "--by-stratum", "--no-test"]) == 0
+def test_each_image_gets_the_thresholds_of_its_stratum(runs, pair, phantom_root, capsys):
+    shutil.copytree("runs/pair", "runs/strata")
     path, levels = Path("runs/strata/thresholds.json"), {"rotated": 0.4, "straight": 0.6}
     record, experiment = json.loads(path.read_text()), Experiment(configs.compose(runs["a"]))
     for stratum, level in levels.items():
         record["by_stratum"][stratum]["thresholds"] = dict.fromkeys(experiment.data.classes, level)
     path.write_text(json.dumps(record))
-    assert main(["predict", str(phantom_root / "test/DCM"), "-o", "stratified", "--run", "runs/strata"]) == 0
+    words = ["predict", str(phantom_root / "test/DCM"), "-o", "stratified", "--run", "runs/strata"]
+    capsys.readouterr()
+    assert main(words) == 1
+    assert "thresholds.json is missing or not as it was written" in capsys.readouterr().err
+    ensemble = read_members(["runs/a", "runs/b"], None)
+    assemble(ensemble, Path("runs/strata"), BY_STRATUM).cross_validation().record()
+    assert main(words) == 0
     found = {row.key: row.rle for row in submission.stream(Path("stratified/predictions.csv"))}
     bent = set((phantom_root / "rotated.csv").read_text().split()[1:])
     images = images_to_predict(experiment.data)
@@ -250,8 +251,8 @@ def test_all_members_predict_on_the_device_of_the_first(runs):
     for path in Path("runs/elsewhere").rglob("config.yaml"):
         path.write_text(path.read_text().replace("device: cpu", "device: cuda"))
     entries = [Entry(run="runs/b"), Entry(run="runs/elsewhere")]
-    assert open_voters(entries[1:])[0].experiment.config["device"] == "cuda"
-    assert {voter.experiment.config["device"] for voter in open_voters(entries)} == {"cpu"}
+    assert open_members(entries[1:])[0].experiment.config["device"] == "cuda"
+    assert {member.experiment.config["device"] for member in open_members(entries)} == {"cpu"}
 
 
 def test_an_ensemble_whose_members_changed_is_refused(runs, phantom_root, capsys):
@@ -261,45 +262,78 @@ def test_an_ensemble_whose_members_changed_is_refused(runs, phantom_root, capsys
     shutil.copytree("runs/a", "runs/moves", ignore=shutil.ignore_patterns("submission.csv"))
     assert main(["ensemble", "runs/moves", "runs/b", "-o", "runs/moving", "--no-test"]) == 0
     assert main(predict) == 0
-    shutil.copy("runs/moves/fold-0/weights.safetensors", "kept")
-    shutil.copy("runs/b/fold-0/weights.safetensors", "runs/moves/fold-0/weights.safetensors")
+    weights = Path("runs/moves/fold-0/weights.safetensors")
+    kept, other = weights.read_bytes(), Path("runs/b/fold-0/weights.safetensors").read_bytes()
+    weights.write_bytes(other)
+    assert main(predict) == 1
+    assert "runs/moves/fold-0/weights.safetensors: is not the file that training wrote" in capsys.readouterr().err
+    moves = [*runs["a"], "name=moves"]
+
+    def retrain(content):
+        weights.write_bytes(content)
+        Steps(Experiment(configs.compose(moves))).training(0).record()
+        assert main(["train", "fold=0", *moves]) == 0
+
+    retrain(other)
     assert main(predict) == 1
     told = capsys.readouterr().err
-    assert "members.0 runs/moves.weights.fold-0/weights is not what it was" in told
-    assert "run `bonepipe ensemble runs/moving/ensemble.yaml -o runs/moving`" in told
-    shutil.copy("kept", "runs/moves/fold-0/weights.safetensors")
+    assert "runs/moving: its thresholds were chosen from other predictions" in told
+    assert "0 runs/moves.files.fold-0/weights.safetensors has changed" in told
+    assert "Run `bonepipe ensemble runs/moving/ensemble.yaml -o runs/moving`" in told
+    retrain(kept)
     assert main(predict) == 0
     path = Path("runs/moving/ensemble.yaml")
     path.write_text(path.read_text().replace("run: runs/b", "run: runs/b, weight: 3"))
     assert main(predict) == 1
-    assert "members.1 runs/b.weight is not what it was" in capsys.readouterr().err
+    assert "1 runs/b.weight has changed" in capsys.readouterr().err
     path.write_text(path.read_text().replace(", weight: 3", ""))
-    Path("runs/moving/source.json").unlink()  # as an interruption leaves it
+    Path("runs/moving/fingerprint.json").unlink()  # as an interruption leaves it
     assert main(predict) == 1
-    assert "source.json: cannot be read, so this folder is not finished" in capsys.readouterr().err
+    assert "runs/moving: is not finished (fingerprint.json is missing" in capsys.readouterr().err
+
+
+def test_what_is_cross_validated_is_not_cross_validated_again(runs, pair, capsys):
+    words = ["ensemble", "runs/a", "runs/b", "-o", "runs/once_more", *BY_STRATUM]
+    shutil.copytree("runs/pair", "runs/once_more")
+    files = [path for path in Path("runs/once_more").iterdir() if path.is_file() and path.name != ".lock"]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    capsys.readouterr()
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert "runs/once_more: is cross-validated already" in told.err and "submission.csv: done already" in told.err
+    assert "test_dice" in told.out and "with its thresholds" not in told.out
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    assert main([*words[:1], "runs/a", "runs/b:2", *words[3:]]) == 0
+    told = capsys.readouterr()
+    assert "is cross-validated again, because of\n  1 runs/b.weight has changed" in told.err
+    assert "with its thresholds" in told.out
 
 
 @pytest.mark.parametrize(
     ("member", "message"),
     [
-        ("{run: runs/aa}", r"runs/aa: no such run; did you mean 'a'\?"),
-        ("{run: runs}", "runs: holds no finished fold"),
-        ("{run: runs/a, folds: [1, 4]}", r"folds: fold 4 is not finished \(finished: 0, 1\)"),
+        ("{run: runs/aa}", r"runs/aa: no such folder; did you mean 'a'\?"),
+        ("{run: runs}", r"runs: no run here \(no fold-\*/config.yaml\); name the folder of a run"),
+        (
+            "{run: runs/a, folds: [1, 4]}",
+            r"runs/a: fold 4 is not finished \(finished: 0, 1\); `bonepipe train fold=4 name=a`.*folds: \[0, 1\]",
+        ),
         ("{run: runs/a, epochs: [3]}", r"epoch 3 were not kept \(epochs 7, 8 are\); trainer.keep_epochs=N"),
         ("{run: runs/a, overrides: [data.size=96]}", "overrides: 'data.size' cannot be changed in an ensemble"),
         ("{run: runs/a, overrides: [tta=flop]}", "tta has no option 'flop'; did you mean 'flip'"),
         ("{run: runs/a, overrides: [windows.sise=96]}", "did you mean 'windows.size'"),
-        ("{run: runs/a, overrides: [postprocess.crf.radius=2]}", "postprocess.crf has no keys; set it whole"),
+        (
+            "{run: runs/a, overrides: [postprocess.crf.radius=2]}",
+            "postprocess.crf: is not the CRF that the run has tried.*run `bonepipe train-all` with it",
+        ),
         ("{run: runs/a, overrides: ['postprocess.crf={radius: 2}']}", "is not the CRF that the run has tried"),
-        ("{run: runs/team}", r"runs/team: is an ensemble \(ensemble.yaml\); name the runs that it is made of"),
-        ("{run: runs/look}", r"runs/look: is a second look \(secondlook.json\); name the runs"),
+        ("{run: runs/team}", "runs/team: is no run but holds a finished ensemble; name the runs that it is made of"),
+        ("{run: runs/look}", "runs/look: is no run but holds a finished cascade; name the runs"),
         ("{run: runs/a, classes: [Pisifrom]}", "unknown class 'Pisifrom'; did you mean 'Pisiform'"),
     ],
 )
 def test_wrong_members_are_named_before_anything_is_predicted(runs, capsys, member, message):
-    import re
-
-    for folder, file in (("team", "ensemble.yaml"), ("look", "secondlook.json")):
+    for folder, file in (("team", "ensemble.yaml"), ("look", "cascade.json")):
         Path("runs", folder).mkdir(exist_ok=True)
         Path("runs", folder, file).write_text("{}")
     Path("wrong.yaml").write_text(f"members: [{{run: runs/b}}, {member}]")
@@ -315,12 +349,16 @@ def test_wrong_members_are_named_before_anything_is_predicted(runs, capsys, memb
         (["runs/a:-1", "-o", "runs/x"], "weight=-1.0 of runs/a"),
         (["best.yaml", "runs/a", "-o", "runs/x"], "one YAML file or a list of runs, not both"),
         (["runs/a", "-o", "runs/b"], "name a folder of its own"),
-        (["runs/a", "-o", "runs/looked"], "holds a run or a second look"),
+        (["runs/a", "-o", "runs/x", "optimizer.lr=1"], "optimizer.lr: belongs to the runs, which are trained"),
+        (["runs/a", "-o", "runs/x", "threshold.margin=1"], "did you mean 'thresholds'?"),
+        (["runs/a", "-o", "runs/x", "thresholds.margn=1"], "did you mean 'thresholds.margin'?"),
+        (["runs/a", "-o", "runs/x", "thresholds.margin=-1"], "thresholds: margin=-1"),
+        (["runs/a", "-o", "runs/looked"], "holds a run or a cascade"),
     ],
 )
 def test_wrong_command_lines_are_refused(runs, capsys, words, message):
     Path("runs/looked").mkdir(exist_ok=True)
-    Path("runs/looked/secondlook.json").touch()
+    Path("runs/looked/cascade.json").touch()
     assert main(["ensemble", *words]) == 2
     assert message in capsys.readouterr().err
 

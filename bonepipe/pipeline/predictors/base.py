@@ -84,7 +84,7 @@ def require_current(predictor: Predictor, way_out: str) -> None:
     """Raise BonepipeError unless the folder's thresholds were chosen from what predicts now, and are whole."""
     step = predictor.cross_validation()
     if step.recorded is None or step.damage():
-        missing = ", ".join(step.damage()) or run_folder.FINGERPRINT
+        missing = run_folder.FINGERPRINT if step.recorded is None else ", ".join(step.damage())
         raise BonepipeError(
             f"{step.folder}: is not finished ({missing} is missing or not as it was written); {way_out}"
         )
