@@ -13,7 +13,6 @@ trained on and nothing else: validation and its scores keep to the annotations a
 flatter no score.
 """
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from bonepipe.errors import BonepipeError, suggestion
-from bonepipe.files import replacing
+from bonepipe.files import read_csv, write_csv
 from bonepipe.labels import bitplane, rle
 
 COLUMNS = ("image_name", "class", "action", "value")
@@ -102,10 +101,9 @@ def read(path: Path, classes: Sequence[str], names: Sequence[str]) -> Correction
     Raises:
         BonepipeError: no such file, a column is missing, or a row cannot be carried out; the message names its line.
     """
-    rows = _read_rows(path)
     known = set(names)
     grouped: dict[str, list[tuple[str, Row]]] = {}
-    for line, row in rows:
+    for line, row in read_csv(path, COLUMNS, f"data.corrections: {path}"):
         where = f"{path}: line {line}"
         if row["image_name"] not in known:
             raise BonepipeError(
@@ -115,20 +113,6 @@ def read(path: Path, classes: Sequence[str], names: Sequence[str]) -> Correction
         grouped.setdefault(row["image_name"], []).append((where, row))
     index = {label: number for number, label in enumerate(classes)}
     return {name: _correction(entries, index) for name, entries in grouped.items()}
-
-
-def _read_rows(path: Path) -> list[tuple[int, Row]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets like to put a byte-order mark first
-            csv.field_size_limit(1 << 24)  # a code of a large, ragged mask is longer than the default limit
-            reader = csv.DictReader(file, restval="")
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BonepipeError(f"data.corrections: {path}: cannot be read ({error})") from error
-    lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if lacking:
-        raise BonepipeError(f"{path}: no column {lacking[0]!r}; expected {','.join(COLUMNS)}")
-    return rows
 
 
 def _correction(entries: Sequence[tuple[str, Row]], index: Mapping[str, int]) -> Correction:
@@ -174,7 +158,4 @@ def _code(where: str, row: Row) -> str:
 
 def write(path: Path, rows: Sequence[Sequence[str]]) -> None:
     """Write rows of (image name, class, action, value, remark), whole."""
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow((*COLUMNS, REMARK))
-        table.writerows(rows)
+    write_csv(path, (*COLUMNS, REMARK), rows)

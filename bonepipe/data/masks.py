@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bonepipe.errors import BonepipeError, suggestion
+from bonepipe.files import read_csv
 from bonepipe.labels import bitplane, rle
 
 COLUMNS = ["image_name", "class", "rle"]
@@ -17,19 +18,15 @@ def read_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict
     Raises:
         BonepipeError: the file is no such CSV, names an unknown class, or lacks a mask of one of the images.
     """
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=COLUMNS)
-    except (OSError, ValueError) as error:
-        raise BonepipeError(f"data.masks={path}: is no CSV with {','.join(COLUMNS)} ({error})") from error
-    for label in sorted(set(table["class"]) - set(classes)):
-        raise BonepipeError(f"data.masks={path}: unknown class {label!r}{suggestion(label, classes)}")
-    texts = {(name, label): text for name, label, text in table[COLUMNS].itertuples(index=False)}
+    where = f"data.masks={path}"
+    rows = [row for _, row in read_csv(path, COLUMNS, where)]
+    for label in sorted({row["class"] for row in rows} - set(classes)):
+        raise BonepipeError(f"{where}: unknown class {label!r}{suggestion(label, classes)}")
+    texts = {(row["image_name"], row["class"]): row["rle"] for row in rows}
     for name in names:
         for label in classes:
             if (name, label) not in texts:
-                raise BonepipeError(f"data.masks={path}: no row of {name}, {label}; an empty mask has an empty code")
+                raise BonepipeError(f"{where}: no row of {name}, {label}; an empty mask has an empty code")
     return {name: [texts[name, label] for label in classes] for name in names}
 
 
