@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bonepipe.data.masks import code
 from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.files import read_csv, write_csv
 from bonepipe.labels import bitplane, rle
@@ -133,7 +134,7 @@ def _correction(entries: Sequence[tuple[str, Row]], index: Mapping[str, int]) ->
                 raise BonepipeError(f"{where}: {row['class']} is renamed twice")
             moved[label] = _class(where, "value", row, index)
         else:
-            replaced[label] = _code(where, row)
+            replaced[label] = code(where, row, "value")
     if set(moved) != set(moved.values()):
         names = list(index)
         odd = ", ".join(sorted(names[number] for number in set(moved) ^ set(moved.values())))
@@ -146,14 +147,6 @@ def _class(where: str, column: str, row: Row, index: Mapping[str, int]) -> int:
     if label not in index:
         raise BonepipeError(f"{where}: column {column}: unknown class {label!r}{suggestion(label, index)}")
     return index[label]
-
-
-def _code(where: str, row: Row) -> str:
-    try:
-        rle.parse(row["value"])
-    except ValueError as error:
-        raise BonepipeError(f"{where}: column value: {error}") from error
-    return row["value"]
 
 
 def write(path: Path, rows: Sequence[Sequence[str]]) -> None:

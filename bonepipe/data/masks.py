@@ -1,6 +1,6 @@
 """Masks from a CSV of run-length codes, in place of the annotations: pseudo-labels and weak labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,15 @@ def read_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict
             if (name, label) not in texts:
                 raise BonepipeError(f"{where}: no row of {name}, {label}; an empty mask has an empty code")
     return {name: [texts[name, label] for label in classes] for name in names}
+
+
+def code(where: str, row: Mapping[str, str], column: str = "rle") -> str:
+    """The run-length code in a column of a row. BonepipeError, naming `where` and the column, for one that is none."""
+    try:
+        rle.parse(row[column])
+    except ValueError as error:
+        raise BonepipeError(f"{where}: column {column}: {error}") from error
+    return row[column]
 
 
 def planes_of(texts: Sequence[str], shape: tuple[int, int], where: str) -> np.ndarray:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bonepipe.data.catalog import Radiograph, test_images
-from bonepipe.data.masks import planes_of, read_masks
+from bonepipe.data.masks import code, planes_of, read_masks
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.files import read_csv, write_csv
-from bonepipe.labels import bitplane, rle
+from bonepipe.labels import bitplane
 
 COLUMNS = ("image_name", "class", "rle", "ambiguous")
 
@@ -70,17 +70,8 @@ def read(path: Path, classes: Sequence[str]) -> dict[str, PseudoLabel]:
         where = f"{path}: line {line}"
         if row["class"] not in classes:
             raise BonepipeError(f"{where}: unknown class {row['class']!r}{suggestion(row['class'], classes)}")
-        codes_of.setdefault(row["image_name"], {})[row["class"]] = _codes(where, row)
+        codes_of.setdefault(row["image_name"], {})[row["class"]] = code(where, row), code(where, row, "ambiguous")
     return {name: _label(path, name, codes, classes) for name, codes in codes_of.items()}
-
-
-def _codes(where: str, row: dict[str, str]) -> tuple[str, str]:
-    for column in ("rle", "ambiguous"):
-        try:
-            rle.parse(row[column])
-        except ValueError as error:
-            raise BonepipeError(f"{where}: column {column}: {error}") from error
-    return row["rle"], row["ambiguous"]
 
 
 def _label(path: Path, name: str, codes: dict[str, tuple[str, str]], classes: Sequence[str]) -> PseudoLabel:

@@ -265,12 +265,11 @@ def _extra(item: ImageEvidence, habits: Usual, label: int) -> list[LabelError]:
     if item.inner[label]:
         text = "an outline inside another, or drawn twice: delete it; the mask is not affected"
         candidates.append(LabelError(item.name, (label,), "extra", float(1 - habits.inner[label]), text))
-    if item.stray[label] > STRAY:
-        text = f"a part of {item.stray[label]:.0%} lies outside of the predicted bone"
-        candidates.append(_mendable(item, habits, label, "extra", float(1 - habits.stray[label]), text))
-    if item.hole[label] > HOLE:
-        text = f"holes of {item.hole[label]:.0%}"
-        candidates.append(_mendable(item, habits, label, "extra", float(1 - habits.hole[label]), text))
+    told = "a part of {:.0%} lies outside of the predicted bone", "holes of {:.0%}"
+    shares = (item.stray[label], STRAY, habits.stray[label]), (item.hole[label], HOLE, habits.hole[label])
+    for text, (share, forgiven, habit) in zip(told, shares, strict=True):
+        if share > forgiven:
+            candidates.append(_mendable(item, habits, label, "extra", float(1 - habit), text.format(share)))
     return candidates
 
 

@@ -7,19 +7,13 @@ from torch import nn
 from torch.nn import functional
 
 from bonepipe.models.factory import complete, dilated_encoder
-from bonepipe.models.vgg import VGG16, WIDTH, fully_connected
+from bonepipe.models.vgg import VGG16, fully_connected
 
 OUTPUT_STRIDE = 8
 
 
 def deeplab_v1(
-    classes: int,
-    /,
-    *,
-    width: int = WIDTH,
-    dropout: float = 0.5,
-    encoder_weights: str | None = None,
-    prior: float = 0.01,
+    classes: int, /, *, width: int = 64, dropout: float = 0.5, encoder_weights: str | None = None, prior: float = 0.01
 ) -> nn.Module:
     """DeepLab-LargeFOV on VGG-16: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 

@@ -101,13 +101,11 @@ class History(pl.Callback):
         """Note that this epoch has scores of its own."""
         self._validated = trainer.current_epoch
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock of a resumed run's first epoch, for which Lightning leaves out `on_train_epoch_start`."""
-        self._start = time.perf_counter()
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
+
+    on_train_start = on_train_epoch_start  # in a resumed run's first epoch Lightning leaves the latter out
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the row; validation has run by now."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import timm.optim
 import torch
-from torch import nn
+from torch.nn import Module
 from torch.optim import SGD, Adam, AdamW, Optimizer, RAdam
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -67,7 +67,7 @@ class Lookahead(timm.optim.Lookahead):
 
 
 def parameter_groups(
-    model: nn.Module, lr: float, encoder_lr_scale: float, weight_decay: float, *, decay_vectors: bool = False
+    model: Module, lr: float, encoder_lr_scale: float, weight_decay: float, *, decay_vectors: bool = False
 ) -> list[dict[str, Any]]:
     """Parameters by rate and decay, the encoder's last, so that the first group has the rate `lr`.
 
@@ -86,7 +86,7 @@ def parameter_groups(
     return [groups[key] for key in sorted(groups)]
 
 
-def _encoder_ids(model: nn.Module, scale: float) -> set[int]:
+def _encoder_ids(model: Module, scale: float) -> set[int]:
     if scale == 1:
         return set()
     if scale <= 0:
@@ -98,13 +98,7 @@ def _encoder_ids(model: nn.Module, scale: float) -> set[int]:
 
 
 def adamw(
-    model: nn.Module,
-    /,
-    *,
-    lr: float,
-    weight_decay: float = 0.01,
-    encoder_lr_scale: float = 1.0,
-    lookahead: Wrap = False,
+    model: Module, /, *, lr: float, weight_decay: float = 0.01, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
 ) -> Optimizer:
     """AdamW (Loshchilov and Hutter 2019); biases and normalisation weights are not decayed."""
     groups = parameter_groups(model, lr, encoder_lr_scale, weight_decay)
@@ -112,7 +106,7 @@ def adamw(
 
 
 def adam(
-    model: nn.Module, /, *, lr: float, weight_decay: float = 0.0, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
+    model: Module, /, *, lr: float, weight_decay: float = 0.0, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
 ) -> Optimizer:
     """Adam (Kingma and Ba 2015) with classical L2 decay on all parameters."""
     groups = parameter_groups(model, lr, encoder_lr_scale, weight_decay, decay_vectors=True)
@@ -120,13 +114,7 @@ def adam(
 
 
 def adamp(
-    model: nn.Module,
-    /,
-    *,
-    lr: float,
-    weight_decay: float = 0.01,
-    encoder_lr_scale: float = 1.0,
-    lookahead: Wrap = False,
+    model: Module, /, *, lr: float, weight_decay: float = 0.01, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
 ) -> Optimizer:
     """AdamP (Heo et al. 2021, algorithm 2): steps of scale-invariant weights lose their part along the weights.
 
@@ -137,13 +125,7 @@ def adamp(
 
 
 def radam(
-    model: nn.Module,
-    /,
-    *,
-    lr: float,
-    weight_decay: float = 0.01,
-    encoder_lr_scale: float = 1.0,
-    lookahead: Wrap = False,
+    model: Module, /, *, lr: float, weight_decay: float = 0.01, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
 ) -> Optimizer:
     """RAdam (Liu et al. 2020, algorithm 2) with decoupled decay of matrices; a warm-up of its own.
 
@@ -154,7 +136,7 @@ def radam(
 
 
 def sgd(
-    model: nn.Module,
+    model: Module,
     /,
     *,
     lr: float,
@@ -179,7 +161,7 @@ def _finish(optimizer: Optimizer, lookahead: Wrap) -> Optimizer:
     return Lookahead(optimizer, alpha=settings.alpha, k=settings.k)
 
 
-def _fused(model: nn.Module) -> bool:
+def _fused(model: Module) -> bool:
     return next(model.parameters()).device.type in ("cpu", "cuda")
 
 
