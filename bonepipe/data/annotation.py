@@ -1,7 +1,7 @@
 """Annotation files: JSON with one polygon an entry, see `read_annotation`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.files import write_json
 
 Polygon = tuple[int, np.ndarray]  # class index, int32 points [K, 2] as x, y in pixels
+Shape = tuple[int, int]
 Fault = tuple[str, str]  # field of the file, what is wrong with it
 FARTHEST = 1 << 20  # pixels; a point farther away is a slip of the pen, and would overflow on its way into OpenCV
 
@@ -46,7 +47,8 @@ def read_with_faults(path: Path, classes: Sequence[str]) -> tuple[list[Polygon],
         label, points = entry.get("label"), _points(entry.get("points"))
         known = index.get(label) if isinstance(label, str) else None
         if known is None:
-            faults.append((f"{field}.label", _unknown_label(label, classes)))
+            hint = f"{suggestion(str(label), classes)} (data.classes lists the known ones)"
+            faults.append((f"{field}.label", f"unknown class {label!r}{hint}"))
         if points is None:
             faults.append((f"{field}.points", "expected a list of [x, y] pairs in pixels"))
         if known is not None and points is not None:
@@ -60,12 +62,7 @@ def read_labels(path: Path) -> list[str]:
 
 
 def write_annotation(
-    path: Path,
-    polygons: Sequence[Polygon],
-    classes: Sequence[str],
-    image: Path,
-    shape: tuple[int, int],
-    file_id: str = "",
+    path: Path, polygons: Sequence[Polygon], classes: Sequence[str], image: Path, shape: Shape, file_id: str = ""
 ) -> None:
     """Write polygons in the format that `read_annotation` reads and labelling tools of the competition open.
 
@@ -77,31 +74,27 @@ def write_annotation(
         shape: the image's height and width in pixels.
         file_id: of the file, whatever the tool that reads it makes of that.
     """
-    entries = [
-        {
-            "id": f"{number:024x}",
-            "type": "poly_seg",
-            "attributes": {},
-            "points": points.tolist(),
-            "label": classes[index],
-        }
-        for number, (index, points) in enumerate(polygons)
-    ]
-    content = {
-        "annotations": entries,
+    entries = [(f"{number:024x}", classes[index], points) for number, (index, points) in enumerate(polygons)]
+    write_json(path, document(entries, image.name, image.parent.name, shape, file_id), indent=None)
+
+
+def document(
+    entries: Iterable[tuple[str, str, np.ndarray]], name: str, folder: str, shape: Shape, file_id: str, worker: str = ""
+) -> dict[str, Any]:
+    """The content of an annotation file as the annotation tool exports it: identifier, label and points an entry."""
+    return {
+        "annotations": [
+            {"id": number, "type": "poly_seg", "attributes": {}, "points": points.tolist(), "label": label}
+            for number, label, points in entries
+        ],
         "attributes": {},
         "file_id": file_id,
-        "filename": image.name,
-        "parent_path": f"/{image.parent.name}",
-        "last_modifier_id": "",
+        "filename": name,
+        "parent_path": f"/{folder}",
+        "last_modifier_id": worker,
         "metadata": {"height": shape[0], "width": shape[1]},
-        "last_workers": [],
+        "last_workers": [worker] if worker else [],
     }
-    write_json(path, content, indent=None)
-
-
-def _unknown_label(label: Any, classes: Sequence[str]) -> str:
-    return f"unknown class {label!r}{suggestion(str(label), classes)} (data.classes lists the known ones)"
 
 
 def _entries(path: Path) -> list[Any]:

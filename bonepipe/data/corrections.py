@@ -13,15 +13,15 @@ trained on and nothing else: validation and its scores keep to the annotations a
 flatter no score.
 """
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from bonepipe.data.masks import code
 from bonepipe.errors import BonepipeError, suggestion
-from bonepipe.files import replacing
+from bonepipe.files import read_csv, write_csv
 from bonepipe.labels import bitplane, rle
 
 COLUMNS = ("image_name", "class", "action", "value")
@@ -102,10 +102,9 @@ def read(path: Path, classes: Sequence[str], names: Sequence[str]) -> Correction
     Raises:
         BonepipeError: no such file, a column is missing, or a row cannot be carried out; the message names its line.
     """
-    rows = _read_rows(path)
     known = set(names)
     grouped: dict[str, list[tuple[str, Row]]] = {}
-    for line, row in rows:
+    for line, row in read_csv(path, COLUMNS, f"data.corrections: {path}"):
         where = f"{path}: line {line}"
         if row["image_name"] not in known:
             raise BonepipeError(
@@ -115,20 +114,6 @@ def read(path: Path, classes: Sequence[str], names: Sequence[str]) -> Correction
         grouped.setdefault(row["image_name"], []).append((where, row))
     index = {label: number for number, label in enumerate(classes)}
     return {name: _correction(entries, index) for name, entries in grouped.items()}
-
-
-def _read_rows(path: Path) -> list[tuple[int, Row]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets like to put a byte-order mark first
-            csv.field_size_limit(1 << 24)  # a code of a large, ragged mask is longer than the default limit
-            reader = csv.DictReader(file, restval="")
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BonepipeError(f"data.corrections: {path}: cannot be read ({error})") from error
-    lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if lacking:
-        raise BonepipeError(f"{path}: no column {lacking[0]!r}; expected {','.join(COLUMNS)}")
-    return rows
 
 
 def _correction(entries: Sequence[tuple[str, Row]], index: Mapping[str, int]) -> Correction:
@@ -149,7 +134,7 @@ def _correction(entries: Sequence[tuple[str, Row]], index: Mapping[str, int]) ->
                 raise BonepipeError(f"{where}: {row['class']} is renamed twice")
             moved[label] = _class(where, "value", row, index)
         else:
-            replaced[label] = _code(where, row)
+            replaced[label] = code(where, row, "value")
     if set(moved) != set(moved.values()):
         names = list(index)
         odd = ", ".join(sorted(names[number] for number in set(moved) ^ set(moved.values())))
@@ -164,17 +149,6 @@ def _class(where: str, column: str, row: Row, index: Mapping[str, int]) -> int:
     return index[label]
 
 
-def _code(where: str, row: Row) -> str:
-    try:
-        rle.parse(row["value"])
-    except ValueError as error:
-        raise BonepipeError(f"{where}: column value: {error}") from error
-    return row["value"]
-
-
 def write(path: Path, rows: Sequence[Sequence[str]]) -> None:
     """Write rows of (image name, class, action, value, remark), whole."""
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow((*COLUMNS, REMARK))
-        table.writerows(rows)
+    write_csv(path, (*COLUMNS, REMARK), rows)

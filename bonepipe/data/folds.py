@@ -1,6 +1,5 @@
 """Folds: which images validate which model. A CSV under folds/, written once, verified every time it is read."""
 
-import csv
 import math
 import random
 from collections import Counter, defaultdict
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError
-from bonepipe.files import replacing
+from bonepipe.files import read_csv, write_csv
 
 COLUMNS = ["image_name", "patient", "fold"]
 TRAIN_ONLY = -1  # the fold of images that never validate, as scikit-learn's PredefinedSplit marks them
@@ -114,10 +113,7 @@ def take_patients(patients: Sequence[str], fraction: float, seed: int) -> list[i
 def write(path: Path, images: Sequence[Radiograph], folds: Folds) -> None:
     """Write the fold CSV, atomically, in catalog order."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(COLUMNS)
-        rows.writerows([image.name, image.patient, folds[image.name]] for image in images)
+    write_csv(path, COLUMNS, ([image.name, image.patient, folds[image.name]] for image in images))
 
 
 def read(path: Path, images: Sequence[Radiograph], count: int, *, groups: bool = True) -> Folds:
@@ -158,14 +154,9 @@ def _faults(rows: Sequence[Row], images: Sequence[Radiograph], count: int, group
 
 
 def _read_rows(path: Path) -> list[Row]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets like to put a byte-order mark first
-            rows = list(csv.DictReader(file, restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error}); `bonepipe split` writes it") from error
-    lacking = [column for column in COLUMNS if not rows or column not in rows[0]]
-    if lacking:
-        raise BonepipeError(f"{path}: no column {lacking[0]!r} or no rows; expected {','.join(COLUMNS)}")
+    rows = [row for _, row in read_csv(path, COLUMNS, way_out="; `bonepipe split` writes it")]
+    if not rows:
+        raise BonepipeError(f"{path}: no rows; `bonepipe split` writes them")
     return rows
 
 

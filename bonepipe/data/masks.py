@@ -1,11 +1,12 @@
 """Masks from a CSV of run-length codes, in place of the annotations: pseudo-labels and weak labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bonepipe.errors import BonepipeError, suggestion
+from bonepipe.files import read_csv
 from bonepipe.labels import bitplane, rle
 
 COLUMNS = ["image_name", "class", "rle"]
@@ -17,20 +18,25 @@ def read_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict
     Raises:
         BonepipeError: the file is no such CSV, names an unknown class, or lacks a mask of one of the images.
     """
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=COLUMNS)
-    except (OSError, ValueError) as error:
-        raise BonepipeError(f"data.masks={path}: is no CSV with {','.join(COLUMNS)} ({error})") from error
-    for label in sorted(set(table["class"]) - set(classes)):
-        raise BonepipeError(f"data.masks={path}: unknown class {label!r}{suggestion(label, classes)}")
-    texts = {(name, label): text for name, label, text in table[COLUMNS].itertuples(index=False)}
+    where = f"data.masks={path}"
+    rows = [row for _, row in read_csv(path, COLUMNS, where)]
+    for label in sorted({row["class"] for row in rows} - set(classes)):
+        raise BonepipeError(f"{where}: unknown class {label!r}{suggestion(label, classes)}")
+    texts = {(row["image_name"], row["class"]): row["rle"] for row in rows}
     for name in names:
         for label in classes:
             if (name, label) not in texts:
-                raise BonepipeError(f"data.masks={path}: no row of {name}, {label}; an empty mask has an empty code")
+                raise BonepipeError(f"{where}: no row of {name}, {label}; an empty mask has an empty code")
     return {name: [texts[name, label] for label in classes] for name in names}
+
+
+def code(where: str, row: Mapping[str, str], column: str = "rle") -> str:
+    """The run-length code in a column of a row. BonepipeError, naming `where` and the column, for one that is none."""
+    try:
+        rle.parse(row[column])
+    except ValueError as error:
+        raise BonepipeError(f"{where}: column {column}: {error}") from error
+    return row[column]
 
 
 def planes_of(texts: Sequence[str], shape: tuple[int, int], where: str) -> np.ndarray:

@@ -5,17 +5,16 @@ least the confidence c; `ambiguous` is where it lies above 1 - c and below c: th
 Elsewhere the class is taken to be absent. A JSON file of the same name tells where the labels come from.
 """
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bonepipe.data.catalog import Radiograph, test_images
-from bonepipe.data.masks import planes_of, read_masks
+from bonepipe.data.masks import code, planes_of, read_masks
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError, suggestion
-from bonepipe.files import replacing
-from bonepipe.labels import bitplane, rle
+from bonepipe.files import read_csv, write_csv
+from bonepipe.labels import bitplane
 
 COLUMNS = ("image_name", "class", "rle", "ambiguous")
 
@@ -57,10 +56,7 @@ def whole_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dic
 
 def write(path: Path, rows: Iterable[tuple[str, str, str, str]]) -> None:
     """Write rows of (image name, class, rle, ambiguous), whole."""
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
-        table.writerows(rows)
+    write_csv(path, COLUMNS, rows)
 
 
 def read(path: Path, classes: Sequence[str]) -> dict[str, PseudoLabel]:
@@ -70,31 +66,12 @@ def read(path: Path, classes: Sequence[str]) -> dict[str, PseudoLabel]:
         BonepipeError: no such file, a column is missing, an unknown class, bad runs, or an image lacks a class.
     """
     codes_of: dict[str, dict[str, tuple[str, str]]] = {}
-    known = set(classes)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            csv.field_size_limit(1 << 24)  # a code of a large, ragged mask is longer than the default limit
-            reader = csv.DictReader(file, restval="")
-            lacking = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-            if lacking:
-                raise BonepipeError(f"{path}: no column {lacking[0]!r}; expected {','.join(COLUMNS)}")
-            for row in reader:
-                where = f"{path}: line {reader.line_num}"
-                if row["class"] not in known:
-                    raise BonepipeError(f"{where}: unknown class {row['class']!r}{suggestion(row['class'], classes)}")
-                codes_of.setdefault(row["image_name"], {})[row["class"]] = _codes(where, row)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BonepipeError(f"data.pseudo: {path}: cannot be read ({error}); `bonepipe pseudo` writes it") from error
+    for line, row in read_csv(path, COLUMNS, f"data.pseudo: {path}", "; `bonepipe pseudo` writes it"):
+        where = f"{path}: line {line}"
+        if row["class"] not in classes:
+            raise BonepipeError(f"{where}: unknown class {row['class']!r}{suggestion(row['class'], classes)}")
+        codes_of.setdefault(row["image_name"], {})[row["class"]] = code(where, row), code(where, row, "ambiguous")
     return {name: _label(path, name, codes, classes) for name, codes in codes_of.items()}
-
-
-def _codes(where: str, row: dict[str, str]) -> tuple[str, str]:
-    for column in ("rle", "ambiguous"):
-        try:
-            rle.parse(row[column])
-        except ValueError as error:
-            raise BonepipeError(f"{where}: column {column}: {error}") from error
-    return row["rle"], row["ambiguous"]
 
 
 def _label(path: Path, name: str, codes: dict[str, tuple[str, str]], classes: Sequence[str]) -> PseudoLabel:

@@ -1,7 +1,7 @@
 """Strata: kinds of images whose share differs between training and test set, and means weighted to the test's mix."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,17 +55,13 @@ def stratify(images: Sequence[Radiograph], spec: StrataSpec) -> list[str]:
     Raises:
         BonepipeError: a wrist has to be measured and its image cannot be read.
     """
-    tell = {"sex": _sexes, "age": _age_bands, "wrist": _wrists}
-    columns = [tell[trait](images, spec) for trait in spec.by]
+    tell: dict[str, Callable[[], list[str]]] = {
+        "sex": lambda: [image.sex or UNKNOWN for image in images],
+        "age": lambda: [age_band(image.age, spec.ages) for image in images],
+        "wrist": lambda: _wrists(images, spec),
+    }
+    columns = [tell[trait]() for trait in spec.by]
     return ["/".join(row) for row in zip(*columns, strict=True)] if columns else ["all"] * len(images)
-
-
-def _sexes(images: Sequence[Radiograph], spec: StrataSpec) -> list[str]:
-    return [image.sex or UNKNOWN for image in images]
-
-
-def _age_bands(images: Sequence[Radiograph], spec: StrataSpec) -> list[str]:
-    return [age_band(image.age, spec.ages) for image in images]
 
 
 def age_band(age: float | None, edges: Sequence[float]) -> str:

@@ -25,18 +25,13 @@ def bend_angle(grey: np.ndarray) -> float:
     Args:
         grey: radiograph uint8 `[H, W]`, any size.
     """
-    inside = silhouette(_shrink(grey))
+    height, width = (max(1, round(side * SIDE / max(grey.shape))) for side in grey.shape)
+    inside = silhouette(resize_grey(grey, (height, width)))
     wrist = _wrist_row(inside)
     if wrist is None:
         return math.nan
     forearm, column = _forearm(inside, wrist)
     return abs(_hand(inside[:wrist], column, wrist) - forearm)
-
-
-def _shrink(grey: np.ndarray) -> np.ndarray:
-    scale = SIDE / max(grey.shape)
-    height, width = (max(1, round(side * scale)) for side in grey.shape)
-    return resize_grey(grey, (height, width))
 
 
 def silhouette(grey: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from bonepipe.labels.cutout import Box, Cutout, empty, hull
 from bonepipe.labels.histogram import BINS, HALF
 
 Maps = NDArray[np.float32]
+Grey = NDArray[np.uint8]
 Shape = tuple[int, int]
 GAP = 0.03  # parts of the region that lie closer than this share of the image's side belong together
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the second stage, tried for each class; the first must be 0
@@ -80,11 +81,7 @@ def find_region(maps: Maps, shape: Shape) -> Box | None:
 
 
 def predict_second_stage(
-    predict: Predict,
-    region: Region,
-    labels: Sequence[int],
-    size: Shape,
-    images: Sequence[tuple[NDArray[np.uint8], Maps]],
+    predict: Predict, region: Region, labels: Sequence[int], size: Shape, images: Sequence[tuple[Grey, Maps]]
 ) -> list[SecondStage | None]:
     """Predict a batch of images where their first-stage maps say that the region is.
 

@@ -6,14 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.float64]
+Folds = NDArray[np.int64]
+Choice = NDArray[np.intp]
 
 
 def cross_fitted(
-    scores: Scores,
-    folds: NDArray[np.int64],
-    choose: Callable[[Scores, NDArray[np.int64]], NDArray[np.intp]],
-    otherwise: Scores,
-    axis: int = 1,
+    scores: Scores, folds: Folds, choose: Callable[[Scores, Folds], Choice], otherwise: Scores, axis: int = 1
 ) -> Scores:
     """Scores `[N, C]` of each fold's images with the candidates that are chosen on the other folds.
 

@@ -6,7 +6,6 @@ labels would fit (permuted), a bone that is plain to see is not drawn (missing),
 no bone (extra). Confident learning (Northcutt et al. 2021) follows the same idea for labels of whole images.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -17,11 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bonepipe.errors import BonepipeError
+from bonepipe.files import read_csv
 from bonepipe.labels import cutout, polygon
 from bonepipe.labels.cutout import Cutout
 from bonepipe.labels.dice import dice
 
+Masks = Sequence[Cutout]
 Kind = Literal["permuted", "missing", "extra", "low"]
 
 STAY = 0.05  # Dice that a label's own class is ahead of the others, so that overlapping bones do not trade places
@@ -107,11 +107,7 @@ class LabelError:
 
 
 def compare_masks(
-    name: str,
-    annotated: Sequence[Cutout],
-    predicted: Sequence[Cutout],
-    outlines: Sequence[Sequence[polygon.Points]],
-    shape: tuple[int, int],
+    name: str, annotated: Masks, predicted: Masks, outlines: Sequence[Sequence[polygon.Points]], shape: tuple[int, int]
 ) -> ImageEvidence:
     """Compare an image's annotated with its predicted masks, one a class; `outlines` are the annotation's, a class."""
     pixels = shape[0] * shape[1]
@@ -127,7 +123,7 @@ def compare_masks(
     )
 
 
-def dice_matrix(annotated: Sequence[Cutout], predicted: Sequence[Cutout]) -> NDArray[np.float64]:
+def dice_matrix(annotated: Masks, predicted: Masks) -> NDArray[np.float64]:
     """Dice `[C, C]` of every annotated with every predicted mask; 0 where one is empty. Only boxes that meet count."""
     left, right = ([cutout.area(mask) for mask in masks] for masks in (annotated, predicted))
     matrix = np.zeros((len(left), len(right)))
@@ -269,12 +265,11 @@ def _extra(item: ImageEvidence, habits: Usual, label: int) -> list[LabelError]:
     if item.inner[label]:
         text = "an outline inside another, or drawn twice: delete it; the mask is not affected"
         candidates.append(LabelError(item.name, (label,), "extra", float(1 - habits.inner[label]), text))
-    if item.stray[label] > STRAY:
-        text = f"a part of {item.stray[label]:.0%} lies outside of the predicted bone"
-        candidates.append(_mendable(item, habits, label, "extra", float(1 - habits.stray[label]), text))
-    if item.hole[label] > HOLE:
-        text = f"holes of {item.hole[label]:.0%}"
-        candidates.append(_mendable(item, habits, label, "extra", float(1 - habits.hole[label]), text))
+    told = "a part of {:.0%} lies outside of the predicted bone", "holes of {:.0%}"
+    shares = (item.stray[label], STRAY, habits.stray[label]), (item.hole[label], HOLE, habits.hole[label])
+    for text, (share, forgiven, habit) in zip(told, shares, strict=True):
+        if share > forgiven:
+            candidates.append(_mendable(item, habits, label, "extra", float(1 - habit), text.format(share)))
     return candidates
 
 
@@ -302,12 +297,8 @@ class Planted(NamedTuple):
 
 def read_planted(path: Path) -> list[Planted]:
     """The rows of a planted.csv. Raises BonepipeError where it cannot be read."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            return [Planted(row["image_name"], row["kind"], frozenset(row["classes"].split())) for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
-        raise BonepipeError(f"{path}: cannot be read as image_name,patient,kind,classes ({error!r})") from error
+    rows = read_csv(path, ("image_name", "kind", "classes"))
+    return [Planted(row["image_name"], row["kind"], frozenset(row["classes"].split())) for _, row in rows]
 
 
 def score_planted(

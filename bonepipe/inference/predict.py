@@ -85,18 +85,11 @@ def predictions(
         shape: height and width that the model sees; several in a frozenset where members see several.
         spec: batch size and workers.
     """
-    loader = DataLoader(
-        TestImages(images, shape),
-        batch_size=spec.batch_size,
-        num_workers=spec.workers,
-        pin_memory=torch.cuda.is_available(),
-    )
-    for batch in loader:
+    source, pin = TestImages(images, shape), torch.cuda.is_available()
+    for batch in DataLoader(source, spec.batch_size, num_workers=spec.workers, pin_memory=pin):
         maps = predict(batch["image"]).cpu().numpy()
-        for index, of_image, (height, width) in zip(
-            batch["index"].tolist(), maps, batch["shape"].tolist(), strict=True
-        ):
-            yield images[index], Whole(of_image, (height, width))
+        for index, of_image, size in zip(batch["index"].tolist(), maps, batch["shape"].tolist(), strict=True):
+            yield images[index], Whole(of_image, tuple(size))
 
 
 def encode(

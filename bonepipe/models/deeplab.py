@@ -6,20 +6,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bonepipe.models.factory import check_name, complete, no_weights
-from bonepipe.models.vgg import VGG16, WIDTH, fully_connected
+from bonepipe.models.factory import complete, dilated_encoder
+from bonepipe.models.vgg import VGG16, fully_connected
 
 OUTPUT_STRIDE = 8
 
 
 def deeplab_v1(
-    classes: int,
-    /,
-    *,
-    width: int = WIDTH,
-    dropout: float = 0.5,
-    encoder_weights: str | None = None,
-    prior: float = 0.01,
+    classes: int, /, *, width: int = 64, dropout: float = 0.5, encoder_weights: str | None = None, prior: float = 0.01
 ) -> nn.Module:
     """DeepLab-LargeFOV on VGG-16: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 
@@ -59,7 +53,7 @@ def deeplab_v2(
     """
     if not rates or min(rates) < 1:
         raise ValueError(f"rates={list(rates)} must be one or more dilations of at least 1")
-    network = DeepLabV2(classes, dilated_encoder(encoder, encoder_weights), rates)
+    network = DeepLabV2(classes, dilated_encoder(encoder, encoder_weights, OUTPUT_STRIDE), rates)
     return complete(network, [network.pyramid[0]], prior, OUTPUT_STRIDE)
 
 
@@ -112,21 +106,3 @@ def _classifier(inputs: int, classes: int, rate: int) -> nn.Conv2d:
 def enlarge(scores: torch.Tensor) -> torch.Tensor:
     """Scores at 1/8 of the image's size, bilinearly at its size."""
     return functional.interpolate(scores, scale_factor=OUTPUT_STRIDE, mode="bilinear", align_corners=False)
-
-
-def dilated_encoder(name: str, weights: str | None) -> nn.Module:
-    """One of smp's encoders for grey images, whose strides beyond 8 are dilations instead."""
-    import segmentation_models_pytorch as smp
-
-    if not name.startswith("tu-"):
-        check_name("encoder", name, smp.encoders.encoders)
-    try:
-        return smp.encoders.get_encoder(name, in_channels=1, weights=weights, output_stride=OUTPUT_STRIDE)
-    except KeyError as error:
-        raise ValueError(f"encoder {name!r} has no weights {weights!r} ({error.args[0]})") from error
-    except (OSError, RuntimeError) as error:
-        if weights is not None:
-            raise no_weights(name, weights, error) from error
-        raise ValueError(f"encoder {name!r}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"encoder {name!r}: {error}") from error

@@ -126,6 +126,26 @@ def pretrained(encoder: str, weights: str | None) -> Iterator[None]:
         raise
 
 
+def dilated_encoder(name: str, weights: str | None, stride: int) -> Any:
+    """One of smp's encoders for grey images, whose strides beyond `stride` are dilations instead.
+
+    Raises:
+        ValueError: an unknown encoder, other weights than it has, or one that cannot be dilated.
+        BonepipeError: the pretrained weights cannot be had; the message names the override and the cache.
+    """
+    import segmentation_models_pytorch as smp
+
+    if not name.startswith("tu-"):
+        check_name("encoder", name, smp.encoders.encoders)
+    try:
+        with pretrained(name, weights):
+            return smp.encoders.get_encoder(name, in_channels=1, weights=weights, output_stride=stride)
+    except KeyError as error:
+        raise ValueError(f"encoder {name!r} has no weights {weights!r} ({error.args[0]})") from error
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"encoder {name!r}: {error}") from error
+
+
 def _is_download(error: Exception) -> bool:
     signs = ("connect", "download", "offline", "client has been closed", "url")
     return any(sign in str(error).lower() for sign in signs)

@@ -45,14 +45,7 @@ def fc_densenet(
 class FCDenseNet(nn.Module):
     """Dense blocks down, a bottleneck, dense blocks up. See `fc_densenet`."""
 
-    def __init__(
-        self,
-        classes: int,
-        layers: tuple[int, ...] = (4, 5, 7, 10, 12, 15),
-        growth: int = 16,
-        first: int = 48,
-        dropout: float = 0.2,
-    ) -> None:
+    def __init__(self, classes: int, layers: tuple[int, ...], growth: int, first: int, dropout: float) -> None:
         super().__init__()
         *down, deepest = layers
         skips = [first + growth * sum(down[: level + 1]) for level in range(len(down))]  # channels after each block
@@ -67,14 +60,10 @@ class FCDenseNet(nn.Module):
             new = growth * layers[level + 1]  # only what the block below added goes up (section 3.2)
             self.ups.append(nn.ConvTranspose2d(new, new, 3, stride=2, padding=1, output_padding=1))
             self.decoder.append(DenseBlock(new + skips[level], down[level], growth, dropout))
-        self._start()
-        self.head = nn.Conv2d(growth * (layers[1] + down[0]) + skips[0], classes, 1)
-
-    def _start(self) -> None:
-        """He's uniform initialisation (section 4.1)."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")  # He's (section 4.1)
+        self.head = nn.Conv2d(growth * (layers[1] + down[0]) + skips[0], classes, 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits `[N, C, h, w]`."""

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from bonepipe.errors import suggestion
+from bonepipe.models.factory import dilated_encoder
 
 STRIDES = (8, 16, 32)
 
@@ -26,17 +26,10 @@ class PresenceNet(nn.Module):
     """
 
     def __init__(self, classes: int, encoder: str, encoder_weights: str | None = None, stride: int = 8) -> None:
-        from segmentation_models_pytorch.encoders import encoders, get_encoder
-
         super().__init__()
         if stride not in STRIDES:
             raise ValueError(f"stride={stride}: one of {', '.join(map(str, STRIDES))}")
-        if not encoder.startswith("tu-") and encoder not in encoders:
-            raise ValueError(f"unknown encoder {encoder!r}{suggestion(encoder, encoders)}")
-        try:
-            self.encoder = get_encoder(encoder, in_channels=1, weights=encoder_weights, output_stride=stride)
-        except KeyError as error:
-            raise ValueError(f"encoder {encoder!r} has no weights {encoder_weights!r}") from error
+        self.encoder = dilated_encoder(encoder, encoder_weights, stride)
         self.classifier = nn.Conv2d(self.encoder.out_channels[-1], classes, 1)
 
     def maps(self, images: torch.Tensor) -> torch.Tensor:

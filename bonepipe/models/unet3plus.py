@@ -49,14 +49,7 @@ def unet3plus(
 class UNet3Plus(nn.Module):
     """Encoder of five levels, four full-scale decoder nodes, a head for each answer. See `unet3plus`."""
 
-    def __init__(
-        self,
-        classes: int,
-        width: int = 64,
-        deep_supervision: bool = True,
-        classification: bool = False,
-        block: str = "plain",
-    ) -> None:
+    def __init__(self, classes: int, width: int, deep_supervision: bool, classification: bool, block: str) -> None:
         super().__init__()
         channels = [width * 2**level for level in range(LEVELS)]
         make = parts.BLOCKS[block]

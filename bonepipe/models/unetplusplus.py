@@ -53,9 +53,7 @@ def unetplusplus(
 class UNetPlusPlus(nn.Module):
     """Node (i, j) is at level i, column j; column 0 is the encoder, row 0 answers. See `unetplusplus`."""
 
-    def __init__(
-        self, classes: int, width: int = 32, deep_supervision: bool = True, prune: int = DEPTH, block: str = "plain"
-    ) -> None:
+    def __init__(self, classes: int, width: int, deep_supervision: bool, prune: int, block: str) -> None:
         super().__init__()
         self.prune = prune
         channels = [width * 2**level for level in range(DEPTH + 1)]

@@ -1,6 +1,7 @@
 """Everything that can be chosen, group by group, and what the models cost, as tables."""
 
 import inspect
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,16 +46,11 @@ def _settings(node: dict[str, Any]) -> dict[str, Any]:
 def _value(value: Any) -> str:
     """A value as an override would give it."""
     if isinstance(value, list | tuple | dict):
-        text: str = yaml.safe_dump(_plain(value), default_flow_style=True, width=10**6, allow_unicode=True)
+        text: str = yaml.safe_dump(
+            json.loads(json.dumps(value)), default_flow_style=True, width=10**6, allow_unicode=True
+        )
         return text.strip()
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, all the way down: YAML has no tuples."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _escape(text: str) -> str:

@@ -10,15 +10,7 @@ from numpy.typing import NDArray
 
 from bonepipe.inference.ensemble import selection
 from bonepipe.inference.ensemble.library import Counts
-from bonepipe.inference.ensemble.selection import (
-    ClassChoice,
-    EnsembleChoice,
-    Library,
-    Search,
-    complexity,
-    reduced,
-    single,
-)
+from bonepipe.inference.ensemble.selection import ClassChoice, EnsembleChoice, Library, Search, reduced
 from bonepipe.labels.dice import SIZES
 
 TABLE_ROWS = 15  # of pairs, and of classes
@@ -88,7 +80,7 @@ def as_json(result: Result) -> dict[str, Any]:
     """Everything as plain values."""
     library, choice, names = result.library, result.choice, result.names
     mixtures = selection.singles_and_pairs(library.runs)
-    singles = {name: result.per_label(single(run, library.runs)) for run, name in enumerate(names)}
+    singles = {name: result.per_label(selection.single(run, library.runs)) for run, name in enumerate(names)}
     facts: dict[str, Any] = {
         "runs": names,
         "images": library.images,
@@ -144,13 +136,15 @@ def _runs(result: Result) -> list[str]:
     rows = []
     for run, name in enumerate(result.names):
         thirds = " ".join(f"{sizes[run][size]:8.4f}" if size in sizes[run] else f"{'-':>8}" for size in SIZES)
-        rows.append(f"{name:<{width + 4}} {result.dice(single(run, runs)):9.4f} {thirds}")
+        rows.append(f"{name:<{width + 4}} {result.dice(selection.single(run, runs)):9.4f} {thirds}")
     return [head, *rows, "  (small, medium, large: thirds of the true masks by their pixels)"]
 
 
 def _best_runs(result: Result) -> list[str]:
     """The classes where another run than the best one is best, and by how much."""
-    alone = np.stack([result.per_label(single(run, result.library.runs)) for run in range(result.library.runs)])
+    alone = np.stack(
+        [result.per_label(selection.single(run, result.library.runs)) for run in range(result.library.runs)]
+    )
     best = result.choice.best.index(1)
     lead = alone.max(0) - alone[best]
     order = [int(label) for label in np.argsort(-lead) if lead[label] > 0]
@@ -170,7 +164,9 @@ def _more(count: int) -> list[str]:
 
 
 def _pairs(result: Result) -> list[str]:
-    pairs = [counts for counts in selection.singles_and_pairs(result.library.runs) if complexity(counts)[0] == 2]
+    pairs = [
+        counts for counts in selection.singles_and_pairs(result.library.runs) if selection.complexity(counts)[0] == 2
+    ]
     pairs.sort(key=result.dice, reverse=True)
     rows = [f"  {result.dice(counts):.4f}  {result.text(counts)}" for counts in pairs[:TABLE_ROWS]]
     return ["pairs:", *rows, *_more(len(pairs))]

@@ -105,8 +105,9 @@ class PolicySearch:
 
 def suggest(trial: "BaseTrial", search: PolicySearch) -> list[Node]:
     """Let a trial choose a candidate: one node of conf/augment a sub-policy."""
+    steps = range(search.operations)
     return [
-        _sequence([_operation(trial, f"{number}.{step}") for step in range(search.operations)])
+        {"name": "Sequential", "p": 1.0, "transforms": [_operation(trial, f"{number}.{step}") for step in steps]}
         for number in range(search.subpolicies)
     ]
 
@@ -116,10 +117,6 @@ def _operation(trial: "BaseTrial", key: str) -> Node:
     probability = trial.suggest_float(f"{key}.probability", 0, 1)
     magnitude = trial.suggest_float(f"{key}.magnitude", 0, 1)
     return {**OPERATIONS[name](magnitude), "p": round(probability, 4)}
-
-
-def _sequence(operations: Sequence[Node]) -> Node:
-    return {"name": "Sequential", "p": 1.0, "transforms": list(operations)}
 
 
 def one_of(subpolicies: Sequence[Node]) -> list[Node]:
@@ -182,6 +179,7 @@ def run_search(
     Raises:
         BonepipeError: the journal belongs to another search or cannot be read.
     """
+    from optuna.samplers import TPESampler
     from optuna.trial import FixedTrial, TrialState
 
     study = _open_study(path)
@@ -190,7 +188,7 @@ def run_search(
         study.tell(stale.number, state=TrialState.FAIL)
     done = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     for number in tqdm(range(done, search.trials), "policies", search.trials, initial=min(done, search.trials)):
-        study.sampler = _sampler(seed, number)
+        study.sampler = TPESampler(seed=int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
         study.optimize(lambda trial: evaluate(one_of(suggest(trial, search))), n_trials=1)
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))[: search.trials]
     ranked = sorted(trials, key=lambda trial: (-(trial.value or 0.0), trial.number))
@@ -221,12 +219,6 @@ def _check_facts(study: "Study", path: Path, facts: Mapping[str, Any]) -> None:
         )
     if "facts" not in study.user_attrs:
         study.set_user_attr("facts", fixed)
-
-
-def _sampler(seed: int, number: int) -> Any:
-    from optuna.samplers import TPESampler
-
-    return TPESampler(seed=int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
 
 
 def merge(ranked: Sequence[tuple[float, list[Node]]], top: int) -> list[Node]:

@@ -1,6 +1,5 @@
 """What happens at the end of an epoch: keep the best weights, tell the user, save a checkpoint to resume from."""
 
-import csv
 import sys
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import nn
 
-from bonepipe.files import epoch_file, replacing
+from bonepipe.files import epoch_file, replacing, write_csv
 from bonepipe.training.averaging import model_of
 from bonepipe.training.optim import Plateau
 
@@ -102,13 +101,11 @@ class History(pl.Callback):
         """Note that this epoch has scores of its own."""
         self._validated = trainer.current_epoch
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock of a resumed run's first epoch, for which Lightning leaves out `on_train_epoch_start`."""
-        self._start = time.perf_counter()
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
+
+    on_train_start = on_train_epoch_start  # in a resumed run's first epoch Lightning leaves the latter out
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the row; validation has run by now."""
@@ -130,10 +127,7 @@ class History(pl.Callback):
 
     def _write(self) -> None:
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        with replacing(self.path) as part, part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_csv(self.path, columns, ([row.get(key, "") for key in columns] for row in self.rows))
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint, so that a resumed run's file holds every epoch once."""

@@ -11,27 +11,22 @@ weights; where they can be asked the same question, the tests compare with them.
 import math
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
+Weight = Tensor | None
 TINY = 1e-12  # keeps 0 / 0, of a sample whose pixels are all ignored, at 0
 
 
-def soft_dice(
-    probabilities: torch.Tensor, targets: torch.Tensor, smooth: float, weight: torch.Tensor | None = None
-) -> torch.Tensor:
+def soft_dice(probabilities: Tensor, targets: Tensor, smooth: float, weight: Weight = None) -> Tensor:
     """Soft Dice `[N, C]`, per sample and class (V-Net, section 3, with plain sums in the denominator)."""
     overlap, predicted, true = _areas(probabilities, targets, weight)
     return (2 * overlap + smooth) / (predicted + true + smooth)
 
 
 def soft_tversky(
-    probabilities: torch.Tensor,
-    targets: torch.Tensor,
-    alpha: float,
-    beta: float,
-    smooth: float,
-    weight: torch.Tensor | None = None,
-) -> torch.Tensor:
+    probabilities: Tensor, targets: Tensor, alpha: float, beta: float, smooth: float, weight: Weight = None
+) -> Tensor:
     """Tversky index `[N, C]` (Salehi 2017): false positives cost alpha, false negatives beta.
 
     At alpha = beta = 1 it is the Jaccard index, at 0.5 Dice.
@@ -40,9 +35,7 @@ def soft_tversky(
     return (overlap + smooth) / (overlap + alpha * (predicted - overlap) + beta * (true - overlap) + smooth)
 
 
-def _areas(
-    probabilities: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _areas(probabilities: Tensor, targets: Tensor, weight: Weight) -> tuple[Tensor, Tensor, Tensor]:
     """Areas `[N, C]` of the overlap, the prediction and the truth."""
     if weight is None:
         return (probabilities * targets).sum((2, 3)), probabilities.sum((2, 3)), targets.sum((2, 3))
@@ -50,16 +43,14 @@ def _areas(
     return (counted * targets).sum((2, 3)), counted.sum((2, 3)), (targets * weight).sum((2, 3))
 
 
-def entropy(logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
-    """Binary cross entropy of every pixel, `[N, C, h, w]`; smoothing moves the targets towards one half."""
+def entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Binary cross entropy of every element, of any shape; smoothing moves the targets towards one half."""
     if smoothing:
         targets = targets * (1 - smoothing) + smoothing / 2
     return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
 
-def cross_entropy(
-    logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None = None, smoothing: float = 0.0
-) -> torch.Tensor:
+def cross_entropy(logits: Tensor, targets: Tensor, weight: Weight = None, smoothing: float = 0.0) -> Tensor:
     """Binary cross entropy `[N]`, the mean over pixels and classes."""
     pixels = entropy(logits, targets, smoothing)
     if weight is None:
@@ -68,13 +59,8 @@ def cross_entropy(
 
 
 def focal(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    gamma: float,
-    alpha: float | None,
-    weight: torch.Tensor | None = None,
-    smoothing: float = 0.0,
-) -> torch.Tensor:
+    logits: Tensor, targets: Tensor, gamma: float, alpha: float | None, weight: Weight = None, smoothing: float = 0.0
+) -> Tensor:
     """Focal loss `[N]` of each sample over its number of positive pixels (RetinaNet, equations 4-5, section 4.1).
 
     The many easy pixels of the background would otherwise set the scale: from scratch, dividing by all pixels stalls.
@@ -91,13 +77,7 @@ def focal(
     return loss.sum((1, 2, 3)) / targets.sum((1, 2, 3)).clamp(min=1)
 
 
-def top_k(
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    share: float,
-    weight: torch.Tensor | None = None,
-    smoothing: float = 0.0,
-) -> torch.Tensor:
+def top_k(logits: Tensor, targets: Tensor, share: float, weight: Weight = None, smoothing: float = 0.0) -> Tensor:
     """Mean cross entropy `[N]` of each sample's worst pixels, all classes together (Wu 2016, online bootstrapping).
 
     Args:
@@ -105,15 +85,13 @@ def top_k(
     """
     pixels = entropy(logits, targets, smoothing)
     if weight is None:
-        return torch.stack([_worst(sample.flatten(), share).mean() for sample in pixels])
+        return torch.stack(
+            [sample.flatten().topk(_count(sample, share), sorted=False).values.mean() for sample in pixels]
+        )
     return torch.stack([_weighted_worst(*pair, share) for pair in zip(pixels, weight, strict=True)])
 
 
-def _worst(values: torch.Tensor, share: float) -> torch.Tensor:
-    return values.topk(_count(values, share), sorted=False).values
-
-
-def _weighted_worst(pixels: torch.Tensor, weight: torch.Tensor, share: float) -> torch.Tensor:
+def _weighted_worst(pixels: Tensor, weight: Tensor, share: float) -> Tensor:
     exists = weight > 0
     values, weights = pixels[exists], weight[exists]
     worst = values.topk(_count(values, share), sorted=False)
@@ -121,13 +99,11 @@ def _weighted_worst(pixels: torch.Tensor, weight: torch.Tensor, share: float) ->
     return (worst.values * chosen).sum() / chosen.sum().clamp(min=TINY)
 
 
-def _count(values: torch.Tensor, share: float) -> int:
-    return min(len(values), max(1, math.floor(share * len(values) + 0.5)))
+def _count(values: Tensor, share: float) -> int:
+    return min(values.numel(), max(1, math.floor(share * values.numel() + 0.5)))
 
 
-def lovasz_hinge(
-    logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None = None, margin: float = 1.0
-) -> torch.Tensor:
+def lovasz_hinge(logits: Tensor, targets: Tensor, weight: Weight = None, margin: float = 1.0) -> Tensor:
     """Lovász hinge `[N, C]`, per sample and class: the convex surrogate of the Jaccard loss (Berman 2018, section 3.1).
 
     Args:
@@ -144,7 +120,7 @@ def lovasz_hinge(
     return (functional.relu(wrong) * steps).sum(-1)
 
 
-def class_mean(losses: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+def class_mean(losses: Tensor, weight: Weight = None) -> Tensor:
     """Mean `[N]` of `[N, C]` over the classes that have pixels."""
     if weight is None:
         return losses.mean(1)
@@ -152,7 +128,7 @@ def class_mean(losses: torch.Tensor, weight: torch.Tensor | None = None) -> torc
     return (losses * exists).sum(1) / exists.sum(1).clamp(min=1)
 
 
-def towards_share(targets: torch.Tensor, weight: torch.Tensor | None, smoothing: float) -> torch.Tensor:
+def towards_share(targets: Tensor, weight: Weight, smoothing: float) -> Tensor:
     """Targets moved towards the class's share of the image, so that areas stay as they are.
 
     Moved towards one half as in cross entropy, a large image's background would outweigh a small class, whose best
@@ -167,17 +143,14 @@ def towards_share(targets: torch.Tensor, weight: torch.Tensor | None, smoothing:
     return targets * (1 - smoothing) + smoothing * share
 
 
-def presence(logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+def presence(logits: Tensor, targets: Tensor, weight: Weight = None) -> Tensor:
     """Binary cross entropy `[N]` of logits `[N, C]` that tell which classes occur in the targets.
 
     A class that does not occur, but some of whose pixels are ignored, is unknown and left out.
     """
     if weight is None:
-        return functional.binary_cross_entropy_with_logits(
-            logits, targets.flatten(2).amax(2), reduction="none"
-        ).mean(1)  # fmt: skip
+        return entropy(logits, targets.flatten(2).amax(2)).mean(1)
     exists = weight > 0
     occurs = (targets * exists).flatten(2).amax(2)
     known = (occurs > 0) | exists.flatten(2).all(2)
-    pixels = functional.binary_cross_entropy_with_logits(logits, occurs, reduction="none")
-    return (pixels * known).sum(1) / known.sum(1).clamp(min=1)
+    return (entropy(logits, occurs) * known).sum(1) / known.sum(1).clamp(min=1)

@@ -8,20 +8,14 @@ from typing import ClassVar
 import numpy as np
 import torch
 from pydantic import ConfigDict
+from torch import Tensor
 
 from bonepipe.labels import boundary as boundaries
 from bonepipe.models.outputs import Outputs
-from bonepipe.training.loss_terms import (
-    class_mean,
-    cross_entropy,
-    focal,
-    lovasz_hinge,
-    presence,
-    soft_dice,
-    soft_tversky,
-    top_k,
-    towards_share,
-)
+from bonepipe.training import loss_terms as terms
+
+Answer = Tensor | Outputs
+Weight = Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +72,11 @@ class Loss:
         if getattr(self, first) == getattr(self, second) == 0:
             raise ValueError(f"{first} and {second} are both 0, so there is nothing to learn from")
 
-    def __call__(
-        self, answer: torch.Tensor | Outputs, targets: torch.Tensor, weight: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def __call__(self, answer: Answer, targets: Tensor, weight: Weight = None) -> Tensor:
         """Scalar loss in float32, whatever the precision of the logits."""
         return self.each(answer, targets, weight).mean()
 
-    def each(
-        self, answer: torch.Tensor | Outputs, targets: torch.Tensor, weight: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def each(self, answer: Answer, targets: Tensor, weight: Weight = None) -> Tensor:
         """Loss of each sample, float32 `[N]`."""
         targets = targets.float()
         weight = None if weight is None else weight.float().expand_as(targets)
@@ -95,10 +85,10 @@ class Loss:
         main, *sides = (self.of_logits(logits.float(), targets, weight) for logits in answer.maps)
         total = main + self.side_weight * torch.stack(sides).sum(0) if sides else main
         if answer.presence is not None:
-            total = total + self.presence_weight * presence(answer.presence.float(), targets, weight)
+            total = total + self.presence_weight * terms.presence(answer.presence.float(), targets, weight)
         return total
 
-    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Loss of each sample `[N]`; everything is float32 and of one shape."""
         raise NotImplementedError
 
@@ -113,9 +103,9 @@ class Loss:
 class BinaryCrossEntropy(Loss):
     """Cross entropy of one sigmoid a class, averaged over all pixels and classes."""
 
-    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Cross entropy of each sample."""
-        return cross_entropy(logits, targets, weight, self.label_smoothing)
+        return terms.cross_entropy(logits, targets, weight, self.label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,87 +124,81 @@ class Focal(Loss):
         super().__post_init__()
         _check_focal(self.gamma, self.alpha)
 
-    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Focal loss of each sample."""
-        return focal(logits, targets, self.gamma, self.alpha, weight, self.label_smoothing)
+        return terms.focal(logits, targets, self.gamma, self.alpha, weight, self.label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tversky(Loss):
+class Overlap(Loss):
+    """One minus an index of overlap, per sample and class.
+
+    Attributes:
+        smooth: added to numerator and denominator of the index, in pixels.
+    """
+
+    smooth: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.smooth <= 0:
+            raise ValueError(f"smooth={self.smooth} must be above 0, or a class that occurs nowhere gives 0 / 0")
+
+    def index(self, probabilities: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+        """The index `[N, C]`."""
+        raise NotImplementedError
+
+    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+        """Mean over classes of one minus the index."""
+        targets = terms.towards_share(targets, weight, self.label_smoothing)
+        return terms.class_mean(1 - self.index(logits.sigmoid(), targets, weight), weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tversky(Overlap):
     """One minus the Tversky index, per sample and class.
 
     Attributes:
         alpha, beta: costs of false positives and of false negatives; beta above alpha favours recall.
-        smooth: added to numerator and denominator, in pixels.
     """
 
     alpha: float = 0.3
     beta: float = 0.7
-    smooth: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._two_terms("alpha", "beta")
-        _check_smooth(self.smooth)
 
-    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-        """Mean over classes of one minus the index."""
-        targets = towards_share(targets, weight, self.label_smoothing)
-        index = soft_tversky(logits.sigmoid(), targets, self.alpha, self.beta, self.smooth, weight)
-        return class_mean(1 - index, weight)
+    def index(self, probabilities: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+        """The Tversky index."""
+        return terms.soft_tversky(probabilities, targets, self.alpha, self.beta, self.smooth, weight)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jaccard(Loss):
-    """One minus the soft Jaccard index (intersection over union), per sample and class.
+class Jaccard(Overlap):
+    """One minus the soft Jaccard index (intersection over union), per sample and class."""
 
-    Attributes:
-        smooth: added to numerator and denominator, in pixels.
-    """
+    def index(self, probabilities: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+        """Intersection over union."""
+        return terms.soft_tversky(probabilities, targets, 1.0, 1.0, self.smooth, weight)
 
-    smooth: float = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_smooth(self.smooth)
+@dataclass(frozen=True, kw_only=True)
+class Dice(Overlap):
+    """One minus soft Dice, per sample and class; the first of two terms in the sums below."""
 
-    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-        """Mean over classes of one minus the index."""
-        targets = towards_share(targets, weight, self.label_smoothing)
-        return class_mean(1 - soft_tversky(logits.sigmoid(), targets, 1.0, 1.0, self.smooth, weight), weight)
+    def index(self, probabilities: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+        """Soft Dice."""
+        return terms.soft_dice(probabilities, targets, self.smooth, weight)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lovasz(Loss):
     """Lovász hinge, per sample and class; label smoothing lowers its margin from 1 to 1 - label_smoothing."""
 
-    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Mean over classes of the hinge."""
-        return class_mean(lovasz_hinge(logits, targets, weight, 1 - self.label_smoothing), weight)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dice(Loss):
-    """One minus soft Dice, per sample and class.
-
-    Attributes:
-        smooth: added to numerator and denominator of Dice, in pixels.
-    """
-
-    smooth: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_smooth(self.smooth)
-
-    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-        """Mean over classes of one minus Dice."""
-        return self.dice(logits, targets, weight)
-
-    def dice(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-        """One minus the mean Dice `[N]`; the first of two terms in the sums below."""
-        targets = towards_share(targets, weight, self.label_smoothing)
-        return class_mean(1 - soft_dice(logits.sigmoid(), targets, self.smooth, weight), weight)
+        return terms.class_mean(terms.lovasz_hinge(logits, targets, weight, 1 - self.label_smoothing), weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,10 +221,12 @@ class DiceFocal(Dice):
         self._two_terms("dice_weight", "focal_weight")
         _check_focal(self.gamma, self.alpha)
 
-    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Both terms of each sample."""
-        first = self.dice_weight * self.dice(logits, targets, weight)
-        return first + self.focal_weight * focal(logits, targets, self.gamma, self.alpha, weight, self.label_smoothing)
+        first = self.dice_weight * super().of_logits(logits, targets, weight)
+        return first + self.focal_weight * terms.focal(
+            logits, targets, self.gamma, self.alpha, weight, self.label_smoothing
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,10 +244,10 @@ class BCEDice(Dice):
         super().__post_init__()
         self._two_terms("bce_weight", "dice_weight")
 
-    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Both terms of each sample."""
-        first = self.dice_weight * self.dice(logits, targets, weight)
-        return first + self.bce_weight * cross_entropy(logits, targets, weight, self.label_smoothing)
+        first = self.dice_weight * super().of_logits(logits, targets, weight)
+        return first + self.bce_weight * terms.cross_entropy(logits, targets, weight, self.label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,17 +272,12 @@ class DiceTopK(Dice):
                 "from, and at most 1, which is all of them; for example k=0.1"
             )
 
-    def of_logits(self, logits: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Both terms of each sample."""
-        first = self.dice_weight * self.dice(logits, targets, weight)
-        return first + self.topk_weight * top_k(logits, targets, self.k, weight, self.label_smoothing)
+        first = self.dice_weight * super().of_logits(logits, targets, weight)
+        return first + self.topk_weight * terms.top_k(logits, targets, self.k, weight, self.label_smoothing)
 
 
 def _check_focal(gamma: float, alpha: float | None) -> None:
     if gamma < 0 or (alpha is not None and not 0 < alpha < 1):
         raise ValueError(f"gamma={gamma} must not be negative and alpha={alpha} must lie between 0 and 1")
-
-
-def _check_smooth(smooth: float) -> None:
-    if smooth <= 0:
-        raise ValueError(f"smooth={smooth} must be above 0, or a class that occurs nowhere gives 0 / 0")

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -108,14 +108,14 @@ class CutMix(Mixing):
         box, shift = _draw_box(images, self.alpha, rng), _shift(len(images), rng)
         if box is None:
             return unmixed(images, part, rng, predict)
-        other = _roll(part, shift)
-        pasted = _paste(images, images.roll(shift, 0)[(..., *box.slices)], box)
-        planes = _paste_planes(part.planes, other.planes[(slice(None), *box.slices)], box)
+        other, inside, of_planes = _roll(part, shift), (..., *box.slices), (slice(None), *box.slices)
+        pasted = _paste(images, images.roll(shift, 0)[inside], inside)
+        planes = _paste(part.planes, other.planes[of_planes], of_planes)
         cut = box.height * box.width / (images.shape[-2] * images.shape[-1])
         share = part.share + cut * (other.share - part.share)  # of images that weigh differently, by area
         if part.weight is None or other.weight is None:
             return pasted, (Part(planes, None, share),)
-        return pasted, (Part(planes, _paste(part.weight, other.weight[(..., *box.slices)], box), share),)
+        return pasted, (Part(planes, _paste(part.weight, other.weight[inside], inside), share),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,24 +142,24 @@ class SnapMix(Mixing):
         shift = _shift(len(images), rng)
         if target is None or source is None:
             return unmixed(images, part, rng, predict)
-        other = _roll(part, shift)
+        other, inside = _roll(part, shift), (..., *target.slices)
         patch = functional.interpolate(
             images.roll(shift, 0)[(..., *source.slices)], (target.height, target.width), mode="bilinear"
         )
         rows, columns = _nearest(source, target, images.device)
-        planes = _paste_planes(part.planes, other.planes[:, rows[:, None], columns], target)
+        planes = _paste(part.planes, other.planes[:, rows[:, None], columns], (slice(None), *target.slices))
         weight = None
         if part.weight is not None and other.weight is not None:
-            weight = _paste(part.weight, other.weight[..., rows[:, None], columns], target)
+            weight = _paste(part.weight, other.weight[..., rows[:, None], columns], inside)
         semantic = semantic_map(predict(images), part.planes)
-        kept = 1 - semantic[(..., *target.slices)].sum((1, 2))
+        kept = 1 - semantic[inside].sum((1, 2))
         partners = semantic.roll(shift, 0)[(..., *source.slices)].sum((1, 2))
-        inside = _mask(target, images)
-        parts = (
-            Part(planes, _product(weight, 1 - inside), kept * part.share),
-            Part(planes, _product(weight, inside), partners * other.share),
-        )
-        return _paste(images, patch, target), parts
+        blank = torch.zeros(1, 1, *images.shape[-2:], device=images.device)
+        pasted = _paste(blank, torch.ones_like(blank[inside]), inside)
+        masks = (mask if weight is None else weight * mask for mask in (1 - pasted, pasted))
+        shares = kept * part.share, partners * other.share
+        parts = tuple(Part(planes, mask, share) for mask, share in zip(masks, shares, strict=True))
+        return _paste(images, patch, inside), parts
 
 
 def semantic_map(logits: torch.Tensor, planes: torch.Tensor) -> torch.Tensor:
@@ -211,17 +211,10 @@ def _draw_box(images: torch.Tensor, alpha: float, rng: np.random.Generator) -> B
     return Box(top, left, top + rows, left + columns).overlap(Box(0, 0, height, width))
 
 
-def _paste(tensor: torch.Tensor, patch: torch.Tensor, box: Box) -> torch.Tensor:
-    """A copy of `[N, C, h, w]` with a patch in the box."""
+def _paste(tensor: torch.Tensor, patch: torch.Tensor, place: Any) -> torch.Tensor:
+    """A copy of a tensor with a patch in some place."""
     result = tensor.clone()
-    result[(..., *box.slices)] = patch
-    return result
-
-
-def _paste_planes(planes: torch.Tensor, patch: torch.Tensor, box: Box) -> torch.Tensor:
-    """A copy of planes `[N, h, w, P]` with a patch in the box."""
-    result = planes.clone()
-    result[(slice(None), *box.slices)] = patch
+    result[place] = patch
     return result
 
 
@@ -230,14 +223,3 @@ def _nearest(source: Box, target: Box, device: torch.device) -> tuple[torch.Tens
     rows = ((torch.arange(target.height, device=device) + 0.5) * (source.height / target.height)).long() + source.top
     columns = ((torch.arange(target.width, device=device) + 0.5) * (source.width / target.width)).long() + source.left
     return rows, columns
-
-
-def _mask(box: Box, images: torch.Tensor) -> torch.Tensor:
-    """Float32 `[1, 1, h, w]`: 1 in the box."""
-    mask = torch.zeros(1, 1, *images.shape[-2:], device=images.device)
-    mask[(..., *box.slices)] = 1
-    return mask
-
-
-def _product(weight: torch.Tensor | None, mask: torch.Tensor) -> torch.Tensor:
-    return mask if weight is None else weight * mask

@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 
 import timm.optim
 import torch
-from torch import nn
+from torch.nn import Module
 from torch.optim import SGD, Adam, AdamW, Optimizer, RAdam
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from bonepipe.models.inspect import encoder_of
 
+Hold = int | None  # the optimiser step from which the rate stays as it is there (for weight averaging), or None
 SLOW = "lookahead_slow_buff"  # timm's name
 
 
@@ -33,6 +34,9 @@ class Ahead:
     def __post_init__(self) -> None:
         if self.k < 1 or not 0 < self.alpha <= 1:
             raise ValueError(f"k={self.k}, alpha={self.alpha}: k must be 1 or more, alpha above 0 and at most 1")
+
+
+Wrap = bool | Ahead  # in Lookahead: not at all, with the usual settings, or with others
 
 
 class Lookahead(timm.optim.Lookahead):
@@ -63,7 +67,7 @@ class Lookahead(timm.optim.Lookahead):
 
 
 def parameter_groups(
-    model: nn.Module, lr: float, encoder_lr_scale: float, weight_decay: float, *, decay_vectors: bool = False
+    model: Module, lr: float, encoder_lr_scale: float, weight_decay: float, *, decay_vectors: bool = False
 ) -> list[dict[str, Any]]:
     """Parameters by rate and decay, the encoder's last, so that the first group has the rate `lr`.
 
@@ -82,7 +86,7 @@ def parameter_groups(
     return [groups[key] for key in sorted(groups)]
 
 
-def _encoder_ids(model: nn.Module, scale: float) -> set[int]:
+def _encoder_ids(model: Module, scale: float) -> set[int]:
     if scale == 1:
         return set()
     if scale <= 0:
@@ -94,13 +98,7 @@ def _encoder_ids(model: nn.Module, scale: float) -> set[int]:
 
 
 def adamw(
-    model: nn.Module,
-    /,
-    *,
-    lr: float,
-    weight_decay: float = 0.01,
-    encoder_lr_scale: float = 1.0,
-    lookahead: bool | Ahead = False,
+    model: Module, /, *, lr: float, weight_decay: float = 0.01, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
 ) -> Optimizer:
     """AdamW (Loshchilov and Hutter 2019); biases and normalisation weights are not decayed."""
     groups = parameter_groups(model, lr, encoder_lr_scale, weight_decay)
@@ -108,13 +106,7 @@ def adamw(
 
 
 def adam(
-    model: nn.Module,
-    /,
-    *,
-    lr: float,
-    weight_decay: float = 0.0,
-    encoder_lr_scale: float = 1.0,
-    lookahead: bool | Ahead = False,
+    model: Module, /, *, lr: float, weight_decay: float = 0.0, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
 ) -> Optimizer:
     """Adam (Kingma and Ba 2015) with classical L2 decay on all parameters."""
     groups = parameter_groups(model, lr, encoder_lr_scale, weight_decay, decay_vectors=True)
@@ -122,13 +114,7 @@ def adam(
 
 
 def adamp(
-    model: nn.Module,
-    /,
-    *,
-    lr: float,
-    weight_decay: float = 0.01,
-    encoder_lr_scale: float = 1.0,
-    lookahead: bool | Ahead = False,
+    model: Module, /, *, lr: float, weight_decay: float = 0.01, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
 ) -> Optimizer:
     """AdamP (Heo et al. 2021, algorithm 2): steps of scale-invariant weights lose their part along the weights.
 
@@ -139,13 +125,7 @@ def adamp(
 
 
 def radam(
-    model: nn.Module,
-    /,
-    *,
-    lr: float,
-    weight_decay: float = 0.01,
-    encoder_lr_scale: float = 1.0,
-    lookahead: bool | Ahead = False,
+    model: Module, /, *, lr: float, weight_decay: float = 0.01, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
 ) -> Optimizer:
     """RAdam (Liu et al. 2020, algorithm 2) with decoupled decay of matrices; a warm-up of its own.
 
@@ -156,21 +136,21 @@ def radam(
 
 
 def sgd(
-    model: nn.Module,
+    model: Module,
     /,
     *,
     lr: float,
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
     encoder_lr_scale: float = 1.0,
-    lookahead: bool | Ahead = False,
+    lookahead: Wrap = False,
 ) -> Optimizer:
     """Gradient descent with Nesterov momentum (plain where the momentum is 0) and L2 decay of matrices."""
     groups = parameter_groups(model, lr, encoder_lr_scale, weight_decay)
     return _finish(SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0), lookahead)
 
 
-def _finish(optimizer: Optimizer, lookahead: bool | Ahead) -> Optimizer:
+def _finish(optimizer: Optimizer, lookahead: Wrap) -> Optimizer:
     """Wrap in Lookahead if asked for."""
     # Fused optimisers offer to unscale fp16 gradients themselves, and Lightning then refuses to clip, in bf16 too.
     # Without the offer the scaler unscales them before they are clipped.
@@ -181,7 +161,7 @@ def _finish(optimizer: Optimizer, lookahead: bool | Ahead) -> Optimizer:
     return Lookahead(optimizer, alpha=settings.alpha, k=settings.k)
 
 
-def _fused(model: nn.Module) -> bool:
+def _fused(model: Module) -> bool:
     return next(model.parameters()).device.type in ("cpu", "cuda")
 
 
@@ -197,15 +177,13 @@ def warmup_factor(step: int, warmup: int) -> float:
     return min(1.0, (step + 1) / (warmup + 1))
 
 
-def _curve(
-    optimizer: Optimizer, total: int, hold: int | None, warmup: float, shape: Callable[[float], float]
-) -> LambdaLR:
+def _curve(optimizer: Optimizer, total: int, hold: Hold, warmup: float, shape: Callable[[float], float]) -> LambdaLR:
     """Gradual warm-up into a curve, stepped once an optimiser step.
 
     Args:
         optimizer: its current rates are the peaks.
         total: optimiser steps of the whole training.
-        hold: from this step on the rate stays as it is there (for weight averaging), or None.
+        hold: see `Hold`.
         warmup: share of all steps, or number of steps when 1 or more.
         shape: share of the peak, of the progress after the warm-up, 0 to 1.
     """
@@ -219,27 +197,18 @@ def _curve(
     return LambdaLR(optimizer, factor)
 
 
-def cosine(
-    optimizer: Optimizer, total: int, hold: int | None, /, *, warmup: float = 0.1, floor: float = 0.0
-) -> LambdaLR:
+def cosine(optimizer: Optimizer, total: int, hold: Hold, /, *, warmup: float = 0.1, floor: float = 0.0) -> LambdaLR:
     """Cosine annealing (SGDR, equation 5, without restarts); `floor` is the final rate as a share of the peak."""
     return _curve(optimizer, total, hold, warmup, lambda x: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * x)))
 
 
-def constant(optimizer: Optimizer, total: int, hold: int | None, /, *, warmup: float = 0.0) -> LambdaLR:
+def constant(optimizer: Optimizer, total: int, hold: Hold, /, *, warmup: float = 0.0) -> LambdaLR:
     """A constant rate."""
     return _curve(optimizer, total, None, warmup, lambda x: 1.0)
 
 
 def polynomial(
-    optimizer: Optimizer,
-    total: int,
-    hold: int | None,
-    /,
-    *,
-    warmup: float = 0.1,
-    power: float = 0.9,
-    floor: float = 0.0,
+    optimizer: Optimizer, total: int, hold: Hold, /, *, warmup: float = 0.1, power: float = 0.9, floor: float = 0.0
 ) -> LambdaLR:
     """The "poly" decay `(1 - progress) ** power` (DeepLab v2, section 4.1), down to a share `floor` of the peak."""
     return _curve(optimizer, total, hold, warmup, lambda x: floor + (1 - floor) * (1 - x) ** power)
@@ -248,7 +217,7 @@ def polynomial(
 def step(
     optimizer: Optimizer,
     total: int,
-    hold: int | None,
+    hold: Hold,
     /,
     *,
     warmup: float = 0.1,
@@ -270,7 +239,7 @@ class Plateau(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: Optimizer, warmup: int, hold: int | None, factor: float, patience: int, floor: float
+        self, optimizer: Optimizer, warmup: int, hold: Hold, factor: float, patience: int, floor: float
     ) -> None:
         self.warmup, self.hold, self.factor, self.patience, self.floor = warmup, hold, factor, patience, floor
         self.share, self.best, self.waited = 1.0, -math.inf, 0
@@ -296,7 +265,7 @@ class Plateau(LRScheduler):
 def plateau(
     optimizer: Optimizer,
     total: int,
-    hold: int | None,
+    hold: Hold,
     /,
     *,
     warmup: float = 0.1,

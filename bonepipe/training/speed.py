@@ -84,13 +84,11 @@ class StepClock(pl.Callback):
         self._start: Mark = 0.0
         self._middle: Mark = 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock of a resumed run's first epoch, for which Lightning leaves out `on_train_epoch_start`."""
-        self.on_train_epoch_start(trainer, pl_module)
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the last epoch's marks."""
         self._marks, self._images, self._last = [], 0, _mark(pl_module.device)
+
+    on_train_start = on_train_epoch_start  # in a resumed run's first epoch Lightning leaves the latter out
 
     def on_train_batch_start(self, trainer: Any, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """The batch is there."""

@@ -11,86 +11,64 @@ import numpy as np
 
 
 class Run:
-    """What the pipeline tells about a run while it lasts; this one tells nobody."""
+    """What the pipeline tells Weights & Biases about a run while it lasts; without a run of theirs it tells nobody."""
 
-    def lightning_logger(self) -> Any:
-        """A logger for the Trainer, or False for none."""
-        return False
-
-    def log(self, values: Mapping[str, Any]) -> None:
-        """Values at this point of the run."""
-
-    def summarise(self, values: Mapping[str, Any]) -> None:
-        """Final values, for the table of runs."""
-
-    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
-        """A table on the run's page."""
-
-    def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: list[str]) -> None:
-        """An image uint8 `[H, W]` with label maps `[H, W]` (0 background, 1 + class) to switch on and off."""
-
-    def picture(self, name: str, path: Path) -> None:
-        """A picture from a file."""
-
-    def artifact(self, name: str, kind: str, files: list[Path]) -> None:
-        """Files to keep with the run."""
-
-    def finish(self) -> None:
-        """End the run."""
-
-
-class WandbRun(Run):
-    """A Weights & Biases run."""
-
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: Any = None) -> None:
         self.run = run
 
     def lightning_logger(self) -> Any:
-        """Lightning's logger on this run."""
+        """Lightning's logger on this run, or False for none."""
+        if self.run is None:
+            return False
         from pytorch_lightning.loggers import WandbLogger
 
         return WandbLogger(experiment=self.run, save_dir=self.run.dir)
 
     def log(self, values: Mapping[str, Any]) -> None:
-        """Log a row."""
-        self.run.log(dict(values))
+        """Values at this point of the run."""
+        if self.run is not None:
+            self.run.log(dict(values))
 
     def summarise(self, values: Mapping[str, Any]) -> None:
-        """Set summary values."""
-        self.run.summary.update(dict(values))
+        """Final values, for the table of runs."""
+        if self.run is not None:
+            self.run.summary.update(dict(values))
 
     def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
-        """Log a table."""
-        import wandb
-
-        self.run.log({name: wandb.Table(columns=[*columns], data=[*rows])})
+        """A table on the run's page."""
+        if self.run is not None:
+            self.log({name: _wandb().Table(columns=[*columns], data=[*rows])})
 
     def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: list[str]) -> None:
-        """Log an image with mask layers."""
-        import wandb
-
+        """An image uint8 `[H, W]` with label maps `[H, W]` (0 background, 1 + class) to switch on and off."""
         labels = dict(enumerate(["background", *classes]))
         masks = {key: {"mask_data": layer, "class_labels": labels} for key, layer in layers.items()}
-        self.run.log({name: wandb.Image(image, masks=masks)})
+        if self.run is not None:
+            self.log({name: _wandb().Image(image, masks=masks)})
 
     def picture(self, name: str, path: Path) -> None:
-        """Log a picture."""
-        import wandb
-
-        self.run.log({name: wandb.Image(str(path))})
+        """A picture from a file."""
+        if self.run is not None:
+            self.log({name: _wandb().Image(str(path))})
 
     def artifact(self, name: str, kind: str, files: list[Path]) -> None:
-        """Log files as an artifact."""
-        import wandb
-
-        artifact = wandb.Artifact(name, kind)
-        for path in files:
-            artifact.add_file(str(path))
-        self.run.log_artifact(artifact)
+        """Files to keep with the run."""
+        if self.run is not None:
+            artifact = _wandb().Artifact(name, kind)
+            for path in files:
+                artifact.add_file(str(path))
+            self.run.log_artifact(artifact)
 
     def finish(self) -> None:
-        """Flush and close."""
-        self.run.finish()
+        """Flush and end the run."""
+        if self.run is not None:
+            self.run.finish()
+
+
+def _wandb() -> Any:
+    import wandb  # takes seconds, which a run that tells nobody does not spend
+
+    return wandb
 
 
 class Tracking:
@@ -135,7 +113,7 @@ class Tracking:
             mode=mode,  # type: ignore[arg-type]
             settings=wandb.Settings(silent=True),
         )
-        return WandbRun(run)
+        return Run(run)
 
 
 def _has_key() -> bool:

@@ -91,10 +91,8 @@ class Transfer(pl.Callback):
         if self.is_frozen(epoch):
             self.freeze(model)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Also in a resumed run's first epoch, for which Lightning leaves out `on_train_epoch_start`."""
-        self.apply(model_of(pl_module), trainer.current_epoch)
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Thaw in time."""
         self.apply(model_of(pl_module), trainer.current_epoch)
+
+    on_train_start = on_train_epoch_start  # in a resumed run's first epoch Lightning leaves the latter out

@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bonepipe.data.image import read_shape
 from bonepipe.data.phantom.annotation import fill
 from bonepipe.data.phantom.classes import CLASSES
+from bonepipe.labels.cutout import bounds
 
 REAL_SIZE = 2048
 
@@ -35,7 +37,8 @@ REAL = {
 def measure(root: Path) -> dict[str, float]:
     """Measure the figures of `REAL` at `root`; shares are of the pixels, of full scale or of the patients."""
     annotations = sorted((root / "train" / "outputs_json").glob("*/*.json"))
-    rows = [image_statistics(masks(path, _png_side(root, path))) for path in annotations]
+    sides = (read_shape(root / "train" / "DCM" / path.parent.name / f"{path.stem}.png")[0] for path in annotations)
+    rows = [image_statistics(masks(path, side)) for path, side in zip(annotations, sides, strict=True)]
     figures = {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
     pictures = (cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted(root.glob("*/DCM/*/*.png")))
     figures["image mean"] = float(np.mean([picture.mean() / 255 for picture in pictures if picture is not None]))
@@ -55,14 +58,14 @@ def image_statistics(mask: NDArray[np.bool_]) -> dict[str, float]:
     """Figures of one image's masks [29, S, S]."""
     size = mask.shape[-1]
     count = mask.sum(axis=0, dtype=np.uint8)
-    boxes = [_box_area(plane) for plane in mask if plane.any()]
+    boxes = [bounds(plane) for plane in mask if plane.any()]
     starts = [(np.diff(plane.ravel().astype(np.int8), prepend=0) == 1).sum() for plane in mask]
     return {
         "Triquetrum-Pisiform IoU": _iou(mask, "Triquetrum", "Pisiform"),
         "Trapezium-Trapezoid IoU": _iou(mask, "Trapezium", "Trapezoid"),
         "pixels with two labels": float((count > 1).mean()),
         "foreground": float((count > 0).mean()),
-        "mean class box": float(np.mean(boxes)) / size**2,
+        "mean class box": float(np.mean([box.height * box.width for box in boxes])) / size**2,
         "runs a class at 2048": float(np.mean(starts)) * REAL_SIZE / size,
     }
 
@@ -71,18 +74,6 @@ def _iou(mask: NDArray[np.bool_], first: str, second: str) -> float:
     """Intersection over union of two classes; NaN where one was not drawn."""
     a, b = mask[CLASSES.index(first)], mask[CLASSES.index(second)]
     return float((a & b).sum() / (a | b).sum()) if a.any() and b.any() else float("nan")
-
-
-def _box_area(plane: NDArray[np.bool_]) -> int:
-    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
-    return int((rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1))
-
-
-def _png_side(root: Path, annotation: Path) -> int:
-    """Side of the image that belongs to an annotation, from the PNG's header."""
-    png = root / "train" / "DCM" / annotation.parent.name / f"{annotation.stem}.png"
-    with png.open("rb") as file:
-        return int.from_bytes(file.read(20)[16:], "big")
 
 
 def _rotated_shares(root: Path) -> dict[str, float]:

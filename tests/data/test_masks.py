@@ -52,7 +52,7 @@ def test_masks_that_do_not_fit_the_data_are_refused(tmp_path, rows, reason):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "masks.csv").write_text("image,mask\na,b\n")
-    with pytest.raises(BonepipeError, match="is no CSV with image_name,class,rle"):
+    with pytest.raises(BonepipeError, match=r"masks\.csv: no column 'image_name'; expected image_name,class,rle"):
         read_masks(tmp_path / "masks.csv", ["a"], ["one"])
 
 

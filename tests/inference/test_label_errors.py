@@ -202,5 +202,5 @@ def test_a_ranking_is_held_against_what_was_planted(tmp_path):
     assert scores == {"permuted": (2, 2, 1), "missing": (0, 1, 0), "all": (2, 3, 1)}
     assert label_errors.score_planted(planted[1:2], found[1:], ("one", "two", "three"))["all"] == (0, 1, 0)
     path.write_text("image,kind\na.png,missing\n")
-    with pytest.raises(BonepipeError, match=r"planted\.csv: cannot be read as image_name,patient,kind,classes"):
+    with pytest.raises(BonepipeError, match=r"planted\.csv: no column 'image_name'; expected image_name,kind,classes"):
         label_errors.read_planted(path)

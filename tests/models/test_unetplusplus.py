@@ -75,7 +75,7 @@ def test_a_pruned_network_computes_no_unused_node(images, depth):
 
 def test_a_node_joins_its_row_and_the_node_below():
     """Node (0, 2) against equation 1: [x(0,0), x(0,1), up(x(1,1))]."""
-    network = UNetPlusPlus(3, width=2).eval()
+    network = UNetPlusPlus(3, 2, True, 4, "plain").eval()
     seen = {}
     for key, node in network.decoder.items():
         node.register_forward_hook(lambda module, given, result, key=key: seen.update({key: result}))

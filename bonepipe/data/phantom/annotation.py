@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bonepipe.data.annotation import document
 from bonepipe.data.phantom.classes import CLASSES
 from bonepipe.data.phantom.curves import clip_to_box, resample, wobble
 from bonepipe.data.phantom.pose import FIELD, Hand
@@ -19,19 +20,10 @@ PLANTED_KINDS = ("permuted", "missing", "ring")
 
 # The label that each bone gets instead of its own in a permuted annotation: mirrored thumb, swapped rows.
 PERMUTATION = {
-    "finger-1": "finger-3",
-    "finger-3": "finger-1",
-    "Trapezium": "Hamate",
-    "Hamate": "Trapezium",
-    "Trapezoid": "Capitate",
-    "Capitate": "Trapezoid",
-    "Radius": "Ulna",
-    "Ulna": "Radius",
-    "Pisiform": "Scaphoid",
-    "Scaphoid": "Triquetrum",
-    "Triquetrum": "Lunate",
-    "Lunate": "Pisiform",
-}
+    "finger-1": "finger-3", "finger-3": "finger-1", "Trapezium": "Hamate", "Hamate": "Trapezium",
+    "Trapezoid": "Capitate", "Capitate": "Trapezoid", "Radius": "Ulna", "Ulna": "Radius",
+    "Pisiform": "Scaphoid", "Scaphoid": "Triquetrum", "Triquetrum": "Lunate", "Lunate": "Pisiform",
+}  # fmt: skip
 
 
 def trace(hand: Hand, size: int, rng: np.random.Generator) -> dict[str, Polygon]:
@@ -90,19 +82,9 @@ def annotation_file(
 ) -> dict[str, Any]:
     """Compose the annotation of one image as the annotation tool exports it, its two wrong fields included."""
     worker = _identifier(rng)
-    return {
-        "annotations": [
-            {"id": _identifier(rng), "type": "poly_seg", "attributes": {}, "points": polygon.tolist(), "label": label}
-            for label, polygon in shapes
-        ],
-        "attributes": {},
-        "file_id": _identifier(rng),
-        "filename": f"{stem}.jpg",
-        "parent_path": f"/{patient}",
-        "last_modifier_id": worker,
-        "metadata": {"height": DECLARED_SIDE, "width": DECLARED_SIDE},
-        "last_workers": [worker],
-    }
+    entries = [(_identifier(rng), label, polygon) for label, polygon in shapes]
+    size = DECLARED_SIDE, DECLARED_SIDE
+    return document(entries, f"{stem}.jpg", patient, size, file_id=_identifier(rng), worker=worker)
 
 
 def _identifier(rng: np.random.Generator) -> str:

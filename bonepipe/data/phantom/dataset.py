@@ -1,10 +1,9 @@
 """A whole phantom dataset on disk: radiographs, annotations, metadata and the answers kept beside them."""
 
-import csv
 import multiprocessing
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from bonepipe.data.phantom.metadata import metadata_table, write_metadata
 from bonepipe.data.phantom.plan import Plan, Visit, make_plan
 from bonepipe.data.phantom.sample import Outcome, Task, write_sample
 from bonepipe.errors import BonepipeError
+from bonepipe.files import write_csv
 from bonepipe.parallel import cores
 
 SMALLEST_SIZE = 64  # pixels; below this the carpal bones vanish
@@ -107,9 +107,9 @@ def _write_tables(root: Path, plan: Plan, outcomes: Sequence[Outcome], seed: int
     owners = [visit for visit in plan.visits for _ in (0, 1)]
     numbers = sorted([*(visit.number for visit in plan.visits), *plan.absent])
     write_metadata(root / "meta_data.xlsx", metadata_table(numbers, seed))
-    _write_csv(root / "rotated.csv", ("patient",), ((visit.patient,) for visit in plan.visits if visit.rotated))
-    _write_csv(root / "planted.csv", ("image_name", "patient", "kind", "classes"), _planted_rows(owners, outcomes))
-    _write_csv(root / "answer.csv", ("image_name", "class", "rle", "Usage"), _answer_rows(owners, outcomes))
+    write_csv(root / "rotated.csv", ("patient",), ((visit.patient,) for visit in plan.visits if visit.rotated))
+    write_csv(root / "planted.csv", ("image_name", "patient", "kind", "classes"), _planted_rows(owners, outcomes))
+    write_csv(root / "answer.csv", ("image_name", "class", "rle", "Usage"), _answer_rows(owners, outcomes))
 
 
 def _planted_rows(owners: Sequence[Visit], outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
@@ -123,10 +123,3 @@ def _answer_rows(owners: Sequence[Visit], outcomes: Sequence[Outcome]) -> Iterat
     for visit, outcome in zip(owners, outcomes, strict=True):
         for label, rle in outcome.answer:
             yield outcome.image_name, label, rle, visit.usage
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)

@@ -56,7 +56,8 @@ def write_sample(task: Task) -> Outcome:
     split = task.root / ("test" if visit.test else "train")
     _write_png(split / "DCM" / visit.patient / f"{stem}.png", image)
     if visit.test:
-        return Outcome(f"{stem}.png", None, tuple(_answer(polygons, task.size)))
+        codes = {label: encode(fill([polygon], task.size)) for label, polygon in polygons.items()}
+        return Outcome(f"{stem}.png", None, tuple((label, codes.get(label, "")) for label in CLASSES))
     planted = _write_annotation(split / "outputs_json" / visit.patient / f"{stem}.json", task, polygons)
     return Outcome(f"{stem}.png", planted, ())
 
@@ -77,8 +78,3 @@ def _write_annotation(path: Path, task: Task, polygons: dict[str, Polygon]) -> t
     document = annotation_file(shapes, visit.patient, visit.stems[task.hand], rng)
     path.write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
     return (kind, classes) if kind else None
-
-
-def _answer(polygons: dict[str, Polygon], size: int) -> list[tuple[str, str]]:
-    """Run-length encoded ground truth, a (class, rle) pair for each class in order."""
-    return [(label, encode(fill([polygons[label]], size)) if label in polygons else "") for label in CLASSES]

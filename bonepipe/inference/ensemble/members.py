@@ -10,9 +10,9 @@ members:
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,14 +118,9 @@ def read(path: Path) -> Ensemble:
 def write(path: Path, ensemble: Ensemble) -> None:
     """Write an ensemble's YAML file, whole, without what is at its default."""
     import yaml
+    from pydantic import TypeAdapter
 
-    members = [_short(entry) for entry in ensemble.members]
+    changed = TypeAdapter(Ensemble).dump_python(ensemble, mode="json", exclude_defaults=True)
     with replacing(path) as part:
-        text = yaml.safe_dump({"mean": ensemble.mean, "members": members}, sort_keys=False, default_flow_style=None)
+        text = yaml.safe_dump({"mean": ensemble.mean, **changed}, sort_keys=False, default_flow_style=None)
         part.write_text(text, encoding="utf-8")
-
-
-def _short(entry: Entry) -> dict[str, Any]:
-    defaults = asdict(Entry(run=entry.run))
-    changed = {key: value for key, value in asdict(entry).items() if key == "run" or value != defaults[key]}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in changed.items()}

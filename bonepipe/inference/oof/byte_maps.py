@@ -132,7 +132,7 @@ def read(path: Path, classes: Sequence[str]) -> ByteMaps:
     Raises:
         BonepipeError: the file is missing, broken, or of other classes.
     """
-    with _opened(path, classes) as file:
+    with opened(path, classes) as file:
         height, width = file["shape"].tolist()
         data, ends = file["streams"].tobytes(), file["ends"].tolist()
         streams = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
@@ -141,13 +141,14 @@ def read(path: Path, classes: Sequence[str]) -> ByteMaps:
 
 def read_names(path: Path, classes: Sequence[str]) -> list[str]:
     """Only the image names; raises as `read`."""
-    with _opened(path, classes) as file:
+    with opened(path, classes) as file:
         names: list[str] = file["names"].tolist()
         return names
 
 
 @contextmanager
-def _opened(path: Path, classes: Sequence[str]) -> Iterator[Any]:
+def opened(path: Path, classes: Sequence[str]) -> Iterator[Any]:
+    """The arrays of a file of out-of-fold predictions; raises as `read`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             labels = file["classes"].tolist()

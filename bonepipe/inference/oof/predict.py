@@ -18,6 +18,7 @@ from bonepipe.labels import upsample
 from bonepipe.labels.histogram import HALF
 from bonepipe.parallel import overlapped
 
+Images = Dataset[dict[str, Any]]
 Predict = Callable[[torch.Tensor], torch.Tensor]  # grey bytes [N, h, w] to probabilities [N, C, h, w]
 
 
@@ -29,7 +30,7 @@ def predict_fold(
     folder: Path,
     batch_size: int,
     ahead: int = 0,
-    images: Dataset[dict[str, Any]] | None = None,
+    images: Images | None = None,
 ) -> np.ndarray:
     """Predict validation images in one way: `predict_variants` with one folder. Returns Dice `[N, C]`."""
     return predict_variants(
@@ -45,7 +46,7 @@ def predict_variants(
     folders: Sequence[Path],
     batch_size: int,
     ahead: int = 0,
-    images: Dataset[dict[str, Any]] | None = None,
+    images: Images | None = None,
     title: str = "",
 ) -> list[np.ndarray]:
     """Predict validation images and write what later steps need of them, a folder a variant of the prediction.
@@ -79,12 +80,7 @@ def predict_variants(
 
 
 def predict_bytes(
-    predict: Predict,
-    images: Dataset[dict[str, Any]],
-    names: Sequence[str],
-    classes: Sequence[str],
-    path: Path,
-    batch_size: int,
+    predict: Predict, images: Images, names: Sequence[str], classes: Sequence[str], path: Path, batch_size: int
 ) -> None:
     """Predict images in another way than their fold did, and write only the bytes that ensembles are averaged from.
 
@@ -103,7 +99,7 @@ def predict_bytes(
 
 
 def _predicted(
-    predict: Callable[[torch.Tensor], Sequence[torch.Tensor]], images: Dataset[dict[str, Any]], batch_size: int
+    predict: Callable[[torch.Tensor], Sequence[torch.Tensor]], images: Images, batch_size: int
 ) -> Iterator[tuple[tuple[np.ndarray, ...], int]]:
     """Maps `[C, h, w]` of each variant, and index, of one image after the other."""
     for batch in DataLoader(images, batch_size=batch_size, pin_memory=torch.cuda.is_available()):

@@ -1,7 +1,5 @@
 """The files of out-of-fold predictions: masks, histograms and Dice of each image."""
 
-import csv
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +10,8 @@ import numpy as np
 
 from bonepipe.data import submission
 from bonepipe.errors import BonepipeError
-from bonepipe.files import replacing
+from bonepipe.files import replacing, write_csv
+from bonepipe.inference.oof import byte_maps
 from bonepipe.labels import histogram
 
 MASKS, HISTOGRAMS, PROBABILITIES, SCORES = FILES = ("oof.csv", "histograms.npz", "probabilities.npz", "oof_dice.csv")
@@ -84,11 +83,8 @@ def read_results(folder: Path, classes: Sequence[str]) -> tuple[list[str], list[
 
 
 def _write_csv(path: Path, column: str, names: Sequence[str], classes: Sequence[str], rows: Sequence[Any]) -> None:
-    with replacing(path) as part, part.open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["image_name", "class", column])
-        for name, row in zip(names, rows, strict=True):
-            table.writerows([name, label, value] for label, value in zip(classes, row, strict=True))
+    cells = ((name, *cell) for name, row in zip(names, rows, strict=True) for cell in zip(classes, row, strict=True))
+    write_csv(path, ("image_name", "class", column), cells)
 
 
 def _write_histograms(path: Path, names: Sequence[str], classes: Sequence[str], counts: np.ndarray) -> None:
@@ -108,11 +104,5 @@ def read_counts(path: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarr
     Raises:
         BonepipeError: the file is missing, broken, or of other classes.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names, labels, counts = file["names"].tolist(), file["classes"].tolist(), file["counts"]
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error}); train this fold again") from error
-    if labels != list(classes):
-        raise BonepipeError(f"{path}: was written for other classes ({', '.join(labels)})")
-    return names, counts
+    with byte_maps.opened(path, classes) as file:
+        return file["names"].tolist(), file["counts"]

@@ -3,10 +3,12 @@
 import cv2
 import numpy as np
 import pytest
+import yaml
 
+from bonepipe.config import conf_dir
 from bonepipe.data.phantom import attenuation
 from bonepipe.data.phantom.anatomy import tube_outline, tube_sizes
-from bonepipe.data.phantom.classes import CLASSES, PALETTE, RAYS
+from bonepipe.data.phantom.classes import CLASSES, RAYS
 from bonepipe.data.phantom.curves import clip_to_box, closed_spline, resample, wobble
 from bonepipe.data.phantom.person import draw_person, generator
 from bonepipe.data.phantom.plan import make_plan
@@ -27,7 +29,8 @@ def circle(radius, count=90):
 
 
 def test_every_class_has_a_colour_and_every_ray_its_labels():
-    assert len(CLASSES) == len(set(CLASSES)) == len(set(PALETTE)) == 29
+    palette = yaml.safe_load((conf_dir() / "data" / "hand.yaml").read_text())["palette"]
+    assert len(CLASSES) == len(set(CLASSES)) == len(set(map(tuple, palette))) == 29
     assert sorted(label for ray in RAYS for label in ray) == sorted(CLASSES[:19])
     assert [CLASSES.index(label) for label in RAYS[4]] == [18, 17, 16, 15]
 
