@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bonepipe.commands.voters import open_voters
 from torch.nn import functional
 
 from bonepipe import config as configs
@@ -27,7 +26,6 @@ from bonepipe.pipeline.ensemble import read_members
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.ensemble import assemble, open_members
 from bonepipe.pipeline.steps import Steps
-
 
 BY_STRATUM = ["thresholds.by=stratum", "thresholds.margin=0"]
 
