@@ -13,8 +13,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from bonepipe.commands.predictor import SOURCE, run_source
-from bonepipe.commands.train import RESULTS
 from torch.nn import functional
 
 from bonepipe import config as configs
@@ -118,16 +116,13 @@ def prepare_run(material: Material, size: int, images: int, tta: str, folds: Seq
         *("tracking=none", "device=cpu", f"runs={material.folder}", f"name={name}", f"tta={tta}"),
         f"prediction.folds={list(folds)}",
     ]
-    folder, config, classes = material.folder / name, configs.compose(words), material.spec(size).classes
+    folder, classes = material.folder / name, material.spec(size).classes
     for fold in folds:
-        configs.save(config, folder / f"fold-{fold}" / "config.yaml")
-        for result in RESULTS[2:]:  # whose presence says that the fold is done
-            (folder / f"fold-{fold}" / result).touch()
+        (folder / f"fold-{fold}").mkdir(parents=True, exist_ok=True)
         facts = {"classes": classes, "augmentations": ["HorizontalFlip", "VerticalFlip", "Affine"]}
         save_weights(stand_in(material, size), folder / f"fold-{fold}" / "weights.safetensors", facts)
     (folder / "thresholds.json").write_text(json.dumps({"thresholds": dict.fromkeys(classes, 0.5)}))
     (folder / "scores.json").write_text("{}")
-    (folder / SOURCE).write_text(json.dumps(run_source(Experiment(config))))
     return [str(write_table(material, size)), *words]
 
 

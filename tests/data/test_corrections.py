@@ -139,14 +139,14 @@ def test_training_labels_change_and_the_truth_does_not(chest, tmp_path):
 
 def test_the_store_depends_on_what_the_file_says_and_only_where_there_is_one(chest, tmp_path):
     images = train_images(DataSpec(**chest))
-    keys = [key(images, DataSpec(**chest))]
+    keys = [key(images, DataSpec(**chest), tmp_path)]
     for action in (("Airways", "drop", ""), ("", "drop", "")):
         path = written(tmp_path, (images[0].name, *action))
-        keys.append(key(images, DataSpec(**chest, corrections=str(path))))
+        keys.append(key(images, DataSpec(**chest, corrections=str(path)), tmp_path))
     assert len(set(keys)) == 3
-    assert key(images, DataSpec(**chest, pseudo_weight=0.25)) == keys[0]
-    with pytest.raises(BonepipeError, match=r"none\.csv: cannot be read"):
-        key(images, DataSpec(**chest, corrections="none.csv"))
+    assert key(images, DataSpec(**chest, pseudo_weight=0.25), tmp_path) == keys[0]
+    with pytest.raises(BonepipeError, match=r"none\.csv: no such file"):
+        key(images, DataSpec(**chest, corrections="none.csv"), tmp_path)
 
 
 def test_a_replacement_beyond_its_image_is_named(chest, tmp_path):

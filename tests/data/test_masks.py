@@ -73,10 +73,10 @@ def test_the_store_trains_on_given_masks_and_validates_against_the_truth(phantom
     for one, other in zip(store.truth(3), truth.truth(3), strict=True):
         assert one.box == other.box
         assert (one.mask == other.mask).all()
-    before = key(images, weak)
-    assert before != key(images, plain)
+    before = key(images, weak, tmp_path)
+    assert before != key(images, plain, tmp_path)
     path.write_text(path.read_text() + "\n")
-    assert key(images, weak) != before
+    assert key(images, weak, tmp_path) != before
     path.unlink()
     with pytest.raises(BonepipeError, match=r"data\.masks=.*no such file; `bonepipe weak-labels` writes one"):
         open_store(images, weak, tmp_path / "cache")

@@ -162,11 +162,12 @@ def test_a_crop_at_its_own_size_holds_the_original_pixels(wrists, tmp_path):
     assert again.wide.images.any()
 
 
-def test_the_store_of_a_region_is_keyed_apart(wrists):
+def test_the_store_of_a_region_is_keyed_apart(wrists, tmp_path):
     spec, images, _ = wrists
     plain = replace(spec, region=None)
     others = [replace(spec.region, margin=0.3), replace(spec.region, jitter=0.0), Region(classes=CARPALS[:3])]
-    keys = [stores.key(images, s) for s in (plain, spec, *(replace(spec, region=region) for region in others))]
+    specs = [plain, spec, *(replace(spec, region=region) for region in others)]
+    keys = [stores.key(images, with_region, tmp_path) for with_region in specs]
     assert len(set(keys)) == 5
 
 

@@ -99,23 +99,36 @@ def test_repeated_labels_are_united(chest):
 
 
 def test_the_key_depends_on_all_that_the_content_does(copy):
-    spec, images, _ = copy
-    keys = [stores.key(images, spec), stores.key(images, replace(spec, size=96)), stores.key(images[1:], spec)]
-    keys.append(stores.key(images, replace(spec, classes=spec.classes[::-1])))
+    spec, images, cache = copy
+
+    def key(some=images, other=spec):
+        return stores.key(some, other, cache)
+
+    keys = [key(), key(other=replace(spec, size=96)), key(images[1:])]
+    keys.append(key(other=replace(spec, classes=spec.classes[::-1])))
     for path in (images[0].annotation, images[0].path):
         with path.open("ab") as file:
             file.write(b" ")
-        keys.append(stores.key(images, spec))
+        keys.append(key())
     assert len(set(keys)) == len(keys)
-    assert stores.key(images, replace(spec, mean=0.3)) == keys[-1]
+    assert key(other=replace(spec, mean=0.3)) == keys[-1]
 
 
 def test_an_edit_of_equal_length_is_noticed(copy):
-    spec, images, _ = copy
-    path, before = images[0].annotation, stores.key(images, spec)
-    path.write_bytes(path.read_bytes())
-    os.utime(path, ns=(0, 1))
-    assert stores.key(images, spec) != before
+    spec, images, cache = copy
+    path, before = images[0].annotation, stores.key(images, spec, cache)
+    state, text = path.stat(), path.read_text()
+    path.write_text(text.replace('"label"', '"lebal"', 1))
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert stores.key(images, spec, cache) != before
+    path.write_text(text)
+    assert stores.key(images, spec, cache) == before, "contents count, not times"
+
+
+def test_the_same_data_at_another_place_has_the_same_store(copy, tmp_path):
+    spec, images, cache = copy
+    moved = replace(spec, root=str(shutil.copytree(spec.root, tmp_path / "moved")))
+    assert stores.key(train_images(moved), moved, cache) == stores.key(images, spec, cache)
 
 
 def test_it_is_built_once(copy, monkeypatch):
@@ -145,7 +158,7 @@ def test_a_failing_build_leaves_nothing(copy):
 
 def test_a_killed_build_is_done_again(copy):
     spec, images, cache = copy
-    part = cache / f"{stores.key(images, spec)}.part"
+    part = cache / f"{stores.key(images, spec, cache)}.part"
     part.mkdir(parents=True)
     (part / "images.npy").write_text("half")
     assert stores.open_store(images, spec, cache).images.any()
