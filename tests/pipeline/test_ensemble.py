@@ -27,7 +27,6 @@ from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.ensemble import assemble, open_members
 from bonepipe.pipeline.steps import Steps
 
-
 BY_STRATUM = ["thresholds.by=stratum", "thresholds.margin=0"]
 
 
