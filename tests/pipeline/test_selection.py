@@ -15,6 +15,7 @@ from bonepipe.inference.ensemble import members
 from bonepipe.inference.oof import byte_maps
 from bonepipe.labels.cutout import to_mask
 from bonepipe.pipeline.experiment import Experiment
+from bonepipe.pipeline.steps import Steps
 
 IMAGES = 20
 
@@ -29,7 +30,7 @@ def trained(tmp_path_factory, phantom_root):
                 "experiment=debug", f"data.root={phantom_root}", f"data.size={size}", f"name={name}", f"fold={fold}",
                 "folds.count=2", f"folds.file={folder / 'folds.csv'}", f"runs={folder / 'runs'}", "trainer.epochs=1",
                 "trainer.train_batches=1", "trainer.batch_size=2", "averaging=none", "tta=none",
-                "device=cpu", "model=mobile_unet", "model.encoder_weights=null",
+                "device=cpu", "model.encoder=tu-mobilenetv3_small_050", "model.settings.decoder_channels=[16,8,8,8,8]",
             ]  # fmt: skip
             assert cli.main(["train", *words]) == 0
     return folder / "runs"
@@ -37,14 +38,22 @@ def trained(tmp_path_factory, phantom_root):
 
 def pretend(source, target, seed):
     """Copy a run, and replace what it predicted by the truth with smooth noise."""
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.ckpt", "weights*"))
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.ckpt"))
     experiment = Experiment(configs.load(target / "fold-0" / "config.yaml"))
     rng, store = np.random.default_rng(seed), experiment.cohort.store
     for fold in (0, 1):
         path = target / f"fold-{fold}" / "probabilities.npz"
         found = byte_maps.read(path, experiment.data.classes)
-        packed = [byte_maps.pack(guess(store, store.names.index(name), found.shape, rng)) for name in found.names]
+        packed = [byte_maps.pack(guess(store, store.index[name], found.shape, rng)) for name in found.names]
         byte_maps.write(path, found.names, experiment.data.classes, found.shape, packed)
+    note(target)
+
+
+def note(folder):
+    """Have what lies in a run's folds count as what its models said."""
+    for fold in folder.glob("fold-*"):
+        experiment = Experiment(configs.load(fold / "config.yaml")).placed(folder)
+        Steps(experiment).out_of_fold(int(fold.name.removeprefix("fold-"))).record()
 
 
 def guess(store, index, shape, rng):
@@ -82,7 +91,7 @@ def slow_dice(runs, names, counts):
             byte_maps.read(runs / n / f"fold-{fold}" / "probabilities.npz", experiment.data.classes) for n in names
         ]
         for position, name in enumerate(files[0].names):
-            index = store.names.index(name)
+            index = store.index[name]
             maps = [resized(file.maps(position)[None], (96, 96)) for file in files]
             mask = resized(np.tensordot(counts, maps, 1) / sum(counts), store.shape(index))[0] >= 0.5
             truth = np.stack([to_mask(mask, store.shape(index)) for mask in store.truth(index)])
@@ -167,11 +176,17 @@ def test_wrong_usage_is_refused(runs, capsys, tmp_path):
 def test_runs_that_are_not_finished_are_named_with_the_way_out(runs, broken, capsys, tmp_path):
     words = runs / "near", broken, "-o", tmp_path / "best"
     (broken / "fold-1" / "probabilities.npz").rename(tmp_path / "aside.npz")
-    assert "fold-1/probabilities.npz: is missing; run `bonepipe train-all`" in refused(capsys, 1, *words)
+    message = refused(capsys, 1, *words)
+    assert "broken/fold-1: is not predicted out of fold, or was in another way:\n  probabilities.npz\n" in message
+    assert "Run `bonepipe train-all` with the run's settings first" in message
     (broken / "fold-1" / "oof_dice.csv").unlink()
-    assert "broken/fold-1: fold 1 of 2 is not finished" in refused(capsys, 1, *words)
+    message = refused(capsys, 1, *words)
+    assert "broken/fold-1: is not predicted out of fold" in message and "oof_dice.csv" in message
     shutil.rmtree(broken / "fold-0")
-    assert "broken: holds no trained fold" in refused(capsys, 1, *words)
+    assert "broken/fold-0: is not trained yet; run `bonepipe train-all`" in refused(capsys, 1, *words)
+    shutil.rmtree(broken / "fold-1")
+    assert "broken: no run here" in refused(capsys, 1, *words)
+    assert not (tmp_path / "best").exists()
 
 
 def rewrite(path, classes=None, names=None):
@@ -189,6 +204,7 @@ def test_runs_of_other_classes_or_images_are_named(runs, broken, capsys, tmp_pat
     configs.save({**settings, "data": {**settings["data"], "classes": classes}}, path)
     for fold in (0, 1):
         rewrite(broken / f"fold-{fold}" / "probabilities.npz", classes=classes)
+    note(broken)
     err = refused(capsys, 1, *words)
     assert "broken: has other classes (" in err
     assert "Tail" in err
@@ -196,6 +212,7 @@ def test_runs_of_other_classes_or_images_are_named(runs, broken, capsys, tmp_pat
     for fold in (0, 1):
         names = [f"{fold}-{number}.png" for number in range(10)]
         rewrite(broken / f"fold-{fold}" / "probabilities.npz", settings["data"]["classes"], names)
+    note(broken)
     assert "broken: predicted other images than" in refused(capsys, 1, *words)
 
 
@@ -203,6 +220,7 @@ def test_images_of_one_run_only_are_left_out_with_a_warning(runs, broken, capsys
     path = broken / "fold-1" / "probabilities.npz"
     names = np.load(path)["names"].tolist()
     rewrite(path, names=["other.png", *names[1:]])
+    note(broken)
     code, out, err = select(capsys, runs / "fine", broken, "-o", tmp_path / "best", "--json")
     assert code == 0
     assert json.loads(out)["images"] == IMAGES - 1
