@@ -83,7 +83,9 @@ def _radiograph(spec: DataSpec, path: Path, split: str, **facts: Any) -> Radiogr
     annotation = annotation_path(spec, path) if split == "train" else None
     if annotation is not None and not annotation.is_file():
         annotation = None
-    return Radiograph(path.name, path=path, split=split, annotation=annotation, side=_side(path.stem), **facts)
+    side = re.search(r"_([RL])$", path.stem)  # most names do not tell, and order is no proof
+    hand = side.group(1) if side else None
+    return Radiograph(path.name, path=path, split=split, annotation=annotation, side=hand, **facts)
 
 
 def train_images(spec: DataSpec) -> list[Radiograph]:
@@ -183,12 +185,6 @@ def patient_of(spec: DataSpec, path: Path, split: str) -> str:
 def annotation_path(spec: DataSpec, path: Path) -> Path:
     """Where the annotation of a train image belongs."""
     return (spec.path / spec.annotations / path.relative_to(_folder(spec, "train"))).with_suffix(".json")
-
-
-def _side(stem: str) -> str | None:
-    """The hand's side where the name ends in _R or _L; most names do not tell, and order is no proof."""
-    match = re.search(r"_([RL])$", stem)
-    return match.group(1) if match else None
 
 
 def _check_names(spec: DataSpec, rows: list[Radiograph]) -> None:

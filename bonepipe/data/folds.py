@@ -3,7 +3,7 @@
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -176,10 +176,15 @@ def ensure(spec: FoldSpec, images: Sequence[Radiograph], strata: Callable[[], Se
 
 def torn_patients(images: Sequence[Radiograph], folds: Folds) -> list[str]:
     """The patients whose images lie in more than one fold: they make the out-of-fold Dice too good."""
-    seen: dict[str, set[int]] = defaultdict(set)
-    for image in images:
-        seen[image.patient].add(folds[image.name])
-    return [patient for patient, numbers in seen.items() if len(numbers) > 1]
+    return list(_torn((image.patient, folds[image.name]) for image in images))
+
+
+def _torn(pairs: Iterable[tuple[str, Any]]) -> dict[str, set[Any]]:
+    """The folds of each patient that has several, from pairs of patient and fold."""
+    seen: dict[str, set[Any]] = defaultdict(set)
+    for patient, fold in pairs:
+        seen[patient].add(fold)
+    return {patient: numbers for patient, numbers in seen.items() if len(numbers) > 1}
 
 
 def summary(images: Sequence[Radiograph], folds: Folds) -> str:
@@ -217,11 +222,7 @@ def _image_faults(names: Sequence[str], images: Sequence[Radiograph]) -> Iterato
 def _patient_faults(rows: Sequence[Row], images: Sequence[Radiograph]) -> Iterator[str]:
     """A patient in two folds leaks: his left hand would tell the model about his right hand."""
     patients = {image.name: image.patient for image in images}
-    seen: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        if row["image_name"] in patients:
-            seen[patients[row["image_name"]]].add(row["fold"])
-    for patient, numbers in seen.items():
-        if len(numbers) > 1:
-            listed = " and ".join(sorted(numbers))
-            yield f"column fold: patient {patient} leaks across folds {listed}; give all his images one fold"
+    pairs = ((patients[row["image_name"]], row["fold"]) for row in rows if row["image_name"] in patients)
+    for patient, numbers in _torn(pairs).items():
+        listed = " and ".join(sorted(numbers))
+        yield f"column fold: patient {patient} leaks across folds {listed}; give all his images one fold"

@@ -113,7 +113,8 @@ class DataSpec:
             self.mirrored_order(axis)
         for external in self.external:
             external.check_classes(self.labels)
-        for values, what in (([e.prefix for e in self.external], "prefix"), (self._roots(), "root")):
+        roots = [str(Path(root)) for root in (self.root, *(external.root for external in self.external))]
+        for values, what in (([external.prefix for external in self.external], "prefix"), (roots, "root")):
             if len(set(values)) != len(values):
                 raise ValueError(f"data.external: each dataset needs a {what} of its own, got {', '.join(values)}")
 
@@ -124,9 +125,6 @@ class DataSpec:
             raise ValueError(f"data.patient={self.patient!r}: no regular expression ({error})") from error
         if groups < 1:
             raise ValueError(f"data.patient={self.patient!r}: the pattern needs a group, for example '^([^/]+)/'")
-
-    def _roots(self) -> list[str]:
-        return [str(Path(root)) for root in (self.root, *(other.root for other in self.external))]
 
     @property
     def shape(self) -> tuple[int, int]:

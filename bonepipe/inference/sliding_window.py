@@ -86,32 +86,7 @@ def _gaussian(length: int) -> torch.Tensor:
     return torch.exp(-(distance**2) / (2 * (SIGMA * length) ** 2))
 
 
-class Accumulator:
-    """The weighted mean of overlapping predictions: a sum of weighted maps and a sum of weights.
-
-    Args:
-        size: images, classes, height, width.
-        device: of the sums and of all that is added.
-    """
-
-    def __init__(self, size: tuple[int, int, int, int], device: torch.device) -> None:
-        self._sum = torch.zeros(size, device=device)
-        self._weights = torch.zeros((size[0], 1, *size[2:]), device=device)
-
-    def add(self, image: int, top: int, left: int, weights: torch.Tensor, maps: torch.Tensor | None) -> None:
-        """Add maps `[C, h, w]` with weights `[h, w]` to an image from row `top`, column `left`; None stands for 0."""
-        height, width = weights.shape
-        place = image, slice(None), slice(top, top + height), slice(left, left + width)
-        self._weights[place] += weights
-        if maps is not None:
-            self._sum[place].addcmul_(maps, weights)
-
-    def mean(self, rows: slice = slice(None), columns: slice = slice(None)) -> torch.Tensor:
-        """The quotient, float32 `[N, C, h, w]`, of the part asked for, where every pixel must have got some weight.
-
-        Made in the place of the sum, the largest tensor here; nothing can be added afterwards.
-        """
-        return self._sum[..., rows, columns].div_(self._weights[..., rows, columns])
+Sums = tuple[torch.Tensor, torch.Tensor]  # of weighted maps [N, C, h, w] and of weights [N, 1, h, w]
 
 
 def slide(
@@ -142,19 +117,23 @@ def slide(
     large = images[:, rows.source.to(images.device)][:, :, columns.source.to(images.device)]
     busy, idle = _sort_out(large, rows, columns, background)
     size = len(images), classes, len(rows.source), len(columns.source)
-    weights, total = blend(rows.window, columns.window, blending), None
+    weights, sums = blend(rows.window, columns.window, blending), None
     for first in range(0, len(busy), batch_size):
         batch = busy[first : first + batch_size]
         maps = predict(torch.stack([_cut(large, rows, columns, place) for place in batch])).float()
-        if total is None:
-            weights, total = weights.to(maps.device), Accumulator(size, maps.device)
+        if sums is None:
+            weights, sums = weights.to(maps.device), _zeros(size, maps.device)
         for place, answer in zip(batch, maps, strict=True):
-            _add(total, rows, columns, place, weights, answer)
-    if total is None:
-        total = Accumulator(size, weights.device)
+            _add(sums, rows, columns, place, weights, answer)
+    sums = _zeros(size, weights.device) if sums is None else sums
     for place in idle:
-        _add(total, rows, columns, place, weights, None)
-    return total.mean(rows.inside, columns.inside)
+        _add(sums, rows, columns, place, weights, None)
+    total, shares = (part[..., rows.inside, columns.inside] for part in sums)
+    return total.div_(shares)  # in the place of the sum, the largest tensor here
+
+
+def _zeros(size: tuple[int, int, int, int], device: torch.device) -> Sums:
+    return torch.zeros(size, device=device), torch.zeros((size[0], 1, *size[2:]), device=device)
 
 
 def _sort_out(
@@ -175,15 +154,16 @@ def _cut(images: torch.Tensor, rows: Axis, columns: Axis, place: Place) -> torch
     return images[image, top : top + rows.window, left : left + columns.window]
 
 
-def _add(
-    total: Accumulator, rows: Axis, columns: Axis, place: Place, weights: torch.Tensor, maps: torch.Tensor | None
-) -> None:
-    """Add what a window keeps of its answer."""
+def _add(sums: Sums, rows: Axis, columns: Axis, place: Place, weights: torch.Tensor, maps: torch.Tensor | None) -> None:
+    """Add what a window keeps of its answer `[C, h, w]`, times its weights `[h, w]`; None stands for 0."""
     image, row, column = place
     (above, below), (left, right) = rows.rims[row], columns.rims[column]
     kept = slice(above, rows.window - below), slice(left, columns.window - right)
-    answer = None if maps is None else maps[:, kept[0], kept[1]]
-    total.add(image, rows.starts[row] + above, columns.starts[column] + left, weights[kept], answer)
+    top, first = rows.starts[row], columns.starts[column]
+    inside = slice(top + above, top + rows.window - below), slice(first + left, first + columns.window - right)
+    sums[1][(image, slice(None), *inside)] += weights[kept]
+    if maps is not None:
+        sums[0][(image, slice(None), *inside)].addcmul_(maps[(slice(None), *kept)], weights[kept])
 
 
 class Windows:

@@ -53,7 +53,10 @@ class FCDenseNet(nn.Module):
         self.encoder = nn.ModuleList(
             DenseBlock(inputs, count, growth, dropout) for inputs, count in zip([first, *skips[:-1]], down, strict=True)
         )
-        self.downs = nn.ModuleList(transition_down(channels, dropout) for channels in skips)
+        self.downs = nn.ModuleList(  # a convolution of 1 x 1 and max pooling by two (table 1)
+            nn.Sequential(convolution(channels, channels, kernel=1, dropout=dropout), nn.MaxPool2d(2))
+            for channels in skips
+        )
         self.bottleneck = DenseBlock(skips[-1], deepest, growth, dropout)
         self.ups, self.decoder = nn.ModuleList(), nn.ModuleList()
         for level in reversed(range(len(down))):
@@ -99,8 +102,3 @@ def convolution(inputs: int, outputs: int, *, kernel: int, dropout: float) -> nn
     """Batch normalisation, ReLU, convolution, dropout (table 1)."""
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
     return nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), layer, nn.Dropout(dropout))
-
-
-def transition_down(channels: int, dropout: float) -> nn.Sequential:
-    """A convolution of 1 x 1 and max pooling by two (table 1)."""
-    return nn.Sequential(convolution(channels, channels, kernel=1, dropout=dropout), nn.MaxPool2d(2))

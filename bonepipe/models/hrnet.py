@@ -60,10 +60,7 @@ class HRNetV2(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits `[N, C, h, w]`."""
         finest, *coarser = self.encoder(images)
-        joined = torch.cat([finest, *(resize(maps, finest.shape[-2:]) for maps in coarser)], 1)
-        return resize(self.head(joined), images.shape[-2:])
-
-
-def resize(maps: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """Maps at another height and width, bilinearly."""
-    return functional.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+        joined = torch.cat(
+            [finest, *(functional.interpolate(maps, finest.shape[-2:], mode="bilinear") for maps in coarser)], 1
+        )
+        return functional.interpolate(self.head(joined), images.shape[-2:], mode="bilinear")

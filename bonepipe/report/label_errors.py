@@ -91,9 +91,7 @@ def _drawn(
     large = [_enlarged(mask, grey.shape, place, crop.shape) for mask in masks]
     others = [mask for label, mask in enumerate(large) if label not in doubtful]
     canvas = overlay.draw(crop, others, [CONTEXT] * len(others), opacity=0)
-    chosen = overlay.draw(crop, [large[label] for label in doubtful], [colours[label] for label in doubtful])
-    plain = cv2.cvtColor(crop, cv2.COLOR_GRAY2RGB)
-    canvas = np.where((chosen != plain).any(axis=2, keepdims=True), chosen, canvas)
+    canvas = overlay.draw(canvas, [large[label] for label in doubtful], [colours[label] for label in doubtful])
     for label in doubtful:
         if large[label].mask.any():
             _name(canvas, names[label], large[label])

@@ -20,10 +20,10 @@ def palette(classes: int, given: Sequence[Colour] = ()) -> list[Colour]:
 
 
 def draw(image: np.ndarray, masks: Sequence[Cutout], colours: Sequence[Colour], opacity: float = 0.4) -> np.ndarray:
-    """Fill and outline masks over a grey image.
+    """Fill and outline masks over an image.
 
     Args:
-        image: uint8 `[H, W]`.
+        image: uint8 `[H, W]`, or RGB `[H, W, 3]`.
         masks: one a class, at the image's size.
         colours: one a class.
         opacity: of the fill; outlines are opaque.
@@ -31,8 +31,8 @@ def draw(image: np.ndarray, masks: Sequence[Cutout], colours: Sequence[Colour], 
     Returns:
         RGB uint8 `[H, W, 3]`.
     """
-    canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    width = max(1, round(max(image.shape) / 700))
+    canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image.copy()
+    width = max(1, round(max(image.shape[:2]) / 700))
     for mask, colour in zip(masks, colours, strict=True):
         part = canvas[mask.box.slices]
         part[mask.mask] = (part[mask.mask] * (1 - opacity) + np.array(colour) * opacity).astype(np.uint8)

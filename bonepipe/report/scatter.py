@@ -78,8 +78,7 @@ def _write_names(axes: "Axes", runs: Sequence[tuple[str, Sequence[float], float]
 
     frame, taken = axes.get_window_extent(), []
     for _, scores, score in runs:
-        ends = axes.transData.transform([(scores[0], score), (scores[-1], score)])
-        taken.append(Bbox(ends).padded(DOT))
+        taken.append(Bbox(axes.transData.transform([(scores[0], score), (scores[-1], score)])).padded(DOT))
     for name, scores, score in runs:
         middle = (scores[0] + scores[-1]) / 2
         for x, offset, align in ((scores[-1], (9, 0), "left"), (scores[0], (-9, 0), "right"),

@@ -1,6 +1,7 @@
 """Where folds run: one after the other here, one a visible GPU, or as Ray tasks on one machine or a cluster.
 
-An executor runs command lines, because a fold is a process of its own: it frees all its memory when it ends, and
+An executor runs command lines and returns their exit codes in the same order; one that fails does not stop the others.
+It runs command lines because a fold is a process of its own: it frees all its memory when it ends, and
 killing it harms no other.
 """
 
@@ -9,19 +10,11 @@ import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
-from typing import Protocol
 
 from bonepipe.errors import BonepipeError
 from bonepipe.parallel import cores
 
 Command = Sequence[str]
-
-
-class Executor(Protocol):
-    """Runs commands and returns their exit codes in the same order."""
-
-    def run(self, commands: Sequence[Command]) -> list[int]:
-        """Run all; one that fails does not stop the others."""
 
 
 class Local:

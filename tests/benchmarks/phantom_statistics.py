@@ -3,8 +3,6 @@
 `python -m tests.benchmarks.phantom_statistics ROOT` prints the table.
 """
 
-import csv
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,10 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bonepipe.data.annotation import read_annotation
 from bonepipe.data.image import read_shape
-from bonepipe.data.phantom.annotation import fill
 from bonepipe.data.phantom.classes import CLASSES
+from bonepipe.files import read_csv
+from bonepipe.labels import bitplane
 from bonepipe.labels.cutout import bounds
+from bonepipe.labels.polygon import rasterise
 
 REAL_SIZE = 2048
 
@@ -47,11 +48,8 @@ def measure(root: Path) -> dict[str, float]:
 
 def masks(annotation: Path, size: int) -> NDArray[np.bool_]:
     """Ground truth [29, size, size] of one annotation file."""
-    shapes = json.loads(annotation.read_text(encoding="utf-8"))["annotations"]
-    drawn: dict[str, list[NDArray[np.int32]]] = {}
-    for shape in shapes:
-        drawn.setdefault(shape["label"], []).append(np.array(shape["points"], np.int32))
-    return np.stack([fill(drawn.get(label, []), size) for label in CLASSES])
+    planes = rasterise(read_annotation(annotation, CLASSES), (size, size), len(CLASSES))
+    return np.moveaxis(bitplane.unpack(planes, len(CLASSES)), -1, 0)
 
 
 def image_statistics(mask: NDArray[np.bool_]) -> dict[str, float]:
@@ -78,8 +76,7 @@ def _iou(mask: NDArray[np.bool_], first: str, second: str) -> float:
 
 def _rotated_shares(root: Path) -> dict[str, float]:
     """Share of the patients with the wrist bent sideways; NaN for a split without patients."""
-    with (root / "rotated.csv").open(encoding="utf-8") as file:
-        rotated = {row["patient"] for row in csv.DictReader(file)}
+    rotated = {row["patient"] for _, row in read_csv(root / "rotated.csv", ["patient"])}
     shares = {}
     for split in ("train", "test"):
         patients = [folder.name for folder in (root / split / "DCM").glob("*")]

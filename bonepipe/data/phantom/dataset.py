@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from bonepipe.data.phantom import PLANTED_SHARE
 from bonepipe.data.phantom.metadata import metadata_table, write_metadata
-from bonepipe.data.phantom.plan import Plan, Visit, make_plan
+from bonepipe.data.phantom.plan import Plan, make_plan
 from bonepipe.data.phantom.sample import Outcome, Task, write_sample
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_csv
@@ -104,22 +104,11 @@ def _work(tasks: Sequence[Task], workers: int) -> list[Outcome]:
 
 def _write_tables(root: Path, plan: Plan, outcomes: Sequence[Outcome], seed: int) -> None:
     """Write meta_data.xlsx, planted.csv, rotated.csv and answer.csv."""
-    owners = [visit for visit in plan.visits for _ in (0, 1)]
+    pairs = list(zip([visit for visit in plan.visits for _ in (0, 1)], outcomes, strict=True))
     numbers = sorted([*(visit.number for visit in plan.visits), *plan.absent])
     write_metadata(root / "meta_data.xlsx", metadata_table(numbers, seed))
     write_csv(root / "rotated.csv", ("patient",), ((visit.patient,) for visit in plan.visits if visit.rotated))
-    write_csv(root / "planted.csv", ("image_name", "patient", "kind", "classes"), _planted_rows(owners, outcomes))
-    write_csv(root / "answer.csv", ("image_name", "class", "rle", "Usage"), _answer_rows(owners, outcomes))
-
-
-def _planted_rows(owners: Sequence[Visit], outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
-    for visit, outcome in zip(owners, outcomes, strict=True):
-        if outcome.planted:
-            kind, classes = outcome.planted
-            yield outcome.image_name, visit.patient, kind, " ".join(classes)
-
-
-def _answer_rows(owners: Sequence[Visit], outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
-    for visit, outcome in zip(owners, outcomes, strict=True):
-        for label, rle in outcome.answer:
-            yield outcome.image_name, label, rle, visit.usage
+    planted = ((o.image_name, v.patient, o.planted[0], " ".join(o.planted[1])) for v, o in pairs if o.planted)
+    write_csv(root / "planted.csv", ("image_name", "patient", "kind", "classes"), planted)
+    answers = ((o.image_name, label, rle, v.usage) for v, o in pairs for label, rle in o.answer)
+    write_csv(root / "answer.csv", ("image_name", "class", "rle", "Usage"), answers)

@@ -60,7 +60,9 @@ def pool(folders: Mapping[int, Path], classes: Sequence[str]) -> Pooled:
 def write_results(folder: Path, names: Sequence[str], classes: Sequence[str], rows: Sequence[Compared]) -> np.ndarray:
     """Write oof.csv, histograms.npz and, last, oof_dice.csv of some images; returns their Dice `[N, C]`."""
     _write_csv(folder / MASKS, "rle", names, classes, [row.runs for row in rows])
-    _write_histograms(folder / HISTOGRAMS, names, classes, np.stack([row.counts for row in rows]))
+    with replacing(folder / HISTOGRAMS) as part:
+        counts = np.stack([row.counts for row in rows]).astype(np.int32)
+        np.savez_compressed(part, names=np.array(names), classes=np.array(classes), counts=counts)
     _write_csv(folder / SCORES, "dice", names, classes, [[f"{d:.6f}" for d in row.dice] for row in rows])
     return np.stack([row.dice for row in rows])
 
@@ -85,11 +87,6 @@ def read_results(folder: Path, classes: Sequence[str]) -> tuple[list[str], list[
 def _write_csv(path: Path, column: str, names: Sequence[str], classes: Sequence[str], rows: Sequence[Any]) -> None:
     cells = ((name, *cell) for name, row in zip(names, rows, strict=True) for cell in zip(classes, row, strict=True))
     write_csv(path, ("image_name", "class", column), cells)
-
-
-def _write_histograms(path: Path, names: Sequence[str], classes: Sequence[str], counts: np.ndarray) -> None:
-    with replacing(path) as part:
-        np.savez_compressed(part, names=np.array(names), classes=np.array(classes), counts=counts.astype(np.int32))
 
 
 def read_curves(path: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarray]:
