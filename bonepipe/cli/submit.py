@@ -33,11 +33,12 @@ def main(words: Sequence[str]) -> int:
 def _predictor(folder: Path | None, words: Sequence[str]) -> "Predictor":
     from bonepipe.config import compose
     from bonepipe.pipeline.experiment import Experiment
-    from bonepipe.pipeline.predictors.opening import open_predictor
     from bonepipe.pipeline.predictors.run import refuse_region, require_finished
     from bonepipe.pipeline.steps import Steps
 
     if folder is not None:
+        from bonepipe.pipeline.predictors.opening import open_predictor
+
         return open_predictor(folder, words)
     experiment = Experiment(compose(words, checked=False))
     refuse_region(experiment)

@@ -31,6 +31,7 @@ from bonepipe.pipeline.predictors.run import Run
 from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, shortened
 from bonepipe.pipeline.steps import Steps
 from bonepipe.report import cross_validation as report
+from bonepipe.report.examples import extremes, picture, read_masks, save
 
 
 @dataclass(frozen=True)
@@ -249,8 +250,6 @@ def finish(
 
 def _picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> Path:
     """Save examples.jpg: worst, median and best image out of fold."""
-    from bonepipe.report.examples import extremes, picture, read_masks, save
-
     experiment, names, dice = chosen.experiment, chosen.pooled.names, chosen.choice.dice_at_half.mean(1)
     cohort, rows = experiment.cohort, []
     for title, position in extremes(dice).items():

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +12,9 @@ from bonepipe import config as configs
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import read_grey
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.inference.cascade import BlendedStages, SecondStage, blend_stages, predict_second_stage
+from bonepipe.inference.oof.predict import Predict
+from bonepipe.inference.oof.results import HISTOGRAMS, Pooled, read_counts
 from bonepipe.parallel import overlapped
 from bonepipe.pipeline import run_folder
 from bonepipe.pipeline.experiment import Experiment
@@ -21,11 +23,6 @@ from bonepipe.pipeline.predictors.ensemble import open_ensemble
 from bonepipe.pipeline.predictors.run import Run, open_run, refined_classes, require_finished, voting_folds
 from bonepipe.pipeline.run_folder import CASCADE, CONFIG, THRESHOLDS, Inputs, Step, recorded_folds
 from bonepipe.pipeline.steps import Steps
-
-if TYPE_CHECKING:
-    from bonepipe.inference.cascade import BlendedStages, SecondStage
-    from bonepipe.inference.oof.predict import Predict
-    from bonepipe.inference.oof.results import Pooled
 
 Shown = tuple[Radiograph, np.ndarray, np.ndarray]  # an image, its grey bytes [H, W], the first stage's maps [C, h, w]
 
@@ -46,10 +43,8 @@ class CascadePredictor:
     experiment: Experiment
     weights: Sequence[float]
 
-    def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, BlendedStages]]":
+    def predictions(self, images: Sequence[Radiograph]) -> Iterator[tuple[Radiograph, BlendedStages]]:
         """Every image with both stages' maps."""
-        from bonepipe.inference.cascade import blend_stages
-
         labels = region_labels(self.first.experiment, self.second)
         models = [self.second.fold_model(fold) for fold in voting_folds(self.second)]
         predict = self.second.predictor(models, refined_classes(self.second))
@@ -57,10 +52,8 @@ class CascadePredictor:
         for image, grey, maps, seen in looks(predict, self.second, list(labels), shown(whole, self.second)):
             yield image, blend_stages(maps, seen, labels, self.weights, (grey.shape[0], grey.shape[1]))
 
-    def out_of_fold(self) -> "Pooled":
+    def out_of_fold(self) -> Pooled:
         """The histograms that `bonepipe cascade` left."""
-        from bonepipe.inference.oof.results import HISTOGRAMS, Pooled, read_counts
-
         names, counts = read_counts(self.experiment.folder / HISTOGRAMS, self.experiment.data.classes)
         folds = trained_folds(self.second)
         return Pooled(names, np.array([folds[name] for name in names]), counts)
@@ -96,14 +89,12 @@ def shown(whole: Iterable[tuple[Radiograph, np.ndarray]], second: Experiment) ->
 
 
 def looks(
-    predict: "Predict", second: Experiment, labels: Sequence[int], items: Iterable[Shown]
-) -> "Iterator[tuple[Radiograph, np.ndarray, np.ndarray, SecondStage | None]]":
+    predict: Predict, second: Experiment, labels: Sequence[int], items: Iterable[Shown]
+) -> Iterator[tuple[Radiograph, np.ndarray, np.ndarray, SecondStage | None]]:
     """Add the second stage's answer to images with their maps, a batch at a time; None where no region was found.
 
     `labels` are the region's classes in these maps.
     """
-    from bonepipe.inference.cascade import predict_second_stage
-
     data = second.data
     assert data.region is not None
     rest = iter(items)

@@ -4,29 +4,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bonepipe import config as configs
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError, suggestion
+from bonepipe.inference.ensemble import members as files
+from bonepipe.inference.ensemble.average import Shape, average, average_batch, common_shape
+from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
+from bonepipe.inference.oof.results import HISTOGRAMS, Pooled, read_counts
+from bonepipe.inference.oof.store import OofStore
+from bonepipe.inference.predict import Whole, predictions
 from bonepipe.pipeline import run_folder
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.base import Maps, require_current
 from bonepipe.pipeline.predictors.member import EnsembleMember, open_members
 from bonepipe.pipeline.run_folder import CONFIG, ENSEMBLE, THRESHOLDS, Inputs, Step
 from bonepipe.pipeline.steps import Steps
-
-if TYPE_CHECKING:
-    import torch
-
-    from bonepipe.inference.ensemble.average import Shape
-    from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
-    from bonepipe.inference.oof.results import Pooled
-    from bonepipe.inference.oof.store import OofStore
-    from bonepipe.inference.predict import Whole
 
 # What the results of an ensemble or a cascade may have of their own; all else is its members'.
 OWN = (
@@ -51,7 +49,7 @@ class EnsemblePredictor:
         experiment: the first member's settings in the ensemble's own folder, where all results go.
     """
 
-    ensemble: "Ensemble"
+    ensemble: Ensemble
     members: list[EnsembleMember]
     experiment: Experiment
 
@@ -61,14 +59,12 @@ class EnsemblePredictor:
         return self.ensemble.weights(self.experiment.data.classes)
 
     @property
-    def shape(self) -> "Shape":
+    def shape(self) -> Shape:
         """The common height and width."""
-        from bonepipe.inference.ensemble.average import common_shape
-
         return common_shape([member.shape for member in self.members])
 
     @property
-    def mean(self) -> "Mean":
+    def mean(self) -> Mean:
         """A single member is its own mean, to the last bit."""
         return self.ensemble.mean if len(self.members) > 1 else "arithmetic"
 
@@ -77,16 +73,13 @@ class EnsemblePredictor:
         """What the dashboard shows of it beside its settings."""
         return {"mean": self.ensemble.mean, "members": [vars(entry) for entry in self.ensemble.members]}
 
-    def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Whole]]":
+    def predictions(self, images: Sequence[Radiograph]) -> Iterator[tuple[Radiograph, Whole]]:
         """Every image with the members' mean, each shown the size that it sees, from one decoding."""
-        from bonepipe.inference.ensemble.average import average_batch
-        from bonepipe.inference.predict import predictions
-
         distinct = self._distinct()
         predictors = [(member.shape, member.predict()) for member, _ in distinct]
         weights = np.array([shares for _, shares in distinct])
 
-        def predict(batch: "Mapping[Shape, torch.Tensor]") -> "torch.Tensor":
+        def predict(batch: Mapping[Shape, torch.Tensor]) -> torch.Tensor:
             maps = (predictor(batch[shape]) for shape, predictor in predictors)
             return average_batch(maps, weights, self.shape, self.mean)
 
@@ -102,10 +95,8 @@ class EnsemblePredictor:
             merged[alike] = first, before + shares
         return list(merged.values())
 
-    def out_of_fold(self) -> "Pooled":
+    def out_of_fold(self) -> Pooled:
         """The histograms that the cross-validation left, each image in the fold of the first member."""
-        from bonepipe.inference.oof.results import HISTOGRAMS, Pooled, read_counts
-
         names, counts = read_counts(self.experiment.folder / HISTOGRAMS, self.experiment.data.classes)
         places = self.members[0].places()
         return Pooled(names, np.array([places[name] for name in names]), counts)
@@ -114,10 +105,8 @@ class EnsemblePredictor:
         """Mix an image's maps out of fold from the members' bytes."""
         return self.mixer([member.store() for member in self.members])
 
-    def mixer(self, stores: "Sequence[OofStore]") -> Maps:
+    def mixer(self, stores: Sequence[OofStore]) -> Maps:
         """As `recall`, from what was read already."""
-        from bonepipe.inference.ensemble.average import average
-
         return lambda name: average([store.maps(name) for store in stores], self.weights, self.shape, self.mean)
 
     def runs(self) -> Sequence[Experiment]:
@@ -139,7 +128,7 @@ class EnsemblePredictor:
         )
 
 
-def assemble(ensemble: "Ensemble", folder: Path, words: Sequence[str]) -> EnsemblePredictor:
+def assemble(ensemble: Ensemble, folder: Path, words: Sequence[str]) -> EnsemblePredictor:
     """The ensemble that shall write into a folder; the words are overrides of the first member's settings.
 
     Raises:
@@ -178,8 +167,6 @@ def open_ensemble(folder: Path, words: Sequence[str] = ()) -> EnsemblePredictor:
     Raises:
         BonepipeError: it is not cross-validated, its members have changed since, or as `open_members`.
     """
-    from bonepipe.inference.ensemble import members as files
-
     way_out = f"run `bonepipe ensemble {folder / ENSEMBLE} -o {folder}`"
     if not (folder / CONFIG).is_file():
         raise BonepipeError(

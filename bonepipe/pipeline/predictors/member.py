@@ -3,24 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bonepipe import config as configs
+from bonepipe.data.batches import TestImages
 from bonepipe.digests import combined
 from bonepipe.errors import BonepipeError, UsageError, suggestion
+from bonepipe.inference.ensemble.average import Shape
+from bonepipe.inference.ensemble.members import Entry
+from bonepipe.inference.fold_model import FoldModel, read_facts
+from bonepipe.inference.oof import byte_maps
+from bonepipe.inference.oof.predict import Predict, predict_bytes
+from bonepipe.inference.oof.store import OofStore
+from bonepipe.inference.tta import seen_in_training
 from bonepipe.pipeline import decisions, run_folder
 from bonepipe.pipeline.experiment import Experiment, say, with_group
 from bonepipe.pipeline.predictors.base import require_current
 from bonepipe.pipeline.predictors.run import WAY_OUT, Run, refuse_region, require_folds
 from bonepipe.pipeline.run_folder import CONFIG, Inputs
 from bonepipe.pipeline.steps import AFTER_PREDICTION, NOT_TRAINING, PREDICTION, Steps, prediction_settings
-
-if TYPE_CHECKING:
-    from bonepipe.inference.ensemble.average import Shape
-    from bonepipe.inference.ensemble.members import Entry
-    from bonepipe.inference.fold_model import FoldModel
-    from bonepipe.inference.oof.predict import Predict
-    from bonepipe.inference.oof.store import OofStore
 
 # What an entry may change: how trained weights predict, and nothing that they were trained with.
 ALLOWED = ("tta", "windows", "postprocess.crf", "prediction.precision", "prediction.compile")
@@ -38,14 +38,14 @@ class EnsembleMember:
         refined: the classes whose maps the CRF refines: those that the run chose.
     """
 
-    entry: "Entry"
+    entry: Entry
     experiment: Experiment
     folds: tuple[int, ...]
     anew: bool
     refined: tuple[str, ...] = ()
 
     @property
-    def shape(self) -> "Shape":
+    def shape(self) -> Shape:
         """Height and width of the images that it sees, and of its maps."""
         return self.experiment.windows.shape
 
@@ -54,13 +54,13 @@ class EnsembleMember:
         """Whose weights predict; None for those that training chose."""
         return self.entry.epochs or (None,)
 
-    def predict(self) -> "Predict":
+    def predict(self) -> Predict:
         """Probabilities of grey bytes `[N, *shape]`: the mean over its folds, epochs and views."""
         models = self._models(self.folds)
         say(f"{self.entry.run}: {len(models)} models x {self.experiment.ways}")
         return self.experiment.predictor(models, self.refined)
 
-    def _models(self, folds: Sequence[int]) -> "list[FoldModel]":
+    def _models(self, folds: Sequence[int]) -> list[FoldModel]:
         return [self.experiment.fold_model(fold, epoch) for fold in folds for epoch in self.epochs]
 
     def weights(self, folds: Sequence[int]) -> dict[str, str]:
@@ -84,21 +84,16 @@ class EnsembleMember:
 
     def check(self) -> None:
         """Raise BonepipeError where weights are missing, or the model did not see a view in training."""
-        from bonepipe.inference.fold_model import read_facts
-        from bonepipe.inference.tta import seen_in_training
-
         for fold in self.folds:
             for epoch in self.epochs:
                 path = self.experiment.weights(fold, epoch)
                 self.experiment.views.check(seen_in_training(read_facts(path)), path)
 
-    def store(self) -> "OofStore":
+    def store(self) -> OofStore:
         """What it said of the images that its folds validate."""
         return self._store({fold: self._out_of_fold(fold) for fold in self.folds})
 
-    def _store(self, files: Mapping[int, Path]) -> "OofStore":
-        from bonepipe.inference.oof.store import OofStore
-
+    def _store(self, files: Mapping[int, Path]) -> OofStore:
         return OofStore(files, self.experiment.data.classes)
 
     def _validated(self, fold: int) -> Path:
@@ -114,10 +109,6 @@ class EnsembleMember:
         return path
 
     def _predict_anew(self, fold: int, path: Path) -> None:
-        from bonepipe.inference.oof import byte_maps
-        from bonepipe.inference.oof.predict import predict_bytes
-        from bonepipe.inference.predict import TestImages
-
         names = byte_maps.read_names(self._validated(fold), self.experiment.data.classes)
         known = {image.name: image for image in self.experiment.cohort.own_images}
         missing = [name for name in names if name not in known]
@@ -138,7 +129,7 @@ class EnsembleMember:
         return combined([list(self.weights([fold]).values()), settings, precision, self.refined])[:12]
 
 
-def open_member(entry: "Entry", root: str | None = None, device: str | None = None) -> EnsembleMember:
+def open_member(entry: Entry, root: str | None = None, device: str | None = None) -> EnsembleMember:
     """Find an entry's run and check that it is finished.
 
     Args:
@@ -168,7 +159,7 @@ def open_member(entry: "Entry", root: str | None = None, device: str | None = No
     return member
 
 
-def _refined(entry: "Entry", experiment: Experiment, recorded: Experiment) -> tuple[str, ...]:
+def _refined(entry: Entry, experiment: Experiment, recorded: Experiment) -> tuple[str, ...]:
     """The classes that keep the CRF: the run's choice, or none where the entry does without."""
     if experiment.postprocess.crf is None:
         return ()
@@ -182,7 +173,7 @@ def _refined(entry: "Entry", experiment: Experiment, recorded: Experiment) -> tu
     return decisions.read(recorded.folder, recorded.data.classes).crf
 
 
-def _folds(entry: "Entry", folder: Path) -> tuple[int, ...]:
+def _folds(entry: Entry, folder: Path) -> tuple[int, ...]:
     """The folds that predict: those that are named, or all. Raises BonepipeError where one was never finished."""
     numbers = sorted(int(path.parent.name[5:]) for path in folder.glob(f"fold-*/{CONFIG}"))
     finished = [k for k in numbers if "out_of_fold" in run_folder.read_fingerprint(folder / f"fold-{k}")]
@@ -216,7 +207,7 @@ def _shared_config(folder: Path, folds: Sequence[int]) -> configs.Config:
     return first if configs.differences(first, whole, [*ignore, "strata", "data.strata"]) else whole
 
 
-def _allowed(entry: "Entry") -> tuple[str, ...]:
+def _allowed(entry: Entry) -> tuple[str, ...]:
     """An entry's overrides, where they change nothing but how its weights predict."""
     for word in entry.overrides:
         key = word.partition("=")[0]
@@ -228,9 +219,7 @@ def _allowed(entry: "Entry") -> tuple[str, ...]:
     return entry.overrides
 
 
-def open_members(
-    entries: "Sequence[Entry]", root: str | None = None, device: str | None = None
-) -> list[EnsembleMember]:
+def open_members(entries: Sequence[Entry], root: str | None = None, device: str | None = None) -> list[EnsembleMember]:
     """All members of an ensemble on one dataset and one device, by default those of the first.
 
     Raises:
