@@ -12,7 +12,7 @@ import yaml
 
 from bonepipe import config as configs
 from bonepipe.errors import BonepipeError
-from bonepipe.pipeline.run_folder import CASCADE, ENSEMBLE
+from bonepipe.pipeline.run_folder import CASCADE, ENSEMBLE, scores_of
 
 Scores = dict[tuple[str, str], float]  # (image, class) -> Dice
 COLUMNS = ["image_name", "class", "dice"]
@@ -104,13 +104,8 @@ def read_dice(path: Path) -> Scores:
 
 def read_totals(path: Path) -> dict[str, float]:
     """The means of a scores.json, those that it has. Raises BonepipeError where it cannot be read."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text())
-        return {key: float(content[key]) for key in TOTALS if key in content}
-    except (OSError, TypeError, ValueError) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error})") from error
+    content = scores_of(path.parent) if path.is_file() else {}
+    return {key: float(content[key]) for key in TOTALS if key in content}
 
 
 def changed_units(differences: Mapping[str, tuple]) -> list[str]:

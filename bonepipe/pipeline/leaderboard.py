@@ -1,6 +1,5 @@
 """Cross-validation against the leaderboard: whether a better out-of-fold Dice means a better place."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,28 +9,15 @@ import numpy as np
 
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
+from bonepipe.pipeline.run_folder import SCORES, scores_of
 from bonepipe.report.leaderboard import BOARDS, FEWEST, MEASURES, Agreement, Entry
 
-SCORES = "scores.json"
 RECORD = "leaderboard"  # the key of scores.json under which recorded scores stand, apart from those computed here
-
-
-def read_scores(path: Path) -> dict[str, Any]:
-    """The content of a scores.json. Raises BonepipeError where it is missing or no such file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BonepipeError(f"{path}: no such file; `bonepipe train-all` writes it when all folds are done") from error
-    except (OSError, ValueError) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error}); `bonepipe train-all` writes it anew") from error
-    if not isinstance(content, dict):
-        raise BonepipeError(f"{path}: holds no scores; move it away, and `bonepipe train-all` writes it anew")
-    return content
 
 
 def kept(path: Path) -> dict[str, Any]:
     """What must survive when a scores.json is computed anew: the recorded leaderboard scores, where there are any."""
-    content = read_scores(path) if path.is_file() else {}
+    content = scores_of(path.parent) if path.is_file() else {}
     return {RECORD: content[RECORD]} if RECORD in content else {}
 
 
@@ -46,7 +32,7 @@ def record(path: Path, scores: Mapping[str, float], date: str) -> dict[str, Any]
     Raises:
         BonepipeError: the run has no scores yet, or its file cannot be read.
     """
-    content = read_scores(path)
+    content = scores_of(path.parent)
     found = {**_record_of(path, content), **scores, "date": date}
     write_json(path, {**content, RECORD: found})
     return found
@@ -60,9 +46,9 @@ def _record_of(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_entry(folder: Path, name: str | None = None) -> Entry:
-    """A run's scores from its folder. Raises BonepipeError, see `read_scores`, or where a score is no number."""
+    """A run's scores from its folder. Raises BonepipeError, see `run_folder.scores_of`, or where a score is no number."""
     path = folder / SCORES
-    content = read_scores(path)
+    content = scores_of(path.parent)
     noted = _record_of(path, content)
     cv = _numbers(path, content, MEASURES, "")
     recorded = _numbers(path, noted, BOARDS, f"{RECORD}.")

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,10 +199,12 @@ def recorded_folds(folder: Path) -> dict[str, int]:
     return dict(record["inputs"]["folds"])
 
 
-def scores_of(folder: Path) -> Mapping[str, Any]:
+def scores_of(folder: Path) -> dict[str, Any]:
     """The content of scores.json. Raises BonepipeError where it is missing or damaged."""
     path = folder / SCORES
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return {**json.loads(path.read_text(encoding="utf-8"))}
+    except FileNotFoundError as error:
+        raise BonepipeError(f"{path}: no such file; `bonepipe train-all` writes it when all folds are done") from error
     except (OSError, ValueError, TypeError) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error}); `bonepipe train-all` writes it") from error
+        raise BonepipeError(f"{path}: cannot be read ({error}); `bonepipe train-all` writes it anew") from error

@@ -1,9 +1,19 @@
-"""Folds with drawn weights: what follows training, without the training."""
+"""Runs with drawn weights: what follows training, without the training."""
 
+import json
+import os
+import shutil
+
+import cv2
+import numpy as np
 import pytest
 import torch
 
-from bonepipe.pipeline.experiment import seed_everything
+from bonepipe import config as configs
+from bonepipe.data import submission
+from bonepipe.inference.oof.predict import predict_fold
+from bonepipe.labels import bitplane
+from bonepipe.pipeline.experiment import Experiment, seed_everything
 from bonepipe.pipeline.steps import Steps
 from bonepipe.training.fit import save_weights
 
@@ -36,3 +46,90 @@ def draw_weights():
             Steps(experiment).training(fold).record()
 
     return draw
+
+
+def settings(root, folder):
+    return [
+        "experiment=demo", f"data.root={root}", "data.size=64", "folds.count=2", f"folds.file={folder / 'folds.csv'}",
+        "model=mobile_unet", "model.encoder_weights=null", f"runs={folder / 'runs'}", "tracking=none", "device=cpu",
+        "tta=none",
+    ]  # fmt: skip
+
+
+def blurred_truth(experiment, fold):
+    """A stand-in for a trained network out of fold: the true mask, blurred, as a probability a little too small."""
+    store, (_, validation) = experiment.cohort.store, experiment.cohort.indices(fold)
+    done = iter(validation)
+
+    def predict(images):
+        maps = []
+        for _ in range(len(images)):
+            mask = bitplane.unpack(store.planes[next(done)], len(experiment.data.classes)).astype(np.float32)
+            maps.append(0.8 * np.stack([cv2.GaussianBlur(mask[..., c], (3, 3), 0) for c in range(mask.shape[2])]))
+        return torch.from_numpy(np.stack(maps))
+
+    return predict, validation
+
+
+def undecided(model):
+    """Probabilities on both sides of one half: a new network starts far below."""
+    head = model.network.segmentation_head[0]
+    head.bias.data.zero_()
+    head.weight.data.mul_(40)
+    return model
+
+
+def set_thresholds(words, value):
+    """Have all classes the same threshold, as if the cross-validation had chosen it."""
+    experiment = Experiment(configs.compose(words))
+    content = {"thresholds": dict.fromkeys(experiment.data.classes, value)}
+    (experiment.folder / "thresholds.json").write_text(json.dumps(content))
+    Steps(experiment).cross_validation().record()
+
+
+@pytest.fixture(scope="session", name="set_thresholds")
+def the_setter():
+    """The function of that name."""
+    return set_thresholds
+
+
+@pytest.fixture(scope="session")
+def drawn_run(tmp_path_factory, phantom_root):
+    """A folder with a run of two folds, weights as drawn, out-of-fold predictions near the truth; and its words."""
+    folder = tmp_path_factory.mktemp("drawn")
+    words = settings(phantom_root, folder)
+    experiment = Experiment(configs.compose(words))
+    classes = experiment.data.classes
+    for fold in (0, 1):
+        seed_everything(fold)
+        here = experiment.fold_folder(fold)
+        configs.save(experiment.config, here / "config.yaml")
+        facts = {"classes": classes, "augmentations": experiment.augmentation.names, "fold": fold}
+        save_weights(undecided(experiment.model()), here / "weights.safetensors", facts)
+        (here / "metrics.csv").write_text("epoch\n")
+        Steps(experiment).training(fold).record()
+        predict, validation = blurred_truth(experiment, fold)
+        predict_fold(predict, experiment.cohort.store, validation, classes, here, 4)
+        Steps(experiment).out_of_fold(fold).record()
+    (experiment.folder / "scores.json").write_text("{}")
+    set_thresholds(words, 0.52)
+    return folder, words
+
+
+def copy_or_link(source, target):
+    """Weights and stores are large and never written again."""
+    (os.link if source.endswith((".safetensors", ".npy", ".npz")) else shutil.copy2)(source, target)
+
+
+@pytest.fixture
+def copied_run(drawn_run, tmp_path):
+    """A copy that may be changed, and its overrides."""
+    folder, words = drawn_run
+    shutil.copytree(folder, tmp_path / "copy", copy_function=copy_or_link)
+    return tmp_path / "copy", [*words, f"runs={tmp_path / 'copy' / 'runs'}"]
+
+
+@pytest.fixture(scope="session")
+def rows_of():
+    """Read a table of masks: (image, class) -> run lengths."""
+    return lambda path: {row.key: row.rle for row in submission.stream(path)}
