@@ -1,5 +1,6 @@
 """Reading radiographs: PNG, JPEG, TIFF or BMP (grey, colour, palette, alpha; 8 or 16 bit) as grey bytes."""
 
+import contextlib
 import struct
 from pathlib import Path
 
@@ -37,7 +38,9 @@ def read_grey(path: Path) -> np.ndarray:
             )
     if data.startswith(DICOM_MARK, 128) or path.suffix.lower() == ".dcm":
         raise BonepipeError(f"{path}: is a DICOM file, which is not read; export it as PNG first")
-    image = _decode(data)
+    image = None
+    with contextlib.suppress(cv2.error):  # no bytes at all, or a header that claims an absurd size
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise BonepipeError(f"{path}: cannot be decoded as an image; copy the file again")
     if image.dtype == np.uint8:
@@ -45,13 +48,6 @@ def read_grey(path: Path) -> np.ndarray:
     if image.dtype != np.uint16:
         raise BonepipeError(f"{path}: has {image.dtype} pixels; export it with 8 or 16 bits a pixel")
     return 255 - _to_bytes(image) if _white_is_zero(data) else _to_bytes(image)
-
-
-def _decode(data: bytes) -> np.ndarray | None:
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:  # no bytes at all, or a header that claims an absurd size
-        return None
 
 
 def _to_bytes(image: np.ndarray) -> np.ndarray:

@@ -347,14 +347,11 @@ def correction_rows(
     """
     rows = []
     for candidate in candidates:
-        action, remark = suggestion(candidate), f"{candidate.kind} {candidate.score:.2f}: {candidate.remark}"
-        if candidate.moved:
-            rows += [
-                (candidate.name, classes[a], action, classes[b], f"{candidate.kind} {candidate.score:.2f}")
-                for a, b in candidate.moved.items()
-            ]
-        elif action != "look":
+        action, reason = suggestion(candidate), f"{candidate.kind} {candidate.score:.2f}"
+        for drawn, right in (candidate.moved or {}).items():
+            rows.append((candidate.name, classes[drawn], action, classes[right], reason))
+        if action in ("replace", "drop"):
             label = candidate.classes[0]
             value = predicted[candidate.name][label] if action == "replace" else ""
-            rows.append((candidate.name, classes[label], action, value, remark))
+            rows.append((candidate.name, classes[label], action, value, f"{reason}: {candidate.remark}"))
     return rows

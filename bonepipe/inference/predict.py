@@ -16,6 +16,8 @@ from bonepipe.labels.cutout import Cutout
 from bonepipe.parallel import overlapped
 from bonepipe.training.precision import Precision
 
+Shapes = Shape | frozenset[Shape]  # height and width that models see; several where members see several
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionSpec:
@@ -72,10 +74,7 @@ class Whole(NamedTuple):
 
 
 def predictions(
-    predict: Callable[[Any], torch.Tensor],
-    images: Sequence[Radiograph],
-    shape: Shape | frozenset[Shape],
-    spec: PredictionSpec,
+    predict: Callable[[Any], torch.Tensor], images: Sequence[Radiograph], shape: Shapes, spec: PredictionSpec
 ) -> Iterator[tuple[Radiograph, Whole]]:
     """Yield every image with what a predictor says of it, in order, a batch at a time.
 

@@ -44,16 +44,17 @@ def recalibrate(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
 
 
 class WeightAveraging(pl.Callback):
-    """What the averages share: their state, its way through the checkpoint, and the finished model."""
+    """What the averages share: their state, its way through the checkpoint, and the finished model.
+
+    Attributes:
+        hold_from: share of the epochs from which the learning rate is held, or None.
+    """
+
+    hold_from: float | None = None
 
     def __init__(self) -> None:
         self._averaged: AveragedModel | None = None
         self._restored: dict[str, torch.Tensor] | None = None
-
-    @property
-    def hold_from(self) -> float | None:
-        """Share of the epochs from which the learning rate is held, or None."""
-        return None
 
     @property
     def count(self) -> int:
@@ -117,16 +118,11 @@ class StochasticWeightAveraging(WeightAveraging):
         if not 0 <= start <= 1:
             raise ValueError(f"start={start} must lie between 0 and 1")
         super().__init__()
-        self.start, self.hold = start, hold
+        self.start, self.hold_from = start, start if hold else None
 
     def start_epoch(self, epochs: int) -> int:
         """The first epoch that is averaged, counted from 0; `epochs` for none."""
         return round(self.start * epochs)
-
-    @property
-    def hold_from(self) -> float | None:
-        """Share of the epochs from which the learning rate is held, or None."""
-        return self.start if self.hold else None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add this epoch's weights."""

@@ -98,14 +98,11 @@ def weak_masks(
         for batch in loader:
             maps = activation_maps(model, batch["image"], mean, std, crop).cpu().numpy()
             for of_image, index in zip(maps, batch["index"].tolist(), strict=True):
-                yield _compare(
-                    masks_of_maps(of_image, tuple(batch["image"].shape[-2:]), threshold, smooth), store, index
+                masks = masks_of_maps(of_image, tuple(batch["image"].shape[-2:]), threshold, smooth)
+                shape = store.shape(index)
+                large = upsample.cutouts(masks.astype(np.float32), [0.5] * len(masks), shape)
+                scores = upsample.dice_scores(large, store.truth(index))
+                yield WeakMasks(
+                    store.names[index], [rle.format_runs(cutout.runs(mask, shape[1])) for mask in large], scores
                 )
                 bar.update()
-
-
-def _compare(masks: np.ndarray, store: Store, index: int) -> WeakMasks:
-    shape = store.shape(index)
-    large = upsample.cutouts(masks.astype(np.float32), [0.5] * len(masks), shape)
-    texts = [rle.format_runs(cutout.runs(mask, shape[1])) for mask in large]
-    return WeakMasks(store.names[index], texts, upsample.dice_scores(large, store.truth(index)))
