@@ -46,7 +46,7 @@ def _record_of(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_entry(folder: Path, name: str | None = None) -> Entry:
-    """A run's scores from its folder. Raises BonepipeError, see `run_folder.scores_of`, or where a score is no number."""
+    """A run's scores from its folder; raises as `run_folder.scores_of`, and where a score is no number."""
     path = folder / SCORES
     content = scores_of(path.parent)
     noted = _record_of(path, content)
