@@ -11,13 +11,17 @@ import numpy as np
 
 
 class Run:
-    """What the pipeline tells Weights & Biases about a run while it lasts; without a run of theirs it tells nobody."""
+    """What the pipeline tells about a run while it lasts.
+
+    Args:
+        run: of Weights & Biases; None tells nobody.
+    """
 
     def __init__(self, run: Any = None) -> None:
         self.run = run
 
     def lightning_logger(self) -> Any:
-        """Lightning's logger on this run, or False for none."""
+        """A logger for the Trainer, or False for none."""
         if self.run is None:
             return False
         from pytorch_lightning.loggers import WandbLogger
@@ -37,24 +41,32 @@ class Run:
     def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
         """A table on the run's page."""
         if self.run is not None:
-            self.log({name: _wandb().Table(columns=[*columns], data=[*rows])})
+            import wandb
+
+            self.log({name: wandb.Table(columns=[*columns], data=[*rows])})
 
     def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: list[str]) -> None:
         """An image uint8 `[H, W]` with label maps `[H, W]` (0 background, 1 + class) to switch on and off."""
-        labels = dict(enumerate(["background", *classes]))
-        masks = {key: {"mask_data": layer, "class_labels": labels} for key, layer in layers.items()}
         if self.run is not None:
-            self.log({name: _wandb().Image(image, masks=masks)})
+            import wandb
+
+            labels = dict(enumerate(["background", *classes]))
+            masks = {key: {"mask_data": layer, "class_labels": labels} for key, layer in layers.items()}
+            self.log({name: wandb.Image(image, masks=masks)})
 
     def picture(self, name: str, path: Path) -> None:
         """A picture from a file."""
         if self.run is not None:
-            self.log({name: _wandb().Image(str(path))})
+            import wandb
+
+            self.log({name: wandb.Image(str(path))})
 
     def artifact(self, name: str, kind: str, files: list[Path]) -> None:
         """Files to keep with the run."""
         if self.run is not None:
-            artifact = _wandb().Artifact(name, kind)
+            import wandb
+
+            artifact = wandb.Artifact(name, kind)
             for path in files:
                 artifact.add_file(str(path))
             self.run.log_artifact(artifact)
@@ -63,12 +75,6 @@ class Run:
         """Flush and end the run."""
         if self.run is not None:
             self.run.finish()
-
-
-def _wandb() -> Any:
-    import wandb  # takes seconds, which a run that tells nobody does not spend
-
-    return wandb
 
 
 class Tracking:

@@ -81,7 +81,7 @@ def test_recorded_scores_stand_beside_computed_ones_and_outrank_them(tmp_path):
     ("content", "message"),
     [
         ("{", r"scores\.json: cannot be read .*`bonepipe train-all` writes it anew"),
-        ("[1]", r"scores\.json: holds no scores"),
+        ("[1]", r"scores\.json: cannot be read"),
         ('{"oof_dice": "high"}', r"scores\.json: oof_dice='high': expected a number"),
         ('{"leaderboard": {"public": true}}', r"scores\.json: leaderboard\.public=True: expected a number"),
         ('{"public": NaN}', r"scores\.json: public=nan: expected a number"),
