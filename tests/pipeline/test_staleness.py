@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from bonepipe.cli import main
@@ -41,21 +42,13 @@ trainer: {epochs: 2, batch_size: 2}
 WORDS = ["experiment=tiny", "device=cpu"]
 
 
-def write_recipe(folder, **changes):
-    """An experiment in a conf/ of its own, to edit."""
-    text = RECIPE
-    for old, new in changes.items():
-        text = text.replace(f"{old}: {changes[old][0]}", f"{old}: {changes[old][1]}") if new else text
-    (folder / "conf" / "experiment" / "tiny.yaml").write_text(text)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A folder with a dataset, a recipe, and a run that was trained with loader processes and submitted."""
     folder = tmp_path_factory.mktemp("finished")
     write_dataset(folder / "data", 6, 2, 96, seed=4, workers=0)
     shutil.copytree(CONF, folder / "conf")
-    write_recipe(folder)
+    (folder / "conf/experiment/tiny.yaml").write_text(RECIPE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("BONEPIPE_CONF", "conf")
@@ -63,24 +56,25 @@ def finished(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(params=["before submit", "after submit"])
-def work(request, finished, tmp_path, monkeypatch):
+@pytest.fixture
+def submitted(finished, tmp_path, monkeypatch):
     """A copy to work in."""
     folder = tmp_path / "work"
     shutil.copytree(finished, folder)
-    if request.param == "before submit":
-        for name in ("submission.csv", "scores.json"):
-            path = folder / "runs" / "tiny" / name
-            if name == "scores.json":
-                scores = json.loads(path.read_text())
-                path.write_text(
-                    json.dumps({k: v for k, v in scores.items() if not k.startswith(("test", "pub", "pri"))})
-                )
-            else:
-                path.unlink()
     monkeypatch.chdir(folder)
     monkeypatch.setenv("BONEPIPE_CONF", "conf")
     return folder
+
+
+@pytest.fixture(params=["before submit", "after submit"])
+def work(request, submitted):
+    """A copy to work in, with or without the submission and its scores."""
+    if request.param == "before submit":
+        (submitted / "runs/tiny/submission.csv").unlink()
+        path = submitted / "runs/tiny/scores.json"
+        scores = json.loads(path.read_text())
+        path.write_text(json.dumps({k: v for k, v in scores.items() if not k.startswith(("test", "pub", "pri"))}))
+    return submitted
 
 
 @pytest.fixture
@@ -157,11 +151,13 @@ def test_edited_metadata_weighs_the_score_anew(work, call):
     assert weights_of(work) == before
 
 
-def test_metadata_that_images_were_drawn_by(work, call):
+def test_metadata_that_images_were_drawn_by(submitted, call):
     words = ["sampler=weighted", "sampler.balance={rotated: 2}", "name=drawn", "strata.wrist=listed"]
-    (work / "data/rotated.csv").write_text("patient\n" + sorted(p.name for p in (work / "data/train/DCM").iterdir())[0])
+    (submitted / "data/rotated.csv").write_text(
+        "patient\n" + sorted(p.name for p in (submitted / "data/train/DCM").iterdir())[0]
+    )
     assert call("train", "fold=0", *words)[0] == 0
-    with (work / "data/rotated.csv").open("a") as file:
+    with (submitted / "data/rotated.csv").open("a") as file:
         file.write("\nID999\n")
     code, out, err = call("train", "fold=0", *words)
     assert code == 1 and "rotated.csv has changed" in err and out == ""
@@ -197,12 +193,12 @@ def test_another_margin(work, call):
     assert scores["test_dice"] == pytest.approx(again["dice"])
 
 
-def test_another_name(work, call):
+def test_another_name(submitted, call):
     """A run of its own, trained anew to the same weights; the first one stays."""
-    before = weights_of(work)
+    before = weights_of(submitted)
     code, out, _ = call("submit", "name=other")
     assert code == 0 and "out-of-fold Dice" in out
-    assert weights_of(work, "other") == before == weights_of(work)
+    assert weights_of(submitted, "other") == before == weights_of(submitted)
 
 
 def test_the_data_at_another_place(work, call):
@@ -225,21 +221,19 @@ def test_an_added_test_image(work, call):
     assert "test_dice" not in out and "test_dice" not in json.loads((work / "runs/tiny/scores.json").read_text())
 
 
-def test_a_deleted_fold(work, call):
-    before = weights_of(work)
-    shutil.rmtree(work / "runs/tiny/fold-0")
+def test_a_deleted_fold(submitted, call):
+    before = weights_of(submitted)
+    shutil.rmtree(submitted / "runs/tiny/fold-0")
     code, out, err = call("submit")
     assert code == 0 and "fold-0: 6 images to train on" not in err
-    assert weights_of(work) == before  # trained in a process of its own, to the same bytes
+    assert weights_of(submitted) == before  # trained in a process of its own, to the same bytes
     assert "test_dice" in out
 
 
-def test_a_retrained_fold(work, call):
+def test_a_retrained_fold(submitted, call):
     """Other weights in one fold: predicted, chosen and submitted again, all of it."""
-    path = work / "runs/tiny/fold-1/weights.safetensors"
-    old = json.loads((work / "runs/tiny/scores.json").read_text())["oof_dice"]
-    from safetensors import safe_open
-
+    path = submitted / "runs/tiny/fold-1/weights.safetensors"
+    old = json.loads((submitted / "runs/tiny/scores.json").read_text())["oof_dice"]
     with safe_open(path, "np") as file:
         facts = file.metadata()
     tensors = load_file(path)
@@ -249,23 +243,23 @@ def test_a_retrained_fold(work, call):
     assert code == 1 and "weights.safetensors: is not the file that training wrote" in err and out == ""
     Steps(Experiment(compose(WORDS))).training(1).record()
     code, out, err = call("submit")
-    scores = json.loads((work / "runs/tiny/scores.json").read_text())
+    scores = json.loads((submitted / "runs/tiny/scores.json").read_text())
     assert code == 0 and abs(scores["oof_dice"] - old) > 1e-3
     assert f"oof_dice {scores['oof_dice']:.4f}" in out and f"{old:.4f}" not in out
     again = submission.score_tables(
-        submission.read(work / "runs/tiny/submission.csv"), submission.read(work / "data/answer.csv")
+        submission.read(submitted / "runs/tiny/submission.csv"), submission.read(submitted / "data/answer.csv")
     )
     assert scores["test_dice"] == pytest.approx(again["dice"])
 
 
-def test_results_that_were_cut_short_are_made_again(work, call):
-    """The advice of every message is to call the same command; it works."""
-    before = (work / "runs/tiny/fold-0/oof_dice.csv").read_bytes()
-    (work / "runs/tiny/fold-0/oof_dice.csv").write_bytes(before[: len(before) // 2])
-    (work / "runs/tiny/fold-1/histograms.npz").write_bytes(b"")
-    (work / "runs/tiny/thresholds.json").write_text("{")
+def test_results_that_were_cut_short_are_made_again(submitted, call):
+    """The advice of every message is to call the same command; it submitteds."""
+    before = (submitted / "runs/tiny/fold-0/oof_dice.csv").read_bytes()
+    (submitted / "runs/tiny/fold-0/oof_dice.csv").write_bytes(before[: len(before) // 2])
+    (submitted / "runs/tiny/fold-1/histograms.npz").write_bytes(b"")
+    (submitted / "runs/tiny/thresholds.json").write_text("{")
     assert call("submit")[0] == 0
-    assert (work / "runs/tiny/fold-0/oof_dice.csv").read_bytes() == before
+    assert (submitted / "runs/tiny/fold-0/oof_dice.csv").read_bytes() == before
 
 
 def test_a_half_trained_fold(finished, tmp_path, monkeypatch, call):
