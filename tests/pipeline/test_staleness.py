@@ -253,7 +253,7 @@ def test_a_retrained_fold(submitted, call):
 
 
 def test_results_that_were_cut_short_are_made_again(submitted, call):
-    """The advice of every message is to call the same command; it submitteds."""
+    """The advice of every message is to call the same command; it works."""
     before = (submitted / "runs/tiny/fold-0/oof_dice.csv").read_bytes()
     (submitted / "runs/tiny/fold-0/oof_dice.csv").write_bytes(before[: len(before) // 2])
     (submitted / "runs/tiny/fold-1/histograms.npz").write_bytes(b"")
