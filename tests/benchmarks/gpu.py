@@ -73,7 +73,7 @@ class Scale:
         large_batch: images a step at twice that size.
         epochs: of the training; validate_every: epochs between validations, so that it has some with and some without.
         repeats: of a step, whose median counts.
-        budget: seconds to predict out of fold with one network; as many images as that allows, at least `batch`.
+        budget: seconds to predict out of fold with one network; as many images as that allows, at least a batch.
         words: settings of the experiment.
         compiled: whether torch.compile is tried, which takes a minute.
         judged: whether figures are held against targets, which are set for one large GPU.
@@ -418,10 +418,10 @@ def predict_within(bench: Bench, experiment: Experiment, epoch: int) -> tuple[in
         classes = experiment.data.classes
         dice[:] = [predict_fold(predict, store, indices, classes, folder, settings.batch_size, settings.ahead)]
 
-    call(images[: settings.batch_size])  # kernels are chosen
+    call(images[:1])  # kernels are chosen
     trial, _ = timed(bench, lambda: call(images[: settings.batch_size]))
     within = int(settings.batch_size * bench.scale.budget / trial)
-    chosen = images[: max(within, bench.scale.batch)]
+    chosen = images[: max(within, settings.batch_size)]
     whole, forward = timed(bench, lambda: call(chosen))
     return len(chosen), whole, forward, float(dice[0].mean())
 
