@@ -18,6 +18,7 @@ from bonepipe.data import submission
 from bonepipe.labels import rle
 from bonepipe.labels.cutout import to_mask
 from bonepipe.pipeline.experiment import Experiment
+from bonepipe.pipeline.steps import Steps
 
 TINY = [
     "experiment=demo",
@@ -120,26 +121,31 @@ def test_what_is_done_is_not_done_again(finished, phantom_root, capsys):
 def test_other_settings_do_not_mix_with_finished_folds(finished, phantom_root, capsys):
     assert main(["train", "fold=0", *overrides(phantom_root, "optimizer.lr=0.5")]) == 1
     message = capsys.readouterr().err
-    assert "fold-0/config.yaml" in message
-    assert "optimizer.lr" in message
-    assert "0.5" in message
+    assert "runs/demo/fold-0: this fold was trained with other settings or files" in message
+    assert "optimizer.lr: 0.004 -> 0.5" in message
 
 
-def test_weights_of_another_model_are_refused(finished, phantom_root, capsys):
+def test_weights_of_another_model_are_refused(finished, phantom_root, capfd):
     path = finished / "runs" / "demo" / "fold-1" / "weights.safetensors"
     good = path.read_bytes()
     tensors = load_file(path)
     first = sorted(tensors)[0]
     save_file({**tensors, first: np.zeros((3, 3), np.float32)}, path)
     submitted = (finished / "runs" / "demo" / "submission.csv").read_bytes()
+    step = Steps(Experiment(compose(overrides(phantom_root)))).training(1)
+    record = step.folder / "fingerprint.json"
+    recorded = record.read_bytes()
     try:
         assert main(["submit", *overrides(phantom_root)]) == 1
-        message = capsys.readouterr().err
-        assert str(path.relative_to(finished)) in message
-        assert first in message
+        assert f"{path.relative_to(finished)}: is not the file that training wrote" in capfd.readouterr().err
+        step.record()  # as if it were
+        assert main(["submit", *overrides(phantom_root)]) == 1
+        message = capfd.readouterr().err
+        assert f"{path.relative_to(finished)}: holds the weights of another model ({first}" in message
         assert (finished / "runs" / "demo" / "submission.csv").read_bytes() == submitted
     finally:
         path.write_bytes(good)
+        record.write_bytes(recorded)
 
 
 def train_in_a_process(folder: Path, root: Path, *more: str) -> subprocess.Popen:

@@ -74,7 +74,7 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
         if not (folder / WEIGHTS).is_file():
             _train(experiment, fold, data, tracked)
         step.record()
-        _predict(experiment, fold, data.split[1], tracked)
+        _predict(experiment, fold, tracked)
     except BonepipeError:
         if begins:
             _withdraw(experiment, fold)
@@ -115,8 +115,8 @@ def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: A
     save_weights(module.model, folder / WEIGHTS, {**facts, "chosen": vars(chosen)})
 
 
-def _predict(experiment: Experiment, fold: int, validation: Sequence[int], tracked: Any) -> None:
-    """Out-of-fold predictions, with and without the CRF where there is one."""
+def _predict(experiment: Experiment, fold: int, tracked: Any) -> None:
+    """Predict all of the fold's validation images, with and without the CRF where there is one."""
     from torch.utils.data import Subset
 
     from bonepipe.inference.oof.predict import predict_fold
@@ -126,6 +126,7 @@ def _predict(experiment: Experiment, fold: int, validation: Sequence[int], track
     cohort, data, folder = experiment.cohort, experiment.data, experiment.fold_folder(fold)
     predict, crf = experiment.average([experiment.fold_model(fold)]), experiment.postprocess.crf
     crf_choice.clear(folder)
+    validation = cohort.indices(fold)[1]
     shape, spec = experiment.windows.shape, experiment.prediction
     # The store holds the size of training; for another one the files are read again.
     images = None if shape == data.shape else Subset(TestImages(cohort.images, shape), validation)

@@ -12,7 +12,8 @@ from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import prepare
 from bonepipe.labels import bitplane
 from bonepipe.labels.dice import SMOOTH
-from bonepipe.training.losses import DiceFocal, soft_dice
+from bonepipe.training.loss_terms import soft_dice
+from bonepipe.training.losses import DiceFocal
 from bonepipe.training.module import normalise
 
 IMAGES = 4

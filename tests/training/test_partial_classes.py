@@ -144,10 +144,10 @@ def test_a_mask_from_a_correction_makes_a_class_known(spec, images, tmp_path):
     assert amendments(images, replace(spec, corrections=str(path)))[name].ignored == {1, 2, 4}
 
 
-def test_the_store_depends_on_which_classes_are_annotated(spec, images, more):
+def test_the_store_depends_on_which_classes_are_annotated(spec, images, more, tmp_path):
     other = [replace(image, annotated=("Airways",) if image.split == "external" else None) for image in images]
     plain = [replace(image, annotated=None) for image in images]
-    assert len({key(these, spec) for these in (images, other, plain)}) == 3
+    assert len({key(these, spec, tmp_path) for these in (images, other, plain)}) == 3
 
 
 def test_masks_in_place_of_annotations_are_of_all_classes(spec, images, tmp_path):

@@ -183,7 +183,7 @@ def _folds(entry: Entry, folder: Path) -> tuple[int, ...]:
         fold = missing[0] if missing else 0
         raise BonepipeError(
             f"{folder}: fold {fold} is not finished (finished: {there}); `bonepipe train fold={fold} "
-            f"name={folder.name}` with the run's overrides finishes it, or a YAML file names the folds that count"
+            f"name={folder.name}` with the run's overrides finishes it, or name others in a YAML file, folds: [{there}]"
         )
     return entry.folds or tuple(finished)
 
