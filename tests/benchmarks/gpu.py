@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.gpu`: what only a GPU shows, measured on one of them in under four minutes.
+"""`python -m tests.benchmarks.gpu`: what only a GPU shows, measured on one of them in about six minutes.
 
 Everything is the pipeline's own: its data module, module, trainer, out-of-fold prediction and submission, on a phantom
 that is written first, with a network that starts from scratch, so that nothing is fetched. What it says out of fold
