@@ -32,9 +32,7 @@ class Finding:
 
     Attributes:
         severity: `error` where training or the submission would fail, else `warning`.
-        path: the file or folder.
         field: the place in the file, for example `annotations[3].label`; empty where the whole file is meant.
-        message: what is wrong.
         topic: the kind of problem, the same words for the same kind.
     """
 
@@ -217,8 +215,6 @@ def check_annotation(
     """Check one annotation file.
 
     Args:
-        path: the file.
-        classes: that may occur.
         shape: its image's height and width in pixels, where that could be decoded.
         expected: classes that should occur; None for all.
     """

@@ -57,7 +57,6 @@ class Augmentation:
 
     Args:
         data: the dataset; its size is that of the images.
-        transforms: the recipe.
         file: a YAML file with more `transforms`, applied after them; `bonepipe autoaugment` writes such files.
 
     Raises:

@@ -106,7 +106,6 @@ def slide(
         predict: probabilities `[M, C, h, w]` of grey bytes `[M, h, w]`; on any device.
         images: grey bytes uint8 `[N, H, W]`.
         rows, columns: the windows along the height and the width.
-        classes: number of classes C.
         blending: how much the pixels of a window weigh where windows overlap.
         background: a window whose brightest pixel is at most this holds none of the classes and is not predicted.
         batch_size: windows a forward pass; they may come from several images.

@@ -76,7 +76,6 @@ def choose_thresholds_by_stratum(
 
     Args:
         curves, folds, margin: as in `choose_thresholds`.
-        labels: the stratum of each image.
         common: what `choose_thresholds` chose for all strata together.
 
     Returns:

@@ -143,7 +143,6 @@ class UnpoolingDecoder(nn.Module):
     """VGG's stages in reverse: each pooling is undone by its switches, then come the mirrored convolutions.
 
     Args:
-        width: the encoder's.
         stages: output channels of every convolution, a tuple a stage, deepest first, in widths.
         block: makes a convolution's layers from its input and output channels.
     """

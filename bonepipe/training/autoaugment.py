@@ -167,10 +167,7 @@ def run_search(
     would have found.
 
     Args:
-        evaluate: the score of a recipe.
         search: how many, of what form.
-        seed: of the proposals.
-        path: journal of the trials.
         facts: what else the scores depend on (fold, weights); a journal that was begun with others is refused.
 
     Returns:

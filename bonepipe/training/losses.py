@@ -206,7 +206,6 @@ class DiceFocal(Dice):
     """Weighted sum of soft Dice and focal loss.
 
     Attributes:
-        dice_weight, focal_weight: of the two terms.
         gamma: focusing exponent; 0 gives cross entropy.
         alpha: weight of positive pixels, 1 - alpha of negative ones; None for no weighting.
     """
@@ -231,11 +230,7 @@ class DiceFocal(Dice):
 
 @dataclass(frozen=True, kw_only=True)
 class BCEDice(Dice):
-    """Weighted sum of binary cross entropy and soft Dice.
-
-    Attributes:
-        bce_weight, dice_weight: of the two terms.
-    """
+    """Weighted sum of binary cross entropy and soft Dice."""
 
     bce_weight: float = 1.0
     dice_weight: float = 1.0
@@ -255,7 +250,6 @@ class DiceTopK(Dice):
     """Weighted sum of soft Dice and the cross entropy of each sample's worst pixels.
 
     Attributes:
-        dice_weight, topk_weight: of the two terms.
         k: share of the pixels that counts as the worst, above 0 and at most 1 (all pixels: plain cross entropy).
     """
 

@@ -76,7 +76,6 @@ class SegmentationModule(pl.LightningModule):
         scheduler: makes the schedule, stepped with the optimiser, of an optimiser, a total number of steps, and the
             step from which the learning rate is held, or None.
         mixing: mixes the images of a training batch with each other.
-        classes: class names.
         mean, std: of the grey values, on the scale 0 to 1.
         seed: of everything random in the network, set anew each batch so that a resumed run continues exactly.
         compiled: run the model through torch.compile.

@@ -183,7 +183,6 @@ def _curve(optimizer: Optimizer, total: int, hold: Hold, warmup: float, shape: C
     Args:
         optimizer: its current rates are the peaks.
         total: optimiser steps of the whole training.
-        hold: see `Hold`.
         warmup: share of all steps, or number of steps when 1 or more.
         shape: share of the peak, of the progress after the warm-up, 0 to 1.
     """

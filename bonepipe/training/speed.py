@@ -20,7 +20,6 @@ class StepTimes:
 
     Attributes:
         wait: from the end of a batch until the next one is on the device.
-        compute: forward and backward pass.
         rest: clipping, optimiser, schedule, logging.
         images: in a batch, on average.
     """

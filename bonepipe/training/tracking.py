@@ -81,7 +81,6 @@ class Tracking:
     """Starts runs in the place that the config names.
 
     Args:
-        project: name of the project on the dashboard.
         mode: `online`, `offline`, `disabled` for no tracking at all, or `auto`: online where a key is at hand.
     """
 
@@ -96,8 +95,6 @@ class Tracking:
         Args:
             experiment: the group.
             kind: job type: `fold`, `ensemble` or `submission`.
-            name: of the run.
-            config: the resolved config.
             folder: of the experiment; the run's own files go to `wandb/` in it.
         """
         if self.mode == "disabled":

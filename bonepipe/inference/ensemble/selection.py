@@ -176,11 +176,9 @@ def select(
     """Choose one mixture for some classes.
 
     Args:
-        library: of the runs.
         labels: classes whose mean Dice counts, L of them.
         folds: the fold that each image validates, `[N]`. With one fold there is nothing to cross-fit on, and the best
             single run is chosen.
-        search: how.
         bar: title of a progress bar over the folds; None for none.
     """
     alone = Search(steps=1, margin=search.margin)
@@ -226,10 +224,7 @@ def select_per_class(
     """Let a class leave the choice for all where its own, chosen on other folds, gains more than noise.
 
     Args:
-        library: of the runs.
-        common: the choice for all classes.
         folds: the fold that each image validates, `[N]`.
-        search: how.
         bar: title of a progress bar over the classes; None for none.
     """
     labels = tqdm(range(len(library.pixels)), bar, unit="class", disable=bar is None)
@@ -248,7 +243,6 @@ def to_ensemble(runs: Sequence[str], chosen: Sequence[Counts], classes: Sequence
     Args:
         runs: folders, M of them.
         chosen: one mixture a class.
-        classes: names, as many.
     """
     members = [entry for number, run in enumerate(runs) for entry in _entries(run, number, chosen, classes)]
     return Ensemble(members=tuple(members))

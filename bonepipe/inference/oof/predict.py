@@ -57,12 +57,10 @@ def predict_variants(
     Args:
         predict: probabilities of a batch, with the views that test images will have, one tensor a variant.
         store: training images; `indices` of those to predict.
-        classes: class names.
         folders: one a variant; they exist.
         batch_size: images a forward pass.
         ahead: images whose comparison with the truth may wait while the next ones are predicted.
         images: grey bytes `image` and store index `index`, in the order of `indices`; None for those of the store.
-        title: of the progress bar.
 
     Returns:
         Dice at threshold 0.5 of each variant, float64 `[N, C]`.
@@ -85,11 +83,7 @@ def predict_bytes(
     """Predict images in another way than their fold did, and write only the bytes that ensembles are averaged from.
 
     Args:
-        predict: probabilities of a batch.
         images: grey bytes `image` of each of the names, in their order, and `index`.
-        names: of the images.
-        classes: class names.
-        path: the file to write.
         batch_size: images a forward pass.
     """
     maps_of_images = _predicted(lambda batch: [predict(batch)], images, batch_size)

@@ -42,7 +42,6 @@ def predict_fold_with_crf(
 
     Args:
         predict: probabilities before the CRF.
-        spec: the CRF.
         store, indices, classes, folder, batch_size, ahead, images: as `oof.predict.predict_fold` takes them.
 
     Returns:
@@ -101,8 +100,6 @@ def choose_crf_classes(folders: Sequence[Path], classes: Sequence[str], margin: 
     lie too low would often seem to lose by what only makes them surer.
 
     Args:
-        folders: of the folds.
-        classes: class names.
         margin: of thresholds, see `thresholds.choose_thresholds`.
 
     Returns:
@@ -121,8 +118,6 @@ def merge(folder: Path, classes: Sequence[str], refined: Collection[str]) -> Non
     """Write a fold's own files: of each class what the variant says that it keeps, unchanged.
 
     Args:
-        folder: of the fold.
-        classes: class names.
         refined: those that keep the CRF.
 
     Raises:
