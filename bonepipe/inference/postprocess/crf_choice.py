@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
@@ -34,25 +33,21 @@ def predict_fold_with_crf(
     indices: Sequence[int],
     classes: Sequence[str],
     folder: Path,
-    batch_size: int,
-    ahead: int = 0,
-    images: Dataset[dict[str, Any]] | None = None,
+    *settings: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write both variants, the networks running once, and the fold's own files, all classes with the CRF.
 
     Args:
         predict: probabilities before the CRF.
-        store, indices, classes, folder, batch_size, ahead, images: as `oof.predict.predict_fold` takes them.
+        store, indices, classes, folder, settings: as `oof.predict.predict_fold` takes them.
 
     Returns:
         Dice `[N, C]` at threshold 0.5 without and with the CRF.
     """
-    folders = [folder / variant for variant in VARIANTS]
-    for variant in folders:
-        variant.mkdir(exist_ok=True)
-    plain, refined = predict_variants(
-        both(predict, spec), store, indices, classes, folders, batch_size, ahead, images, folder.name
-    )
+    for variant in VARIANTS:
+        (folder / variant).mkdir(exist_ok=True)
+    variants = both(predict, spec)
+    plain, refined = predict_variants(variants, store, indices, classes, folder, *settings, variants=VARIANTS)
     merge(folder, classes, classes)
     return plain, refined
 
