@@ -149,11 +149,7 @@ class Truth:
 
 
 class WithTruth(Dataset[dict[str, Any]]):
-    """Images with their `truth`, which is drawn here, in the loader's process.
-
-    Args:
-        images: samples with an `index`.
-    """
+    """Images (samples with an `index`) with their `truth`, which is drawn here, in the loader's process."""
 
     def __init__(self, images: Any, truth: Callable[[Mapping[str, Any]], Truth]) -> None:
         self.images, self.truth = images, truth

@@ -72,8 +72,7 @@ def blend(height: int, width: int, blending: Blending) -> torch.Tensor:
     if blending == "uniform":
         return torch.ones(height, width)
     column, row = (_gaussian(length) for length in (height, width))
-    weights = column[:, None] * row[None, :]
-    return weights.clamp_min(LEAST)
+    return (column[:, None] * row[None, :]).clamp_min(LEAST)
 
 
 def _gaussian(length: int) -> torch.Tensor:

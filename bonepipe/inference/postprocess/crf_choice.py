@@ -94,11 +94,7 @@ def choose_crf_classes(folders: Sequence[Path], classes: Sequence[str], margin: 
     Each variant is judged with thresholds of its own, chosen on the other folds: at 0.5 a class whose probabilities
     lie too low would often seem to lose by what only makes them surer.
 
-    Args:
-        margin: of thresholds, see `thresholds.choose_thresholds`.
-
-    Returns:
-        Operations `("crf",)` or `()`, a class.
+    The margin is that of `thresholds.choose_thresholds`; a class's operations are `("crf",)` or `()`.
     """
     curves = {
         variant: [results.read_curves(folder / variant / results.HISTOGRAMS, classes)[1] for folder in folders]
@@ -110,10 +106,7 @@ def choose_crf_classes(folders: Sequence[Path], classes: Sequence[str], margin: 
 
 
 def merge(folder: Path, classes: Sequence[str], refined: Collection[str]) -> None:
-    """Write a fold's own files: of each class what the variant says that it keeps, unchanged.
-
-    Args:
-        refined: those that keep the CRF.
+    """Write a fold's own files: of each class what the variant says that it keeps, refined or plain, unchanged.
 
     Raises:
         BonepipeError: a file of a variant is missing or broken, or they do not belong together.
