@@ -69,7 +69,6 @@ def write_annotation(
     Args:
         path: the file, which appears whole or not at all.
         polygons: pairs of class index and integer points `[K, 2]` (x, y); a class may have several, or none.
-        classes: class names.
         image: the image's file, for the fields that name it.
         shape: the image's height and width in pixels.
         file_id: of the file, whatever the tool that reads it makes of that.

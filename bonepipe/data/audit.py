@@ -32,9 +32,7 @@ class Finding:
 
     Attributes:
         severity: `error` where training or the submission would fail, else `warning`.
-        path: the file or folder.
         field: the place in the file, for example `annotations[3].label`; empty where the whole file is meant.
-        message: what is wrong.
         topic: the kind of problem, the same words for the same kind.
     """
 
@@ -67,8 +65,7 @@ def audit(spec: DataSpec, folds: FoldSpec) -> list[Finding]:
     others, more = find_external(spec)
     findings += [*more, *check_parts(spec, images), *check_names([*images, *others]), *check_patients(images)]
     findings += [*check_annotation_files(spec, images), *check_metadata(spec, images), *check_folds(folds, images)]
-    checked = check_files(images, spec)
-    external = check_files(others, spec)
+    checked, external = check_files(images, spec), check_files(others, spec)
     findings += [finding for image in [*checked, *external] for finding in image.findings]
     findings += [*check_duplicates([*checked, *external]), *check_sizes(checked, spec)]
     return sorted(findings, key=lambda finding: finding.severity)
@@ -80,11 +77,9 @@ def find_images(spec: DataSpec) -> tuple[list[Radiograph], list[Finding]]:
     for split, path in image_paths(spec):
         annotation = annotation_path(spec, path) if split == "train" else None
         try:
-            patient = patient_of(spec, path, split)
+            images.append(Radiograph(path.name, patient_of(spec, path, split), path, split, annotation))
         except BonepipeError as error:
             findings.append(_from_error(error, path, "unknown patient"))
-            continue
-        images.append(Radiograph(path.name, patient, path, split, annotation))
     return images, findings
 
 
@@ -122,9 +117,8 @@ def check_parts(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Findin
 
 def check_names(images: Sequence[Radiograph]) -> Iterator[Finding]:
     """The submission tells images apart by file name only."""
-    for group in _groups((image.name, image.path) for image in images):
-        for path in group[1:]:
-            yield Finding("error", path, "", f"has the same file name as {group[0]}", "file name used twice")
+    for path, first in _repeats((image.name, image.path) for image in images):
+        yield Finding("error", path, "", f"has the same file name as {first}", "file name used twice")
 
 
 def check_patients(images: Sequence[Radiograph]) -> Iterator[Finding]:
@@ -180,11 +174,10 @@ def check_folds(folds: FoldSpec, images: Sequence[Radiograph]) -> Iterator[Findi
     if not path.exists() or not train:
         return
     try:
-        messages = find_faults(path, train, folds.count, groups=folds.groups)
+        for message in find_faults(path, train, folds.count, groups=folds.groups):
+            yield Finding("error", path, "", message, "fold file")
     except BonepipeError as error:
         yield _from_error(error, path, "fold file")
-        return
-    yield from (Finding("error", path, "", message, "fold file") for message in messages)
 
 
 def check_files(images: Sequence[Radiograph], spec: DataSpec) -> list[Checked]:
@@ -217,8 +210,6 @@ def check_annotation(
     """Check one annotation file.
 
     Args:
-        path: the file.
-        classes: that may occur.
         shape: its image's height and width in pixels, where that could be decoded.
         expected: classes that should occur; None for all.
     """
@@ -257,9 +248,8 @@ def _check_outline(
 
 def check_duplicates(checked: Sequence[Checked]) -> Iterator[Finding]:
     """Files that are equal byte for byte."""
-    for group in _groups((image.digest, image.path) for image in checked if image.digest is not None):
-        for path in group[1:]:
-            yield Finding("warning", path, "", f"is the same file as {group[0]}", "duplicate image")
+    for path, first in _repeats((image.digest, image.path) for image in checked if image.digest is not None):
+        yield Finding("warning", path, "", f"is the same file as {first}", "duplicate image")
 
 
 def check_sizes(checked: Sequence[Checked], spec: DataSpec) -> Iterator[Finding]:
@@ -281,12 +271,12 @@ def check_sizes(checked: Sequence[Checked], spec: DataSpec) -> Iterator[Finding]
         yield Finding("warning", spec.path, "data.size", message, "images smaller than the training size")
 
 
-def _groups(pairs: Iterable[tuple[Hashable, Path]]) -> list[list[Path]]:
-    """The paths that share a key with another, group by group."""
+def _repeats(pairs: Iterable[tuple[Hashable, Path]]) -> list[tuple[Path, Path]]:
+    """The paths whose key an earlier one has, each with the first that has it, key by key."""
     groups: dict[Hashable, list[Path]] = defaultdict(list)
     for key, path in pairs:
         groups[key].append(path)
-    return [group for group in groups.values() if len(group) > 1]
+    return [(path, group[0]) for group in groups.values() for path in group[1:]]
 
 
 def _from_error(error: BonepipeError, path: Path, topic: str) -> Finding:

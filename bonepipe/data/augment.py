@@ -3,6 +3,7 @@
 import inspect
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,6 @@ class Augmentation:
 
     Args:
         data: the dataset; its size is that of the images.
-        transforms: the recipe.
         file: a YAML file with more `transforms`, applied after them; `bonepipe autoaugment` writes such files.
 
     Raises:
@@ -77,7 +77,8 @@ class Augmentation:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to loader processes as the recipe: the flips that swap classes are made here and cannot be pickled."""
-        return _cook, self._recipe
+        data, nodes = self._recipe
+        return partial(Augmentation, transforms=nodes), (data,)
 
     def __call__(self, image: np.ndarray, planes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Augment uint8 `[h, w]` and `[h, w, P]`; the seed alone decides how, so that workers and resuming do not.
@@ -110,10 +111,6 @@ def _change(before: np.ndarray, after: np.ndarray) -> str:
         return f"turns {before.dtype} into {after.dtype}; training takes bytes, and normalises them itself"
     old, new = (" x ".join(map(str, array.shape[:2])) for array in (before, after))
     return f"turns an image of {old} pixels into {new}; end what changes the size with {{name: Resize}}"
-
-
-def _cook(data: DataSpec, transforms: Nodes) -> Augmentation:
-    return Augmentation(data, transforms=transforms)
 
 
 def read_policy(path: Path) -> list[dict[str, Any]]:

@@ -39,7 +39,6 @@ class TrainingImages(Dataset[dict[str, Any]]):
 
     Args:
         store: all training images.
-        augmentation: applied to each draw.
         foreground: probability that an augmented image without any label is augmented anew.
         pixel_weights: makes the weights of an image's pixels of its augmented planes, or None.
         shares: weight of each of the store's images in the loss, float32 `[N]`; None where all count alike.
@@ -113,7 +112,6 @@ class TestImages(Dataset[dict[str, Any]]):
     """Images at model size with their name and original shape; of several sizes all are made from one decoding.
 
     Args:
-        images: to read.
         shape: height and width; or several in a frozenset, and `image` is a dictionary with an image of each.
     """
 
@@ -151,12 +149,7 @@ class Truth:
 
 
 class WithTruth(Dataset[dict[str, Any]]):
-    """Images with their `truth`, which is drawn here, in the loader's process.
-
-    Args:
-        images: samples with an `index`.
-        truth: gives the truth of a sample.
-    """
+    """Images (samples with an `index`) with their `truth`, which is drawn here, in the loader's process."""
 
     def __init__(self, images: Any, truth: Callable[[Mapping[str, Any]], Truth]) -> None:
         self.images, self.truth = images, truth
@@ -180,7 +173,6 @@ class Answer:
     Args:
         path: the CSV; images and classes that are not asked for are passed over.
         names: of the images, in the order of their indices.
-        classes: class names.
 
     Raises:
         BonepipeError: the file cannot be read or lacks a row; when called, a code that does not fit its image.

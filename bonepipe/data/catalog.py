@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from bonepipe.config import conf_dir
 from bonepipe.data.annotation import read_labels
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError, UsageError
@@ -80,9 +83,8 @@ def _folder(spec: DataSpec, split: str) -> Path:
 
 
 def _radiograph(spec: DataSpec, path: Path, split: str, **facts: Any) -> Radiograph:
-    annotation = annotation_path(spec, path) if split == "train" else None
-    if annotation is not None and not annotation.is_file():
-        annotation = None
+    annotated = split == "train" and annotation_path(spec, path).is_file()
+    annotation = annotation_path(spec, path) if annotated else None
     side = re.search(r"_([RL])$", path.stem)  # most names do not tell, and order is no proof
     hand = side.group(1) if side else None
     return Radiograph(path.name, path=path, split=split, annotation=annotation, side=hand, **facts)
@@ -144,33 +146,29 @@ def test_images(root: str | Path | DataSpec) -> list[Radiograph]:
 
 def known_classes(root: str | Path) -> list[str]:
     """The class list of the data config in conf/data/ that fits the labels used in a dataset's annotations."""
-    import yaml
-
-    from bonepipe.config import conf_dir
-
     folder = Path(root) / "train" / "outputs_json"
     used = {label for path in sorted(folder.rglob("*.json"))[:8] for label in read_labels(path)}
-    lists = [yaml.safe_load(path.read_text()).get("classes", []) for path in sorted(conf_dir().glob("data/*.yaml"))]
-    for classes in lists:
+    for path in sorted(conf_dir().glob("data/*.yaml")):
+        classes = _listed(path)
         if used and used <= set(classes):
-            return list(classes)
+            return classes
     listed = ", ".join(sorted(used)) or "no labels found"
     raise BonepipeError(f"{folder}: its labels fit no class list in conf/data; write one there ({listed})")
 
 
 def named_classes(name: str) -> list[str]:
     """The class list of a data config, named like `hand` or `data/hand`. Raises UsageError where there is none."""
-    import yaml
-
-    from bonepipe.config import conf_dir
-
     path = conf_dir() / "data" / f"{name.removeprefix('data/')}.yaml"
     if not path.is_file():
         raise UsageError(f"--classes {name}: no file {path}")
-    classes = yaml.safe_load(path.read_text(encoding="utf-8")).get("classes")
+    classes = _listed(path)
     if not classes:
         raise UsageError(f"--classes {name}: {path} has no list of classes")
-    return list(classes)
+    return classes
+
+
+def _listed(path: Path) -> list[str]:
+    return list(yaml.safe_load(path.read_text(encoding="utf-8")).get("classes") or ())
 
 
 def patient_of(spec: DataSpec, path: Path, split: str) -> str:

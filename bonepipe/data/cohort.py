@@ -25,10 +25,8 @@ class Cohort:
     """The annotated images, read and built when first asked for. All lists are in the order of the store.
 
     Attributes:
-        spec: the dataset's form.
         folds: how patients are split.
         strata: what tells the strata apart.
-        cache: folder of the stores.
     """
 
     spec: DataSpec

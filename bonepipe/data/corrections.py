@@ -37,7 +37,6 @@ class Correction:
 
     Attributes:
         where: the file and line, for messages.
-        classes: number of classes.
         dropped: the whole image is left out.
         ignored: classes that do not count.
         moved: class as drawn -> class that it is.

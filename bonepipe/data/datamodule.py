@@ -34,7 +34,6 @@ class FoldDataModule(pl.LightningDataModule):
     A resumed training draws what an undisturbed one would have drawn, and the number of workers changes nothing.
 
     Args:
-        cohort: the dataset's images.
         fold: whose images validate; the others are trained on.
         augmentation: applied to training images only.
         batch_size: images a batch.

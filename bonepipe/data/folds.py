@@ -64,7 +64,6 @@ def split(images: Sequence[Radiograph], spec: FoldSpec, strata: Sequence[str] = 
     """Deal images out with scikit-learn's splitter of the spec's kind.
 
     Args:
-        images: to deal out.
         spec: kind and number of folds.
         strata: the stratum of each image, for the stratified kinds.
 
@@ -120,7 +119,6 @@ def read(path: Path, images: Sequence[Radiograph], count: int, *, groups: bool =
     """Read a fold CSV and verify it against the dataset.
 
     Args:
-        path: of the CSV.
         images: that it must list.
         count: number of folds; 1 for a hold-out, whose other images are marked -1.
         groups: whether a patient in two folds is a fault.
@@ -165,7 +163,6 @@ def ensure(spec: FoldSpec, images: Sequence[Radiograph], strata: Callable[[], Se
 
     Args:
         spec: file and kind of the split.
-        images: of the dataset.
         strata: gives the stratum of each image; asked only where a stratified split has to be made.
     """
     path = Path(spec.file)

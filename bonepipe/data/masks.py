@@ -1,6 +1,7 @@
 """Masks from a CSV of run-length codes, in place of the annotations: pseudo-labels and weak labels."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,9 @@ def read_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict
     for label in sorted({row["class"] for row in rows} - set(classes)):
         raise BonepipeError(f"{where}: unknown class {label!r}{suggestion(label, classes)}")
     texts = {(row["image_name"], row["class"]): row["rle"] for row in rows}
-    for name in names:
-        for label in classes:
-            if (name, label) not in texts:
-                raise BonepipeError(f"{where}: no row of {name}, {label}; an empty mask has an empty code")
+    for name, label in product(names, classes):
+        if (name, label) not in texts:
+            raise BonepipeError(f"{where}: no row of {name}, {label}; an empty mask has an empty code")
     return {name: [texts[name, label] for label in classes] for name in names}
 
 

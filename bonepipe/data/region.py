@@ -80,9 +80,7 @@ def cut(image: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
         return image[box.slices]
     result = np.zeros((box.height, box.width, *image.shape[2:]), image.dtype)
     if inside is not None:
-        result[inside.top - box.top : inside.bottom - box.top, inside.left - box.left : inside.right - box.left] = (
-            image[inside.slices]
-        )
+        result[inside.moved(-box.top, -box.left).slices] = image[inside.slices]
     return result
 
 

@@ -36,8 +36,6 @@ def draw_weights(spec: SamplerSpec, labels: Sequence[str], mix: Mix) -> np.ndarr
     """How often each image is drawn relative to the others, float64 `[N]`; None for each once.
 
     Args:
-        spec: of the sampler.
-        labels: the stratum of each training image.
         mix: shares of the strata in the test set; only `balance=test` looks at them.
 
     Raises:

@@ -15,7 +15,6 @@ class External:
     """Another dataset in the same format, to train on and never to validate on.
 
     Attributes:
-        root: its folder.
         prefix: put before its patients, so that none of them is taken for one of the dataset's own.
         classes: those that it annotates; None for all. Of its images no pixel counts for another class in the loss,
             because what is not annotated may be there all the same.
@@ -51,7 +50,6 @@ class DataSpec:
 
     Attributes:
         name: short name; the fold file carries it.
-        root: the dataset's folder.
         classes: class names in the order of the submission.
         size: height and width in pixels that the model sees; one number for a square.
         train_images, test_images, annotations: folders below the root.

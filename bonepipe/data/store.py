@@ -72,7 +72,6 @@ class Store:
     """The training images of a dataset at one size.
 
     Attributes:
-        folder: where the store lies.
         names: image names; all arrays are in this order.
         images: grey values, uint8 `[N, h, w]`, memory-mapped.
         planes: labels as bit-planes, uint8 `[N, h, w, P]`, memory-mapped.

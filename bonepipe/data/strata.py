@@ -117,7 +117,6 @@ def weights(labels: Sequence[str], mix: Mix) -> np.ndarray:
     that no image stands for are left out and the shares of the others scaled up; see `uncovered`.
 
     Args:
-        labels: the stratum of each image.
         mix: shares of the strata in the test set.
 
     Returns:
@@ -137,7 +136,6 @@ def table(labels: Sequence[str], scores: np.ndarray, mix: Mix) -> dict[str, dict
     """What is known of each stratum: images, their share, the test set's share, and the mean score.
 
     Args:
-        labels: the stratum of each image.
         scores: one an image, `[N]`.
         mix: shares of the strata in the test set.
     """

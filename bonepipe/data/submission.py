@@ -105,7 +105,6 @@ def faults(table: Table, images: Mapping[str, tuple[int, int]], classes: Sequenc
     """Find all that makes a CSV invalid for a test set, by line: "line 7: unknown class 'finger-20'".
 
     Args:
-        table: the CSV.
         images: height and width in pixels by image name, in the order of the submission.
         classes: class names in the order of the submission.
     """

@@ -20,10 +20,8 @@ def bend_angle(grey: np.ndarray) -> float:
 
     The silhouette is narrowest at the wrist. The forearm's direction is a line through the middles of the rows below;
     the hand's is the median direction, seen from the wrist, of the points far away: mostly the three middle fingers,
-    whatever the thumb does. Fingers point up, as they do in hand radiographs; left and right do not matter.
-
-    Args:
-        grey: radiograph uint8 `[H, W]`, any size.
+    whatever the thumb does. Fingers point up, as they do in hand radiographs; left and right do not matter. The
+    radiograph is uint8 `[H, W]`, of any size.
     """
     height, width = (max(1, round(side * SIDE / max(grey.shape))) for side in grey.shape)
     inside = silhouette(resize_grey(grey, (height, width)))

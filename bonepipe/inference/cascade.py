@@ -166,13 +166,7 @@ def pair_stages(whole: Maps, second: SecondStage | None, label: int | None, shap
 
 
 class BlendedStages(NamedTuple):
-    """An image as both stages see it: a prediction from which masks are made.
-
-    Attributes:
-        pairs: one a class.
-        weights: of the second stage, one a class.
-        shape: the image's height and width.
-    """
+    """An image as both stages see it, a pair and a weight of the second stage a class: masks are made from it."""
 
     pairs: list[StagePair]
     weights: Sequence[float]
@@ -186,14 +180,9 @@ class BlendedStages(NamedTuple):
 def blend_stages(
     maps: Maps, second: SecondStage | None, labels: Mapping[int, int], weights: Sequence[float], shape: Shape
 ) -> BlendedStages:
-    """Put both stages together.
+    """Put the first stage's maps `[C, h, w]` and the second's, None where no region was found, together.
 
-    Args:
-        maps: the first stage's, `[C, h, w]`.
-        second: the second stage's maps; None where the first stage found no region.
-        labels: the region's classes, first stage's index -> second's.
-        weights: of the second stage, one a class.
-        shape: the image's height and width.
+    The keys of `labels` are the region's classes as the first stage counts them, its values as the second does.
     """
     pairs = [pair_stages(whole, second, labels.get(label), shape) for label, whole in enumerate(maps)]
     return BlendedStages(pairs, weights, shape)

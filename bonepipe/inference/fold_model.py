@@ -23,7 +23,6 @@ class FoldModel:
     """A model in evaluation mode and what its weights file says of it.
 
     Attributes:
-        path: the weights.
         model: float32 `[N, 1, h, w]` to logits `[N, C, h, w]`.
         seen: the kinds of view it saw in training.
     """

@@ -41,7 +41,6 @@ class ImageEvidence:
     """One image's annotation against its out-of-fold prediction.
 
     Attributes:
-        name: of the image.
         matrix: Dice `[C, C]` of each annotated class (row) with each predicted class; 0 where one of them is empty.
         annotated, predicted: areas `[C]`, shares of the image.
         stray: share `[C]` of the annotated area in parts that the prediction does not touch, where it touches others.
@@ -88,11 +87,9 @@ class LabelError:
     """A candidate for a wrong annotation.
 
     Attributes:
-        name: of the image.
         classes: indices of the classes in doubt.
         kind: `permuted`, `missing`, `extra`, or `low` for a low Dice without a reason.
         score: 0 to 1, the larger the more suspicious.
-        remark: what was found.
         moved: class as drawn -> class that it should be, where permuted.
         replace: whether the prediction is suggested in the annotation's place.
     """
@@ -309,7 +306,6 @@ def score_planted(
     Args:
         planted: P wrong annotations.
         ranking: all candidates, the most suspicious first.
-        classes: class names.
 
     Returns:
         Kind, and `all` -> how many of them are among the first 2 P candidates (the image, and one of the classes in
@@ -343,7 +339,6 @@ def correction_rows(
     Args:
         candidates: the candidates; those of which only looking helps give no row.
         predicted: run-length codes, one a class, of each image that has a candidate.
-        classes: class names.
     """
     rows = []
     for candidate in candidates:

@@ -80,7 +80,6 @@ def predictions(
 
     Args:
         predict: probabilities of grey bytes `[N, h, w]`; of a dictionary of them by shape where there are several.
-        images: to predict.
         shape: height and width that the model sees; several in a frozenset where members see several.
         spec: batch size and workers.
     """

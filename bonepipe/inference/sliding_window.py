@@ -8,6 +8,7 @@ values in those sums, and mirrored borders nothing but a larger image to slide o
 from itertools import product
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from bonepipe.data.spec import DataSpec
@@ -62,14 +63,8 @@ def axis(length: int, window: int, stride: int, rim: int = 0, mirror: bool = Fal
         raise ValueError(f"window={window}: larger than the image, {length} pixels; make it smaller, or mirror=true")
     starts = [min(start, total - window) for start in range(0, total - window + stride, stride)]
     rims = [(rim if mirror or start > 0 else 0, rim if mirror or start + window < total else 0) for start in starts]
-    return Axis(_mirrored(length, before, after), slice(before, before + length), window, starts, rims)
-
-
-def _mirrored(length: int, before: int, after: int) -> torch.Tensor:
-    """Positions -before..length + after - 1 folded back into 0..length - 1; the border pixels are not repeated."""
-    period = max(1, 2 * (length - 1))
-    folded = torch.arange(-before, length + after).abs() % period
-    return torch.minimum(folded, period - folded) if length > 1 else torch.zeros_like(folded)
+    source = torch.from_numpy(np.pad(np.arange(length), (before, after), "reflect"))  # border pixels are not repeated
+    return Axis(source, slice(before, before + length), window, starts, rims)
 
 
 def blend(height: int, width: int, blending: Blending) -> torch.Tensor:
@@ -77,8 +72,7 @@ def blend(height: int, width: int, blending: Blending) -> torch.Tensor:
     if blending == "uniform":
         return torch.ones(height, width)
     column, row = (_gaussian(length) for length in (height, width))
-    weights = column[:, None] * row[None, :]
-    return weights.clamp_min(LEAST)
+    return (column[:, None] * row[None, :]).clamp_min(LEAST)
 
 
 def _gaussian(length: int) -> torch.Tensor:
@@ -106,7 +100,6 @@ def slide(
         predict: probabilities `[M, C, h, w]` of grey bytes `[M, h, w]`; on any device.
         images: grey bytes uint8 `[N, H, W]`.
         rows, columns: the windows along the height and the width.
-        classes: number of classes C.
         blending: how much the pixels of a window weigh where windows overlap.
         background: a window whose brightest pixel is at most this holds none of the classes and is not predicted.
         batch_size: windows a forward pass; they may come from several images.

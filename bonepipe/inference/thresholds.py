@@ -76,7 +76,6 @@ def choose_thresholds_by_stratum(
 
     Args:
         curves, folds, margin: as in `choose_thresholds`.
-        labels: the stratum of each image.
         common: what `choose_thresholds` chose for all strata together.
 
     Returns:
@@ -110,14 +109,8 @@ def _improve(
     gain, error = mean_and_error(crossed - dice)
     best = THRESHOLDS[_best(curves)]
     kept = (gain > margin * error) & (gain > 0) & (best != before)
-    return ThresholdChoice(
-        thresholds=np.where(kept, best, before),
-        kept=kept,
-        gain=gain,
-        error=error,
-        dice=np.where(kept, crossed, dice),
-        dice_at_half=curves[:, :, HALF_BIN],
-    )
+    thresholds, scores = np.where(kept, best, before), np.where(kept, crossed, dice)
+    return ThresholdChoice(thresholds, kept, gain, error, scores, curves[:, :, HALF_BIN])
 
 
 def _best(curves: np.ndarray) -> np.ndarray:

@@ -37,5 +37,4 @@ def dice_curve(hist: NDArray[np.int64]) -> NDArray[np.float64]:
     """Compute Dice float64 `[..., 256]` of the mask p >= k / 256 for every k, exact, from counts `[..., 2, 256]`."""
     inside = np.cumsum(hist[..., ::-1], axis=-1, dtype=np.int64)[..., ::-1]
     true_positive = inside[..., FOREGROUND, :]
-    curve: NDArray[np.float64] = dice(true_positive, inside.sum(axis=-2), true_positive[..., :1])
-    return curve
+    return dice(true_positive, inside.sum(axis=-2), true_positive[..., :1])

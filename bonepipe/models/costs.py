@@ -93,11 +93,7 @@ def training_bytes(model: nn.Module, size: int, images: int = 2) -> int:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages alive, from those given to those that operations make and drop.
-
-    Attributes:
-        now, peak: bytes.
-    """
+    """Counts the bytes of all storages alive, `now` and at `peak`: those given, and those that operations make."""
 
     def __init__(self, tensors: Sequence[torch.Tensor] = ()) -> None:
         super().__init__()

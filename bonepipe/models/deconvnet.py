@@ -13,7 +13,6 @@ def deconvnet(
     """DeconvNet: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 
     Args:
-        classes: number of classes, from the data config.
         width: channels of VGG's first stage; all others scale with it. 64 in the paper.
         encoder_weights: `imagenet`, also for fc6 and fc7, or None to start from scratch.
         prior: see `factory.complete`.

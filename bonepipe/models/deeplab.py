@@ -18,7 +18,6 @@ def deeplab_v1(
     """DeepLab-LargeFOV on VGG-16: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 
     Args:
-        classes: number of classes, from the data config.
         width: channels of VGG's first stage; all others scale with it. 64 in the paper.
         dropout: after fc6 and fc7.
         encoder_weights: `imagenet`, with fc6 and fc7 subsampled from VGG's, or None to start from scratch.
@@ -41,7 +40,6 @@ def deeplab_v2(
     """DeepLab v2, one scale: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 
     Args:
-        classes: number of classes, from the data config.
         encoder: one of smp's whose strides can be dilated; ResNet-101 in the paper.
         encoder_weights: name of pretrained weights, or None to start from scratch.
         rates: dilations of the parallel classifiers.
@@ -76,7 +74,6 @@ class DeepLabV2(nn.Module):
     """Atrous spatial pyramid pooling: the sum of classifiers that look at different distances (section 3.2, figure 4).
 
     Args:
-        classes: number of classes.
         encoder: its last map is 1/8 of the image.
         rates: one classifier's dilation each.
     """

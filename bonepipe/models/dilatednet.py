@@ -28,7 +28,6 @@ def dilatednet(
     """DilatedNet: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 
     Args:
-        classes: number of classes, from the data config.
         context: which context module follows the front end (table 1).
         width: channels of VGG's first stage; all others scale with it. 64 in the paper.
         dropout: after fc6 and fc7.
@@ -69,7 +68,6 @@ def context_module(classes: int, widths: tuple[int, ...]) -> nn.Sequential:
     """Layers `[N, C, h, w]` to `[N, C, h, w]` that see ever more around a pixel and start as the identity (section 3).
 
     Args:
-        classes: C.
         widths: output channels of each layer, in classes; empty for no module.
     """
     layers: list[nn.Module] = []
@@ -87,7 +85,6 @@ def identity_(layer: nn.Conv2d, classes: int, noise: float) -> None:
 
     Args:
         layer: input and output channels are multiples of `classes`.
-        classes: number of classes.
         noise: deviation of what is added to every weight, as a part of the share.
     """
     outputs, inputs, kernel, _ = layer.weight.shape

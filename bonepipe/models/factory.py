@@ -32,7 +32,6 @@ def smp_model(
     smp sums an RGB encoder's first filters for one channel, which equals feeding the grey image three times.
 
     Args:
-        classes: number of classes, from the data config.
         architecture: smp's name, for example `Unet` or `UnetPlusPlus`.
         encoder: smp's encoder name, or `tu-` and a timm name.
         encoder_weights: name of pretrained weights, or None to start from scratch.

@@ -23,7 +23,6 @@ def fc_densenet(
     103 is the default (9.3 M): section 4.1 and table 2.
 
     Args:
-        classes: number of classes, from the data config.
         layers: of each dense block on the way down and of the bottleneck; the way up mirrors the way down.
         growth: channels that a layer adds.
         first: channels of the first convolution.

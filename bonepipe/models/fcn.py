@@ -23,7 +23,6 @@ def fcn(
     """FCN with its finest prediction at 1 / `stride` of the image: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 
     Args:
-        classes: number of classes, from the data config.
         stride: 32 (FCN-32s), 16 (FCN-16s) or 8 (FCN-8s).
         width: channels of VGG's first stage; all others scale with it. 64 in the paper.
         dropout: after fc6 and fc7.

@@ -17,7 +17,6 @@ def hrnet(
     """An HRNetV2 on timm's backbone for grey images of any size: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 
     Args:
-        classes: number of classes, from the data config.
         variant: timm's name of the backbone: hrnet_w18_small to hrnet_w64.
         encoder_weights: `imagenet` for timm's usual weights of the backbone, another of timm's tags, or None.
         prior: probability that the untrained model gives every pixel.
@@ -42,12 +41,7 @@ def hrnet(
 
 
 class HRNetV2(nn.Module):
-    """A backbone of four streams, and the head of figure 4 (b). See `hrnet`.
-
-    Args:
-        classes: number of classes.
-        backbone: of timm, images `[N, 1, h, w]` to maps at strides 4, 8, 16 and 32.
-    """
+    """Timm's backbone of four streams, at strides 4, 8, 16 and 32, and the head of figure 4 (b). See `hrnet`."""
 
     def __init__(self, classes: int, backbone: Any) -> None:
         super().__init__()
@@ -60,7 +54,6 @@ class HRNetV2(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits `[N, C, h, w]`."""
         finest, *coarser = self.encoder(images)
-        joined = torch.cat(
-            [finest, *(functional.interpolate(maps, finest.shape[-2:], mode="bilinear") for maps in coarser)], 1
-        )
+        enlarged = [functional.interpolate(maps, finest.shape[-2:], mode="bilinear") for maps in coarser]
+        joined = torch.cat([finest, *enlarged], 1)
         return functional.interpolate(self.head(joined), images.shape[-2:], mode="bilinear")

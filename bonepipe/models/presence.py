@@ -16,7 +16,6 @@ class PresenceNet(nn.Module):
     2016, equations 1 and 2), and the network classifies images of any size.
 
     Args:
-        classes: number of classes.
         encoder: name of an encoder of segmentation_models_pytorch.
         encoder_weights: name of pretrained weights, or None to start from scratch.
         stride: image pixels a map's pixel; below 32 the last stages are dilated instead of strided.

@@ -15,7 +15,6 @@ def segnet(
     """SegNet: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 
     Args:
-        classes: number of classes, from the data config.
         width: channels of VGG's first stage; all others scale with it. 64 in the paper.
         encoder_weights: `imagenet`, or None to start from scratch.
         prior: see `factory.complete`.

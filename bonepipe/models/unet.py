@@ -22,7 +22,6 @@ def unet(
     """The original U-Net: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 
     Args:
-        classes: number of classes, from the data config.
         width: channels of the first level; each deeper one has twice as many. 64 in the paper.
         batch_norm: normalise after each 3 x 3 convolution; the paper does not.
         dropout: at the end of the contracting path (section 3.1).

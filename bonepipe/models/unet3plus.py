@@ -28,7 +28,6 @@ def unet3plus(
     """A U-Net 3+ for grey images of any size: `[N, 1, h, w]` to logits `[N, classes, h, w]`; 27.0 M parameters.
 
     Args:
-        classes: number of classes, from the data config.
         width: channels of the first encoder level and of each skip; a decoder node has five times as many.
         deep_supervision: in training, answer at every scale (section 2.2).
         classification: classification-guided module (section 2.3): in training also tell which classes are present;

@@ -28,7 +28,6 @@ def unetplusplus(
     """A U-Net++ for grey images of any size: `[N, 1, h, w]` to logits `[N, classes, h, w]`; 9.0 M parameters.
 
     Args:
-        classes: number of classes, from the data config.
         width: channels of the first level; each further one has twice as many.
         deep_supervision: in training, answer from all four nested U-Nets (section 3.2).
         prune: depth, 1 to 4, of the nested U-Net that answers in evaluation (figure 3); the rest is not computed.

@@ -2,6 +2,8 @@
 
 import pickle
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -41,6 +43,16 @@ def fully_connected(width: int, hidden: int, *, kernel: int, dilation: int = 1, 
     )
 
 
+def stages(inputs: int, widths: Sequence[Sequence[int]], blocks: Sequence[Block]) -> nn.ModuleList:
+    """Stages of convolutions with these output channels, their layers made by a block for each stage."""
+    made = nn.ModuleList()
+    for outputs, block in zip(widths, blocks, strict=True):
+        pairs = pairwise([inputs, *outputs])
+        made.append(nn.Sequential(*(layer for pair in pairs for layer in block(*pair))))
+        inputs = outputs[-1]
+    return made
+
+
 class VGG16(nn.Module):
     """The thirteen convolutions for one grey channel.
 
@@ -63,14 +75,9 @@ class VGG16(nn.Module):
         if width < 1:
             raise ValueError(f"width={width} must be at least 1")
         self.width, self.batch_norm, self.pools = width, batch_norm, tuple(pools)
-        self.stages = nn.ModuleList()
-        inputs = 1
-        for depth, channels, dilation in zip(DEPTHS, CHANNELS, dilations, strict=True):
-            layers: list[nn.Module] = []
-            for _ in range(depth):
-                layers += convolution(inputs, channels * width, dilation=dilation, batch_norm=batch_norm)
-                inputs = channels * width
-            self.stages.append(nn.Sequential(*layers))
+        widths = [[channels * width] * depth for depth, channels in zip(DEPTHS, CHANNELS, strict=True)]
+        blocks = [partial(convolution, dilation=dilation, batch_norm=batch_norm) for dilation in dilations]
+        self.stages = stages(1, widths, blocks)
 
     def forward(self, images: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """The five stages' pooled maps of images `[N, 1, h, w]`, and their switches.
@@ -143,21 +150,14 @@ class UnpoolingDecoder(nn.Module):
     """VGG's stages in reverse: each pooling is undone by its switches, then come the mirrored convolutions.
 
     Args:
-        width: the encoder's.
-        stages: output channels of every convolution, a tuple a stage, deepest first, in widths.
+        shares: output channels of every convolution, a tuple a stage, deepest first, in widths.
         block: makes a convolution's layers from its input and output channels.
     """
 
-    def __init__(self, width: int, stages: Sequence[Sequence[int]], block: Block) -> None:
+    def __init__(self, width: int, shares: Sequence[Sequence[int]], block: Block) -> None:
         super().__init__()
-        self.stages = nn.ModuleList()
-        inputs = CHANNELS[-1] * width
-        for stage in stages:
-            layers: list[nn.Module] = []
-            for channels in stage:
-                layers += block(inputs, channels * width)
-                inputs = channels * width
-            self.stages.append(nn.Sequential(*layers))
+        channels = [[share * width for share in stage] for stage in shares]
+        self.stages = stages(CHANNELS[-1] * width, channels, [block] * len(channels))
 
     def forward(self, features: torch.Tensor, switches: Sequence[torch.Tensor]) -> torch.Tensor:
         """Deepest maps `[N, 8 width, h / 32, w / 32]` to `[N, channels, h, w]`."""

@@ -10,10 +10,14 @@ magnitude; the sub-policies of the best candidates together are the policy, one 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import optuna
 import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import BaseTrial, FixedTrial, TrialState
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -26,10 +30,6 @@ from bonepipe.files import replacing
 from bonepipe.labels import bitplane
 from bonepipe.labels.dice import dice
 from bonepipe.labels.histogram import HALF
-
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.trial import BaseTrial
 
 FLIP = {"name": "HorizontalFlip", "p": 0.5}  # of the base augmentation, as in the paper; also what tta=flip asks for
 
@@ -103,7 +103,7 @@ class PolicySearch:
         return [indices[position] for position in np.linspace(0, len(indices) - 1, count).round().astype(int)]
 
 
-def suggest(trial: "BaseTrial", search: PolicySearch) -> list[Node]:
+def suggest(trial: BaseTrial, search: PolicySearch) -> list[Node]:
     """Let a trial choose a candidate: one node of conf/augment a sub-policy."""
     steps = range(search.operations)
     return [
@@ -112,7 +112,7 @@ def suggest(trial: "BaseTrial", search: PolicySearch) -> list[Node]:
     ]
 
 
-def _operation(trial: "BaseTrial", key: str) -> Node:
+def _operation(trial: BaseTrial, key: str) -> Node:
     name = trial.suggest_categorical(f"{key}.operation", list(OPERATIONS))
     probability = trial.suggest_float(f"{key}.probability", 0, 1)
     magnitude = trial.suggest_float(f"{key}.magnitude", 0, 1)
@@ -167,10 +167,7 @@ def run_search(
     would have found.
 
     Args:
-        evaluate: the score of a recipe.
         search: how many, of what form.
-        seed: of the proposals.
-        path: journal of the trials.
         facts: what else the scores depend on (fold, weights); a journal that was begun with others is refused.
 
     Returns:
@@ -179,27 +176,22 @@ def run_search(
     Raises:
         BonepipeError: the journal belongs to another search or cannot be read.
     """
-    from optuna.samplers import TPESampler
-    from optuna.trial import FixedTrial, TrialState
-
     study = _open_study(path)
     _check_facts(study, path, {**asdict(search), **facts, "seed": seed})
     for stale in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):  # of a search that was killed
         study.tell(stale.number, state=TrialState.FAIL)
     done = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     for number in tqdm(range(done, search.trials), "policies", search.trials, initial=min(done, search.trials)):
-        study.sampler = TPESampler(seed=int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
+        study.sampler = optuna.samplers.TPESampler(
+            seed=int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+        )
         study.optimize(lambda trial: evaluate(one_of(suggest(trial, search))), n_trials=1)
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))[: search.trials]
     ranked = sorted(trials, key=lambda trial: (-(trial.value or 0.0), trial.number))
     return [(trial.value or 0.0, suggest(FixedTrial(trial.params), search)) for trial in ranked]
 
 
-def _open_study(path: Path) -> "Study":
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
+def _open_study(path: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         storage = JournalStorage(JournalFileBackend(str(path)))
@@ -208,7 +200,7 @@ def _open_study(path: Path) -> "Study":
         raise BonepipeError(f"{path}: cannot be read ({error}); delete it to search anew") from error
 
 
-def _check_facts(study: "Study", path: Path, facts: Mapping[str, Any]) -> None:
+def _check_facts(study: optuna.Study, path: Path, facts: Mapping[str, Any]) -> None:
     """Scores of different models, images or forms of policy must not be compared; how many there are may change."""
     fixed = {key: value for key, value in facts.items() if key not in ("trials", "top")}
     known = study.user_attrs.get("facts", fixed)

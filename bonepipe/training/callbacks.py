@@ -60,7 +60,6 @@ class KeepEpochs(pl.Callback):
     stopping may make any epoch the last; a resumed run writes the epoch that it repeats over the same file.
 
     Args:
-        folder: of the fold.
         count: epochs to keep; 0 for none.
         save: writes a model's weights to a file.
     """

@@ -151,9 +151,7 @@ def train_fold(
 
 def _refuse_lone_values(model: nn.Module, data: FoldDataModule, spec: TrainerSpec) -> None:
     """Raise UsageError where a batch of one image would leave BatchNorm one value a channel, before anything runs."""
-    if spec.smallest_batch(len(data.sampler)) > 1:
-        return
-    if not learns_from_one(model, _training_shape(data)):
+    if spec.smallest_batch(len(data.sampler)) <= 1 and not learns_from_one(model, _training_shape(data)):
         raise _lone_value(data)
 
 
@@ -192,16 +190,11 @@ def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, l
         plugins=[AtomicCheckpointIO()],
         logger=logger,
         log_every_n_steps=10,
-        enable_progress_bar=_is_terminal(),
+        enable_progress_bar=sys.stderr.isatty(),  # redrawn hundreds of times, a bar ruins a log file
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks),
         default_root_dir=folder,
     )
-
-
-def _is_terminal() -> bool:
-    """A bar redrawn hundreds of times helps on a screen and ruins a log file, which gets a line an epoch."""
-    return sys.stderr.isatty()
 
 
 def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, checkpoint: Path) -> None:
@@ -241,20 +234,18 @@ def _choose(
 ) -> Chosen:
     if not best.weights:
         raise BonepipeError("no validation ran, so there are no weights to choose; lower trainer.validate_every")
-    chosen = Chosen("best epoch", best.epoch + 1, best.dice)
     data.sampler.set_epoch(trainer.max_epochs or 0)
     torch.manual_seed(module.seed)  # dropout while the statistics are recomputed must not depend on what ran before
     device = trainer.strategy.root_device  # when the fit ends, Lightning moves the module, not the average, to the CPU
     batches = (module.images({"image": batch["image"].to(device)}) for batch in data.train_dataloader())
-    last = trainer.current_epoch - 1
-    average = averaging.averaged_model(batches, partial(transfer.settle, epoch=last))
+    average = averaging.averaged_model(batches, partial(transfer.settle, epoch=trainer.current_epoch - 1))
     if average is not None:
         module.model.load_state_dict(average.state_dict())
         dice = trainer.validate(module, datamodule=data, verbose=False)[0][METRIC]
         if dice > best.dice:
             return Chosen("average", averaging.count, dice)
     module.model.load_state_dict(best.weights)
-    return chosen
+    return Chosen("best epoch", best.epoch + 1, best.dice)
 
 
 def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:

@@ -85,9 +85,8 @@ def top_k(logits: Tensor, targets: Tensor, share: float, weight: Weight = None, 
     """
     pixels = entropy(logits, targets, smoothing)
     if weight is None:
-        return torch.stack(
-            [sample.flatten().topk(_count(sample, share), sorted=False).values.mean() for sample in pixels]
-        )
+        worst = (sample.flatten().topk(_count(sample, share), sorted=False).values for sample in pixels)
+        return torch.stack([values.mean() for values in worst])
     return torch.stack([_weighted_worst(*pair, share) for pair in zip(pixels, weight, strict=True)])
 
 

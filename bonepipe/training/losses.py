@@ -52,6 +52,8 @@ class Loss:
         presence_weight: of the cross entropy of the head that tells which classes occur, where the network has one.
     """
 
+    pair: ClassVar[tuple[str, ...]] = ()  # two settings of which one has to be above 0
+
     label_smoothing: float = 0.0
     boundary: Boundary | None = None
     side_weight: float = 0.5
@@ -60,17 +62,11 @@ class Loss:
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing={self.label_smoothing} must be at least 0 and below 1")
-        self._not_negative("side_weight", "presence_weight")
-
-    def _not_negative(self, *names: str) -> None:
-        for name in names:
+        for name in ("side_weight", "presence_weight", *self.pair):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
-
-    def _two_terms(self, first: str, second: str) -> None:
-        self._not_negative(first, second)
-        if getattr(self, first) == getattr(self, second) == 0:
-            raise ValueError(f"{first} and {second} are both 0, so there is nothing to learn from")
+        if self.pair and not any(getattr(self, name) for name in self.pair):
+            raise ValueError(f"{' and '.join(self.pair)} are both 0, so there is nothing to learn from")
 
     def __call__(self, answer: Answer, targets: Tensor, weight: Weight = None) -> Tensor:
         """Scalar loss in float32, whatever the precision of the logits."""
@@ -162,12 +158,10 @@ class Tversky(Overlap):
         alpha, beta: costs of false positives and of false negatives; beta above alpha favours recall.
     """
 
+    pair = ("alpha", "beta")
+
     alpha: float = 0.3
     beta: float = 0.7
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._two_terms("alpha", "beta")
 
     def index(self, probabilities: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """The Tversky index."""
@@ -206,10 +200,11 @@ class DiceFocal(Dice):
     """Weighted sum of soft Dice and focal loss.
 
     Attributes:
-        dice_weight, focal_weight: of the two terms.
         gamma: focusing exponent; 0 gives cross entropy.
         alpha: weight of positive pixels, 1 - alpha of negative ones; None for no weighting.
     """
+
+    pair = ("dice_weight", "focal_weight")
 
     dice_weight: float = 1.0
     focal_weight: float = 1.0
@@ -218,7 +213,6 @@ class DiceFocal(Dice):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._two_terms("dice_weight", "focal_weight")
         _check_focal(self.gamma, self.alpha)
 
     def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
@@ -231,18 +225,12 @@ class DiceFocal(Dice):
 
 @dataclass(frozen=True, kw_only=True)
 class BCEDice(Dice):
-    """Weighted sum of binary cross entropy and soft Dice.
+    """Weighted sum of binary cross entropy and soft Dice."""
 
-    Attributes:
-        bce_weight, dice_weight: of the two terms.
-    """
+    pair = ("bce_weight", "dice_weight")
 
     bce_weight: float = 1.0
     dice_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._two_terms("bce_weight", "dice_weight")
 
     def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Both terms of each sample."""
@@ -255,9 +243,10 @@ class DiceTopK(Dice):
     """Weighted sum of soft Dice and the cross entropy of each sample's worst pixels.
 
     Attributes:
-        dice_weight, topk_weight: of the two terms.
         k: share of the pixels that counts as the worst, above 0 and at most 1 (all pixels: plain cross entropy).
     """
+
+    pair = ("dice_weight", "topk_weight")
 
     dice_weight: float = 1.0
     topk_weight: float = 1.0
@@ -265,7 +254,6 @@ class DiceTopK(Dice):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._two_terms("dice_weight", "topk_weight")
         if not 0 < self.k <= 1:
             raise ValueError(
                 f"k={self.k}: the share of pixels that the loss looks at must be above 0, or there is nothing to learn "

@@ -76,7 +76,6 @@ class SegmentationModule(pl.LightningModule):
         scheduler: makes the schedule, stepped with the optimiser, of an optimiser, a total number of steps, and the
             step from which the learning rate is held, or None.
         mixing: mixes the images of a training batch with each other.
-        classes: class names.
         mean, std: of the grey values, on the scale 0 to 1.
         seed: of everything random in the network, set anew each batch so that a resumed run continues exactly.
         compiled: run the model through torch.compile.
@@ -158,7 +157,7 @@ class SegmentationModule(pl.LightningModule):
         )
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last validation."""
+        """Forget the last validation or test."""
         self._dice = []
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -177,13 +176,7 @@ class SegmentationModule(pl.LightningModule):
         names = {f"{stage}/dice/{name}": float(value) for name, value in zip(self.classes, per_class, strict=True)}
         self.log_dict({f"{stage}/dice": float(per_class.mean()), **names})
 
-    def on_test_epoch_start(self) -> None:
-        """Forget the last validation or test."""
-        self._dice = []
-
-    def test_step(self, batch: Batch, batch_index: int) -> None:
-        """As `validation_step`."""
-        self.validation_step(batch, batch_index)
+    on_test_epoch_start, test_step = on_validation_epoch_start, validation_step
 
     def on_test_epoch_end(self) -> None:
         """Log as after a validation."""

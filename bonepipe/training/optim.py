@@ -49,10 +49,7 @@ class Lookahead(timm.optim.Lookahead):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of the inner optimiser, and a synchronisation every k-th time."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = None if closure is None else torch.enable_grad()(closure)()
         inner = self._base_optimizer
         moving = [p for group in inner.param_groups for p in group["params"] if p.grad is not None]
         starts = {p: p.clone() for p in moving if SLOW not in inner.state.get(p, {})}
@@ -101,8 +98,9 @@ def adamw(
     model: Module, /, *, lr: float, weight_decay: float = 0.01, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
 ) -> Optimizer:
     """AdamW (Loshchilov and Hutter 2019); biases and normalisation weights are not decayed."""
-    groups = parameter_groups(model, lr, encoder_lr_scale, weight_decay)
-    return _finish(AdamW(groups, lr=lr, fused=_fused(model)), lookahead)
+    return _finish(
+        AdamW(parameter_groups(model, lr, encoder_lr_scale, weight_decay), lr=lr, fused=_fused(model)), lookahead
+    )
 
 
 def adam(
@@ -120,8 +118,7 @@ def adamp(
 
     Such a part would only lengthen the weights, and with it shrink the effective rate.
     """
-    groups = parameter_groups(model, lr, encoder_lr_scale, weight_decay)
-    return _finish(timm.optim.AdamP(groups, lr=lr), lookahead)
+    return _finish(timm.optim.AdamP(parameter_groups(model, lr, encoder_lr_scale, weight_decay), lr=lr), lookahead)
 
 
 def radam(
@@ -155,10 +152,8 @@ def _finish(optimizer: Optimizer, lookahead: Wrap) -> Optimizer:
     # Fused optimisers offer to unscale fp16 gradients themselves, and Lightning then refuses to clip, in bf16 too.
     # Without the offer the scaler unscales them before they are clipped.
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-    if lookahead is False:
-        return optimizer
     settings = Ahead() if lookahead is True else lookahead
-    return Lookahead(optimizer, alpha=settings.alpha, k=settings.k)
+    return Lookahead(optimizer, alpha=settings.alpha, k=settings.k) if settings else optimizer
 
 
 def _fused(model: Module) -> bool:
@@ -183,7 +178,6 @@ def _curve(optimizer: Optimizer, total: int, hold: Hold, warmup: float, shape: C
     Args:
         optimizer: its current rates are the peaks.
         total: optimiser steps of the whole training.
-        hold: see `Hold`.
         warmup: share of all steps, or number of steps when 1 or more.
         shape: share of the peak, of the progress after the warm-up, 0 to 1.
     """

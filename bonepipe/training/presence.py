@@ -26,7 +26,6 @@ class CamSpec:
     """How the classifier is trained and its maps become masks.
 
     Attributes:
-        encoder: segmentation_models_pytorch's name.
         encoder_weights: name of pretrained weights, or null to start from scratch.
         stride: image pixels a map's pixel (8, 16 or 32).
         steps, batch_size: of training.
@@ -123,11 +122,9 @@ def train_presence(
         model: the classifier; afterwards it is on the device, in evaluation mode.
         store: training images; `indices` of those to learn from.
         augmentation: applied before the crop.
-        spec: how it is trained.
         shape: height and width of the crops, pixels.
         mean, std: of the grey values, on the scale 0 to 1.
         seed: of order, augmentation, crops and dropout.
-        device: to train on.
     """
     torch.manual_seed(seed)
     model.to(device).train()

@@ -20,7 +20,6 @@ class StepTimes:
 
     Attributes:
         wait: from the end of a batch until the next one is on the device.
-        compute: forward and backward pass.
         rest: clipping, optimiser, schedule, logging.
         images: in a batch, on average.
     """
@@ -81,8 +80,6 @@ class StepClock(pl.Callback):
         self._marks: list[tuple[Mark, Mark, Mark, Mark]] = []
         self._images = 0
         self._last: Mark = 0.0
-        self._start: Mark = 0.0
-        self._middle: Mark = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the last epoch's marks."""

@@ -2,7 +2,7 @@
 
 import netrc
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -11,11 +11,7 @@ import numpy as np
 
 
 class Run:
-    """What the pipeline tells about a run while it lasts.
-
-    Args:
-        run: of Weights & Biases; None tells nobody.
-    """
+    """What the pipeline tells about a run of Weights & Biases while it lasts; None tells nobody."""
 
     def __init__(self, run: Any = None) -> None:
         self.run = run
@@ -40,26 +36,24 @@ class Run:
 
     def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
         """A table on the run's page."""
-        if self.run is not None:
-            import wandb
-
-            self.log({name: wandb.Table(columns=[*columns], data=[*rows])})
+        self._show(name, lambda wandb: wandb.Table(columns=[*columns], data=[*rows]))
 
     def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: list[str]) -> None:
         """An image uint8 `[H, W]` with label maps `[H, W]` (0 background, 1 + class) to switch on and off."""
-        if self.run is not None:
-            import wandb
-
-            labels = dict(enumerate(["background", *classes]))
-            masks = {key: {"mask_data": layer, "class_labels": labels} for key, layer in layers.items()}
-            self.log({name: wandb.Image(image, masks=masks)})
+        labels = dict(enumerate(["background", *classes]))
+        masks = {key: {"mask_data": layer, "class_labels": labels} for key, layer in layers.items()}
+        self._show(name, lambda wandb: wandb.Image(image, masks=masks))
 
     def picture(self, name: str, path: Path) -> None:
         """A picture from a file."""
+        self._show(name, lambda wandb: wandb.Image(str(path)))
+
+    def _show(self, name: str, make: Callable[[Any], Any]) -> None:
+        """What a function makes of the module wandb, on the run's page."""
         if self.run is not None:
             import wandb
 
-            self.log({name: wandb.Image(str(path))})
+            self.log({name: make(wandb)})
 
     def artifact(self, name: str, kind: str, files: list[Path]) -> None:
         """Files to keep with the run."""
@@ -81,7 +75,6 @@ class Tracking:
     """Starts runs in the place that the config names.
 
     Args:
-        project: name of the project on the dashboard.
         mode: `online`, `offline`, `disabled` for no tracking at all, or `auto`: online where a key is at hand.
     """
 
@@ -96,8 +89,6 @@ class Tracking:
         Args:
             experiment: the group.
             kind: job type: `fold`, `ensemble` or `submission`.
-            name: of the run.
-            config: the resolved config.
             folder: of the experiment; the run's own files go to `wandb/` in it.
         """
         if self.mode == "disabled":

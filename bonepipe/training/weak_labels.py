@@ -22,7 +22,6 @@ class WeakMasks:
     """One image's masks.
 
     Attributes:
-        name: of the image.
         texts: run-length code of each class at the image's original size.
         dice: float64 `[C]`, against the true masks.
     """
@@ -86,11 +85,9 @@ def weak_masks(
     """Masks of images at their original size, scored against the truth.
 
     Args:
-        model: the classifier.
         store: training images; `indices` of those to predict.
         mean, std: of the grey values, on the scale 0 to 1.
         crop: height and width that the classifier was trained on, pixels.
-        threshold, smooth: see `masks_of_maps`.
         batch_size: images a forward pass.
     """
     loader = DataLoader(ValidationImages(store, indices), batch_size=batch_size)

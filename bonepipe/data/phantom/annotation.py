@@ -60,9 +60,8 @@ def plant(
     if not kind:
         return shapes, ()
     if kind == "permuted":
-        return [(PERMUTATION.get(label, label), polygon) for label, polygon in shapes], tuple(
-            label for label in CLASSES if label in PERMUTATION
-        )
+        permuted = [(PERMUTATION.get(label, label), polygon) for label, polygon in shapes]
+        return permuted, tuple(label for label in CLASSES if label in PERMUTATION)
     label, polygon = shapes[int(rng.integers(len(shapes) - 2))]  # not radius or ulna: they reach the border
     if kind == "missing":
         return [pair for pair in shapes if pair[0] != label], (label,)

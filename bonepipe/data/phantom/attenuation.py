@@ -40,11 +40,8 @@ def add_bone(total: Image, bone: Bone, texture: Image, cortex: float) -> None:
     radius = np.minimum(local_radius(depth, mm, 0.9), np.float32(THICKEST))
     shaft = shaft_weight(bone, inside.shape, corner, mm)
     wall = np.float32(cortex) * (0.5 + (1.8 if bone.tubular else 0.0) * shaft) * _wall_scale(bone)
-    total[rows, columns] += (
-        _bone_integral(depth, radius, wall, shaft, texture[rows, columns])
-        * inside
-        * np.float32(SHALLOW.get(bone.label, 1.0))
-    )
+    integral = _bone_integral(depth, radius, wall, shaft, texture[rows, columns])
+    total[rows, columns] += integral * inside * np.float32(SHALLOW.get(bone.label, 1.0))
 
 
 def _wall_scale(bone: Bone) -> np.float32:

@@ -45,7 +45,6 @@ def write_dataset(
 
     Raises:
         BonepipeError: when `out` exists or a number makes no sense.
-
     """
     out = Path(out)
     _check(out, patients, test_patients, size)

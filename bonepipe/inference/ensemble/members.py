@@ -78,9 +78,8 @@ class Ensemble:
         Raises:
             BonepipeError: an entry names an unknown class, or a class has no member.
         """
-        result = np.array(
-            [[e.weight * (e.classes is None or name in e.classes) for name in classes] for e in self.members]
-        )
+        rows = [[e.weight * (e.classes is None or name in e.classes) for name in classes] for e in self.members]
+        result = np.array(rows)
         for entry in self.members:
             for name in entry.classes or ():
                 if name not in classes:

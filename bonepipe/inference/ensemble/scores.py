@@ -49,7 +49,6 @@ def score(
         weights: `[M, C]`, those of a class add to 1.
         mean: arithmetic or geometric.
         store: with the truth of the images.
-        names: of the images.
 
     Raises:
         BonepipeError: an image is not in the store.

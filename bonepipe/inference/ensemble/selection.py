@@ -8,7 +8,7 @@ repeated without each fold and scored on the fold that was left out.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import chain, combinations
 from math import gcd
 
 import numpy as np
@@ -176,11 +176,9 @@ def select(
     """Choose one mixture for some classes.
 
     Args:
-        library: of the runs.
         labels: classes whose mean Dice counts, L of them.
         folds: the fold that each image validates, `[N]`. With one fold there is nothing to cross-fit on, and the best
             single run is chosen.
-        search: how.
         bar: title of a progress bar over the folds; None for none.
     """
     alone = Search(steps=1, margin=search.margin)
@@ -223,15 +221,7 @@ class ClassChoice:
 def select_per_class(
     library: Library, common: EnsembleChoice, folds: NDArray[np.int64], search: Search, *, bar: str | None = None
 ) -> ClassChoice:
-    """Let a class leave the choice for all where its own, chosen on other folds, gains more than noise.
-
-    Args:
-        library: of the runs.
-        common: the choice for all classes.
-        folds: the fold that each image validates, `[N]`.
-        search: how.
-        bar: title of a progress bar over the classes; None for none.
-    """
+    """Let a class leave the choice for all where its own, chosen on other folds, beats it by more than noise."""
     labels = tqdm(range(len(library.pixels)), bar, unit="class", disable=bar is None)
     choices = [select(library, [label], folds, search) for label in labels]
     dice = np.concatenate([choice.dice for choice in choices], 1)
@@ -243,15 +233,9 @@ def select_per_class(
 
 
 def to_ensemble(runs: Sequence[str], chosen: Sequence[Counts], classes: Sequence[str]) -> Ensemble:
-    """The ensemble in which each class has its mixture; a run has one entry for each weight that it has somewhere.
-
-    Args:
-        runs: folders, M of them.
-        chosen: one mixture a class.
-        classes: names, as many.
-    """
-    members = [entry for number, run in enumerate(runs) for entry in _entries(run, number, chosen, classes)]
-    return Ensemble(members=tuple(members))
+    """The ensemble in which each class has its mixture; a run has one entry for each weight that it has somewhere."""
+    entries = (_entries(run, number, chosen, classes) for number, run in enumerate(runs))
+    return Ensemble(members=tuple(chain.from_iterable(entries)))
 
 
 def _entries(run: str, number: int, chosen: Sequence[Counts], classes: Sequence[str]) -> Iterator[Entry]:

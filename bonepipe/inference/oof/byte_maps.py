@@ -142,8 +142,7 @@ def read(path: Path, classes: Sequence[str]) -> ByteMaps:
 def read_names(path: Path, classes: Sequence[str]) -> list[str]:
     """Only the image names; raises as `read`."""
     with opened(path, classes) as file:
-        names: list[str] = file["names"].tolist()
-        return names
+        return list(file["names"].tolist())
 
 
 @contextmanager

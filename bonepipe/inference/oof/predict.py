@@ -32,10 +32,9 @@ def predict_fold(
     ahead: int = 0,
     images: Images | None = None,
 ) -> np.ndarray:
-    """Predict validation images in one way: `predict_variants` with one folder. Returns Dice `[N, C]`."""
-    return predict_variants(
-        lambda batch: [predict(batch)], store, indices, classes, [folder], batch_size, ahead, images, folder.name
-    )[0]
+    """Predict validation images in one way: `predict_variants` with one. Returns Dice `[N, C]`."""
+    settings = store, indices, classes, folder, batch_size, ahead, images
+    return predict_variants(lambda batch: [predict(batch)], *settings)[0]
 
 
 def predict_variants(
@@ -43,13 +42,14 @@ def predict_variants(
     store: Store,
     indices: Sequence[int],
     classes: Sequence[str],
-    folders: Sequence[Path],
+    folder: Path,
     batch_size: int,
     ahead: int = 0,
     images: Images | None = None,
-    title: str = "",
+    *,
+    variants: Sequence[str] = ("",),
 ) -> list[np.ndarray]:
-    """Predict validation images and write what later steps need of them, a folder a variant of the prediction.
+    """Predict validation images and write what later steps need of them, in a folder for each variant.
 
     oof.csv holds the masks at threshold 0.5, histograms.npz what thresholds are chosen from, probabilities.npz what
     ensembles are chosen from, and oof_dice.csv, which comes last, each mask's Dice.
@@ -57,12 +57,10 @@ def predict_variants(
     Args:
         predict: probabilities of a batch, with the views that test images will have, one tensor a variant.
         store: training images; `indices` of those to predict.
-        classes: class names.
-        folders: one a variant; they exist.
+        folder: the fold's, which exists, as do those of the variants in it.
         batch_size: images a forward pass.
         ahead: images whose comparison with the truth may wait while the next ones are predicted.
         images: grey bytes `image` and store index `index`, in the order of `indices`; None for those of the store.
-        title: of the progress bar.
 
     Returns:
         Dice at threshold 0.5 of each variant, float64 `[N, C]`.
@@ -70,12 +68,12 @@ def predict_variants(
     source = ValidationImages(store, indices) if images is None else images
     predicted = _predicted(predict, source, batch_size)
     rows = overlapped(lambda item: [_digest(maps, store, item[1]) for maps in item[0]], predicted, ahead)
-    images_of_variants = zip(*tqdm(rows, f"{title} out of fold", len(indices), unit="image"), strict=True)
+    images_of_variants = zip(*tqdm(rows, f"{folder.name} out of fold", len(indices), unit="image"), strict=True)
     names, dice = [store.names[index] for index in indices], []
-    for folder, of_variant in zip(folders, images_of_variants, strict=True):
+    for variant, of_variant in zip(variants, images_of_variants, strict=True):
         compared, packed, shapes = zip(*of_variant, strict=True)
-        byte_maps.write(folder / PROBABILITIES, names, classes, shapes[0], packed)
-        dice.append(write_results(folder, names, classes, compared))
+        byte_maps.write(folder / variant / PROBABILITIES, names, classes, shapes[0], packed)
+        dice.append(write_results(folder / variant, names, classes, compared))
     return dice
 
 
@@ -85,11 +83,7 @@ def predict_bytes(
     """Predict images in another way than their fold did, and write only the bytes that ensembles are averaged from.
 
     Args:
-        predict: probabilities of a batch.
         images: grey bytes `image` of each of the names, in their order, and `index`.
-        names: of the images.
-        classes: class names.
-        path: the file to write.
         batch_size: images a forward pass.
     """
     maps_of_images = _predicted(lambda batch: [predict(batch)], images, batch_size)

@@ -24,7 +24,6 @@ class OofStore:
 
         Args:
             files: of each fold; their maps have one shape.
-            classes: class names.
             one_fold_at_a_time: let a fold go before another is read. Asking for images fold by fold is then fast.
 
         Raises:

@@ -57,7 +57,6 @@ def apply_crf(probabilities: torch.Tensor, images: torch.Tensor, spec: CrfSpec) 
     Args:
         probabilities: float `[N, C, h, w]`.
         images: grey bytes uint8 `[N, h, w]`, on any device.
-        spec: the kernels.
 
     Returns:
         float32 `[N, C, h, w]` on the device of the probabilities.

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
@@ -34,26 +33,21 @@ def predict_fold_with_crf(
     indices: Sequence[int],
     classes: Sequence[str],
     folder: Path,
-    batch_size: int,
-    ahead: int = 0,
-    images: Dataset[dict[str, Any]] | None = None,
+    *settings: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write both variants, the networks running once, and the fold's own files, all classes with the CRF.
 
     Args:
         predict: probabilities before the CRF.
-        spec: the CRF.
-        store, indices, classes, folder, batch_size, ahead, images: as `oof.predict.predict_fold` takes them.
+        store, indices, classes, folder, settings: as `oof.predict.predict_fold` takes them.
 
     Returns:
         Dice `[N, C]` at threshold 0.5 without and with the CRF.
     """
-    folders = [folder / variant for variant in VARIANTS]
-    for variant in folders:
-        variant.mkdir(exist_ok=True)
-    plain, refined = predict_variants(
-        both(predict, spec), store, indices, classes, folders, batch_size, ahead, images, folder.name
-    )
+    for variant in VARIANTS:
+        (folder / variant).mkdir(exist_ok=True)
+    variants = both(predict, spec)
+    plain, refined = predict_variants(variants, store, indices, classes, folder, *settings, variants=VARIANTS)
     merge(folder, classes, classes)
     return plain, refined
 
@@ -100,13 +94,7 @@ def choose_crf_classes(folders: Sequence[Path], classes: Sequence[str], margin: 
     Each variant is judged with thresholds of its own, chosen on the other folds: at 0.5 a class whose probabilities
     lie too low would often seem to lose by what only makes them surer.
 
-    Args:
-        folders: of the folds.
-        classes: class names.
-        margin: of thresholds, see `thresholds.choose_thresholds`.
-
-    Returns:
-        Operations `("crf",)` or `()`, a class.
+    The margin is that of `thresholds.choose_thresholds`; a class's operations are `("crf",)` or `()`.
     """
     curves = {
         variant: [results.read_curves(folder / variant / results.HISTOGRAMS, classes)[1] for folder in folders]
@@ -118,12 +106,7 @@ def choose_crf_classes(folders: Sequence[Path], classes: Sequence[str], margin: 
 
 
 def merge(folder: Path, classes: Sequence[str], refined: Collection[str]) -> None:
-    """Write a fold's own files: of each class what the variant says that it keeps, unchanged.
-
-    Args:
-        folder: of the fold.
-        classes: class names.
-        refined: those that keep the CRF.
+    """Write a fold's own files: of each class what the variant says that it keeps, refined or plain, unchanged.
 
     Raises:
         BonepipeError: a file of a variant is missing or broken, or they do not belong together.

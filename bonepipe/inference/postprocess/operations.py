@@ -132,10 +132,8 @@ def score(
 
     Args:
         masks: an image's masks, one a class, from its name and thresholds.
-        names: of the images.
         limits: thresholds in class order, a row an image.
         store: with the truth of the images.
-        spec: of the candidates.
     """
 
     def score_image(name: str, thresholds: Sequence[float]) -> NDArray[np.float64]:
