@@ -7,7 +7,6 @@ taken from them, class by class: all with the CRF before a choice was made.
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
 from bonepipe.inference import thresholds
 from bonepipe.inference.oof import byte_maps, results
-from bonepipe.inference.oof.predict import Predict, predict_variants
+from bonepipe.inference.oof.predict import Images, Predict, predict_variants
 from bonepipe.inference.oof.results import Compared
 from bonepipe.inference.postprocess import operations
 from bonepipe.inference.postprocess.crf import CrfSpec, apply_crf
@@ -33,21 +32,23 @@ def predict_fold_with_crf(
     indices: Sequence[int],
     classes: Sequence[str],
     folder: Path,
-    *settings: Any,
+    batch_size: int,
+    ahead: int = 0,
+    images: Images | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write both variants, the networks running once, and the fold's own files, all classes with the CRF.
 
     Args:
         predict: probabilities before the CRF.
-        store, indices, classes, folder, settings: as `oof.predict.predict_fold` takes them.
+        store, indices, classes, folder, batch_size, ahead, images: as `oof.predict.predict_fold` takes them.
 
     Returns:
         Dice `[N, C]` at threshold 0.5 without and with the CRF.
     """
     for variant in VARIANTS:
         (folder / variant).mkdir(exist_ok=True)
-    variants = both(predict, spec)
-    plain, refined = predict_variants(variants, store, indices, classes, folder, *settings, variants=VARIANTS)
+    settings = store, indices, classes, folder, batch_size, ahead, images
+    plain, refined = predict_variants(both(predict, spec), *settings, variants=VARIANTS)
     merge(folder, classes, classes)
     return plain, refined
 
