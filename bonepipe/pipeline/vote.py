@@ -50,7 +50,12 @@ def vote(files: Sequence[str], output: str, weights: str | None, min_votes: floa
     panels = parse_panels(only, files, numbers, min_votes)
     check_classes(panels, paths[0])
     # Importing the bar and counting the rows would take a tenth of the vote, so nobody pays who does not see it.
-    ballots = _with_bar(lockstep(paths), paths[0]) if sys.stderr.isatty() else lockstep(paths)
+    ballots: Iterable[tuple[submission.Row, ...]] = lockstep(paths)
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with paths[0].open("rb") as file:
+            ballots = tqdm(ballots, total=sum(1 for _ in file) - 1, unit=" rows")
     if panels:
         return submission.write(output, elect_by_class(paths, ballots, panels, others))
     return submission.write(output, elect(paths, ballots, others.min_votes, numbers))
@@ -98,7 +103,9 @@ def parse_panels(
     """
     panels: dict[str, Panel] = {}
     for word in words:
-        labels, names = ([part.strip() for part in side.split(",") if part.strip()] for side in _halves(word))
+        labels, names = (
+            [part.strip() for part in side.split(",") if part.strip()] for side in word.partition("=")[::2]
+        )
         if not labels or not names:
             raise UsageError(f"--only {word}: write CLASS=CSV,CSV or CLASS,CLASS=CSV, for example Pisiform=a.csv,b.csv")
         panel = _panel(word, names, files, weights, min_votes)
@@ -107,11 +114,6 @@ def parse_panels(
                 raise UsageError(f"--only {word}: {label} is named twice; give all its files at once")
             panels[label] = panel
     return panels
-
-
-def _halves(word: str) -> tuple[str, str]:
-    labels, _, names = word.partition("=")
-    return labels, names
 
 
 def _panel(
@@ -187,17 +189,3 @@ def _stack(path: Path, rows: Sequence[submission.Row]) -> rle.Runs:
         for row in rows:
             submission.runs(path, row)  # raises at the row that is wrong, and names it
         raise
-
-
-def _with_bar(ballots: Iterable[tuple[submission.Row, ...]], path: Path) -> Iterable[tuple[submission.Row, ...]]:
-    from tqdm import tqdm
-
-    return tqdm(ballots, total=_count_rows(path), unit=" rows")
-
-
-def _count_rows(path: Path) -> int:
-    try:
-        with path.open("rb") as file:
-            return sum(1 for _ in file) - 1
-    except OSError as error:
-        raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
