@@ -1,6 +1,5 @@
 """Two runs side by side: which settings differ, and how much the out-of-fold Dice changed, image by image."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import yaml
 
 from bonepipe import config as configs
 from bonepipe.errors import BonepipeError
+from bonepipe.files import read_csv
 from bonepipe.pipeline.run_folder import CASCADE, ENSEMBLE, scores_of
 
 Scores = dict[tuple[str, str], float]  # (image, class) -> Dice
@@ -96,9 +96,8 @@ def _ensemble(content: Mapping[str, Any]) -> dict[str, Any]:
 def read_dice(path: Path) -> Scores:
     """Read a table of Dice (oof_dice.csv). Raises BonepipeError where it cannot be read."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return {(row["image_name"], row["class"]): float(row["dice"]) for row in csv.DictReader(file)}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        return {(row["image_name"], row["class"]): float(row["dice"]) for _, row in read_csv(path, COLUMNS)}
+    except ValueError as error:
         raise BonepipeError(f"{path}: cannot be read as {','.join(COLUMNS)} ({error})") from error
 
 

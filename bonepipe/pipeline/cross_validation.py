@@ -31,7 +31,8 @@ from bonepipe.pipeline.predictors.run import Run
 from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, shortened
 from bonepipe.pipeline.steps import Steps
 from bonepipe.report import cross_validation as report
-from bonepipe.report.examples import extremes, picture, read_masks, save
+from bonepipe.report.examples import extremes, picture, read_masks
+from bonepipe.report.overlay import save
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,9 @@ def _train_missing(experiment: Experiment, missing: Sequence[int], words: Sequen
     codes = configs.build(experiment.config, "executor").run(commands)
     failed = [fold for fold, code in zip(missing, codes, strict=True) if code]
     if failed:
-        names = ", ".join(str(fold) for fold in failed)
         raise BonepipeError(
-            f"{experiment.folder}: fold {names} did not finish (see above); the others are kept, and the same "
-            "command goes on where they stopped"
+            f"{experiment.folder}: fold {', '.join(map(str, failed))} did not finish (see above); the others are kept, "
+            "and the same command goes on where they stopped"
         )
 
 
