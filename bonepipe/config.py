@@ -224,15 +224,10 @@ def _check_value(path: str, value: Any, kind: Any) -> None:
         first = error.errors()[0]
         inside = [] if isinstance(kind, UnionType) else first["loc"]  # a union would only add the name of one member
         where = ".".join(str(part) for part in (path, *inside))
-        reason = f"{first['msg'][0].lower()}{first['msg'][1:]}{_nearest_literal(first)}"
+        known = re.findall(r"'([^']*)'", first["ctx"]["expected"]) if first["type"] == "literal_error" else []
+        hint = suggestion(str(first["input"]), known)
+        reason = f"{first['msg'][0].lower()}{first['msg'][1:]}{hint}"
         raise UsageError(f"{where}={value!r}: {reason}") from error
-
-
-def _nearest_literal(error: Mapping[str, Any]) -> str:
-    """The name that a misspelt one of a fixed set was meant to be, as a question."""
-    if error["type"] != "literal_error":
-        return ""
-    return suggestion(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
 
 
 def _unknown(key: str, known: Sequence[str], owner: str) -> str:

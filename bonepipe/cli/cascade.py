@@ -36,16 +36,13 @@ def main(words: Sequence[str]) -> int:
     add("--no-test", action="store_true", help="cross-validate only")
     given = parser.read(words)
     from bonepipe.pipeline import cascade, submission
-    from bonepipe.pipeline.experiment import say
     from bonepipe.pipeline.predictors.cascade import open_cascade
     from bonepipe.pipeline.run_folder import CASCADE
     from bonepipe.report.scores import line
 
     out = given.output or given.first.with_name(f"{given.first.name}-{given.second.name}")
     report = cascade.run(cascade.assemble(given.first, given.second, out, given.overrides), test=not given.no_test)
-    if report is None:
-        say(f"{out}: is cross-validated already")
-    else:
+    if report is not None:
         print(report)
     if not given.no_test:
         print(line(submission.submit(open_cascade(out), [CASCADE])))

@@ -46,16 +46,13 @@ def main(words: Sequence[str]) -> int:
     add("--no-test", action="store_true", help="cross-validate only")
     given = parser.read(words)
     from bonepipe.pipeline import ensemble, submission
-    from bonepipe.pipeline.experiment import say
     from bonepipe.pipeline.predictors.ensemble import assemble
     from bonepipe.pipeline.run_folder import ENSEMBLE
     from bonepipe.report.scores import line
 
     predictor = assemble(ensemble.read_members(given.members, given.mean), given.output, given.overrides)
     report = ensemble.run(predictor, test=not given.no_test)
-    if report is None:
-        say(f"{given.output}: is cross-validated already")
-    else:
+    if report is not None:
         print(report)
     if not given.no_test:
         print(line(submission.submit(predictor, [ENSEMBLE])))

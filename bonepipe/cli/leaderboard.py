@@ -59,7 +59,7 @@ def _record(given: argparse.Namespace, scores: Mapping[str, float]) -> int:
         raise UsageError("--public and --private record the scores of one run: name one, without -o and --json")
     from bonepipe.pipeline import leaderboard
 
-    path = leaderboard.scores_file(given.runs[0])
+    path = given.runs[0] / leaderboard.SCORES
     record = leaderboard.record(path, scores, datetime.date.today().isoformat())
     print(f"{path}: leaderboard {', '.join(f'{board} {record[board]:.4f}' for board in BOARDS if board in record)}")
     return 0

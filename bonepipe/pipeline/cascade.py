@@ -14,7 +14,7 @@ from bonepipe.data.catalog import Radiograph
 from bonepipe.data.region import iou
 from bonepipe.files import write_json
 from bonepipe.inference import cascade as stages
-from bonepipe.inference.cascade import WEIGHTS, BlendedStages, PackedSecondStage, SecondStage
+from bonepipe.inference.cascade import WEIGHTS, BlendedStages, PackedSecondStage
 from bonepipe.inference.oof.results import MASKS, Compared, Pooled, write_results
 from bonepipe.inference.predict import texts
 from bonepipe.labels.cutout import hull
@@ -30,6 +30,8 @@ from bonepipe.pipeline.predictors.ensemble import own_settings
 from bonepipe.pipeline.predictors.run import refined_classes, voting_folds
 from bonepipe.pipeline.run_folder import CASCADE, refuse_taken
 from bonepipe.report import cascade as report
+
+Answer = tuple[np.ndarray, float, PackedSecondStage | None]  # of an image, see `_compare_fold`
 
 
 def assemble(first: Path, second: Path, folder: Path, words: Sequence[str]) -> CascadePredictor:
@@ -83,7 +85,7 @@ def predict_both(first: WholePredictor, second: Experiment) -> BothStages:
     pooled, recall = first.out_of_fold(), first.recall()
     labels = region_labels(first.experiment, second)
     images = {image.name: image for image in first.experiment.cohort.own_images}
-    rows: dict[str, tuple[np.ndarray, float, PackedSecondStage | None]] = {}
+    rows: dict[str, Answer] = {}
     for fold in np.unique(pooled.folds):
         names = [pooled.names[index] for index in np.flatnonzero(pooled.folds == fold)]
         maps = ((images[name], recall(name)) for name in names)
@@ -98,14 +100,12 @@ def predict_both(first: WholePredictor, second: Experiment) -> BothStages:
 
 def _compare_fold(
     first: Experiment, second: Experiment, fold: int, whole: Iterator[tuple[Radiograph, np.ndarray]]
-) -> Iterator[tuple[np.ndarray, float, PackedSecondStage | None]]:
+) -> Iterator[Answer]:
     """Of each image the counts `[K, R, 2, 256]` of the mixtures, the IoU of its box, and the second stage's answer."""
     labels, cohort = region_labels(first, second), first.cohort
     predict = second.predictor([second.fold_model(fold)], refined_classes(second))
 
-    def compare(
-        item: tuple[Radiograph, np.ndarray, np.ndarray, SecondStage | None],
-    ) -> tuple[np.ndarray, float, PackedSecondStage | None]:
+    def compare(item: predictors.Looked) -> Answer:
         image, grey, maps, seen = item
         truth, shape = cohort.store.truth(cohort.index[image.name]), (grey.shape[0], grey.shape[1])
         kept = None if seen is None else stages.pack(seen)

@@ -1,7 +1,7 @@
 """Two runs side by side: which settings differ, and how much the out-of-fold Dice changed, image by image."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,17 +135,12 @@ def compare_dice(a: Scores, b: Scores) -> tuple[list[str], Change, dict[str, Cha
     classes = list(dict.fromkeys(label for _, label in a if any(label == other for _, other in b)))
     if not images or not classes:
         raise BonepipeError("the two runs share no image or no class; runs on the same data and folds can be compared")
-    before, after = (_table(scores, images, classes) for scores in (a, b))
-    per_class = {name: paired(before[:, i], after[:, i]) for i, name in enumerate(classes)}
-    return images, paired(before.mean(1), after.mean(1)), per_class
-
-
-def _table(scores: Scores, images: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Dice `[N, C]`."""
     try:
-        return np.array([[scores[image, label] for label in classes] for image in images])
+        before, after = (np.array([[dice[i, label] for label in classes] for i in images]) for dice in (a, b))
     except KeyError as error:
         raise BonepipeError(f"oof_dice.csv: image and class {error} have no score; predict that fold again") from error
+    per_class = {name: paired(before[:, i], after[:, i]) for i, name in enumerate(classes)}
+    return images, paired(before.mean(1), after.mean(1)), per_class
 
 
 def compare(a: RunFiles, b: RunFiles) -> dict[str, Any]:
