@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,8 @@ def _cross_validate(predictor: EnsemblePredictor) -> str:
         write_results(folder, names, classes, [row.average for row in scored])
     else:  # a member alone has its exact histograms already; bytes would only come near them
         parts = [read_results(first.experiment.fold_folder(fold), classes) for fold in first.folds]
-        write_results(
-            folder, [name for part in parts for name in part[0]], classes, [r for part in parts for r in part[1]]
-        )
+        joined, compared = (list(chain.from_iterable(column)) for column in zip(*parts, strict=True))
+        write_results(folder, joined, classes, compared)
     maps = predictor.mixer(stores)
     chosen = cross_validation.decide(experiment, predictor.out_of_fold(), lambda: mask_maker(maps, experiment))
     rows = _rows(predictor, scored)

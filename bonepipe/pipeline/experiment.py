@@ -204,9 +204,8 @@ class Experiment:
         if path.is_file():
             return path
         if epoch is None:
-            raise BonepipeError(
-                f"{path}: fold {fold} is not trained yet; run `bonepipe train fold={fold}` or `make fold-{fold}`"
-            )
+            ways = f"run `bonepipe train fold={fold}` or `make fold-{fold}`"
+            raise BonepipeError(f"{path}: fold {fold} is not trained yet; {ways}")
         kept = sorted(int(file.stem.partition("-")[2]) for file in folder.glob(epoch_file("*")))
         there = f"epochs {', '.join(map(str, kept))} are" if kept else "none is"
         raise BonepipeError(

@@ -17,6 +17,8 @@ from bonepipe.labels import rle
 from bonepipe.parallel import overlapped
 from bonepipe.pipeline.predictors.base import Predictor, mask_provenance
 
+Row = tuple[str, str, str, str]  # image name, class, code of the sure and of the ambiguous pixels
+
 
 class PseudoLabels(NamedTuple):
     """The file that was written, and its numbers of images, sure and ambiguous pixels."""
@@ -67,8 +69,7 @@ def _limits(predictor: Predictor, confidence: float, raw: bool) -> tuple[list[fl
 
 def _rows(
     predictor: Predictor, images: Sequence[Radiograph], sure: Sequence[float], possible: Sequence[float]
-) -> Iterator[tuple[str, str, str, str]]:
-    """Image name, class, code of the sure and of the ambiguous pixels."""
+) -> Iterator[Row]:
 
     def both(item: tuple[Radiograph, Prediction]) -> tuple[str, list[str], list[str]]:
         image, prediction = item
@@ -82,7 +83,7 @@ def _rows(
             yield name, label, inner, rle.format_runs(rle.difference(outer, inner))
 
 
-def _counted(rows: Iterator[tuple[str, str, str, str]], counts: list[int]) -> Iterator[tuple[str, str, str, str]]:
+def _counted(rows: Iterator[Row], counts: list[int]) -> Iterator[Row]:
     """The rows, their sure and ambiguous pixels added to two counts on the way."""
     for row in rows:
         for number, code in enumerate(row[2:]):

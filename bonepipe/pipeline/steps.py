@@ -105,9 +105,8 @@ class Steps:
 
     def training(self, fold: int) -> run_folder.Step:
         """The weights of a fold."""
-        return run_folder.Step(
-            self.experiment.fold_folder(fold), "training", self.training_inputs, (WEIGHTS,), self.cache
-        )
+        folder = self.experiment.fold_folder(fold)
+        return run_folder.Step(folder, "training", self.training_inputs, (WEIGHTS,), self.cache)
 
     def out_of_fold(self, fold: int) -> run_folder.Step:
         """What a fold's weights say of its validation images."""
@@ -122,9 +121,8 @@ class Steps:
     def cross_validation(self, *, dataset: bool = True) -> run_folder.Step:
         """Thresholds and scores from the predictions of all folds; without `dataset` those files need not be there."""
         experiment, config = self.experiment, self.experiment.config
-        folds = {
-            f"fold-{k}/{n}": experiment.fold_folder(k) / n for k in range(experiment.folds.count) for n in OUT_OF_FOLD
-        }
+        names = [f"fold-{fold}/{name}" for fold in range(experiment.folds.count) for name in OUT_OF_FOLD]
+        folds = {name: experiment.folder / name for name in names}
         groups = ("thresholds", "strata", "postprocess")
         inputs = {
             "settings": {
@@ -170,9 +168,8 @@ class Steps:
         step = self.training(fold)
         if step.recorded is None:
             if any((step.folder / name).is_file() for name in (CHECKPOINT, WEIGHTS, CONFIG)):
-                raise BonepipeError(
-                    f"{step.folder / FINGERPRINT}: is missing, so what this fold was trained on is unknown; {WAY_OUT}"
-                )
+                why = "is missing, so what this fold was trained on is unknown"
+                raise BonepipeError(f"{step.folder / FINGERPRINT}: {why}; {WAY_OUT}")
         elif changes := step.changes():
             raise BonepipeError(
                 f"{step.folder}: this fold was trained with other settings or files:\n{run_folder.shortened(changes)}\n"

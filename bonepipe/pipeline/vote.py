@@ -11,6 +11,8 @@ from bonepipe.data import submission
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.labels import rle
 
+Ballots = Iterable[tuple[submission.Row, ...]]  # a row of each file
+Elected = Iterator[tuple[str, str, str]]  # image name, class and text
 BATCH = 4  # rows voted on at once: fewer calls, and arrays small enough to stay in the cache
 
 
@@ -50,7 +52,7 @@ def vote(files: Sequence[str], output: str, weights: str | None, min_votes: floa
     panels = parse_panels(only, files, numbers, min_votes)
     check_classes(panels, paths[0])
     # Importing the bar and counting the rows would take a tenth of the vote, so nobody pays who does not see it.
-    ballots: Iterable[tuple[submission.Row, ...]] = lockstep(paths)
+    ballots: Ballots = lockstep(paths)
     if sys.stderr.isatty():
         from tqdm import tqdm
 
@@ -103,9 +105,8 @@ def parse_panels(
     """
     panels: dict[str, Panel] = {}
     for word in words:
-        labels, names = (
-            [part.strip() for part in side.split(",") if part.strip()] for side in word.partition("=")[::2]
-        )
+        sides = (side.split(",") for side in word.partition("=")[::2])
+        labels, names = ([part.strip() for part in side if part.strip()] for side in sides)
         if not labels or not names:
             raise UsageError(f"--only {word}: write CLASS=CSV,CSV or CLASS,CLASS=CSV, for example Pisiform=a.csv,b.csv")
         panel = _panel(word, names, files, weights, min_votes)
@@ -159,9 +160,7 @@ def lockstep(paths: Sequence[Path]) -> Iterator[tuple[submission.Row, ...]]:
         yield rows
 
 
-def elect(
-    paths: Sequence[Path], ballots: Iterable[tuple[submission.Row, ...]], min_votes: float, weights: Sequence[float]
-) -> Iterator[tuple[str, str, str]]:
+def elect(paths: Sequence[Path], ballots: Ballots, min_votes: float, weights: Sequence[float]) -> Elected:
     """Vote row by row; yields image name, class and text."""
     equal = None if set(weights) == {1.0} else weights  # counting in integers is exact and faster
     ballots = iter(ballots)
@@ -172,9 +171,7 @@ def elect(
             yield rows[0].image, rows[0].label, rle.format_runs(runs)
 
 
-def elect_by_class(
-    paths: Sequence[Path], ballots: Iterable[tuple[submission.Row, ...]], panels: Mapping[str, Panel], others: Panel
-) -> Iterator[tuple[str, str, str]]:
+def elect_by_class(paths: Sequence[Path], ballots: Ballots, panels: Mapping[str, Panel], others: Panel) -> Elected:
     """Vote row by row, each class by its panel, where it has none by the others'; yields as `elect`."""
     for panel, group in groupby(ballots, lambda rows: panels.get(rows[0].label, others)):
         voters = [paths[position] for position in panel.members]

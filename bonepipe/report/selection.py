@@ -171,9 +171,8 @@ def _more(count: int) -> list[str]:
 
 
 def _pairs(result: Result) -> list[str]:
-    pairs = [
-        counts for counts in selection.singles_and_pairs(result.library.runs) if selection.complexity(counts)[0] == 2
-    ]
+    mixtures = selection.singles_and_pairs(result.library.runs)
+    pairs = [counts for counts in mixtures if selection.complexity(counts)[0] == 2]
     pairs.sort(key=result.dice, reverse=True)
     rows = [f"  {result.dice(counts):.4f}  {result.text(counts)}" for counts in pairs[:TABLE_ROWS]]
     return ["pairs:", *rows, *_more(len(pairs))]
