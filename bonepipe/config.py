@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from types import UnionType
-from typing import Any
+from typing import Any, TypeVar
 
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import replacing
 
 Config = dict[str, Any]
+T = TypeVar("T")
+STRICT = {"extra": "forbid"}  # pydantic's: a misspelt key is refused
 
 GROUPS = (
     "data", "folds", "strata", "model", "transfer", "loss", "optimizer", "scheduler", "averaging", "sampler", "augment",
@@ -120,9 +122,8 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
 
     reason = str(error.__cause__ or error).strip().splitlines()[0]
     if isinstance(error, OverrideParseException):
-        return (
-            f"override {error.override.lstrip('+')!r}: {reason}; quote a value with special characters: key=\"'...'\""
-        )
+        word = error.override.lstrip("+")
+        return f"override {word!r}: {reason}; quote a value with special characters: key=\"'...'\""
     keys = _leaf_keys(conf_dir())
     for word in overrides:
         key, _, choice = word.lstrip("+~").partition("=")
@@ -164,8 +165,19 @@ def _dotted(node: Mapping[Any, Any], prefix: str) -> set[str]:
 
 def check_plain(config: Mapping[str, Any]) -> None:
     """Refuse values of the keys beside the groups; imports nothing. Raises UsageError naming the key."""
-    for key in PLAIN_KEYS.keys() & config.keys():
-        _check_plain(key, config[key])
+    for key, kind in PLAIN_KEYS.items():
+        if key in config and (not isinstance(config[key], kind) or isinstance(config[key], bool)):
+            raise UsageError(f"{key}={config[key]!r}: expected a value of type {kind.__name__}")
+    device, seed, name = (config.get(key) for key in ("device", "seed", "name"))
+    if device is not None and device not in DEVICES:
+        hint = suggestion("cuda" if device == "gpu" else device, DEVICES)
+        raise UsageError(f"device={device!r}: expected one of {', '.join(DEVICES)}{hint}")
+    if seed is not None and not 0 <= seed < 2**32:
+        raise UsageError(f"seed={seed}: from 0 to {2**32 - 1}")
+    if name is not None and not re.fullmatch(r"[^./\\\0][^/\\\0]*", name):
+        raise UsageError(f"name={name!r}: one folder below runs=..., so without slashes and no dot at its start")
+    if config.get("runs") == "":
+        raise UsageError("runs='': name the folder of results, for example runs=runs")
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -179,21 +191,6 @@ def check(config: Mapping[str, Any]) -> None:
     missing = [key for key in (*PLAIN_KEYS, *GROUPS) if key not in config]
     if missing:
         raise UsageError(f"the config lacks {', '.join(missing)}")
-
-
-def _check_plain(key: str, value: Any) -> None:
-    """Refuse a value of a key beside the groups that nothing could be done with; nothing converts it later."""
-    if not isinstance(value, PLAIN_KEYS[key]) or isinstance(value, bool):
-        raise UsageError(f"{key}={value!r}: expected a value of type {PLAIN_KEYS[key].__name__}")
-    if key == "device" and value not in DEVICES:
-        hint = suggestion("cuda" if value == "gpu" else value, DEVICES)
-        raise UsageError(f"device={value!r}: expected one of {', '.join(DEVICES)}{hint}")
-    if key == "seed" and not 0 <= value < 2**32:
-        raise UsageError(f"seed={value}: from 0 to {2**32 - 1}")
-    if key == "name" and not re.fullmatch(r"[^./\\\0][^/\\\0]*", value):
-        raise UsageError(f"name={value!r}: one folder below runs=..., so without slashes and no dot at its start")
-    if key == "runs" and not value:
-        raise UsageError("runs='': name the folder of results, for example runs=runs")
 
 
 def _check_node(path: str, node: Any) -> None:
@@ -227,15 +224,10 @@ def _check_value(path: str, value: Any, kind: Any) -> None:
         first = error.errors()[0]
         inside = [] if isinstance(kind, UnionType) else first["loc"]  # a union would only add the name of one member
         where = ".".join(str(part) for part in (path, *inside))
-        reason = f"{first['msg'][0].lower()}{first['msg'][1:]}{_nearest_literal(first)}"
+        known = re.findall(r"'([^']*)'", first["ctx"]["expected"]) if first["type"] == "literal_error" else []
+        hint = suggestion(str(first["input"]), known)
+        reason = f"{first['msg'][0].lower()}{first['msg'][1:]}{hint}"
         raise UsageError(f"{where}={value!r}: {reason}") from error
-
-
-def _nearest_literal(error: Mapping[str, Any]) -> str:
-    """The name that a misspelt one of a fixed set was meant to be, as a question."""
-    if error["type"] != "literal_error":
-        return ""
-    return suggestion(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
 
 
 def _unknown(key: str, known: Sequence[str], owner: str) -> str:
@@ -294,6 +286,27 @@ def read(path: Path) -> Config:
     if not isinstance(config, dict):
         raise BonepipeError(f"{path}: is not a config")
     return config
+
+
+def read_as(kind: type[T], path: Path, what: str, refusal: type[BonepipeError] = BonepipeError) -> T:
+    """What a YAML file says, as a dataclass.
+
+    Args:
+        kind: the dataclass; its `__pydantic_config__` refuses a misspelt key.
+        path: of the file.
+        what: it should be, for the message.
+        refusal: raised naming the file and the field.
+    """
+    from pydantic import TypeAdapter, ValidationError
+    from yaml import YAMLError, safe_load
+
+    try:
+        return TypeAdapter(kind).validate_python(safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise refusal(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise refusal(f"{path}: cannot be read as {what} ({error})") from error
 
 
 def load(path: Path) -> Config:

@@ -52,11 +52,7 @@ def digests(paths: Iterable[Path], cache: Path) -> list[str]:
     known, files = _read(cache), list(paths)
     states = [_state(path) for path in files]
     names = [str(path.absolute()) for path in files]
-    unknown = [
-        number
-        for number, (name, state) in enumerate(zip(names, states, strict=True))
-        if known.get(name, [])[:-1] != state
-    ]
+    unknown = [number for number, name in enumerate(names) if known.get(name, [])[:-1] != states[number]]
     with ThreadPoolExecutor(cores()) as pool:  # hashing releases the interpreter
         fresh = dict(zip(unknown, pool.map(lambda number: digest(files[number]), unknown), strict=True))
     now = time.time_ns()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bonepipe.cli.arguments import Parser, make_parser
+from bonepipe.cli.arguments import make_parser
 from bonepipe.errors import UsageError
 
 SUMMARY = """\
@@ -21,21 +21,16 @@ bonepipe ablation techniques --jobs 2 --document docs/study.md
 bonepipe ablation steps --document docs/gains.md"""
 
 
-def parser() -> Parser:
-    """Describe the command line."""
-    result = make_parser("ablation", SUMMARY, examples=EXAMPLES)
-    add = result.add_argument
+def main(words: Sequence[str]) -> int:
+    """Run what was not run yet, then lay out the table."""
+    parser = make_parser("ablation", SUMMARY, examples=EXAMPLES)
+    add = parser.add_argument
     add("file", metavar="FILE", help="techniques, steps, or a YAML file")
     add("--runs", type=Path, help="folder of the runs (default: runs/FILE)")
     add("--jobs", type=int, help="trainings at once (default: one a core without a GPU, else 1)")
     add("--more", action="store_true", help="run the rows that are marked as further ones, too")
     add("--document", type=Path, help="Markdown file whose table is rewritten; else it is printed only")
-    return result
-
-
-def main(words: Sequence[str]) -> int:
-    """Run what was not run yet, then lay out the table."""
-    given = parser().read(words)
+    given = parser.read(words)
     if given.jobs is not None and given.jobs < 1:
         raise UsageError(f"--jobs {given.jobs}: at least 1")
     from bonepipe.pipeline import ablation

@@ -29,24 +29,20 @@ bonepipe cascade runs/best runs/wrist -o runs/best-wrist thresholds.by=stratum""
 def main(words: Sequence[str]) -> int:
     """Weights, thresholds and post-processing out of fold, then the test images; what is current is not done again."""
     parser = make_parser("cascade", SUMMARY, keys=KEYS, examples=EXAMPLES)
-    parser.add_argument("first", metavar="FIRST", type=Path, help="a finished run or ensemble that sees whole images")
-    parser.add_argument("second", metavar="SECOND", type=Path, help="a finished run with data.region set")
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, help="the folder to write; FIRST-SECOND if not given"
-    )
-    parser.add_argument("--no-test", action="store_true", help="cross-validate only")
+    add = parser.add_argument
+    add("first", metavar="FIRST", type=Path, help="a finished run or ensemble that sees whole images")
+    add("second", metavar="SECOND", type=Path, help="a finished run with data.region set")
+    add("-o", "--output", metavar="OUT", type=Path, help="the folder to write; FIRST-SECOND if not given")
+    add("--no-test", action="store_true", help="cross-validate only")
     given = parser.read(words)
     from bonepipe.pipeline import cascade, submission
-    from bonepipe.pipeline.experiment import say
     from bonepipe.pipeline.predictors.cascade import open_cascade
     from bonepipe.pipeline.run_folder import CASCADE
     from bonepipe.report.scores import line
 
     out = given.output or given.first.with_name(f"{given.first.name}-{given.second.name}")
     report = cascade.run(cascade.assemble(given.first, given.second, out, given.overrides), test=not given.no_test)
-    if report is None:
-        say(f"{out}: is cross-validated already")
-    else:
+    if report is not None:
         print(report)
     if not given.no_test:
         print(line(submission.submit(open_cascade(out), [CASCADE])))

@@ -21,11 +21,8 @@ def main(words: Sequence[str]) -> int:
     parser = make_parser("check", SUMMARY, examples=EXAMPLES)
     parser.add_argument("submission", metavar="SUB.csv", help="the file to check")
     parser.add_argument("--data", metavar="ROOT", required=True, help="the dataset's folder")
-    parser.add_argument(
-        "--classes",
-        metavar="data/NAME",
-        help="take the class list of conf/data/NAME.yaml (default: the one that fits the labels in ROOT/train)",
-    )
+    named = "take the class list of conf/data/NAME.yaml (default: the one that fits the labels in ROOT/train)"
+    parser.add_argument("--classes", metavar="data/NAME", help=named)
     given = parser.read(words)
     from bonepipe.data import submission
     from bonepipe.data.catalog import known_classes, named_classes, test_images

@@ -39,26 +39,20 @@ bonepipe ensemble best.yaml -o runs/best prediction.batch_size=2"""
 def main(words: Sequence[str]) -> int:
     """Cross-validate, then predict the test images; what is current is not done again."""
     parser = make_parser("ensemble", SUMMARY, keys=KEYS, examples=EXAMPLES)
-    parser.add_argument("members", metavar="RUN[:WEIGHT]", nargs="+", help="finished runs, or one YAML file")
-    parser.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, required=True, help="the folder to write, runs/NAME"
-    )
-    parser.add_argument(
-        "--mean", choices=("arithmetic", "geometric"), help="of probabilities or of logits (the file's)"
-    )
-    parser.add_argument("--no-test", action="store_true", help="cross-validate only")
+    add = parser.add_argument
+    add("members", metavar="RUN[:WEIGHT]", nargs="+", help="finished runs, or one YAML file")
+    add("-o", "--output", metavar="OUT", type=Path, required=True, help="the folder to write, runs/NAME")
+    add("--mean", choices=("arithmetic", "geometric"), help="of probabilities or of logits (the file's)")
+    add("--no-test", action="store_true", help="cross-validate only")
     given = parser.read(words)
     from bonepipe.pipeline import ensemble, submission
-    from bonepipe.pipeline.experiment import say
     from bonepipe.pipeline.predictors.ensemble import assemble
     from bonepipe.pipeline.run_folder import ENSEMBLE
     from bonepipe.report.scores import line
 
     predictor = assemble(ensemble.read_members(given.members, given.mean), given.output, given.overrides)
     report = ensemble.run(predictor, test=not given.no_test)
-    if report is None:
-        say(f"{given.output}: is cross-validated already")
-    else:
+    if report is not None:
         print(report)
     if not given.no_test:
         print(line(submission.submit(predictor, [ENSEMBLE])))

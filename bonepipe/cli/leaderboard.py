@@ -5,7 +5,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bonepipe.cli.arguments import Parser, make_parser
+from bonepipe.cli.arguments import make_parser
 from bonepipe.errors import UsageError
 
 BOARDS = ("public", "private")
@@ -24,20 +24,15 @@ bonepipe leaderboard runs/demo --public 0.951 --private 0.947
 bonepipe leaderboard runs/ -o leaderboard.png"""
 
 
-def parser() -> Parser:
-    """Describe the command line."""
-    result = make_parser("leaderboard", SUMMARY, examples=EXAMPLES)
-    result.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="runs/NAME, or a folder of runs")
-    for board in BOARDS:
-        result.add_argument(f"--{board}", metavar="DICE", type=float, help=f"score to record, {board} leaderboard")
-    result.add_argument("-o", "--output", metavar="FILE.png", type=Path, help="draw the runs as a scatter plot")
-    result.add_argument("--json", action="store_true", help="one JSON object: runs, agreement, left_out")
-    return result
-
-
 def main(words: Sequence[str]) -> int:
     """Record or report."""
-    given = parser().read(words)
+    parser = make_parser("leaderboard", SUMMARY, examples=EXAMPLES)
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="runs/NAME, or a folder of runs")
+    for board in BOARDS:
+        parser.add_argument(f"--{board}", metavar="DICE", type=float, help=f"score to record, {board} leaderboard")
+    parser.add_argument("-o", "--output", metavar="FILE.png", type=Path, help="draw the runs as a scatter plot")
+    parser.add_argument("--json", action="store_true", help="one JSON object: runs, agreement, left_out")
+    given = parser.read(words)
     scores = {board: getattr(given, board) for board in BOARDS if getattr(given, board) is not None}
     if scores:
         return _record(given, scores)
@@ -64,7 +59,7 @@ def _record(given: argparse.Namespace, scores: Mapping[str, float]) -> int:
         raise UsageError("--public and --private record the scores of one run: name one, without -o and --json")
     from bonepipe.pipeline import leaderboard
 
-    path = leaderboard.scores_file(given.runs[0])
+    path = given.runs[0] / leaderboard.SCORES
     record = leaderboard.record(path, scores, datetime.date.today().isoformat())
     print(f"{path}: leaderboard {', '.join(f'{board} {record[board]:.4f}' for board in BOARDS if board in record)}")
     return 0

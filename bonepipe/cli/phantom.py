@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bonepipe.cli.arguments import Parser, make_parser
+from bonepipe.cli.arguments import make_parser
 from bonepipe.data.phantom import PLANTED_SHARE
 from bonepipe.errors import UsageError
 
@@ -16,10 +16,10 @@ The same seed gives the same bytes, whatever the number of workers."""
 EXAMPLES = "bonepipe phantom data/phantom --patients 40 --test-patients 12 --size 1024"
 
 
-def parser() -> Parser:
-    """Describe the command line."""
-    result = make_parser("phantom", SUMMARY, examples=EXAMPLES)
-    add = result.add_argument
+def main(words: Sequence[str]) -> int:
+    """Write the dataset."""
+    parser = make_parser("phantom", SUMMARY, examples=EXAMPLES)
+    add = parser.add_argument
     add("out", type=Path, metavar="OUT", help="folder to make; it must not exist yet")
     add("--patients", type=int, required=True, metavar="N", help="train patients (the real set has 400)")
     add("--test-patients", type=int, required=True, metavar="M", help="test patients (the real set has 144)")
@@ -31,12 +31,7 @@ def parser() -> Parser:
         "patients; the images stay the same (%(default)s)",
     )  # fmt: skip
     add("--workers", type=int, metavar="W", help="processes (default: one a CPU; 1: none beside this one)")
-    return result
-
-
-def main(words: Sequence[str]) -> int:
-    """Write the dataset."""
-    given = parser().read(words)
+    given = parser.read(words)
     if given.seed < 0:
         raise UsageError(f"--seed {given.seed}: must be 0 or more")
     if not 0 <= given.planted <= 0.5:

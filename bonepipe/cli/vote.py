@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bonepipe.cli.arguments import Parser, make_parser
+from bonepipe.cli.arguments import make_parser
 
 SUMMARY = """\
 Combine several submission CSVs by majority vote.
@@ -19,22 +19,17 @@ bonepipe vote unet.csv fpn.csv segformer.csv -o ensemble.csv --weights 2,1,1 --m
 bonepipe vote unet.csv fpn.csv segformer.csv -o ensemble.csv --only Pisiform,Triquetrum=unet.csv,segformer.csv"""
 
 
-def parser() -> Parser:
-    """Describe the command line."""
-    result = make_parser("vote", SUMMARY, examples=EXAMPLES)
-    add = result.add_argument
+def main(words: Sequence[str]) -> int:
+    """Vote and write the parser."""
+    parser = make_parser("vote", SUMMARY, examples=EXAMPLES)
+    add = parser.add_argument
     add("files", metavar="CSV", nargs="+", help="two files or more")
     add("-o", "--output", metavar="OUT.csv", required=True, help="the file to write")
     add("--min-votes", metavar="K", type=float, help="at least this weight (default: more than half)")
     add("--weights", metavar="W1,W2,...", help="one weight a file (default: 1 each)")
     only = "these classes are decided by these files alone; may be given several times"
     add("--only", metavar="CLASS,...=CSV,...", action="append", default=[], help=only)
-    return result
-
-
-def main(words: Sequence[str]) -> int:
-    """Vote and write the result."""
-    given = parser().read(words)
+    given = parser.read(words)
     from bonepipe.pipeline.vote import vote
 
     count = vote(given.files, given.output, given.weights, given.min_votes, given.only)

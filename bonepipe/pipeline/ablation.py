@@ -42,7 +42,6 @@ from bonepipe.training.executors import environment
 
 RESULTS = "ablation.json"  # digest of a row's commands and of those before -> its scores and costs
 CHANGES_NOTHING = ("runs", "device", "executor", "tracking", "search", "cam", "trainer.workers")  # of what is measured
-STRICT = {"extra": "forbid"}  # pydantic's: a misspelt key is refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ class Row:
         more: whether it is left out unless it is asked for.
     """
 
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = configs.STRICT
 
     name: str
     group: str = ""
@@ -78,7 +77,7 @@ class Row:
 class Ablation:
     """Rows, and what they have in common; see the module's head."""
 
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = configs.STRICT
 
     base: str
     rows: tuple[Row, ...]
@@ -135,16 +134,7 @@ def find(name: str) -> Path:
 
 def read(path: Path) -> Ablation:
     """Read a file of rows. Raises UsageError naming the field that is missing or wrong."""
-    import yaml
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(Ablation).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from error
+    return configs.read_as(Ablation, path, "an ablation", UsageError)
 
 
 def tasks(ablation: Ablation, runs: Path) -> list[Task]:
@@ -240,7 +230,8 @@ def _work(missing: Sequence[Task], jobs: int | None) -> Iterator[tuple[Task, dic
     for task in missing:
         if task.row.train is None:
             say(f"== {task.row.name}")
-            yield task, _sum([_run(command, task.row.name) for command in task.commands])
+            costs = [_run(command, task.row.name) for command in task.commands]
+            yield task, {key: sum(cost[key] for cost in costs) for key in costs[0]}
 
 
 def _train(task: Task, shared: Mapping[str, str]) -> dict[str, float]:
@@ -261,10 +252,6 @@ def _run(command: Sequence[str], title: str, **streams: Any) -> dict[str, float]
     if process.returncode:
         raise BonepipeError(f"{title}: `bonepipe {shlex.join(command)}` failed; see what it says, mend it and go on")
     return {"seconds": time.perf_counter() - start, "core_seconds": used.ru_utime + used.ru_stime}
-
-
-def _sum(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {key: sum(cost[key] for cost in costs) for key in costs[0]}
 
 
 def _scores(run: Path) -> dict[str, float]:

@@ -14,7 +14,7 @@ from bonepipe.data.catalog import Radiograph
 from bonepipe.data.region import iou
 from bonepipe.files import write_json
 from bonepipe.inference import cascade as stages
-from bonepipe.inference.cascade import WEIGHTS, BlendedStages, PackedSecondStage, SecondStage
+from bonepipe.inference.cascade import WEIGHTS, BlendedStages, PackedSecondStage
 from bonepipe.inference.oof.results import MASKS, Compared, Pooled, write_results
 from bonepipe.inference.predict import texts
 from bonepipe.labels.cutout import hull
@@ -23,20 +23,15 @@ from bonepipe.parallel import overlapped
 from bonepipe.pipeline import cross_validation
 from bonepipe.pipeline.comparison import read_dice
 from bonepipe.pipeline.experiment import Experiment
+from bonepipe.pipeline.predictors import cascade as predictors
 from bonepipe.pipeline.predictors.base import Maps, WholePredictor
-from bonepipe.pipeline.predictors.cascade import (
-    CascadePredictor,
-    looks,
-    open_first,
-    open_second,
-    region_labels,
-    region_names,
-    shown,
-)
+from bonepipe.pipeline.predictors.cascade import CascadePredictor, region_labels, region_names
 from bonepipe.pipeline.predictors.ensemble import own_settings
 from bonepipe.pipeline.predictors.run import refined_classes, voting_folds
 from bonepipe.pipeline.run_folder import CASCADE, refuse_taken
 from bonepipe.report import cascade as report
+
+Answer = tuple[np.ndarray, float, PackedSecondStage | None]  # of an image, see `_compare_fold`
 
 
 def assemble(first: Path, second: Path, folder: Path, words: Sequence[str]) -> CascadePredictor:
@@ -48,8 +43,8 @@ def assemble(first: Path, second: Path, folder: Path, words: Sequence[str]) -> C
     """
     refuse_taken(folder, CASCADE)
     places = [f"{key}={value}" for key, value in own_settings(words).items() if key in ("device", "data.root")]
-    coarse = open_first(first, places)
-    fine = open_second(second, coarse, places)
+    coarse = predictors.open_first(first, places)
+    fine = predictors.open_second(second, coarse, places)
     config = configs.recompose(coarse.experiment.config, words)
     experiment = Experiment(config).placed(folder, store=coarse.experiment.store_folder)
     _ = experiment.thresholds
@@ -58,8 +53,7 @@ def assemble(first: Path, second: Path, folder: Path, words: Sequence[str]) -> C
 
 def run(predictor: CascadePredictor, *, test: bool) -> str | None:
     """Cross-validate the cascade, unless that is done; see `cross_validation.renew`."""
-    first, second, result = predictor.first, predictor.second, predictor.experiment
-    return cross_validation.renew(predictor, lambda: _cross_validate(first, second, result), test=test)
+    return cross_validation.renew(predictor, lambda: _cross_validate(predictor), test=test)
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,7 @@ def predict_both(first: WholePredictor, second: Experiment) -> BothStages:
     pooled, recall = first.out_of_fold(), first.recall()
     labels = region_labels(first.experiment, second)
     images = {image.name: image for image in first.experiment.cohort.own_images}
-    rows: dict[str, tuple[np.ndarray, float, PackedSecondStage | None]] = {}
+    rows: dict[str, Answer] = {}
     for fold in np.unique(pooled.folds):
         names = [pooled.names[index] for index in np.flatnonzero(pooled.folds == fold)]
         maps = ((images[name], recall(name)) for name in names)
@@ -106,14 +100,12 @@ def predict_both(first: WholePredictor, second: Experiment) -> BothStages:
 
 def _compare_fold(
     first: Experiment, second: Experiment, fold: int, whole: Iterator[tuple[Radiograph, np.ndarray]]
-) -> Iterator[tuple[np.ndarray, float, PackedSecondStage | None]]:
+) -> Iterator[Answer]:
     """Of each image the counts `[K, R, 2, 256]` of the mixtures, the IoU of its box, and the second stage's answer."""
     labels, cohort = region_labels(first, second), first.cohort
     predict = second.predictor([second.fold_model(fold)], refined_classes(second))
 
-    def compare(
-        item: tuple[Radiograph, np.ndarray, np.ndarray, SecondStage | None],
-    ) -> tuple[np.ndarray, float, PackedSecondStage | None]:
+    def compare(item: predictors.Looked) -> Answer:
         image, grey, maps, seen = item
         truth, shape = cohort.store.truth(cohort.index[image.name]), (grey.shape[0], grey.shape[1])
         kept = None if seen is None else stages.pack(seen)
@@ -124,12 +116,13 @@ def _compare_fold(
         overlap = iou(true, box) if true.height and box else np.nan
         return np.stack(counts, axis=1).astype(np.int32), overlap, kept
 
-    answers = looks(predict, second, list(labels), shown(whole, second))
+    answers = predictors.looks(predict, second, list(labels), predictors.shown(whole, second))
     return overlapped(compare, answers, second.prediction.batch_size)
 
 
-def _cross_validate(first: WholePredictor, second: Experiment, result: Experiment) -> str:
+def _cross_validate(predictor: CascadePredictor) -> str:
     """Choose weights, thresholds and post-processing from out-of-fold predictions, write them and say what came out."""
+    first, second, result = predictor.first, predictor.second, predictor.experiment
     both, folder = predict_both(first, second), result.folder
     labels, classes = region_labels(first.experiment, second), result.data.classes
     chosen = stages.choose_weights(both.dice, both.first.folds, result.thresholds.margin)
@@ -183,18 +176,13 @@ def _compared(pooled: Pooled, blends: Callable[[str], BlendedStages]) -> Iterato
 
 def _class_rows(second: Experiment, both: BothStages, chosen: Any) -> dict[str, dict[str, float]]:
     """Of each class of the region: Dice at 0.5 of either stage alone and of the blend, the blend's weight and gain."""
-    means, rows = both.dice.mean(0), {}
-    for number, label in enumerate(region_names(second)):
-        index = int(chosen.index[number])
-        rows[label] = {
-            "first": float(means[0, number]),
-            "second": float(means[-1, number]),
-            "blend": float(means[index, number]),
-            "weight": WEIGHTS[index],
-            "cross_fitted_gain": float(chosen.gain[number]),
-            "standard_error": float(chosen.error[number]),
-        }
-    return rows
+    means, index = both.dice.mean(0), np.asarray(chosen.index)
+    columns = {
+        "first": means[0], "second": means[-1], "blend": means[index, np.arange(len(index))],
+        "weight": np.array(WEIGHTS)[index], "cross_fitted_gain": chosen.gain, "standard_error": chosen.error,
+    }  # fmt: skip
+    rows = zip(*(np.asarray(values, float).tolist() for values in columns.values()), strict=True)
+    return {label: dict(zip(columns, row, strict=True)) for label, row in zip(region_names(second), rows, strict=True)}
 
 
 def _box_facts(second: Experiment, both: BothStages) -> dict[str, float | int | None]:

@@ -1,8 +1,7 @@
 """Two runs side by side: which settings differ, and how much the out-of-fold Dice changed, image by image."""
 
-import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 
 from bonepipe import config as configs
 from bonepipe.errors import BonepipeError
+from bonepipe.files import read_csv
 from bonepipe.pipeline.run_folder import CASCADE, ENSEMBLE, scores_of
 
 Scores = dict[tuple[str, str], float]  # (image, class) -> Dice
@@ -96,9 +96,8 @@ def _ensemble(content: Mapping[str, Any]) -> dict[str, Any]:
 def read_dice(path: Path) -> Scores:
     """Read a table of Dice (oof_dice.csv). Raises BonepipeError where it cannot be read."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return {(row["image_name"], row["class"]): float(row["dice"]) for row in csv.DictReader(file)}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
+        return {(row["image_name"], row["class"]): float(row["dice"]) for _, row in read_csv(path, COLUMNS)}
+    except ValueError as error:
         raise BonepipeError(f"{path}: cannot be read as {','.join(COLUMNS)} ({error})") from error
 
 
@@ -136,17 +135,12 @@ def compare_dice(a: Scores, b: Scores) -> tuple[list[str], Change, dict[str, Cha
     classes = list(dict.fromkeys(label for _, label in a if any(label == other for _, other in b)))
     if not images or not classes:
         raise BonepipeError("the two runs share no image or no class; runs on the same data and folds can be compared")
-    before, after = (_table(scores, images, classes) for scores in (a, b))
-    per_class = {name: paired(before[:, i], after[:, i]) for i, name in enumerate(classes)}
-    return images, paired(before.mean(1), after.mean(1)), per_class
-
-
-def _table(scores: Scores, images: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Dice `[N, C]`."""
     try:
-        return np.array([[scores[image, label] for label in classes] for image in images])
+        before, after = (np.array([[dice[i, label] for label in classes] for i in images]) for dice in (a, b))
     except KeyError as error:
         raise BonepipeError(f"oof_dice.csv: image and class {error} have no score; predict that fold again") from error
+    per_class = {name: paired(before[:, i], after[:, i]) for i, name in enumerate(classes)}
+    return images, paired(before.mean(1), after.mean(1)), per_class
 
 
 def compare(a: RunFiles, b: RunFiles) -> dict[str, Any]:

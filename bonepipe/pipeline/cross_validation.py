@@ -31,7 +31,10 @@ from bonepipe.pipeline.predictors.run import Run
 from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, shortened
 from bonepipe.pipeline.steps import Steps
 from bonepipe.report import cross_validation as report
-from bonepipe.report.examples import extremes, picture, read_masks, save
+from bonepipe.report.examples import extremes, picture, read_masks
+from bonepipe.report.overlay import save
+
+Strata = dict[str, ThresholdChoice]  # the thresholds of each
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class CrossValidation:
     experiment: Experiment
     pooled: Pooled
     choice: ThresholdChoice
-    by_stratum: dict[str, ThresholdChoice]
+    by_stratum: Strata
     operations: ChosenOperations | None
     crf: ChosenOperations | None = None
 
@@ -109,10 +112,9 @@ def _train_missing(experiment: Experiment, missing: Sequence[int], words: Sequen
     codes = configs.build(experiment.config, "executor").run(commands)
     failed = [fold for fold, code in zip(missing, codes, strict=True) if code]
     if failed:
-        names = ", ".join(str(fold) for fold in failed)
         raise BonepipeError(
-            f"{experiment.folder}: fold {names} did not finish (see above); the others are kept, and the same "
-            "command goes on where they stopped"
+            f"{experiment.folder}: fold {', '.join(map(str, failed))} did not finish (see above); the others are kept, "
+            "and the same command goes on where they stopped"
         )
 
 
@@ -150,6 +152,7 @@ def renew(predictor: Predictor, cross_validate: Callable[[], str], *, test: bool
     """
     step, folder = predictor.cross_validation(), predictor.experiment.folder
     if step.current and (folder / SCORES).is_file():
+        say(f"{folder}: is cross-validated already")
         return None
     if changes := step.changes():
         say(f"{folder}: is cross-validated again, because of\n{shortened(changes)}")
@@ -176,7 +179,7 @@ def decide(experiment: Experiment, pooled: Pooled, masks: Callable[[], Masks]) -
     return CrossValidation(experiment, pooled, choice, by_stratum, selection)
 
 
-def _choose_thresholds(experiment: Experiment, pooled: Pooled) -> tuple[ThresholdChoice, dict[str, ThresholdChoice]]:
+def _choose_thresholds(experiment: Experiment, pooled: Pooled) -> tuple[ThresholdChoice, Strata]:
     """One threshold a class, and the strata's where they are asked for; the Dice are with those that are applied."""
     spec = experiment.thresholds
     common = thresholds.choose_thresholds(pooled.curves, pooled.folds, spec.margin)
@@ -188,11 +191,7 @@ def _choose_thresholds(experiment: Experiment, pooled: Pooled) -> tuple[Threshol
 
 
 def _choose_operations(
-    experiment: Experiment,
-    pooled: Pooled,
-    masks: Callable[[], Masks],
-    choice: ThresholdChoice,
-    by_stratum: dict[str, ThresholdChoice],
+    experiment: Experiment, pooled: Pooled, masks: Callable[[], Masks], choice: ThresholdChoice, by_stratum: Strata
 ) -> ChosenOperations | None:
     """The operations of each class; None where the config names none to try."""
     spec, stratum = experiment.postprocess, experiment.cohort.stratum if by_stratum else {}

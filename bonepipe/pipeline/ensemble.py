@@ -2,27 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bonepipe.errors import UsageError
 from bonepipe.inference.ensemble import members as files
 from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
-from bonepipe.inference.ensemble.scores import common_names, score
+from bonepipe.inference.ensemble.scores import Scored, common_names, score
 from bonepipe.inference.oof.results import MASKS, read_results, write_results
 from bonepipe.pipeline import cross_validation
 from bonepipe.pipeline.comparison import paired
 from bonepipe.pipeline.experiment import say
 from bonepipe.pipeline.predictors.base import mask_maker
 from bonepipe.pipeline.predictors.ensemble import EnsemblePredictor
-from bonepipe.pipeline.predictors.member import EnsembleMember
 from bonepipe.pipeline.run_folder import ENSEMBLE
 from bonepipe.report import ensemble as report
-
-if TYPE_CHECKING:
-    from bonepipe.inference.ensemble.scores import Scored
 
 YAML = (".yaml", ".yml")
 
@@ -43,7 +40,6 @@ def read_members(words: Sequence[str], mean: Mean | None) -> Ensemble:
 
 
 def _entry(word: str) -> Entry:
-
     run, colon, weight = word.rpartition(":")
     if not colon or Path(word).is_dir():
         return Entry(run=word)
@@ -67,13 +63,17 @@ def _cross_validate(predictor: EnsemblePredictor) -> str:
     experiment, first, folder = predictor.experiment, predictor.members[0], predictor.experiment.folder
     classes, stores = experiment.data.classes, [member.store() for member in predictor.members]
     names = common_names(stores)
-    _tell_images(names, [len(store.folds) for store in stores])
+    say(f"{len(names)} images that every member predicted out of fold")
+    if (most := max(len(store.folds) for store in stores)) > len(names):
+        say(f"warning: the members' folds differ; up to {most - len(names)} images of a member count nowhere")
     scored = score(stores, predictor.weights, predictor.mean, first.experiment.cohort.store, names)
     files.write(folder / ENSEMBLE, predictor.ensemble)
     if len(predictor.members) > 1 or first.anew:
         write_results(folder, names, classes, [row.average for row in scored])
     else:  # a member alone has its exact histograms already; bytes would only come near them
-        _copy_results(first, folder)
+        parts = [read_results(first.experiment.fold_folder(fold), classes) for fold in first.folds]
+        joined, compared = (list(chain.from_iterable(column)) for column in zip(*parts, strict=True))
+        write_results(folder, joined, classes, compared)
     maps = predictor.mixer(stores)
     chosen = cross_validation.decide(experiment, predictor.out_of_fold(), lambda: mask_maker(maps, experiment))
     rows = _rows(predictor, scored)
@@ -82,25 +82,7 @@ def _cross_validate(predictor: EnsemblePredictor) -> str:
     return "\n".join([*report.table(rows, chosen.choice, scores, _gain(rows, chosen.choice)), chosen.report(scores)])
 
 
-def _tell_images(names: Sequence[str], counts: Sequence[int]) -> None:
-    most = max(counts)
-    say(f"{len(names)} images that every member predicted out of fold")
-    if most > len(names):
-        say(f"warning: the members' folds differ; up to {most - len(names)} images of a member count nowhere")
-
-
-def _copy_results(member: EnsembleMember, folder: "Path") -> None:
-    """Join the files of a single member's folds."""
-    classes = member.experiment.data.classes
-    names, rows = [], []
-    for fold in member.folds:
-        here, compared = read_results(member.experiment.fold_folder(fold), classes)
-        names += here
-        rows += compared
-    write_results(folder, names, classes, rows)
-
-
-def _rows(predictor: EnsemblePredictor, scored: "Sequence[Scored]") -> list[dict[str, Any]]:
+def _rows(predictor: EnsemblePredictor, scored: Sequence[Scored]) -> list[dict[str, Any]]:
     """A row a member: what it is, and its Dice at 0.5 over the classes that it has a say in, an image and mean."""
     rows = []
     for number, entry in enumerate(predictor.ensemble.members):

@@ -72,20 +72,17 @@ class Experiment:
     @cached_property
     def data(self) -> DataSpec:
         """The dataset's form."""
-        spec: DataSpec = configs.build(self.config, "data")
-        return spec
+        return configs.build(self.config, "data")
 
     @cached_property
     def folds(self) -> FoldSpec:
         """How patients are split."""
-        spec: FoldSpec = configs.build(self.config, "folds")
-        return spec
+        return configs.build(self.config, "folds")
 
     @cached_property
     def strata(self) -> StrataSpec:
         """What tells the strata apart."""
-        spec: StrataSpec = configs.build(self.config, "strata")
-        return spec
+        return configs.build(self.config, "strata")
 
     @cached_property
     def cohort(self) -> Cohort:
@@ -161,11 +158,9 @@ class Experiment:
         from bonepipe.inference.postprocess import crf_choice
 
         predict, crf = self.average(models), self.postprocess.crf
-        return (
-            predict
-            if crf is None
-            else crf_choice.with_crf(predict, crf, [name in refined for name in self.data.classes])
-        )
+        if crf is None:
+            return predict
+        return crf_choice.with_crf(predict, crf, [name in refined for name in self.data.classes])
 
     def model(self, *, pretrained: bool = True) -> "nn.Module":
         """A new model, its weights drawn from the seed; with pretrained ones where its settings name some."""
@@ -179,18 +174,12 @@ class Experiment:
         from bonepipe.data.datamodule import FoldDataModule
 
         spec = self.trainer
+        weights = configs.build(self.config, "loss").pixel_weights(len(self.data.classes))
         return FoldDataModule(
-            self.cohort,
-            fold,
-            self.augmentation,
-            batch_size=spec.batch_size,
-            workers=spec.workers,
-            seed=self.config["seed"],
-            sampler=configs.build(self.config, "sampler"),
-            pixel_weights=configs.build(self.config, "loss").pixel_weights(len(self.data.classes)),
-            fraction=spec.fraction,
-            overfit_batches=spec.overfit_batches,
-        )
+            self.cohort, fold, self.augmentation, batch_size=spec.batch_size, workers=spec.workers,
+            seed=self.config["seed"], sampler=configs.build(self.config, "sampler"), pixel_weights=weights,
+            fraction=spec.fraction, overfit_batches=spec.overfit_batches,
+        )  # fmt: skip
 
     def module(self, fold: int) -> "SegmentationModule":
         """A new module to train on a fold; its first weights are the same for each, drawn from the seed."""
@@ -200,13 +189,9 @@ class Experiment:
         seed_everything(config["seed"])
         return SegmentationModule(
             *(config[group] for group in ("model", "loss", "optimizer", "scheduler", "mixing")),
-            classes=data.classes,
-            mean=data.mean,
-            std=data.std,
-            seed=config["seed"],
-            compiled=self.trainer.compile,
-            hold=configs.build(config, "averaging").hold_from,
-        )
+            classes=data.classes, mean=data.mean, std=data.std, seed=config["seed"],
+            compiled=self.trainer.compile, hold=configs.build(config, "averaging").hold_from,
+        )  # fmt: skip
 
     def weights(self, fold: int, epoch: int | None = None) -> Path:
         """The file of a fold's weights: those that were chosen, or those of an epoch, counted from 1.
@@ -219,9 +204,8 @@ class Experiment:
         if path.is_file():
             return path
         if epoch is None:
-            raise BonepipeError(
-                f"{path}: fold {fold} is not trained yet; run `bonepipe train fold={fold}` or `make fold-{fold}`"
-            )
+            ways = f"run `bonepipe train fold={fold}` or `make fold-{fold}`"
+            raise BonepipeError(f"{path}: fold {fold} is not trained yet; {ways}")
         kept = sorted(int(file.stem.partition("-")[2]) for file in folder.glob(epoch_file("*")))
         there = f"epochs {', '.join(map(str, kept))} are" if kept else "none is"
         raise BonepipeError(

@@ -43,8 +43,7 @@ def run(experiment: Experiment, fold: int) -> bool:
 def transfer_warnings(experiment: Experiment) -> list[str]:
     """What is odd about the way pretrained weights are used."""
     transfer = configs.build(experiment.config, "transfer")
-    warnings: list[str] = transfer.check(experiment.config["model"].get("encoder_weights"), experiment.trainer.epochs)
-    return warnings
+    return transfer.check(experiment.config["model"].get("encoder_weights"), experiment.trainer.epochs)
 
 
 def _checked(experiment: Experiment, fold: int) -> "FoldDataModule":
@@ -99,18 +98,11 @@ def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: A
         say(f"{folder}: goes on from {CHECKPOINT}")
     facts = {"classes": experiment.data.classes, "augmentations": recipe.names, "seen": recipe.shows, "fold": fold}
     module = experiment.module(fold)
+    averaging, transfer = (configs.build(experiment.config, group) for group in ("averaging", "transfer"))
     chosen = train_fold(
-        module,
-        data,
-        configs.build(experiment.config, "averaging"),
-        experiment.trainer,
-        device=experiment.device,
-        folder=folder,
-        title=f"fold {fold}",
-        run=tracked,
-        transfer=configs.build(experiment.config, "transfer"),
-        facts=facts,
-    )
+        module, data, averaging, experiment.trainer, device=experiment.device, folder=folder, title=f"fold {fold}",
+        run=tracked, transfer=transfer, facts=facts,
+    )  # fmt: skip
     say(f"fold {fold}: predicts with its {chosen.source} ({chosen.epoch}), Dice {chosen.dice:.4f} without views")
     save_weights(module.model, folder / WEIGHTS, {**facts, "chosen": vars(chosen)})
 

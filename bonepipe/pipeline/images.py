@@ -1,6 +1,6 @@
 """Masks of any radiographs as files that people open: overlays, a mask a class, polygons to correct, one CSV."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -28,7 +28,11 @@ def predict(predictor: Predictor, images: Sequence[Radiograph], out: Path, *, fo
     source = mask_provenance(predictor)
     _claim(Step(out, "predictions", source, (), out / "digests.json"), force)
     _predict_missing(predictor, images, out, combined(source), force)
-    return submission.write(out / TABLE, _rows(predictor.experiment.data.classes, images, out))
+    classes = predictor.experiment.data.classes
+    # From the written masks, so that those of an earlier run are in it.
+    codes = ((image.name, files.read_texts(out, image.path, classes)) for image in images)
+    rows = ((name, *row) for name, texts in codes for row in zip(classes, texts, strict=True))
+    return submission.write(out / TABLE, rows)
 
 
 def find_images(paths: Sequence[Path], out: Path) -> list[Radiograph]:
@@ -51,9 +55,8 @@ def find_images(paths: Sequence[Path], out: Path) -> list[Radiograph]:
     names: dict[str, Path] = {}
     for file in there.values():
         if other := names.get(file.stem):
-            raise BonepipeError(
-                f"{other} and {file}: one name twice, suffixes aside; results are told apart by it, so use two folders"
-            )
+            why = "one name twice, suffixes aside; results are told apart by it, so use two folders"
+            raise BonepipeError(f"{other} and {file}: {why}")
         names[file.stem] = file
     return [Radiograph(file.name, patient=file.parent.name, path=file, split="test") for file in there.values()]
 
@@ -67,9 +70,8 @@ def _images_in(folder: Path, out: Path) -> list[Path]:
 def _claim(step: Step, force: bool) -> None:
     """Note what the folder's predictions come from. Raises BonepipeError where others lie there already."""
     if not force and step.changes():
-        raise BonepipeError(
-            f"{step.folder}: holds predictions of other weights, views or thresholds; write to another, or --force"
-        )
+        what = "predictions of other weights, views or thresholds"
+        raise BonepipeError(f"{step.folder}: holds {what}; write to another, or --force")
     try:
         step.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -91,10 +93,3 @@ def _predict_missing(predictor: Predictor, images: Sequence[Radiograph], out: Pa
         grey = read_grey(image.path)
         cutouts = [cutout.from_runs(rle.parse(text), grey.shape) for text in texts]
         files.write_masks(out, image.path, grey, cutouts, predictor.experiment.data, marks[image.path])
-
-
-def _rows(classes: Sequence[str], images: Sequence[Radiograph], out: Path) -> Iterator[tuple[str, str, str]]:
-    """Rows of the table, from the written masks, so that those of an earlier run are in it."""
-    for image in images:
-        for label, text in zip(classes, files.read_texts(out, image.path, classes), strict=True):
-            yield image.name, label, text

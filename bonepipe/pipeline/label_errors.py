@@ -1,6 +1,5 @@
 """Label errors: the annotations that look wrong to models that never saw them, ranked, with suggested corrections."""
 
-import csv
 import shutil
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -13,23 +12,14 @@ from tqdm import tqdm
 from bonepipe.data import corrections, submission
 from bonepipe.data.image import read_grey
 from bonepipe.errors import BonepipeError
-from bonepipe.files import replacing
-from bonepipe.inference.label_errors import (
-    ImageEvidence,
-    LabelError,
-    compare_masks,
-    correction_rows,
-    rank,
-    read_planted,
-    score_planted,
-    suggestion,
-)
+from bonepipe.files import write_csv
+from bonepipe.inference import label_errors as suspects
+from bonepipe.inference.label_errors import LabelError
 from bonepipe.labels import cutout
 from bonepipe.labels.cutout import Cutout
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.base import Predictor
 from bonepipe.report import overlay
-from bonepipe.report.examples import save
 from bonepipe.report.label_errors import picture
 
 MASKS, PLANTED = "oof.csv", "planted.csv"
@@ -50,11 +40,13 @@ def rank_annotations(predictor: Predictor) -> Ranked:
     """Compare the out-of-fold masks with the annotations, rank what differs, and write tables and pictures."""
     experiment, texts, evidence = predictor.experiment, {}, []
     for index, codes in tqdm(_predictions(experiment), "label errors", len(experiment.cohort.images), unit="image"):
-        evidence.append(_evidence(experiment, index, codes))
-        texts[experiment.cohort.store.names[index]] = codes
-    ranked = rank(evidence, experiment.data.classes)
+        store, name = experiment.cohort.store, experiment.cohort.store.names[index]
+        shape, texts[name] = store.shape(index), codes
+        predicted = _masks(Path(name), codes, shape)
+        evidence.append(suspects.compare_masks(name, store.truth(index), predicted, store.outlines(index), shape))
+    ranked = suspects.rank(evidence, experiment.data.classes)
     _write_table(experiment, ranked)
-    rows = correction_rows(ranked, texts, experiment.data.classes)
+    rows = suspects.correction_rows(ranked, texts, experiment.data.classes)
     path = _write_corrections(experiment.folder / "corrections.csv", rows)
     _write_pictures(experiment, ranked, texts)
     return Ranked(len(ranked), len(rows), path, [*_lines(experiment, ranked), *_score(experiment, ranked)])
@@ -62,8 +54,9 @@ def rank_annotations(predictor: Predictor) -> Ranked:
 
 def _predictions(experiment: Experiment) -> Iterator[tuple[int, list[str]]]:
     """Store index and run-length codes, one a class, of every image's out-of-fold prediction."""
-    index = experiment.cohort.index
-    for path in _tables(experiment):
+    index, whole = experiment.cohort.index, experiment.folder / MASKS  # of an ensemble or a cascade
+    folds = [experiment.fold_folder(fold) / MASKS for fold in range(experiment.folds.count)]
+    for path in [whole] if whole.is_file() else folds:
         for name, rows in groupby(submission.stream(path), key=lambda row: row.image):
             codes = {row.label: row.rle for row in rows}
             lacking = [label for label in experiment.data.classes if label not in codes]
@@ -73,40 +66,18 @@ def _predictions(experiment: Experiment) -> Iterator[tuple[int, list[str]]]:
             yield index[name], [codes[label] for label in experiment.data.classes]
 
 
-def _tables(experiment: Experiment) -> list[Path]:
-    """Where the out-of-fold masks are: in the folder of an ensemble or a second look, or in those of a run's folds."""
-    if (experiment.folder / MASKS).is_file():
-        return [experiment.folder / MASKS]
-    paths = [experiment.fold_folder(fold) / MASKS for fold in range(experiment.folds.count)]
-    for fold, path in enumerate(paths):
-        if not path.is_file():
-            raise BonepipeError(f"{path}: fold {fold} has no out-of-fold predictions yet; run `bonepipe train-all`")
-    return paths
-
-
 def _masks(path: Path, codes: Sequence[str], shape: tuple[int, int]) -> list[Cutout]:
     rows = [submission.Row(0, path.name, "", code) for code in codes]
     return [cutout.from_runs(submission.runs(path, row), shape) for row in rows]
 
 
-def _evidence(experiment: Experiment, index: int, codes: Sequence[str]) -> ImageEvidence:
-    store, name = experiment.cohort.store, experiment.cohort.store.names[index]
-    predicted = _masks(Path(name), codes, store.shape(index))
-    return compare_masks(name, store.truth(index), predicted, store.outlines(index), store.shape(index))
-
-
 def _write_table(experiment: Experiment, ranked: Sequence[LabelError]) -> None:
-    patients = {image.name: image.patient for image in experiment.cohort.images}
-    with (
-        replacing(experiment.folder / "label_errors.csv") as part,
-        part.open("w", newline="", encoding="utf-8") as file,
-    ):
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
-        for number, suspect in enumerate(ranked, 1):
-            labels = "; ".join(experiment.data.classes[label] for label in suspect.classes)
-            facts = labels, suspect.kind, f"{suspect.score:.4f}", suggestion(suspect), suspect.remark
-            table.writerow([number, suspect.name, patients[suspect.name], *facts])
+    patients, rows = {image.name: image.patient for image in experiment.cohort.images}, []
+    for number, suspect in enumerate(ranked, 1):
+        labels = "; ".join(experiment.data.classes[label] for label in suspect.classes)
+        facts = labels, suspect.kind, f"{suspect.score:.4f}", suspects.suggestion(suspect), suspect.remark
+        rows.append([number, suspect.name, patients[suspect.name], *facts])
+    write_csv(experiment.folder / "label_errors.csv", COLUMNS, rows)
 
 
 def _write_pictures(experiment: Experiment, ranked: Sequence[LabelError], texts: dict[str, list[str]]) -> None:
@@ -114,16 +85,13 @@ def _write_pictures(experiment: Experiment, ranked: Sequence[LabelError], texts:
     folder = experiment.folder / "label_errors"
     shutil.rmtree(folder, ignore_errors=True)
     (experiment.folder / "label_errors.jpg").unlink(missing_ok=True)
-    folder.mkdir(parents=True)
     strips = []
     for number, suspect in enumerate(ranked[:PICTURES], 1):
         strip = _picture(experiment, number, suspect, texts[suspect.name])
-        save(folder / f"{number:03d}-{suspect.kind}-{Path(suspect.name).stem}.jpg", strip)
+        overlay.save(folder / f"{number:03d}-{suspect.kind}-{Path(suspect.name).stem}.jpg", strip)
         strips += [strip] if number <= SHEET else []
     if strips:
-        width = max(strip.shape[1] for strip in strips)
-        padded = [np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips]
-        save(experiment.folder / "label_errors.jpg", np.vstack(padded))
+        overlay.save(experiment.folder / "label_errors.jpg", overlay.stacked(strips))
 
 
 def _picture(experiment: Experiment, number: int, suspect: LabelError, codes: Sequence[str]) -> np.ndarray:
@@ -152,8 +120,8 @@ def _score(experiment: Experiment, ranked: Sequence[LabelError]) -> Iterator[str
     path = experiment.data.path / PLANTED
     if not path.is_file():
         return
-    rows = read_planted(path)
-    for kind, (hits, count, mended) in score_planted(rows, ranked, experiment.data.classes).items():
+    rows = suspects.read_planted(path)
+    for kind, (hits, count, mended) in suspects.score_planted(rows, ranked, experiment.data.classes).items():
         told = f", {mended} mended by permuting labels" if kind == "permuted" else ""
         yield f"{PLANTED}: {kind}: {hits} of {count} among the first {2 * len(rows)} candidates{told}"
 

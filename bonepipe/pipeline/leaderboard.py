@@ -30,8 +30,10 @@ def record(path: Path, scores: Mapping[str, float], date: str) -> dict[str, Any]
         date: of the record, ISO 8601.
 
     Raises:
-        BonepipeError: the run has no scores yet, or its file cannot be read.
+        BonepipeError: there is no such run, it has no scores yet, or its file cannot be read.
     """
+    if not path.parent.is_dir():
+        raise BonepipeError(f"{path.parent}: no such folder; name a run, runs/NAME")
     content = scores_of(path.parent)
     found = {**_record_of(path, content), **scores, "date": date}
     write_json(path, {**content, RECORD: found})
@@ -88,13 +90,6 @@ def agreements(entries: Sequence[Entry]) -> dict[tuple[str, str], Agreement]:
             if both:
                 found[measure, board] = agreement(*zip(*both, strict=True))
     return found
-
-
-def scores_file(folder: Path) -> Path:
-    """Where a run's scores are. Raises BonepipeError where there is no such folder."""
-    if not folder.is_dir():
-        raise BonepipeError(f"{folder}: no such folder; name a run, runs/NAME")
-    return folder / SCORES
 
 
 def read_entries(paths: Sequence[Path]) -> tuple[list[Entry], list[str]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +16,8 @@ from bonepipe.inference.predict import Prediction, texts
 from bonepipe.labels import rle
 from bonepipe.parallel import overlapped
 from bonepipe.pipeline.predictors.base import Predictor, mask_provenance
+
+Row = tuple[str, str, str, str]  # image name, class, code of the sure and of the ambiguous pixels
 
 
 class PseudoLabels(NamedTuple):
@@ -39,7 +41,13 @@ def write(predictor: Predictor, confidence: float, *, raw: bool) -> PseudoLabels
     images, path = test_images(experiment.data), experiment.folder / "pseudo.csv"
     limits, counts = _limits(predictor, confidence, raw), [0, 0]
     pseudo.write(path, _counted(_rows(predictor, images, *limits), counts))
-    write_json(path.with_suffix(".json"), _facts(predictor, images, confidence, limits, counts))
+    sure, possible = (dict(zip(experiment.data.classes, values, strict=True)) for values in limits)
+    facts = {
+        **mask_provenance(predictor), "data": str(Path(experiment.data.root)), "images": len(images),
+        "confidence": confidence, "sure_from": sure, "possible_from": possible,
+        "sure_pixels": counts[0], "ambiguous_pixels": counts[1],
+    }  # fmt: skip
+    write_json(path.with_suffix(".json"), facts)
     return PseudoLabels(path, len(images), *counts)
 
 
@@ -61,8 +69,7 @@ def _limits(predictor: Predictor, confidence: float, raw: bool) -> tuple[list[fl
 
 def _rows(
     predictor: Predictor, images: Sequence[Radiograph], sure: Sequence[float], possible: Sequence[float]
-) -> Iterator[tuple[str, str, str, str]]:
-    """Image name, class, code of the sure and of the ambiguous pixels."""
+) -> Iterator[Row]:
 
     def both(item: tuple[Radiograph, Prediction]) -> tuple[str, list[str], list[str]]:
         image, prediction = item
@@ -76,29 +83,9 @@ def _rows(
             yield name, label, inner, rle.format_runs(rle.difference(outer, inner))
 
 
-def _counted(rows: Iterator[tuple[str, str, str, str]], counts: list[int]) -> Iterator[tuple[str, str, str, str]]:
+def _counted(rows: Iterator[Row], counts: list[int]) -> Iterator[Row]:
     """The rows, their sure and ambiguous pixels added to two counts on the way."""
     for row in rows:
         for number, code in enumerate(row[2:]):
             counts[number] += rle.area(code)
         yield row
-
-
-def _facts(
-    predictor: Predictor,
-    images: Sequence[Radiograph],
-    confidence: float,
-    limits: tuple[list[float], list[float]],
-    counts: Sequence[int],
-) -> dict[str, Any]:
-    data = predictor.experiment.data
-    return {
-        **mask_provenance(predictor),
-        "data": str(Path(data.root)),
-        "images": len(images),
-        "confidence": confidence,
-        "sure_from": dict(zip(data.classes, limits[0], strict=True)),
-        "possible_from": dict(zip(data.classes, limits[1], strict=True)),
-        "sure_pixels": counts[0],
-        "ambiguous_pixels": counts[1],
-    }

@@ -91,12 +91,8 @@ def tabulate(runs: Sequence[Run], images: Sequence[Radiograph], band: Band) -> l
         compared = library.pixels_of_image(parts, common, store.shape(number), store.truth(number), band)
         for found, piece in zip(pieces, compared, strict=True):
             found.append(piece)
-    joints = []
-    while pieces:
-        joints.append(
-            library.join_images(pieces.pop(0))
-        )  # the pieces of a class are let go of before the next is joined
-    return joints
+    # The pieces of a class are let go of before the next is joined.
+    return [library.join_images(pieces.pop(0)) for _ in classes]
 
 
 def select(

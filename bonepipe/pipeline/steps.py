@@ -14,17 +14,7 @@ from bonepipe.data.store import DIGESTS, existing, files_of
 from bonepipe.digests import digests
 from bonepipe.errors import BonepipeError
 from bonepipe.pipeline import run_folder
-from bonepipe.pipeline.run_folder import (
-    CHECKPOINT,
-    CONFIG,
-    FINGERPRINT,
-    SCORES,
-    SUBMISSION,
-    THRESHOLDS,
-    WEIGHTS,
-    Inputs,
-    Step,
-)
+from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, SCORES, SUBMISSION, THRESHOLDS, WEIGHTS
 
 if TYPE_CHECKING:
     from bonepipe.pipeline.experiment import Experiment
@@ -85,7 +75,7 @@ class Steps:
         return dict(zip(files, digests(files.values(), self.cache), strict=True))
 
     @cached_property
-    def training_inputs(self) -> Inputs:
+    def training_inputs(self) -> run_folder.Inputs:
         """What the weights of every fold depend on."""
         config, data = self.experiment.config, replace(self.experiment.data, metadata=None)
         images = [*train_images(data), *external_images(data), *pseudo_images(data)]
@@ -113,11 +103,12 @@ class Steps:
         names = [name for name in (data.metadata, ROTATED_FILE) if name is not None]
         return {name: data.path / name for name in names if (data.path / name).is_file()}
 
-    def training(self, fold: int) -> Step:
+    def training(self, fold: int) -> run_folder.Step:
         """The weights of a fold."""
-        return Step(self.experiment.fold_folder(fold), "training", self.training_inputs, (WEIGHTS,), self.cache)
+        folder = self.experiment.fold_folder(fold)
+        return run_folder.Step(folder, "training", self.training_inputs, (WEIGHTS,), self.cache)
 
-    def out_of_fold(self, fold: int) -> Step:
+    def out_of_fold(self, fold: int) -> run_folder.Step:
         """What a fold's weights say of its validation images."""
         folder, crf = self.experiment.fold_folder(fold), self.experiment.config["postprocess"].get("crf")
         variants = [f"{variant}/{name}" for variant in ("plain", "crf") for name in OUT_OF_FOLD] if crf else []
@@ -125,14 +116,13 @@ class Steps:
             "settings": prediction_settings(self.experiment.config),
             "files": self.digests({WEIGHTS: folder / WEIGHTS}) if (folder / WEIGHTS).is_file() else {},
         }
-        return Step(folder, "out_of_fold", inputs, (*OUT_OF_FOLD, *variants), self.cache)
+        return run_folder.Step(folder, "out_of_fold", inputs, (*OUT_OF_FOLD, *variants), self.cache)
 
-    def cross_validation(self, *, dataset: bool = True) -> Step:
+    def cross_validation(self, *, dataset: bool = True) -> run_folder.Step:
         """Thresholds and scores from the predictions of all folds; without `dataset` those files need not be there."""
         experiment, config = self.experiment, self.experiment.config
-        folds = {
-            f"fold-{k}/{n}": experiment.fold_folder(k) / n for k in range(experiment.folds.count) for n in OUT_OF_FOLD
-        }
+        names = [f"fold-{fold}/{name}" for fold in range(experiment.folds.count) for name in OUT_OF_FOLD]
+        folds = {name: experiment.folder / name for name in names}
         groups = ("thresholds", "strata", "postprocess")
         inputs = {
             "settings": {
@@ -143,7 +133,7 @@ class Steps:
             "files": self.digests({name: path for name, path in folds.items() if path.is_file()}),
             **({"dataset": self.digests(self.strata_files())} if dataset else {}),
         }
-        return Step(experiment.folder, "cross_validation", inputs, (THRESHOLDS,), self.cache)
+        return run_folder.Step(experiment.folder, "cross_validation", inputs, (THRESHOLDS,), self.cache)
 
     def strata_files(self) -> dict[str, Path]:
         """What the test set's mix is told from; nothing where no strata are told apart."""
@@ -157,30 +147,29 @@ class Steps:
         data = replace(self.experiment.data, metadata=None, corrections=None, pseudo=None, masks=None)
         return files_of([image for image in read_catalog(data) if image.split == "test"], data)
 
-    def submission(self, provenance: Inputs) -> Step:
+    def submission(self, provenance: run_folder.Inputs) -> run_folder.Step:
         """The test images' masks, from a predictor's provenance and the folder's thresholds."""
         folder = self.experiment.folder
         files = {**self.test_files(), THRESHOLDS: folder / THRESHOLDS}
         if provenance["decisions"]["by_stratum"]:
             files |= self.tables()
         inputs = {**provenance, "test": self.digests(files), "classes": list(self.experiment.data.classes)}
-        return Step(folder, "submission", inputs, (SUBMISSION,), self.cache)
+        return run_folder.Step(folder, "submission", inputs, (SUBMISSION,), self.cache)
 
-    def score(self) -> Step:
+    def score(self) -> run_folder.Step:
         """The submission's score where the answer is known, beside the scores out of fold."""
         folder, answer = self.experiment.folder, self.experiment.data.path / ANSWER
         files = {SUBMISSION: folder / SUBMISSION, ANSWER: answer}
         inputs = {"files": self.digests({name: path for name, path in files.items() if path.is_file()})}
-        return Step(folder, "score", inputs, (SCORES,), self.cache)
+        return run_folder.Step(folder, "score", inputs, (SCORES,), self.cache)
 
     def refuse_stale(self, fold: int) -> None:
         """Raise BonepipeError where a fold, trained or half-trained, was begun with other settings or files."""
         step = self.training(fold)
         if step.recorded is None:
             if any((step.folder / name).is_file() for name in (CHECKPOINT, WEIGHTS, CONFIG)):
-                raise BonepipeError(
-                    f"{step.folder / FINGERPRINT}: is missing, so what this fold was trained on is unknown; {WAY_OUT}"
-                )
+                why = "is missing, so what this fold was trained on is unknown"
+                raise BonepipeError(f"{step.folder / FINGERPRINT}: {why}; {WAY_OUT}")
         elif changes := step.changes():
             raise BonepipeError(
                 f"{step.folder}: this fold was trained with other settings or files:\n{run_folder.shortened(changes)}\n"

@@ -1,7 +1,7 @@
 """A submission: the test images' masks, written, checked as the competition would, scored where the truth is known."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,20 +63,14 @@ def _write(predictor: Predictor, images: Sequence[Radiograph]) -> None:
     experiment, start = predictor.experiment, time.perf_counter()
     path, classes = experiment.folder / SUBMISSION, experiment.data.classes
     with replacing(path) as part:
-        submission.write(part, _rows(predictor, images))
+        told = tqdm(masks(predictor, images), "submission", len(images), unit="image")
+        rows = ((image.name, *row) for image, texts in told for row in zip(classes, texts, strict=True))
+        submission.write(part, rows)
         shapes = {image.name: read_shape(image.path) for image in images}
         faults = submission.faults(submission.read(part), shapes, classes)
         if faults:
             raise BonepipeError(f"{path}: is not a valid submission: {faults[0]} ({len(faults)} faults)")
     say(f"{path}: {len(images)} images in {time.perf_counter() - start:.1f} s")
-
-
-def _rows(predictor: Predictor, images: Sequence[Radiograph]) -> Iterator[tuple[str, str, str]]:
-    """Rows of the submission, one image at a time."""
-    classes = predictor.experiment.data.classes
-    for image, texts in tqdm(masks(predictor, images), "submission", len(images), unit="image"):
-        for label, text in zip(classes, texts, strict=True):
-            yield image.name, label, text
 
 
 def _score(experiment: Experiment) -> dict[str, Any]:

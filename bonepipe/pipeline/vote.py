@@ -11,6 +11,8 @@ from bonepipe.data import submission
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.labels import rle
 
+Ballots = Iterable[tuple[submission.Row, ...]]  # a row of each file
+Elected = Iterator[tuple[str, str, str]]  # image name, class and text
 BATCH = 4  # rows voted on at once: fewer calls, and arrays small enough to stay in the cache
 
 
@@ -50,7 +52,12 @@ def vote(files: Sequence[str], output: str, weights: str | None, min_votes: floa
     panels = parse_panels(only, files, numbers, min_votes)
     check_classes(panels, paths[0])
     # Importing the bar and counting the rows would take a tenth of the vote, so nobody pays who does not see it.
-    ballots = _with_bar(lockstep(paths), paths[0]) if sys.stderr.isatty() else lockstep(paths)
+    ballots: Ballots = lockstep(paths)
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with paths[0].open("rb") as file:
+            ballots = tqdm(ballots, total=sum(1 for _ in file) - 1, unit=" rows")
     if panels:
         return submission.write(output, elect_by_class(paths, ballots, panels, others))
     return submission.write(output, elect(paths, ballots, others.min_votes, numbers))
@@ -98,7 +105,8 @@ def parse_panels(
     """
     panels: dict[str, Panel] = {}
     for word in words:
-        labels, names = ([part.strip() for part in side.split(",") if part.strip()] for side in _halves(word))
+        sides = (side.split(",") for side in word.partition("=")[::2])
+        labels, names = ([part.strip() for part in side if part.strip()] for side in sides)
         if not labels or not names:
             raise UsageError(f"--only {word}: write CLASS=CSV,CSV or CLASS,CLASS=CSV, for example Pisiform=a.csv,b.csv")
         panel = _panel(word, names, files, weights, min_votes)
@@ -107,11 +115,6 @@ def parse_panels(
                 raise UsageError(f"--only {word}: {label} is named twice; give all its files at once")
             panels[label] = panel
     return panels
-
-
-def _halves(word: str) -> tuple[str, str]:
-    labels, _, names = word.partition("=")
-    return labels, names
 
 
 def _panel(
@@ -157,9 +160,7 @@ def lockstep(paths: Sequence[Path]) -> Iterator[tuple[submission.Row, ...]]:
         yield rows
 
 
-def elect(
-    paths: Sequence[Path], ballots: Iterable[tuple[submission.Row, ...]], min_votes: float, weights: Sequence[float]
-) -> Iterator[tuple[str, str, str]]:
+def elect(paths: Sequence[Path], ballots: Ballots, min_votes: float, weights: Sequence[float]) -> Elected:
     """Vote row by row; yields image name, class and text."""
     equal = None if set(weights) == {1.0} else weights  # counting in integers is exact and faster
     ballots = iter(ballots)
@@ -170,9 +171,7 @@ def elect(
             yield rows[0].image, rows[0].label, rle.format_runs(runs)
 
 
-def elect_by_class(
-    paths: Sequence[Path], ballots: Iterable[tuple[submission.Row, ...]], panels: Mapping[str, Panel], others: Panel
-) -> Iterator[tuple[str, str, str]]:
+def elect_by_class(paths: Sequence[Path], ballots: Ballots, panels: Mapping[str, Panel], others: Panel) -> Elected:
     """Vote row by row, each class by its panel, where it has none by the others'; yields as `elect`."""
     for panel, group in groupby(ballots, lambda rows: panels.get(rows[0].label, others)):
         voters = [paths[position] for position in panel.members]
@@ -187,17 +186,3 @@ def _stack(path: Path, rows: Sequence[submission.Row]) -> rle.Runs:
         for row in rows:
             submission.runs(path, row)  # raises at the row that is wrong, and names it
         raise
-
-
-def _with_bar(ballots: Iterable[tuple[submission.Row, ...]], path: Path) -> Iterable[tuple[submission.Row, ...]]:
-    from tqdm import tqdm
-
-    return tqdm(ballots, total=_count_rows(path), unit=" rows")
-
-
-def _count_rows(path: Path) -> int:
-    try:
-        with path.open("rb") as file:
-            return sum(1 for _ in file) - 1
-    except OSError as error:
-        raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error

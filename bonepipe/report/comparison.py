@@ -10,9 +10,8 @@ def text(found: dict[str, Any]) -> str:
     left_out = found["images_of_one_run_only"]
     beside = f" ({left_out} more have only one of the runs and are left out)" if left_out else ""
     lines = ["settings that differ:", *(settings or ["  none"]), "", _verdict(found["changes"]), "", *totals]
-    return "\n".join(
-        [*lines, f"Dice out of fold at threshold 0.5 over {found['images']} images{beside}:", *_table(found)]
-    )
+    lines.append(f"Dice out of fold at threshold 0.5 over {found['images']} images{beside}:")
+    return "\n".join([*lines, *_table(found)])
 
 
 def _verdict(changes: list[str]) -> str:

@@ -41,10 +41,4 @@ def picture(
             ("prediction, out of fold", overlay.draw(grey, predicted, colours)),
         ]
         strips.append(overlay.titled(panels, height))
-    width = max(strip.shape[1] for strip in strips)
-    return np.vstack([np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips])
-
-
-def save(path: Path, image: np.ndarray) -> None:
-    """Write RGB uint8 as PNG or JPEG."""
-    cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return overlay.stacked(strips)

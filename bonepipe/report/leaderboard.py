@@ -65,19 +65,15 @@ def text(entries: Sequence[Entry], by_pair: Mapping[tuple[str, str], Agreement],
 def _runs_table(entries: Sequence[Entry]) -> list[str]:
     width = max(len("run"), *(len(entry.name) for entry in entries))
     head = "".join(f" {title:>13}" for title in (*MEASURES.values(), *BOARDS))
-    rows = [f"{entry.name:<{width}}{''.join(_cells(entry))}" for entry in entries]
-    computed = any(entry.board.keys() - entry.recorded for entry in entries)
-    note = ["*: computed with an answer file, not recorded"] if computed else []
+    rows = [f"{entry.name:<{width}}{_cells(entry)}" for entry in entries]
+    note = ["*: computed with an answer file, not recorded"] if any("*" in _cells(entry) for entry in entries) else []
     return [f"{'run':<{width}}{head}", *rows, *note]
 
 
-def _cells(entry: Entry) -> list[str]:
-    scores = {**entry.cv, **entry.board}
-    computed = entry.board.keys() - entry.recorded
-    return [
-        f" {f'{scores[key]:.4f}' if key in scores else '-':>12}{'*' if key in computed else ' '}"
-        for key in (*MEASURES, *BOARDS)
-    ]
+def _cells(entry: Entry) -> str:
+    scores, computed = {**entry.cv, **entry.board}, entry.board.keys() - entry.recorded
+    cells = ((f"{scores[key]:.4f}" if key in scores else "-", key in computed) for key in (*MEASURES, *BOARDS))
+    return "".join(f" {text:>12}{'*' if marked else ' '}" for text, marked in cells)
 
 
 def _agreement_table(by_pair: Mapping[tuple[str, str], Agreement]) -> list[str]:

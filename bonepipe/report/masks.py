@@ -10,7 +10,6 @@ import numpy as np
 from bonepipe.data.annotation import write_annotation
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
-from bonepipe.files import replacing
 from bonepipe.labels import cutout, polygon, rle
 from bonepipe.labels.cutout import Cutout
 from bonepipe.report import overlay
@@ -48,11 +47,10 @@ def write_masks(
         data: class names and colours.
         mark: kept in the annotation file as its `file_id`, see `is_finished`.
     """
-    colours = overlay.palette(len(data.classes), data.palette)
-    drawn = overlay.draw(grey, masks, colours)
-    _write_picture(folder / OVERLAYS / f"{image.stem}.jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    drawn = overlay.draw(grey, masks, overlay.palette(len(data.classes), data.palette))
+    overlay.save(folder / OVERLAYS / f"{image.stem}.jpg", drawn)
     for label, mask in zip(data.classes, masks, strict=True):
-        _write_picture(mask_file(folder, image, label), cutout.to_mask(mask, grey.shape).astype(np.uint8) * 255)
+        overlay.save(mask_file(folder, image, label), cutout.to_mask(mask, grey.shape).astype(np.uint8) * 255)
     outlines = [(number, points) for number, mask in enumerate(masks) for points in polygon.outlines(mask)]
     path = polygons_file(folder, image)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,10 +72,3 @@ def read_texts(folder: Path, image: Path, classes: Sequence[str]) -> list[str]:
             raise BonepipeError(f"{path}: is missing or no image; run again with --force to predict all images anew")
         texts.append(rle.encode(mask))
     return texts
-
-
-def _write_picture(path: Path, picture: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        if not cv2.imwrite(str(part), picture):
-            raise BonepipeError(f"{path}: cannot be written")

@@ -46,10 +46,8 @@ def _settings(node: dict[str, Any]) -> dict[str, Any]:
 def _value(value: Any) -> str:
     """A value as an override would give it."""
     if isinstance(value, list | tuple | dict):
-        text: str = yaml.safe_dump(
-            json.loads(json.dumps(value)), default_flow_style=True, width=10**6, allow_unicode=True
-        )
-        return text.strip()
+        plain = json.loads(json.dumps(value))
+        return yaml.safe_dump(plain, default_flow_style=True, width=10**6, allow_unicode=True).strip()
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -66,8 +64,6 @@ def costs(rows: Iterable["ModelRow"]) -> str:
         "| --- | --: | --: | --: | --: |",
     ]
     for row in sorted(rows, key=lambda row: row.parameters):
-        memory, giga = row.training_bytes / 2**30, row.operations / 1e9
-        lines.append(
-            f"| {row.name} | {row.parameters / 1e6:.1f} | {giga:.0f} | {row.milliseconds:.0f} | {memory:.1f} |"
-        )
+        memory, giga, mega = row.training_bytes / 2**30, row.operations / 1e9, row.parameters / 1e6
+        lines.append(f"| {row.name} | {mega:.1f} | {giga:.0f} | {row.milliseconds:.0f} | {memory:.1f} |")
     return "\n".join(lines) + "\n"

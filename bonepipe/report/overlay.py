@@ -2,10 +2,13 @@
 
 import colorsys
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from bonepipe.errors import BonepipeError
+from bonepipe.files import replacing
 from bonepipe.labels.cutout import Cutout, to_mask
 
 Colour = tuple[int, int, int]
@@ -69,3 +72,17 @@ def titled(panels: Sequence[tuple[str, np.ndarray]], height: int = 640) -> np.nd
         cv2.putText(strip, title, (10, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (235, 235, 235), 1, cv2.LINE_AA)
         columns.append(np.vstack([strip, scaled]))
     return np.hstack(columns)
+
+
+def stacked(strips: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures RGB uint8 below each other, the narrower ones filled up with black."""
+    width = max(strip.shape[1] for strip in strips)
+    return np.vstack([np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips])
+
+
+def save(path: Path, picture: np.ndarray) -> None:
+    """Write uint8 `[H, W]` or RGB `[H, W, 3]` as PNG or JPEG, whole. Raises BonepipeError where it cannot be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        if not cv2.imwrite(str(part), picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
+            raise BonepipeError(f"{path}: cannot be written")

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
 from bonepipe.report.leaderboard import BOARDS, FEWEST, MEASURES, Agreement, Entry
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COLOURS = {"oof_dice": "#0072b2", "oof_dice_weighted": "#d55e00"}  # told apart by the colour-blind
 FAINT = "#969696"
@@ -27,14 +26,12 @@ def save(path: Path, entries: Sequence[Entry], by_pair: Mapping[tuple[str, str],
         drawn.savefig(part)
 
 
-def draw(entries: Sequence[Entry], by_pair: Mapping[tuple[str, str], Agreement]) -> "Figure | None":
+def draw(entries: Sequence[Entry], by_pair: Mapping[tuple[str, str], Agreement]) -> Figure | None:
     """A panel a leaderboard: each run's Dice there over its Dice in cross-validation, plain and weighted.
 
     Both axes have the same scale, so that the dashed line of equal scores rises at 45 degrees. A thin line joins the
     two measures of a run, which is named where there is room. None where no run has both sides.
     """
-    from matplotlib.figure import Figure
-
     boards = [board for board in BOARDS if any((measure, board) in by_pair for measure in MEASURES)]
     if not boards:
         return None
@@ -59,7 +56,7 @@ def draw(entries: Sequence[Entry], by_pair: Mapping[tuple[str, str], Agreement])
     return figure
 
 
-def _frame(axes: "Axes", across: Sequence[float], up: Sequence[float]) -> None:
+def _frame(axes: Axes, across: Sequence[float], up: Sequence[float]) -> None:
     """Axes of one scale that hold all scores, and the line of equal ones."""
     half = 0.65 * max(max(across) - min(across), max(up) - min(up), 0.004)
     for scores, limit in ((across, axes.set_xlim), (up, axes.set_ylim)):
@@ -72,10 +69,8 @@ def _frame(axes: "Axes", across: Sequence[float], up: Sequence[float]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _write_names(axes: "Axes", runs: Sequence[tuple[str, Sequence[float], float]]) -> None:
+def _write_names(axes: Axes, runs: Sequence[tuple[str, Sequence[float], float]]) -> None:
     """Write each run's name beside its points, at the first place where it covers nothing."""
-    from matplotlib.transforms import Bbox
-
     frame, taken = axes.get_window_extent(), []
     for _, scores, score in runs:
         taken.append(Bbox(axes.transData.transform([(scores[0], score), (scores[-1], score)])).padded(DOT))

@@ -56,6 +56,17 @@ class Result:
         """Dice `[C]` of a mixture, mean over all images."""
         return self.library.dice(counts, range(len(self.classes))).mean(0)
 
+    @property
+    def singles(self) -> NDArray[np.float64]:
+        """Dice `[M, C]` of each run alone."""
+        runs = self.library.runs
+        return np.stack([self.per_label(selection.single(run, runs)) for run in range(runs)])
+
+    @property
+    def kept(self) -> int:
+        """Bytes of the pixels on which runs disagree."""
+        return sum(pixels.nbytes for pixels in self.library.pixels)
+
     def dice(self, counts: Counts) -> float:
         """Dice of a mixture, mean over all images and classes."""
         return float(self.per_label(counts).mean())
@@ -79,14 +90,13 @@ def short_names(folders: Sequence[str]) -> list[str]:
 def as_json(result: Result) -> dict[str, Any]:
     """Everything as plain values."""
     library, choice, names = result.library, result.choice, result.names
-    mixtures = selection.singles_and_pairs(library.runs)
-    singles = {name: result.per_label(selection.single(run, library.runs)) for run, name in enumerate(names)}
+    mixtures, alone = selection.singles_and_pairs(library.runs), result.singles.tolist()
     facts: dict[str, Any] = {
         "runs": names,
         "images": library.images,
         "folds": len(np.unique(result.folds)),
         "stored_bytes": result.stored,
-        "bytes": sum(pixels.nbytes for pixels in library.pixels),
+        "bytes": result.kept,
         "mixtures": {result.text(counts): result.dice(counts) for counts in mixtures},
         "path": [{"mixture": result.text(counts), "dice": result.dice(counts)} for counts in result.greedy()],
         "best_run": result.text(choice.best),
@@ -97,7 +107,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "cross_fitted_gain": choice.gain,
         "standard_error": choice.error,
         "cross_fitted_dice": float(choice.dice.mean()),
-        "runs_per_class": {name: dict(zip(result.classes, row.tolist(), strict=True)) for name, row in singles.items()},
+        "runs_per_class": dict(zip(names, (dict(zip(result.classes, row, strict=True)) for row in alone), strict=True)),
         "runs_by_size": dict(zip(names, selection.by_size(library), strict=True)),
         "file": str(result.path),
         "command": result.command,
@@ -117,10 +127,10 @@ def as_json(result: Result) -> dict[str, Any]:
 def report(result: Result) -> str:
     """Lay the result out for people."""
     library = result.library
-    kept = sum(pixels.nbytes for pixels in library.pixels)
     head = (
         f"{library.runs} runs, {library.images} images in {len(np.unique(result.folds))} folds, {len(result.classes)} "
-        f"classes; {result.stored / 1e6:.1f} MB of probabilities, {kept / 1e6:.1f} MB of pixels on which runs disagree"
+        f"classes; {result.stored / 1e6:.1f} MB of probabilities, {result.kept / 1e6:.1f} MB of pixels on which runs "
+        "disagree"
     )
     blocks = [[head], _runs(result), _best_runs(result), _pairs(result), _path(result), [verdict(result)]]
     if result.per_class is not None:
@@ -142,10 +152,7 @@ def _runs(result: Result) -> list[str]:
 
 def _best_runs(result: Result) -> list[str]:
     """The classes where another run than the best one is best, and by how much."""
-    alone = np.stack(
-        [result.per_label(selection.single(run, result.library.runs)) for run in range(result.library.runs)]
-    )
-    best = result.choice.best.index(1)
+    alone, best = result.singles, result.choice.best.index(1)
     lead = alone.max(0) - alone[best]
     order = [int(label) for label in np.argsort(-lead) if lead[label] > 0]
     if not order:
@@ -164,9 +171,8 @@ def _more(count: int) -> list[str]:
 
 
 def _pairs(result: Result) -> list[str]:
-    pairs = [
-        counts for counts in selection.singles_and_pairs(result.library.runs) if selection.complexity(counts)[0] == 2
-    ]
+    mixtures = selection.singles_and_pairs(result.library.runs)
+    pairs = [counts for counts in mixtures if selection.complexity(counts)[0] == 2]
     pairs.sort(key=result.dice, reverse=True)
     rows = [f"  {result.dice(counts):.4f}  {result.text(counts)}" for counts in pairs[:TABLE_ROWS]]
     return ["pairs:", *rows, *_more(len(pairs))]

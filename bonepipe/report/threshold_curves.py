@@ -1,16 +1,13 @@
 """Dice at every threshold as small multiples, which tell a peak from the noise of a plateau."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from bonepipe.inference.thresholds import ThresholdChoice
 from bonepipe.labels.histogram import HALF, THRESHOLDS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COLUMNS = 5  # panels a row
 INK, FAINT = "#262b33", "#8a909a"
@@ -24,7 +21,7 @@ def draw(
     folds: np.ndarray,
     choice: ThresholdChoice,
     by_stratum: Mapping[str, ThresholdChoice] | None = None,
-) -> "Figure":
+) -> Figure:
     """Draw a panel a class, worst class first: mean Dice over the threshold, and where it was set.
 
     All panels span the same range of Dice, below the class's best, so that slopes compare.
@@ -36,8 +33,6 @@ def draw(
         choice: the thresholds, and what they gain.
         by_stratum: thresholds that some strata have instead.
     """
-    from matplotlib.figure import Figure
-
     rows = -(-len(classes) // COLUMNS)
     figure = Figure((3.1 * COLUMNS, 2.1 * rows + 0.9), dpi=110, layout="constrained")
     figure.suptitle("Dice out of fold at every threshold, worst class first", color=INK, weight="bold", size=13)
@@ -60,7 +55,7 @@ def draw(
     return figure
 
 
-def _curves(axes: "Axes", mean: np.ndarray, folds: np.ndarray) -> None:
+def _curves(axes: Axes, mean: np.ndarray, folds: np.ndarray) -> None:
     """From the second threshold on: at 0 every mask is the whole image."""
     axes.grid(color="#e6e8ec")
     axes.tick_params(labelsize=8, colors=FAINT, length=0)
@@ -71,17 +66,13 @@ def _curves(axes: "Axes", mean: np.ndarray, folds: np.ndarray) -> None:
     axes.axvline(HALF, color=FAINT, linewidth=1, linestyle=":")
 
 
-def _mark(axes: "Axes", mean: np.ndarray, threshold: float, gain: float, kept: bool) -> None:
+def _mark(axes: Axes, mean: np.ndarray, threshold: float, gain: float, kept: bool) -> None:
     """The threshold on the mean curve, and what it gains over 0.5, in colour where it was kept."""
     colour, words = FAINT, "0.5, where no gain exceeds the noise"
     title = f"{round(gain, 4) + 0.0:+.4f}"  # adding 0 takes the sign off a zero
     if kept:
-        colour, words, title = (
-            CHOSEN,
-            "chosen threshold and its cross-fitted gain over 0.5",
-            f"{threshold:.3f}  {title}",
-        )
+        colour, words = CHOSEN, "chosen threshold and its cross-fitted gain over 0.5"
+        title = f"{threshold:.3f}  {title}"
         axes.axvline(threshold, color=colour, linewidth=1)
     axes.set_title(title, loc="right", color=colour, size=9, weight="bold" if kept else "normal")
-    at = [threshold], [mean[round(threshold * len(mean))]]
-    axes.plot(*at, "o", color=colour, markeredgecolor="white", label=words)
+    axes.plot(threshold, mean[round(threshold * len(mean))], "o", color=colour, markeredgecolor="white", label=words)

@@ -17,11 +17,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bonepipe.config import STRICT, read_as
 from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.files import replacing
 
 Mean = Literal["arithmetic", "geometric"]
-STRICT = {"extra": "forbid"}  # pydantic's: a misspelt key is refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,18 +100,7 @@ class Ensemble:
 
 def read(path: Path) -> Ensemble:
     """Read an ensemble's YAML file. Raises BonepipeError naming the file and the field."""
-    import yaml
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return TypeAdapter(Ensemble).validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise BonepipeError(f"{path}: {field}: {first['msg']}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BonepipeError(f"{path}: cannot be read as an ensemble ({error})") from error
+    return read_as(Ensemble, path, "an ensemble")
 
 
 def write(path: Path, ensemble: Ensemble) -> None:

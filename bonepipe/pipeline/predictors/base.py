@@ -85,9 +85,8 @@ def require_current(predictor: Predictor, way_out: str) -> None:
     step = predictor.cross_validation()
     if step.recorded is None or step.damage():
         missing = run_folder.FINGERPRINT if step.recorded is None else ", ".join(step.damage())
-        raise BonepipeError(
-            f"{step.folder}: is not finished ({missing} is missing or not as it was written); {way_out}"
-        )
+        why = f"{missing} is missing or not as it was written"
+        raise BonepipeError(f"{step.folder}: is not finished ({why}); {way_out}")
     if changes := step.changes():
         raise BonepipeError(
             f"{step.folder}: its thresholds were chosen from other predictions:\n{run_folder.shortened(changes)}\n"

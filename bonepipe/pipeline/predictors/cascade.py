@@ -19,12 +19,13 @@ from bonepipe.parallel import overlapped
 from bonepipe.pipeline import run_folder
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.base import WholePredictor, require_current
-from bonepipe.pipeline.predictors.ensemble import open_ensemble
+from bonepipe.pipeline.predictors.ensemble import OUTPUTS, open_ensemble
 from bonepipe.pipeline.predictors.run import Run, open_run, refined_classes, require_finished, voting_folds
 from bonepipe.pipeline.run_folder import CASCADE, CONFIG, THRESHOLDS, Inputs, Step, recorded_folds
 from bonepipe.pipeline.steps import Steps
 
 Shown = tuple[Radiograph, np.ndarray, np.ndarray]  # an image, its grey bytes [H, W], the first stage's maps [C, h, w]
+Looked = tuple[Radiograph, np.ndarray, np.ndarray, SecondStage | None]  # the same, and the second stage's answer
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ class CascadePredictor:
     def cross_validation(self) -> Step:
         """The choice of weights and thresholds from both stages."""
         groups = {key: self.experiment.config[key] for key in ("thresholds", "strata", "postprocess")}
-        outputs = (THRESHOLDS, CASCADE, "oof.csv", "histograms.npz", "oof_dice.csv")
-        inputs = {"settings": groups, **self.stages()}
+        inputs, outputs = {"settings": groups, **self.stages()}, (THRESHOLDS, CASCADE, *OUTPUTS)
         return Step(self.experiment.folder, "cross_validation", inputs, outputs, Steps(self.experiment).cache)
 
 
@@ -88,9 +88,7 @@ def shown(whole: Iterable[tuple[Radiograph, np.ndarray]], second: Experiment) ->
     return overlapped(read, whole, second.prediction.batch_size)
 
 
-def looks(
-    predict: Predict, second: Experiment, labels: Sequence[int], items: Iterable[Shown]
-) -> Iterator[tuple[Radiograph, np.ndarray, np.ndarray, SecondStage | None]]:
+def looks(predict: Predict, second: Experiment, labels: Sequence[int], items: Iterable[Shown]) -> Iterator[Looked]:
     """Add the second stage's answer to images with their maps, a batch at a time; None where no region was found.
 
     `labels` are the region's classes in these maps.
@@ -186,8 +184,7 @@ def open_cascade(folder: Path, words: Sequence[str] = ()) -> CascadePredictor:
     config = configs.recompose(configs.load(folder / CONFIG), words)
     experiment = Experiment(config).placed(folder, store=first.experiment.store_folder)
     second = open_second(stages[1], first, words)
-    predictor = CascadePredictor(
-        first, second, experiment, [weights.get(name, 0.0) for name in experiment.data.classes]
-    )
+    shares = [weights.get(name, 0.0) for name in experiment.data.classes]
+    predictor = CascadePredictor(first, second, experiment, shares)
     require_current(predictor, way_out)
     return predictor

@@ -28,15 +28,11 @@ from bonepipe.pipeline.steps import Steps
 
 # What the results of an ensemble or a cascade may have of their own; all else is its members'.
 OWN = (
-    "thresholds",
-    "prediction",
-    "postprocess.operations",
-    "postprocess.min_area",
-    "strata",
-    "tracking",
-    "device",
+    "thresholds", "prediction", "postprocess.operations", "postprocess.min_area", "strata", "tracking", "device",
     "data.root",
-)
+)  # fmt: skip
+
+OUTPUTS = ("oof.csv", "histograms.npz", "oof_dice.csv")  # of a cross-validation beside thresholds.json
 
 
 @dataclass(frozen=True)
@@ -121,11 +117,8 @@ class EnsemblePredictor:
     def cross_validation(self) -> Step:
         """The choice of thresholds from the members' mean."""
         groups = {key: self.experiment.config[key] for key in ("thresholds", "strata", "postprocess")}
-        folder, cache = self.experiment.folder, Steps(self.experiment).cache
-        inputs = {"settings": groups, **self.provenance()}
-        return Step(
-            folder, "cross_validation", inputs, (THRESHOLDS, "oof.csv", "histograms.npz", "oof_dice.csv"), cache
-        )
+        inputs, outputs = {"settings": groups, **self.provenance()}, (THRESHOLDS, *OUTPUTS)
+        return Step(self.experiment.folder, "cross_validation", inputs, outputs, Steps(self.experiment).cache)
 
 
 def assemble(ensemble: Ensemble, folder: Path, words: Sequence[str]) -> EnsemblePredictor:
@@ -143,9 +136,8 @@ def assemble(ensemble: Ensemble, folder: Path, words: Sequence[str]) -> Ensemble
     batch_size = min(member.experiment.prediction.batch_size for member in members)
     prediction = {**first.config["prediction"], "folds": None, "batch_size": batch_size}
     config = configs.recompose({**first.config, "prediction": prediction}, words)
-    predictor = EnsemblePredictor(
-        ensemble, members, replace(first, config=config).placed(folder, store=first.store_folder)
-    )
+    experiment = replace(first, config=config).placed(folder, store=first.store_folder)
+    predictor = EnsemblePredictor(ensemble, members, experiment)
     _ = predictor.weights, predictor.experiment.prediction, predictor.experiment.thresholds
     return predictor
 
@@ -169,9 +161,7 @@ def open_ensemble(folder: Path, words: Sequence[str] = ()) -> EnsemblePredictor:
     """
     way_out = f"run `bonepipe ensemble {folder / ENSEMBLE} -o {folder}`"
     if not (folder / CONFIG).is_file():
-        raise BonepipeError(
-            f"{folder / CONFIG}: is missing, so this ensemble was not cross-validated to the end; {way_out}"
-        )
+        raise BonepipeError(f"{folder / CONFIG}: is missing, so this ensemble was not finished; {way_out}")
     experiment = Experiment(configs.recompose(configs.load(folder / CONFIG), words)).placed(folder)
     ensemble = files.read(folder / ENSEMBLE).merged()
     members = open_members(ensemble.members, experiment.data.root, experiment.config["device"])

@@ -191,11 +191,7 @@ def _folds(entry: Entry, folder: Path) -> tuple[int, ...]:
 def _shared_config(folder: Path, folds: Sequence[int]) -> configs.Config:
     """The config that all these folds share."""
     first, *others = (configs.load(folder / f"fold-{fold}" / CONFIG) for fold in folds)
-    ignore = [
-        *(key for key in NOT_TRAINING if key not in PREDICTION),
-        *AFTER_PREDICTION,
-        "data.root",
-    ]
+    ignore = [*(key for key in NOT_TRAINING if key not in PREDICTION), *AFTER_PREDICTION, "data.root"]
     for fold, other in zip(folds[1:], others, strict=True):
         if changed := configs.differences(first, other, ignore):
             raise BonepipeError(

@@ -11,12 +11,7 @@ from bonepipe.pipeline.predictors.base import Predictor
 from bonepipe.pipeline.predictors.cascade import open_cascade, open_first
 from bonepipe.pipeline.predictors.run import require_finished
 
-OF_PREDICTION = (
-    "prediction",
-    "device",
-    "data.root",
-    "tracking",
-)  # settings that finished results need not be remade for
+OF_PREDICTION = ("prediction", "device", "data.root", "tracking")  # finished results need not be remade for them
 
 
 def open_predictor(folder: Path | None, words: Sequence[str]) -> Predictor:

@@ -99,9 +99,8 @@ def require_folds(experiment: Experiment) -> None:
         if trained is None or not (folder / WEIGHTS).is_file():
             raise BonepipeError(f"{folder}: is not trained yet; {WAY_OUT}")
         if trained["outputs"].get(WEIGHTS) != step.inputs["files"][WEIGHTS]:
-            raise BonepipeError(
-                f"{folder / WEIGHTS}: is not the file that training wrote; delete {folder} to train it anew"
-            )
+            way_out = f"delete {folder} to train it anew"
+            raise BonepipeError(f"{folder / WEIGHTS}: is not the file that training wrote; {way_out}")
         if not step.current:
             changed = [*step.damage(), *step.changes()] or ["out-of-fold predictions"]
             raise BonepipeError(
@@ -121,9 +120,8 @@ def open_run(folder: Path, words: Sequence[str] = ()) -> Experiment:
         BonepipeError: there is none, or a voting fold is not finished.
     """
     if (kind := run_folder.kind_of(folder)) != "run":
-        raise UsageError(
-            f"{folder}: is no run, but holds the files of another kind ({kind}); name a run that is part of it"
-        )
+        what = f"is no run, but holds the files of another kind ({kind})"
+        raise UsageError(f"{folder}: {what}; name a run that is part of it")
     experiment = Experiment(configs.recompose(run_folder.recorded_config(folder), words)).placed(folder)
     require_folds(experiment)
     return experiment
