@@ -20,7 +20,7 @@ bonepipe vote unet.csv fpn.csv segformer.csv -o ensemble.csv --only Pisiform,Tri
 
 
 def main(words: Sequence[str]) -> int:
-    """Vote and write the parser."""
+    """Vote and write the result."""
     parser = make_parser("vote", SUMMARY, examples=EXAMPLES)
     add = parser.add_argument
     add("files", metavar="CSV", nargs="+", help="two files or more")

@@ -178,9 +178,13 @@ def _class_rows(second: Experiment, both: BothStages, chosen: Any) -> dict[str, 
     """Of each class of the region: Dice at 0.5 of either stage alone and of the blend, the blend's weight and gain."""
     means, index = both.dice.mean(0), np.asarray(chosen.index)
     columns = {
-        "first": means[0], "second": means[-1], "blend": means[index, np.arange(len(index))],
-        "weight": np.array(WEIGHTS)[index], "cross_fitted_gain": chosen.gain, "standard_error": chosen.error,
-    }  # fmt: skip
+        "first": means[0],
+        "second": means[-1],
+        "blend": means[index, np.arange(len(index))],
+        "weight": np.array(WEIGHTS)[index],
+        "cross_fitted_gain": chosen.gain,
+        "standard_error": chosen.error,
+    }
     rows = zip(*(np.asarray(values, float).tolist() for values in columns.values()), strict=True)
     return {label: dict(zip(columns, row, strict=True)) for label, row in zip(region_names(second), rows, strict=True)}
 

@@ -176,10 +176,17 @@ class Experiment:
         spec = self.trainer
         weights = configs.build(self.config, "loss").pixel_weights(len(self.data.classes))
         return FoldDataModule(
-            self.cohort, fold, self.augmentation, batch_size=spec.batch_size, workers=spec.workers,
-            seed=self.config["seed"], sampler=configs.build(self.config, "sampler"), pixel_weights=weights,
-            fraction=spec.fraction, overfit_batches=spec.overfit_batches,
-        )  # fmt: skip
+            self.cohort,
+            fold,
+            self.augmentation,
+            batch_size=spec.batch_size,
+            workers=spec.workers,
+            seed=self.config["seed"],
+            sampler=configs.build(self.config, "sampler"),
+            pixel_weights=weights,
+            fraction=spec.fraction,
+            overfit_batches=spec.overfit_batches,
+        )
 
     def module(self, fold: int) -> "SegmentationModule":
         """A new module to train on a fold; its first weights are the same for each, drawn from the seed."""
@@ -189,9 +196,13 @@ class Experiment:
         seed_everything(config["seed"])
         return SegmentationModule(
             *(config[group] for group in ("model", "loss", "optimizer", "scheduler", "mixing")),
-            classes=data.classes, mean=data.mean, std=data.std, seed=config["seed"],
-            compiled=self.trainer.compile, hold=configs.build(config, "averaging").hold_from,
-        )  # fmt: skip
+            classes=data.classes,
+            mean=data.mean,
+            std=data.std,
+            seed=config["seed"],
+            compiled=self.trainer.compile,
+            hold=configs.build(config, "averaging").hold_from,
+        )
 
     def weights(self, fold: int, epoch: int | None = None) -> Path:
         """The file of a fold's weights: those that were chosen, or those of an epoch, counted from 1.

@@ -100,9 +100,17 @@ def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: A
     module = experiment.module(fold)
     averaging, transfer = (configs.build(experiment.config, group) for group in ("averaging", "transfer"))
     chosen = train_fold(
-        module, data, averaging, experiment.trainer, device=experiment.device, folder=folder, title=f"fold {fold}",
-        run=tracked, transfer=transfer, facts=facts,
-    )  # fmt: skip
+        module,
+        data,
+        averaging,
+        experiment.trainer,
+        device=experiment.device,
+        folder=folder,
+        title=f"fold {fold}",
+        run=tracked,
+        transfer=transfer,
+        facts=facts,
+    )
     say(f"fold {fold}: predicts with its {chosen.source} ({chosen.epoch}), Dice {chosen.dice:.4f} without views")
     save_weights(module.model, folder / WEIGHTS, {**facts, "chosen": vars(chosen)})
 

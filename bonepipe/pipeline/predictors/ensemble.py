@@ -28,9 +28,15 @@ from bonepipe.pipeline.steps import Steps
 
 # What the results of an ensemble or a cascade may have of their own; all else is its members'.
 OWN = (
-    "thresholds", "prediction", "postprocess.operations", "postprocess.min_area", "strata", "tracking", "device",
+    "thresholds",
+    "prediction",
+    "postprocess.operations",
+    "postprocess.min_area",
+    "strata",
+    "tracking",
+    "device",
     "data.root",
-)  # fmt: skip
+)
 
 OUTPUTS = ("oof.csv", "histograms.npz", "oof_dice.csv")  # of a cross-validation beside thresholds.json
 
