@@ -119,26 +119,26 @@ def _predict(experiment: Experiment, fold: int, tracked: Any) -> None:
     """Predict all of the fold's validation images, with and without the CRF where there is one."""
     from torch.utils.data import Subset
 
-    from bonepipe.inference.oof.predict import predict_fold
+    from bonepipe.inference.oof.predict import Validation, predict_fold
     from bonepipe.inference.postprocess import crf_choice
     from bonepipe.inference.predict import TestImages
 
     cohort, data, folder = experiment.cohort, experiment.data, experiment.fold_folder(fold)
     predict, crf = experiment.average([experiment.fold_model(fold)]), experiment.postprocess.crf
     crf_choice.clear(folder)
-    validation = cohort.indices(fold)[1]
+    indices = cohort.indices(fold)[1]
     shape, spec = experiment.windows.shape, experiment.prediction
     # The store holds the size of training; for another one the files are read again.
-    images = None if shape == data.shape else Subset(TestImages(cohort.images, shape), validation)
-    settings = (cohort.store, validation, data.classes, folder, spec.batch_size, spec.ahead, images)
+    images = None if shape == data.shape else Subset(TestImages(cohort.images, shape), indices)
+    validation = Validation(cohort.store, indices, data.classes, folder, spec.batch_size, spec.ahead, images)
     if crf is None:
-        dice = predict_fold(predict, *settings)
+        dice = predict_fold(predict, validation)
     else:
-        plain, dice = crf_choice.predict_fold_with_crf(predict, crf, *settings)
+        plain, dice = crf_choice.predict_fold_with_crf(predict, crf, validation)
         say(f"fold {fold}: out-of-fold Dice {plain.mean():.4f} at threshold 0.5 without the CRF")
     configs.save(experiment.config, folder / CONFIG)
     Steps(experiment).out_of_fold(fold).record()
-    _report(experiment, fold, validation, dice, tracked)
+    _report(experiment, fold, indices, dice, tracked)
 
 
 def _report(experiment: Experiment, fold: int, validation: Sequence[int], dice: np.ndarray, tracked: Any) -> None:

@@ -29,7 +29,7 @@ from torch.utils.data import default_collate
 
 from bonepipe import config as configs
 from bonepipe.files import epoch_file, write_json
-from bonepipe.inference.oof.predict import predict_fold
+from bonepipe.inference.oof.predict import Validation, predict_fold
 from bonepipe.labels import bitplane
 from bonepipe.parallel import cores
 from bonepipe.pipeline import submission
@@ -416,7 +416,8 @@ def predict_within(bench: Bench, experiment: Experiment, epoch: int) -> tuple[in
 
     def call(indices: Sequence[int]) -> None:
         classes = experiment.data.classes
-        dice[:] = [predict_fold(predict, store, indices, classes, folder, settings.batch_size, settings.ahead)]
+        validation = Validation(store, indices, classes, folder, settings.batch_size, settings.ahead)
+        dice[:] = [predict_fold(predict, validation)]
 
     call(images[:1])  # kernels are chosen
     trial, _ = timed(bench, lambda: call(images[: settings.batch_size]))

@@ -11,7 +11,7 @@ import torch
 
 from bonepipe import config as configs
 from bonepipe.data import submission
-from bonepipe.inference.oof.predict import predict_fold
+from bonepipe.inference.oof.predict import Validation, predict_fold
 from bonepipe.labels import bitplane
 from bonepipe.pipeline.experiment import Experiment, seed_everything
 from bonepipe.pipeline.steps import Steps
@@ -109,7 +109,7 @@ def drawn_run(tmp_path_factory, phantom_root):
         (here / "metrics.csv").write_text("epoch\n")
         Steps(experiment).training(fold).record()
         predict, validation = blurred_truth(experiment, fold)
-        predict_fold(predict, experiment.cohort.store, validation, classes, here, 4)
+        predict_fold(predict, Validation(experiment.cohort.store, validation, classes, here, 4))
         Steps(experiment).out_of_fold(fold).record()
     (experiment.folder / "scores.json").write_text("{}")
     set_thresholds(words, 0.52)

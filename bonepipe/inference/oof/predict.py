@@ -1,6 +1,7 @@
 """Predicting the validation images of a fold with weights that never saw them, at the original size."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +23,34 @@ Images = Dataset[dict[str, Any]]
 Predict = Callable[[torch.Tensor], torch.Tensor]  # grey bytes [N, h, w] to probabilities [N, C, h, w]
 
 
-def predict_fold(
-    predict: Predict,
-    store: Store,
-    indices: Sequence[int],
-    classes: Sequence[str],
-    folder: Path,
-    batch_size: int,
-    ahead: int = 0,
-    images: Images | None = None,
-) -> np.ndarray:
+@dataclass(frozen=True)
+class Validation:
+    """The validation images of a fold, and how and where they are predicted.
+
+    Attributes:
+        store: training images; `indices` of those to predict.
+        folder: the fold's, which exists, as do those of the variants in it.
+        batch_size: images a forward pass.
+        ahead: images whose comparison with the truth may wait while the next ones are predicted.
+        images: grey bytes `image` and store index `index`, in the order of `indices`; None for those of the store.
+    """
+
+    store: Store
+    indices: Sequence[int]
+    classes: Sequence[str]
+    folder: Path
+    batch_size: int
+    ahead: int = 0
+    images: Images | None = None
+
+
+def predict_fold(predict: Predict, validation: Validation) -> np.ndarray:
     """Predict validation images in one way: `predict_variants` with one. Returns Dice `[N, C]`."""
-    settings = store, indices, classes, folder, batch_size, ahead, images
-    return predict_variants(lambda batch: [predict(batch)], *settings)[0]
+    return predict_variants(lambda batch: [predict(batch)], validation)[0]
 
 
 def predict_variants(
-    predict: Callable[[torch.Tensor], Sequence[torch.Tensor]],
-    store: Store,
-    indices: Sequence[int],
-    classes: Sequence[str],
-    folder: Path,
-    batch_size: int,
-    ahead: int = 0,
-    images: Images | None = None,
-    *,
-    variants: Sequence[str] = ("",),
+    predict: Callable[[torch.Tensor], Sequence[torch.Tensor]], validation: Validation, variants: Sequence[str] = ("",)
 ) -> list[np.ndarray]:
     """Predict validation images and write what later steps need of them, in a folder for each variant.
 
@@ -56,18 +59,16 @@ def predict_variants(
 
     Args:
         predict: probabilities of a batch, with the views that test images will have, one tensor a variant.
-        store: training images; `indices` of those to predict.
-        folder: the fold's, which exists, as do those of the variants in it.
-        batch_size: images a forward pass.
-        ahead: images whose comparison with the truth may wait while the next ones are predicted.
-        images: grey bytes `image` and store index `index`, in the order of `indices`; None for those of the store.
+        validation: the images.
+        variants: names of the folders below the fold's.
 
     Returns:
         Dice at threshold 0.5 of each variant, float64 `[N, C]`.
     """
-    source = ValidationImages(store, indices) if images is None else images
-    predicted = _predicted(predict, source, batch_size)
-    rows = overlapped(lambda item: [_digest(maps, store, item[1]) for maps in item[0]], predicted, ahead)
+    store, indices, classes, folder = validation.store, validation.indices, validation.classes, validation.folder
+    source = ValidationImages(store, indices) if validation.images is None else validation.images
+    predicted = _predicted(predict, source, validation.batch_size)
+    rows = overlapped(lambda item: [_digest(maps, store, item[1]) for maps in item[0]], predicted, validation.ahead)
     images_of_variants = zip(*tqdm(rows, f"{folder.name} out of fold", len(indices), unit="image"), strict=True)
     names, dice = [store.names[index] for index in indices], []
     for variant, of_variant in zip(variants, images_of_variants, strict=True):

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
 from bonepipe.inference import thresholds
 from bonepipe.inference.oof import byte_maps, results
-from bonepipe.inference.oof.predict import Images, Predict, predict_variants
+from bonepipe.inference.oof.predict import Predict, Validation, predict_variants
 from bonepipe.inference.oof.results import Compared
 from bonepipe.inference.postprocess import operations
 from bonepipe.inference.postprocess.crf import CrfSpec, apply_crf
@@ -25,31 +24,21 @@ PLAIN, REFINED = VARIANTS = ("plain", "crf")
 CANDIDATES: list[tuple[str, ...]] = [(), ("crf",)]  # as `operations.choose_operations` takes them
 
 
-def predict_fold_with_crf(
-    predict: Predict,
-    spec: CrfSpec,
-    store: Store,
-    indices: Sequence[int],
-    classes: Sequence[str],
-    folder: Path,
-    batch_size: int,
-    ahead: int = 0,
-    images: Images | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+def predict_fold_with_crf(predict: Predict, spec: CrfSpec, validation: Validation) -> tuple[np.ndarray, np.ndarray]:
     """Write both variants, the networks running once, and the fold's own files, all classes with the CRF.
 
     Args:
         predict: probabilities before the CRF.
-        store, indices, classes, folder, batch_size, ahead, images: as `oof.predict.predict_fold` takes them.
+        spec: the CRF.
+        validation: the images.
 
     Returns:
         Dice `[N, C]` at threshold 0.5 without and with the CRF.
     """
     for variant in VARIANTS:
-        (folder / variant).mkdir(exist_ok=True)
-    settings = store, indices, classes, folder, batch_size, ahead, images
-    plain, refined = predict_variants(both(predict, spec), *settings, variants=VARIANTS)
-    merge(folder, classes, classes)
+        (validation.folder / variant).mkdir(exist_ok=True)
+    plain, refined = predict_variants(both(predict, spec), validation, VARIANTS)
+    merge(validation.folder, validation.classes, validation.classes)
     return plain, refined
 
 

@@ -6,7 +6,7 @@ import torch
 
 from bonepipe.data.store import Store
 from bonepipe.inference.oof import byte_maps, results
-from bonepipe.inference.oof.predict import predict_fold
+from bonepipe.inference.oof.predict import Validation, predict_fold
 from bonepipe.labels import bitplane, polygon, rle, upsample
 
 CLASSES = ("Radius", "Ulna", "Lunate")
@@ -73,7 +73,7 @@ INDICES = [3, 0, 2]
 def predicted(store, tmp_path):
     folder, batches = tmp_path / "fold-0", []
     folder.mkdir()
-    dice = predict_fold(predictor(store, batches), store, INDICES, CLASSES, folder, batch_size=2)
+    dice = predict_fold(predictor(store, batches), Validation(store, INDICES, CLASSES, folder, batch_size=2))
     assert batches == [2, 1]
     return folder, dice
 
@@ -132,7 +132,7 @@ def test_perfect_maps_score_one_at_the_size_of_the_maps(tmp_path, store):
             [torch.stack([torch.from_numpy(m).float() for m in truth_masks(square, int(i[0, 0]))]) for i in images]
         )
 
-    dice = predict_fold(perfect, square, [0, 1], CLASSES, tmp_path, batch_size=4)
+    dice = predict_fold(perfect, Validation(square, [0, 1], CLASSES, tmp_path, batch_size=4))
     np.testing.assert_array_equal(dice, 1)
 
 
@@ -158,5 +158,5 @@ def test_a_predictor_that_fails_leaves_no_file(store, tmp_path):
     folder = tmp_path / "fold-1"
     folder.mkdir()
     with pytest.raises(RuntimeError, match="out of memory"):
-        predict_fold(predict, store, INDICES, CLASSES, folder, batch_size=1)
+        predict_fold(predict, Validation(store, INDICES, CLASSES, folder, batch_size=1))
     assert list(folder.iterdir()) == []

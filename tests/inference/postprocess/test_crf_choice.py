@@ -10,6 +10,7 @@ import torch
 
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.oof import byte_maps, results
+from bonepipe.inference.oof.predict import Validation
 from bonepipe.inference.postprocess import crf_choice
 from bonepipe.inference.postprocess.crf import CrfSpec, apply_crf
 from bonepipe.labels.cutout import from_mask
@@ -58,8 +59,8 @@ def predicted(tmp_path_factory):
         folders.append(root / f"fold-{fold}")
         folders[-1].mkdir()
         images = [{"image": torch.full((SIDE, SIDE), 100 + i, dtype=torch.uint8), "index": i} for i in indices]
-        settings = (store, indices, CLASSES, folders[-1], 1, 0, images)
-        plain, refined = crf_choice.predict_fold_with_crf(predict, SPEC, *settings)
+        validation = Validation(store, indices, CLASSES, folders[-1], 1, 0, images)
+        plain, refined = crf_choice.predict_fold_with_crf(predict, SPEC, validation)
         assert plain.shape == refined.shape == (2, 3)
         assert all((path / name).is_file() for path in paths(folders[-1]) for name in results.FILES)
     assert batches == [1] * 6
