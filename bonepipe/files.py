@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,6 +39,14 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) 
         table = csv.writer(file, lineterminator="\n")
         table.writerow(header)
         return sum(1 for row in rows if table.writerow(row))
+
+
+def append_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Add rows to a CSV of `write_csv`, in one piece."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    with path.open("a", newline="", encoding="utf-8") as file:
+        file.write(text.getvalue())
 
 
 def read_csv(

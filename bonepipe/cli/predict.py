@@ -12,7 +12,7 @@ or, with --run, of any run, ensemble or cascade. DICOM is not read: export it as
   masks/NAME/CLASS.png     one mask a class: 255 inside, 0 outside
   polygons/NAME.json       the outlines in the annotation format, to be corrected in a labelling tool; parts of a class
                            are several polygons of its label, and holes are filled, as a polygon cannot have any
-  predictions.csv          all masks as run lengths (image_name,class,rle)
+  predictions.csv          all masks in OUT as run lengths (image_name,class,rle), of earlier calls too
 Images that are finished are not predicted again unless --force."""
 KEYS = ("name", "runs", "device", "prediction")
 EXAMPLES = """\
@@ -31,6 +31,6 @@ def main(words: Sequence[str]) -> int:
     from bonepipe.pipeline.predictors.opening import open_predictor
 
     images = find_images([Path(name) for name in given.images], given.output)
-    rows = predict(open_predictor(given.run, given.overrides), images, given.output, force=given.force)
-    print(f"wrote {given.output}: {len(images)} images, {rows} masks")
+    count, rows = predict(open_predictor(given.run, given.overrides), images, given.output, force=given.force)
+    print(f"wrote {given.output}: {count} images, {rows} masks")
     return 0

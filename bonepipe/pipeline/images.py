@@ -1,7 +1,10 @@
 """Masks of any radiographs as files that people open: overlays, a mask a class, polygons to correct, one CSV."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -10,29 +13,52 @@ from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import SUFFIXES, read_grey
 from bonepipe.digests import combined, digest
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.files import append_csv
 from bonepipe.labels import cutout, rle
 from bonepipe.pipeline.experiment import say
 from bonepipe.pipeline.predictors.base import Predictor, mask_provenance, masks
-from bonepipe.pipeline.run_folder import Step
+from bonepipe.pipeline.run_folder import Step, locked
 from bonepipe.report import masks as files
 
-TABLE = "predictions.csv"
+TABLE, JOURNAL = "predictions.csv", "predictions.part.csv"  # all images; those finished since the table was written
 
 
-def predict(predictor: Predictor, images: Sequence[Radiograph], out: Path, *, force: bool) -> int:
-    """Predict what is not predicted yet, then write the table of all; returns its number of rows.
+class Predicted(NamedTuple):
+    """An image in the tables: its name, the mark of its files, and run-length codes in class order."""
+
+    name: str
+    mark: str
+    texts: list[str]
+
+
+Table = dict[str, Predicted]  # by the stem of the image's name, which its files have too
+
+
+def predict(predictor: Predictor, images: Sequence[Radiograph], out: Path, *, force: bool) -> tuple[int, int]:
+    """Predict what is not predicted yet, then write the table of all that the folder holds, of earlier calls too.
+
+    Returns:
+        How many images and how many masks the table has.
 
     Raises:
-        BonepipeError: the folder holds predictions of something else.
+        BonepipeError: the folder holds predictions of something else, or of another image of the same name; or another
+            process works there.
     """
-    source = mask_provenance(predictor)
-    _claim(Step(out, "predictions", source, (), out / "digests.json"), force)
-    _predict_missing(predictor, images, out, combined(source), force)
-    classes = predictor.experiment.data.classes
-    # From the written masks, so that those of an earlier run are in it.
-    codes = ((image.name, files.read_texts(out, image.path, classes)) for image in images)
-    rows = ((name, *row) for name, texts in codes for row in zip(classes, texts, strict=True))
-    return submission.write(out / TABLE, rows)
+    source, classes = mask_provenance(predictor), predictor.experiment.data.classes
+    _make_folder(out)
+    with locked(out):
+        _claim(Step(out, "predictions", source, (), out / "digests.json"), force)
+        table = _read_tables(out, classes)
+        marks = {image.path: combined([digest(image.path), combined(source)]) for image in images}
+        missing = [image for image in images if force or not _is_finished(out, image, marks[image.path], table)]
+        if len(missing) < len(images):
+            say(f"{out}: {len(images) - len(missing)} images are finished already")
+        _write(out / JOURNAL, table, classes)  # whole lines of whole images, whatever an interrupted call left
+        _predict(predictor, missing, out, marks)
+        table = _read_tables(out, classes)
+        count = _write(out / TABLE, table, classes)
+        (out / JOURNAL).unlink()
+    return len(table), count
 
 
 def find_images(paths: Sequence[Path], out: Path) -> list[Radiograph]:
@@ -67,29 +93,65 @@ def _images_in(folder: Path, out: Path) -> list[Path]:
     return [path for path in images if results.isdisjoint(path.resolve().parents)]
 
 
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {out}: cannot be made ({error.strerror})") from error
+
+
 def _claim(step: Step, force: bool) -> None:
     """Note what the folder's predictions come from. Raises BonepipeError where others lie there already."""
-    if not force and step.changes():
-        what = "predictions of other weights, views or thresholds"
-        raise BonepipeError(f"{step.folder}: holds {what}; write to another, or --force")
-    try:
-        step.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output {step.folder}: cannot be made ({error.strerror})") from error
+    if step.changes():
+        if not force:
+            what = "predictions of other weights, views or thresholds"
+            raise BonepipeError(f"{step.folder}: holds {what}; write to another, or --force")
+        for name in (TABLE, JOURNAL):  # masks of other weights may stay as files, but one table has those of one source
+            (step.folder / name).unlink(missing_ok=True)
     step.record()
 
 
-def _predict_missing(predictor: Predictor, images: Sequence[Radiograph], out: Path, source: str, force: bool) -> None:
-    marks = {image.path: combined([digest(image.path), source]) for image in images}
-    missing = [image for image in images if force or not files.is_finished(out, image.path, marks[image.path])]
-    if len(missing) < len(images):
-        say(f"{out}: {len(images) - len(missing)} images are finished already")
-    if not missing:
+def _read_tables(out: Path, classes: Sequence[str]) -> Table:
+    """The images of the table, and those that calls which did not get to its end finished; all have their files."""
+    table: Table = {}
+    for path in (out / TABLE, out / JOURNAL):
+        codes: dict[str, dict[str, str]] = {}
+        with contextlib.suppress(BonepipeError):  # no such file, or its end was cut off: that image is predicted again
+            for row in submission.stream(path):
+                codes.setdefault(row.image, {})[row.label] = row.rle
+        for name, by_class in codes.items():
+            mark = files.read_mark(out, Path(name), classes)
+            if mark is not None and by_class.keys() == set(classes):
+                table[Path(name).stem] = Predicted(name, mark, [by_class[label] for label in classes])
+    return table
+
+
+def _write(path: Path, table: Table, classes: Sequence[str]) -> int:
+    rows = ((image.name, *row) for image in table.values() for row in zip(classes, image.texts, strict=True))
+    return submission.write(path, rows)
+
+
+def _is_finished(out: Path, image: Radiograph, mark: str, table: Table) -> bool:
+    """Whether an image's files and its rows are there. Raises BonepipeError where they are those of another image."""
+    if image.path.stem not in table:
+        return False
+    if table[image.path.stem].mark != mark:
+        raise BonepipeError(
+            f"{image.path}: {out} holds the prediction of another image of this name, or of what this file was before; "
+            "write to another folder, or --force to replace it"
+        )
+    return True
+
+
+def _predict(predictor: Predictor, images: Sequence[Radiograph], out: Path, marks: Mapping[Path, str]) -> None:
+    """Write every image's files, and its rows into the journal as soon as it is finished."""
+    if not images:
         return
-    if force:  # an interrupted second run must not take the first one's results for its own
-        for image in missing:
-            files.polygons_file(out, image.path).unlink(missing_ok=True)
-    for image, texts in tqdm(masks(predictor, missing), "predict", len(missing), unit="image"):
+    for image in images:  # an interrupted run must not take an earlier one's results for its own
+        files.polygons_file(out, image.path).unlink(missing_ok=True)
+    data = predictor.experiment.data
+    for image, texts in tqdm(masks(predictor, images), "predict", len(images), unit="image"):
         grey = read_grey(image.path)
         cutouts = [cutout.from_runs(rle.parse(text), grey.shape) for text in texts]
-        files.write_masks(out, image.path, grey, cutouts, predictor.experiment.data, marks[image.path])
+        append_csv(out / JOURNAL, zip(repeat(image.name), data.classes, texts))
+        files.write_masks(out, image.path, grey, cutouts, data, marks[image.path])

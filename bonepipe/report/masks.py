@@ -4,13 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from bonepipe.data.annotation import write_annotation
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError
-from bonepipe.labels import cutout, polygon, rle
+from bonepipe.labels import cutout, polygon
 from bonepipe.labels.cutout import Cutout
 from bonepipe.report import overlay
 
@@ -22,13 +20,16 @@ def polygons_file(folder: Path, image: Path) -> Path:
     return folder / POLYGONS / f"{image.stem}.json"
 
 
-def is_finished(folder: Path, image: Path, mark: str) -> bool:
-    """Whether an image's results are there, with this mark."""
+def read_mark(folder: Path, image: Path, classes: Sequence[str]) -> str | None:
+    """The mark that an image's results were written with; None where they are not all there."""
+    paths = [overlay_file(folder, image), *(mask_file(folder, image, label) for label in classes)]
+    if not all(path.is_file() for path in paths):
+        return None
     try:
         content = json.loads(polygons_file(folder, image).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("file_id") == mark
+        return None
+    return content.get("file_id") if isinstance(content, dict) else None
 
 
 def write_masks(
@@ -45,10 +46,10 @@ def write_masks(
         grey: the image, uint8 `[H, W]`.
         masks: one a class, at the image's size.
         data: class names and colours.
-        mark: kept in the annotation file as its `file_id`, see `is_finished`.
+        mark: kept in the annotation file as its `file_id`, see `read_mark`.
     """
     drawn = overlay.draw(grey, masks, overlay.palette(len(data.classes), data.palette))
-    overlay.save(folder / OVERLAYS / f"{image.stem}.jpg", drawn)
+    overlay.save(overlay_file(folder, image), drawn)
     for label, mask in zip(data.classes, masks, strict=True):
         overlay.save(mask_file(folder, image, label), cutout.to_mask(mask, grey.shape).astype(np.uint8) * 255)
     outlines = [(number, points) for number, mask in enumerate(masks) for points in polygon.outlines(mask)]
@@ -57,18 +58,11 @@ def write_masks(
     write_annotation(path, outlines, data.classes, image, grey.shape, mark)
 
 
+def overlay_file(folder: Path, image: Path) -> Path:
+    """Where the picture of all masks goes."""
+    return folder / OVERLAYS / f"{image.stem}.jpg"
+
+
 def mask_file(folder: Path, image: Path, label: str) -> Path:
     """Where the mask of a class goes."""
     return folder / MASKS / image.stem / f"{label.replace('/', '_')}.png"
-
-
-def read_texts(folder: Path, image: Path, classes: Sequence[str]) -> list[str]:
-    """Run-length codes of an image's masks as they were written. Raises BonepipeError where one is missing."""
-    texts = []
-    for label in classes:
-        path = mask_file(folder, image, label)
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
-        if mask is None:
-            raise BonepipeError(f"{path}: is missing or no image; run again with --force to predict all images anew")
-        texts.append(rle.encode(mask))
-    return texts

@@ -1,7 +1,9 @@
 """Masks of any radiographs: a network of drawn weights, and what the files that it writes say."""
 
 import json
+import os
 import shutil
+import socket
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ from bonepipe.data.annotation import read_annotation
 from bonepipe.data.catalog import test_images as find_test_images
 from bonepipe.labels import bitplane, polygon, rle
 from bonepipe.pipeline.experiment import Experiment
+from bonepipe.pipeline.run_folder import locked
 
 
 def test_predict_agrees_with_submit_and_its_outputs_with_each_other(
@@ -122,7 +125,7 @@ def test_predict_does_not_mix_predictions_of_other_weights(copied_run, set_thres
 def test_an_image_of_the_same_name_is_another_image(
     copied_run, set_thresholds, rows_of, chest_root, phantom_root, tmp_path, capsys
 ):
-    """Nor are the results of other weights taken for drawn_run, whatever was forced in between."""
+    """It is refused, and replaces the other one on request; nor are results of other weights taken for these."""
     _, words = copied_run
     for number, root in enumerate((chest_root, phantom_root)):
         (tmp_path / str(number)).mkdir()
@@ -132,12 +135,60 @@ def test_an_image_of_the_same_name_is_another_image(
     first, second = (["predict", str(tmp_path / name), "-o", str(out), *words] for name in "01")
     assert main_of(first, capsys) == ""
     before = rows_of(out / "predictions.csv")
-    assert "finished already" not in main_of(second, capsys)
-    assert rows_of(out / "predictions.csv") != {key: before[key] for key in before if key[0] == "hand.png"}
+    assert cli.main(second) == 1
+    assert "another image of this name" in capsys.readouterr().err
+    assert rows_of(out / "predictions.csv") == before
+    assert main_of([*second, "--force"], capsys) == ""
+    after = rows_of(out / "predictions.csv")
+    assert {key for key in after if after[key] != before[key]} <= {key for key in after if key[0] == "hand.png"}
+    assert after != before
     set_thresholds(words, 0.6)
     assert cli.main([*second, "--force"]) == 0
-    assert "finished already" not in main_of(first, capsys)
+    assert {image for image, _ in rows_of(out / "predictions.csv")} == {"hand.png"}, "more.png is of other thresholds"
+    assert cli.main(first) == 1
+    assert main_of([*first, "--force"], capsys) == ""
     assert "2 images are finished already" in main_of(first, capsys)
+
+
+def test_the_table_has_all_that_the_folder_holds(drawn_run, rows_of, phantom_root, tmp_path, capsys):
+    """Image by image, after a call that was cut off; of two calls at once the second is refused."""
+    words = [*drawn_run[1], "prediction.batch_size=1"]  # a pixel may differ between batches of different sizes
+    pictures, out = sorted((phantom_root / "test").rglob("*.png"))[:4], tmp_path / "out"
+    command = ["predict", "-o", str(out), *words]
+    together = tmp_path / "together"
+    assert cli.main(["predict", *map(str, pictures), "-o", str(together), *words]) == 0
+    for number, picture in enumerate(pictures[:3], 1):
+        capsys.readouterr()
+        assert cli.main([*command, str(picture)]) == 0
+        assert f"wrote {out}: {number} images, {29 * number} masks" in capsys.readouterr().out
+    expected = (together / "predictions.csv").read_text()
+    assert expected.startswith((out / "predictions.csv").read_text())
+    lines = expected.splitlines(keepends=True)
+    (out / "predictions.csv").rename(out / "predictions.part.csv")
+    with (out / "predictions.part.csv").open("a") as file:  # a call that was killed while it wrote its next rows
+        file.write("".join(lines[1 + 3 * 29 : -1]) + lines[-1][:-9])
+    with locked(out):
+        assert cli.main([*command, str(pictures[3])]) == 1
+    assert f"{out}: process {os.getpid()} on {socket.gethostname()} works here" in capsys.readouterr().err
+    assert cli.main([*command, str(pictures[3])]) == 0
+    assert (out / "predictions.csv").read_text() == expected
+    assert not (out / "predictions.part.csv").exists()
+
+
+def test_the_table_is_not_read_from_the_pictures(drawn_run, phantom_root, tmp_path, capsys):
+    """Decoding 29 masks of 2048 pixels to encode them again takes longer than the prediction."""
+    _, words = drawn_run
+    picture, out = min((phantom_root / "test").rglob("*.png")), tmp_path / "out"
+    command = ["predict", str(picture), "-o", str(out), *words]
+    assert cli.main(command) == 0
+    mask, table = out / "masks" / picture.stem / "Ulna.png", (out / "predictions.csv").read_bytes()
+    before = mask.read_bytes()
+    cv2.imwrite(str(mask), np.full((3, 3), 255, np.uint8))
+    assert "1 images are finished already" in main_of(command, capsys)
+    assert (out / "predictions.csv").read_bytes() == table
+    mask.unlink()
+    assert "already" not in main_of(command, capsys)
+    assert mask.read_bytes() == before
 
 
 def main_of(words, capsys):

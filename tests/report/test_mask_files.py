@@ -6,8 +6,7 @@ import pytest
 
 from bonepipe.data.annotation import read_annotation
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError
-from bonepipe.labels import bitplane, polygon, rle
+from bonepipe.labels import bitplane, polygon
 from bonepipe.labels.cutout import empty, from_mask
 from bonepipe.report import masks as files
 
@@ -23,7 +22,7 @@ def drawn(tmp_path):
     first = ((rows - 40) ** 2 + (columns - 50) ** 2 < 900) | ((rows - 120) ** 2 + (columns - 100) ** 2 < 200)
     second = (rows - 60) ** 2 / 400 + (columns - 70) ** 2 / 1600 < 1
     grey = np.random.default_rng(0).integers(0, 90, SHAPE).astype(np.uint8)
-    files.write_masks(tmp_path, IMAGE, grey, [from_mask(first), from_mask(second), empty()], DATA)
+    files.write_masks(tmp_path, IMAGE, grey, [from_mask(first), from_mask(second), empty()], DATA, "mark")
     return tmp_path, grey, [first, second, np.zeros(SHAPE, bool)]
 
 
@@ -58,12 +57,12 @@ def test_the_overlay_shows_the_image_and_the_masks(drawn):
     assert np.abs(image[far].mean(1) - grey[far]).mean() < 20
 
 
-def test_codes_come_back_from_the_pictures(drawn):
-    folder, _, expected = drawn
-    assert files.read_texts(folder, IMAGE, DATA.classes) == [rle.encode(mask) for mask in expected]
+def test_the_mark_is_that_of_files_that_are_all_there(drawn):
+    folder, *_ = drawn
+    assert files.read_mark(folder, IMAGE, DATA.classes) == "mark"
     (folder / "masks" / "hand" / "Ulna.png").unlink()
-    with pytest.raises(BonepipeError, match=r"Ulna\.png: is missing or no image; .*--force"):
-        files.read_texts(folder, IMAGE, DATA.classes)
+    assert files.read_mark(folder, IMAGE, DATA.classes) is None
+    assert files.read_mark(folder, Path("other.png"), DATA.classes) is None
 
 
 def test_nothing_temporary_is_left(drawn):
