@@ -1,5 +1,6 @@
 """The console script: finds the command, runs it, and turns a user's mistake into one message and an exit code."""
 
+import contextlib
 import importlib
 import os
 import sys
@@ -24,12 +25,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     traceback_wanted = "--traceback" in words or bool(os.environ.get("BONEPIPE_TRACEBACK"))
     try:
         code = _answer([word for word in words if word != "--traceback"], traceback_wanted)
-        sys.stdout.flush()  # a reader that has gone away is noticed here and not at the interpreter's end
+        if sys.stdout is not None:  # it is None where the shell closed it
+            sys.stdout.flush()  # a reader that has gone away is noticed here and not at the interpreter's end
         return code
-    except BrokenPipeError:
-        # What is still to be printed goes nowhere, or the interpreter would complain of the closed pipe at its end.
+    except OSError as error:
+        if sys.stdout is None or traceback_wanted or not error.errno:
+            raise
+        # What cannot be printed goes nowhere, or the interpreter would complain of the closed pipe at its end.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # as the shell has it for a program that SIGPIPE ends
+        if isinstance(error, BrokenPipeError):
+            return 141  # as the shell has it for a program that SIGPIPE ends
+        # Python says which file could not be opened, and not which could not be written.
+        print(f"bonepipe {' '.join(words[:1])}: {error.strerror} (--traceback tells where)", file=sys.stderr)
+        return 1
 
 
 def _answer(words: Sequence[str], traceback_wanted: bool) -> int:
