@@ -28,7 +28,7 @@ from bonepipe.pipeline import decisions, leaderboard
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.predictors.base import Masks, Predictor, mask_maker
 from bonepipe.pipeline.predictors.run import Run
-from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, shortened
+from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, mixed_versions, shortened
 from bonepipe.pipeline.steps import Steps
 from bonepipe.report import cross_validation as report
 from bonepipe.report.examples import extremes, picture, read_masks
@@ -120,6 +120,8 @@ def _train_missing(experiment: Experiment, missing: Sequence[int], words: Sequen
 
 def _choose(experiment: Experiment) -> str:
     """Thresholds, scores and pictures from the folds' files."""
+    if warning := mixed_versions([experiment.fold_folder(fold) for fold in range(experiment.folds.count)]):
+        say(warning)
     crf, predictor = _choose_crf(experiment), Run(experiment)
     chosen = decide(experiment, predictor.out_of_fold(), lambda: mask_maker(predictor.recall(), experiment))
     chosen = replace(chosen, crf=crf)

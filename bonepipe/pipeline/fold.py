@@ -8,7 +8,7 @@ import numpy as np
 from bonepipe import config as configs
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.pipeline.experiment import Experiment, say
-from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked
+from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked, mixed_versions
 from bonepipe.pipeline.steps import OUT_OF_FOLD, Steps
 
 if TYPE_CHECKING:
@@ -68,11 +68,14 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
     if begins:
         step.record()
         configs.save(config, folder / CONFIG)
+    elif warning := mixed_versions([folder]):
+        say(warning)
     tracked = configs.build(config, "tracking").start(config["name"], "fold", f"fold-{fold}", config, experiment.folder)
     try:
         if not (folder / WEIGHTS).is_file():
             _train(experiment, fold, data, tracked)
-        step.record()
+        if step.damage():  # of a fold that is only predicted again, it stays noted what trained it
+            step.record()
         _predict(experiment, fold, tracked)
     except BonepipeError:
         if begins:

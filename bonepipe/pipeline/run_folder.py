@@ -2,8 +2,8 @@
 
 Every step (a trained fold, its out-of-fold predictions, a cross-validation, a submission) leaves an entry in the
 fingerprint.json of its folder: the settings that matter, digests of the contents of all files that it was made from,
-and digests of what it wrote. Whoever wants a result compares: what is current is done already, what is stale and cheap
-is done again, what is stale and expensive is refused with the name of what changed.
+the versions of the libraries, and digests of what it wrote. Whoever wants a result compares: what is current is done
+already, what is stale and cheap is done again, what is stale and expensive is refused with the name of what changed.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bonepipe import config as configs
+from bonepipe import versions
 from bonepipe.digests import digests
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import write_json
@@ -74,7 +75,7 @@ class Step:
 
     def record(self) -> None:
         """Note what the result is made from; when it is begun and, once more, when all of it is written."""
-        entry = {"inputs": self.inputs, "outputs": self._written()}
+        entry = {"inputs": self.inputs, "outputs": self._written(), "versions": versions.installed()}
         write_json(self.folder / FINGERPRINT, {**read_fingerprint(self.folder), self.name: entry}, indent=1)
 
     def _written(self) -> dict[str, str | None]:
@@ -197,6 +198,19 @@ def recorded_folds(folder: Path) -> dict[str, int]:
     if record is None:
         raise BonepipeError(f"{folder / FINGERPRINT}: does not say what this fold was trained on; train it again")
     return dict(record["inputs"]["folds"])
+
+
+def mixed_versions(folders: Sequence[Path]) -> str | None:
+    """A warning where folds were trained with other versions of the libraries than each other or than those here.
+
+    Not a reason to refuse: between most versions nothing changes, and nobody but the user knows.
+    """
+    entries = {folder.name: read_fingerprint(folder).get("training") or {} for folder in folders}
+    trained = {name: entry.get("versions", {}) for name, entry in entries.items()}
+    if lines := versions.differences({**trained, "now": versions.installed()}):
+        where = folders[0].parent
+        return f"warning: {where}: trained with other versions, so results may differ:\n{shortened(lines, len(lines))}"
+    return None
 
 
 def scores_of(folder: Path) -> dict[str, Any]:

@@ -135,9 +135,7 @@ def test_a_reader_that_goes_away_leaves_no_traceback(phantom_root, tmp_path, unb
 
 def test_an_output_that_takes_nothing_is_told_in_one_line(phantom_root, tmp_path):
     """Standard output that is full, or that the shell closed; what is to be done is done."""
-    (tmp_path / "empty.csv").write_text(
-        "image_name,class,rle\n" + 999 * "so many faults that the buffer overflows,x,\n"
-    )
+    (tmp_path / "empty.csv").write_text("image_name,class,rle\n" + 999 * "more faults than the buffer holds,x,\n")
     command = f"'{sys.executable}' -m bonepipe check empty.csv --data '{phantom_root}'"
     full, closed = (
         subprocess.run(["bash", "-c", f"{command} {where}"], cwd=tmp_path, capture_output=True, text=True, check=False)

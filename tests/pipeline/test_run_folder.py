@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing
+import platform
+from importlib import metadata
 
 import pytest
 
@@ -61,6 +63,27 @@ def test_steps_of_one_folder_do_not_meet(make, tmp_path):
 def test_values_survive_json(make):
     make(settings={"folds": (1, 2)}, weights={"Radius": 0.5}).record()
     assert make(settings={"folds": (1, 2)}, weights={"Radius": 0.5}).current
+
+
+def test_other_versions_are_kept_and_told(make, tmp_path):
+    make(settings={}).record()
+    entry = run_folder.read_fingerprint(tmp_path / "run")["train"]["versions"]
+    assert entry["torch"] == metadata.version("torch") and entry["bonepipe"] == metadata.version("bonepipe")
+    assert entry["python"] == platform.python_version()
+    folders = [tmp_path / "runs" / f"fold-{fold}" for fold in range(3)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        Step(folder, "training", {"settings": {}}, (), tmp_path / "cache").record()
+    assert run_folder.mixed_versions(folders) is None
+    path = folders[1] / "fingerprint.json"
+    path.write_text(path.read_text().replace(f'"timm": "{entry["timm"]}"', '"timm": "0.1"'))
+    assert run_folder.mixed_versions(folders) == (
+        f"warning: {tmp_path / 'runs'}: trained with other versions, so results may differ:\n"
+        f"  timm: {entry['timm']} (fold-0, fold-2, now), 0.1 (fold-1)"
+    )
+    unknown = folders[2] / "fingerprint.json"  # of a time when nobody noted them
+    unknown.write_text('{"training": {"inputs": {}, "outputs": {}}}')
+    assert run_folder.mixed_versions(folders[2:]) is None
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"train": {}}', '{"train": 3}'])

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from bonepipe.config import compose
 from bonepipe.data import submission
 from bonepipe.data.phantom.dataset import write_dataset
 from bonepipe.pipeline.experiment import Experiment
+from bonepipe.pipeline.run_folder import locked
 from bonepipe.pipeline.steps import Steps
 
 CONF = Path("conf").resolve()
@@ -260,6 +262,43 @@ def test_results_that_were_cut_short_are_made_again(submitted, call):
     (submitted / "runs/tiny/thresholds.json").write_text("{")
     assert call("submit")[0] == 0
     assert (submitted / "runs/tiny/fold-0/oof_dice.csv").read_bytes() == before
+
+
+def test_folds_of_other_versions(submitted, call):
+    """Told wherever they predict, and not forgotten when a fold is only predicted again."""
+    path = submitted / "runs/tiny/fold-1/fingerprint.json"
+    entries = json.loads(path.read_text())
+    known = entries["training"]["versions"]["timm"]
+    assert entries["out_of_fold"]["versions"]["timm"] == known
+    entries["training"]["versions"]["timm"] = "0.1"
+    path.write_text(json.dumps(entries))
+    assert "versions" not in call("submit")[2]  # done already
+    (submitted / "runs/tiny/fold-1/oof.csv").unlink()
+    (submitted / "runs/tiny/submission.csv").unlink()
+    code, _, err = call("submit")
+    told = (
+        f"warning: runs/tiny: trained with other versions, so results may differ:\n  timm: {known} (fold-0, now), 0.1"
+    )
+    assert code == 0 and err.count(told) == 2  # when thresholds are chosen, and when the test images are predicted
+    assert json.loads(path.read_text())["training"]["versions"]["timm"] == "0.1"
+
+
+def test_two_commands_at_once(submitted, call):
+    """The second one names the first, changes nothing, and does its work when the first is through."""
+    folder = submitted / "runs" / "tiny"
+    (folder / "fold-0" / "oof.csv").unlink()
+    (folder / "submission.csv").unlink()
+    here = f"process {os.getpid()} on {socket.gethostname()} works here; wait for it, or stop it first"
+    with locked(folder / "fold-0"):
+        code, _, err = call("train", "fold=0")
+        assert code == 1 and f"fold-0: {here}" in err
+    assert not (folder / "fold-0" / "oof.csv").exists()
+    assert call("train", "fold=0")[0] == 0
+    with locked(folder):
+        code, out, err = call("submit")
+        assert code == 1 and f"tiny: {here}" in err and out == ""
+    assert not (folder / "submission.csv").exists()
+    assert call("submit")[0] == 0
 
 
 def test_a_half_trained_fold(finished, tmp_path, monkeypatch, call):

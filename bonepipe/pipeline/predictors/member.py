@@ -56,6 +56,8 @@ class EnsembleMember:
 
     def predict(self) -> Predict:
         """Probabilities of grey bytes `[N, *shape]`: the mean over its folds, epochs and views."""
+        if warning := run_folder.mixed_versions([self.experiment.fold_folder(fold) for fold in self.folds]):
+            say(warning)
         models = self._models(self.folds)
         say(f"{self.entry.run}: {len(models)} models x {self.experiment.ways}")
         return self.experiment.predictor(models, self.refined)

@@ -32,7 +32,10 @@ class Run:
         from bonepipe.inference.predict import predictions
 
         experiment = self.experiment
-        models = [experiment.fold_model(fold) for fold in voting_folds(experiment)]
+        folds = voting_folds(experiment)
+        if warning := run_folder.mixed_versions([experiment.fold_folder(fold) for fold in folds]):
+            say(warning)
+        models = [experiment.fold_model(fold) for fold in folds]
         say(f"{len(models)} models x {experiment.ways} on {experiment.device}")
         predict = experiment.predictor(models, refined_classes(experiment))
         return predictions(predict, images, experiment.windows.shape, experiment.prediction)
