@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bonepipe.data.annotation import Polygon, read_with_faults
 from bonepipe.data.catalog import Radiograph, annotation_path, image_paths, patient_of, read_metadata, read_rotated
-from bonepipe.data.folds import FoldSpec, find_faults
+from bonepipe.data.folds import FoldSpec, check_rule, find_faults
 from bonepipe.data.image import SUFFIXES, read_grey
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
@@ -174,6 +174,7 @@ def check_folds(folds: FoldSpec, images: Sequence[Radiograph]) -> Iterator[Findi
     if not path.exists() or not train:
         return
     try:
+        check_rule(folds)
         for message in find_faults(path, train, folds.count, groups=folds.groups):
             yield Finding("error", path, "", message, "fold file")
     except BonepipeError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from bonepipe.data import strata
 from bonepipe.data.catalog import Radiograph, external_images, read_catalog, train_images
 from bonepipe.data.corrections import Correction
-from bonepipe.data.folds import TRAIN_ONLY, Folds, FoldSpec, ensure, take_patients, torn_patients
+from bonepipe.data.folds import TRAIN_ONLY, Folds, FoldSpec, ensure, is_of_another_rule, take_patients, torn_patients
 from bonepipe.data.pseudo import PseudoLabel, pseudo_images
 from bonepipe.data.sampling import SamplerSpec, draw_weights
 from bonepipe.data.spec import DataSpec
@@ -75,15 +75,19 @@ class Cohort:
     def assignment(self) -> Folds:
         """Image name -> the fold that validates it, verified; external images are not in it."""
         images, spec = self.own_images, self.folds
-        folds = ensure(spec, images, lambda: strata.stratify(images, replace(self.strata, by=spec.by)))
+        folds = ensure(spec, images, self._fold_strata)
+        if is_of_another_rule(spec, images, folds, self._fold_strata):
+            rule = ", ".join(f"folds.{key}={value}" for key, value in spec.rule.items())
+            _warn(f"{spec.file}: is not the split that {rule} would make; it is used as it is")
         if torn := torn_patients(images, folds):
-            print(
-                f"warning: {spec.file}: {len(torn)} patients have images in several folds (folds.kind={spec.kind}), so "
-                "the out-of-fold Dice will look too good; folds=group keeps them together",
-                file=sys.stderr,
-                flush=True,
+            _warn(
+                f"{spec.file}: {len(torn)} patients have images in several folds (folds.kind={spec.kind}), so "
+                "the out-of-fold Dice will look too good; folds=group keeps them together"
             )
         return folds
+
+    def _fold_strata(self) -> list[str]:
+        return strata.stratify(self.own_images, replace(self.strata, by=self.folds.by))
 
     def indices(self, fold: int) -> tuple[list[int], list[int]]:
         """Store indices that a fold trains on and validates on; only training leaves out what a correction drops.
@@ -131,3 +135,7 @@ class Cohort:
             return draw_weights(spec, [self.stratum[self.images[index].name] for index in indices], self.test_mix or {})
         except ValueError as error:
             raise BonepipeError(f"sampler.{error}") from error
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)

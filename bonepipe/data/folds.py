@@ -1,16 +1,17 @@
 """Folds: which images validate which model. A CSV under folds/, written once, verified every time it is read."""
 
+import json
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError
-from bonepipe.files import read_csv, write_csv
+from bonepipe.files import read_csv, write_csv, write_json
 
 COLUMNS = ["image_name", "patient", "fold"]
 TRAIN_ONLY = -1  # the fold of images that never validate, as scikit-learn's PredefinedSplit marks them
@@ -54,6 +55,14 @@ class FoldSpec:
     def stratified(self) -> bool:
         """Whether every fold gets the strata's shares."""
         return self.kind in ("stratified", "stratified_group")
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """The settings that decide the split, as plain values; those that this kind does not look at are not in it."""
+        rule: dict[str, Any] = {"kind": self.kind, "count": self.count, "seed": self.seed}
+        if self.kind == "holdout":
+            rule["share"] = self.share
+        return {**rule, "by": list(self.by)} if self.stratified else rule
 
 
 Folds = dict[str, int]  # image name -> the fold that validates it, or TRAIN_ONLY
@@ -109,10 +118,39 @@ def take_patients(patients: Sequence[str], fraction: float, seed: int) -> list[i
     return [position for position, patient in enumerate(patients) if patient in taken]
 
 
-def write(path: Path, images: Sequence[Radiograph], folds: Folds) -> None:
-    """Write the fold CSV, atomically, in catalog order."""
+def write(path: Path, images: Sequence[Radiograph], folds: Folds, rule: Mapping[str, Any]) -> None:
+    """Write the fold CSV in catalog order, and beside it, as JSON, the rule that it was made by."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(rule_file(path), rule)
     write_csv(path, COLUMNS, ([image.name, image.patient, folds[image.name]] for image in images))
+
+
+def rule_file(path: Path) -> Path:
+    """Where the rule is kept that a fold CSV was made by."""
+    return path.with_suffix(".json")
+
+
+def read_rule(path: Path) -> dict[str, Any] | None:
+    """The rule that a fold CSV was made by; None where nobody noted it. Raises BonepipeError where it is damaged."""
+    try:
+        return dict(json.loads(rule_file(path).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        way_out = f"delete it to take {path.name} as it is"
+        raise BonepipeError(f"{rule_file(path)}: cannot be read ({error}); {way_out}") from error
+
+
+def check_rule(spec: FoldSpec) -> None:
+    """Raise BonepipeError where the file was made by another rule than the spec's, which would then do nothing."""
+    made = read_rule(Path(spec.file))
+    changes = [] if made is None else [key for key in made | spec.rule if made.get(key) != spec.rule.get(key)]
+    if made is not None and changes:
+        listed = ", ".join(f"folds.{key}={made.get(key)!r} and not {spec.rule.get(key)!r}" for key in changes)
+        raise BonepipeError(
+            f"{spec.file}: was made with {listed}; put the settings back, name another file (folds.file=...), or "
+            "delete it to split anew"
+        )
 
 
 def read(path: Path, images: Sequence[Radiograph], count: int, *, groups: bool = True) -> Folds:
@@ -164,11 +202,27 @@ def ensure(spec: FoldSpec, images: Sequence[Radiograph], strata: Callable[[], Se
     Args:
         spec: file and kind of the split.
         strata: gives the stratum of each image; asked only where a stratified split has to be made.
+
+    Raises:
+        BonepipeError: as `check_rule` and `read`.
     """
     path = Path(spec.file)
     if not path.exists():
-        write(path, images, split(images, spec, strata() if spec.stratified else ()))
+        write(path, images, split(images, spec, strata() if spec.stratified else ()), spec.rule)
+    check_rule(spec)
     return read(path, images, spec.count, groups=spec.groups)
+
+
+def is_of_another_rule(
+    spec: FoldSpec, images: Sequence[Radiograph], folds: Folds, strata: Callable[[], Sequence[str]] = tuple
+) -> bool:
+    """Whether folds of a file that nobody noted a rule for, as one made by hand, are not those that the spec makes."""
+    if read_rule(Path(spec.file)) is not None:
+        return False
+    try:
+        return folds != split(images, spec, strata() if spec.stratified else ())
+    except BonepipeError:  # it could not make any
+        return True
 
 
 def torn_patients(images: Sequence[Radiograph], folds: Folds) -> list[str]:

@@ -31,7 +31,7 @@ def test_the_number_of_folds(words, capsys):
         "fold 1: 5 patients",
     ]
     assert main(words) == 1
-    assert "folds/hand.csv: column fold: no image in fold 2 of 5" in capsys.readouterr().err
+    assert "folds/hand.csv: was made with folds.count=2 and not 5" in capsys.readouterr().err
 
 
 def test_more_folds_than_patients(words, capsys):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_round_trip(path, images):
     assert rows(path)[0] == ["image_name", "patient", "fold"]
     assert [row[:2] for row in rows(path)[1:]] == [[image.name, image.patient] for image in images]
     assert folds.read(path, images, COUNT) == folds.split(images, FoldSpec(file="x", count=COUNT))
-    assert [other.name for other in path.parent.iterdir()] == ["hand.csv"]
+    assert sorted(other.name for other in path.parent.iterdir()) == ["hand.csv", "hand.json"]
 
 
 def test_a_file_that_is_there_is_kept(path, images):
@@ -71,6 +72,41 @@ def test_a_file_that_is_there_is_kept(path, images):
     swapped = folds.ensure(FoldSpec(file=str(path), count=COUNT), images)
     assert swapped != folds.split(images, FoldSpec(file="x", count=COUNT))
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "value", "told"),
+    [
+        ("group", "seed", 3, r"folds\.seed=None and not 3"),
+        ("group", "kind", "kfold", "folds.kind='group' and not 'kfold'"),
+        ("group", "count", 2, "folds.count=3 and not 2"),
+        ("holdout", "share", 0.5, "folds.share=0.2 and not 0.5"),
+        ("holdout", "seed", 4, "folds.seed=None and not 4"),
+        ("stratified_group", "by", ("age",), r"folds.by=\['wrist'\] and not \['age'\]"),
+    ],
+)
+def test_settings_that_did_not_make_the_file_are_refused(images, tmp_path, kind, setting, value, told):
+    """They would do nothing: the file is read, and not made again."""
+    path = tmp_path / "hand.csv"
+    count = 1 if kind == "holdout" else COUNT
+    spec = FoldSpec(file=str(path), kind=kind, count=count, by=("wrist",) if kind == "stratified_group" else ())
+    folds.ensure(spec, images, lambda: ["a"] * len(images))
+    with pytest.raises(BonepipeError, match=rf"hand\.csv: was made with {told}; .*delete it"):
+        folds.ensure(replace(spec, **{setting: value}), images)
+    unused = {"group": {"share": 0.5, "by": ("age",)}, "holdout": {"by": ("age",)}, "stratified_group": {"share": 0.5}}
+    folds.ensure(replace(spec, **unused[kind]), images)  # what this kind of split does not look at
+
+
+def test_a_file_of_ones_own_is_used_as_it_is(path, images):
+    folds.rule_file(path).unlink()
+    spec = FoldSpec(file=str(path), count=COUNT)
+    assert not folds.is_of_another_rule(spec, images, folds.ensure(spec, images))
+    other = replace(spec, seed=3)
+    kept = folds.ensure(other, images)
+    assert kept == folds.split(images, spec) and folds.is_of_another_rule(other, images, kept)
+    folds.rule_file(path).write_text("[")
+    with pytest.raises(BonepipeError, match=r"hand\.json: cannot be read"):
+        folds.ensure(spec, images)
 
 
 def test_a_spreadsheets_byte_order_mark_is_understood(path, images):
