@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 import torch
 
-Precision = Literal["auto", "32", "bf16", "fp16"]
+Precision = Literal["auto", "32", 32, "bf16", "fp16"]  # an override of 32 is read as a number
 
 
 def resolve(precision: Precision, device: str) -> str:
     """`auto` to bf16 on GPUs that have it, fp16 on other GPUs, else 32; `device` is `cpu`, `cuda` or `mps`."""
     if precision != "auto":
-        return precision
+        return str(precision)
     return "32" if device != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 

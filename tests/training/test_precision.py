@@ -1,12 +1,19 @@
 import pytest
 import torch
 
+from bonepipe import config as configs
 from bonepipe.training.precision import autocast, lightning_precision, resolve
 
 
 def test_lightning_names():
-    names = [lightning_precision(name, "cpu") for name in ("auto", "32", "bf16", "fp16")]
-    assert names == ["32-true", "32-true", "bf16-mixed", "16-mixed"]
+    names = [lightning_precision(name, "cpu") for name in ("auto", "32", 32, "bf16", "fp16")]
+    assert names == ["32-true", "32-true", "32-true", "bf16-mixed", "16-mixed"]
+
+
+@pytest.mark.parametrize("word", ["trainer.precision=32", "prediction.precision=32", "trainer.precision='32'"])
+def test_the_number_is_taken_for_the_name(word):
+    config = configs.compose(["experiment=demo", "data.root=x", word])
+    assert resolve(configs.build(config, word.partition(".")[0]).precision, "cuda") == "32"
 
 
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp16")])
