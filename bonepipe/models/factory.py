@@ -133,8 +133,13 @@ def timm_encoder(name: str, weights: str | None) -> str:
     return f"{name}.{weights}"
 
 
-def dilated_encoder(name: str, weights: str | None, stride: int) -> Any:
+def dilated_encoder(name: str, weights: str | None, stride: int, group: str = "model") -> Any:
     """One of smp's encoders for grey images, whose strides beyond `stride` are dilations instead.
+
+    Args:
+        name, weights: see `smp_model`.
+        stride: of the last maps.
+        group: of the settings, for messages.
 
     Raises:
         ValueError: an unknown encoder, other weights than it has, or one that cannot be dilated.
@@ -149,7 +154,7 @@ def dilated_encoder(name: str, weights: str | None, stride: int) -> Any:
         return smp.encoders.get_encoder(known, in_channels=1, weights=chosen, output_stride=stride)
 
     try:
-        return with_weights(name, weights, make)
+        return with_weights(name, weights, make, group)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"encoder {name!r}: {error}") from error
 

@@ -19,11 +19,11 @@ CACHE_HINT = "fill the cache folder (HF_HOME, by default ~/.cache/huggingface; T
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def no_weights(encoder: str, weights: str, reason: Exception | str) -> BonepipeError:
+def no_weights(encoder: str, weights: str, reason: Exception | str, group: str = "model") -> BonepipeError:
     """The error to raise where pretrained weights cannot be had: which, why, and both ways out."""
     return BonepipeError(
-        f"model.encoder_weights={weights}: the weights of {encoder} cannot be had ({_brief(reason)}). "
-        f"Train from scratch with model.encoder_weights=null, or {CACHE_HINT} on a machine with network"
+        f"{group}.encoder_weights={weights}: the weights of {encoder} cannot be had ({_brief(reason)}). "
+        f"Train from scratch with {group}.encoder_weights=null, or {CACHE_HINT} on a machine with network"
     )
 
 
@@ -35,7 +35,7 @@ def _brief(reason: Exception | str) -> str:
     return shorten(" ".join(lines[: 2 if lines[0].endswith(":") else 1]), 300, placeholder=" ...")
 
 
-def with_weights(encoder: str, weights: str | None, make: Callable[[bool], Network]) -> Network:
+def with_weights(encoder: str, weights: str | None, make: Callable[[bool], Network], group: str = "model") -> Network:
     """What a library makes with pretrained weights, which it may load in part or not at all without a word.
 
     The same without weights is made first: so what the settings have wrong shows before anything is fetched, whatever
@@ -45,6 +45,7 @@ def with_weights(encoder: str, weights: str | None, make: Callable[[bool], Netwo
         encoder: its name, for messages.
         weights: their name, or None for none.
         make: the network, or an encoder alone, with or without the weights.
+        group: of the setting, for messages.
 
     Raises:
         BonepipeError: the weights cannot be had, do not fit, or are not finite; other errors are the settings'.
@@ -58,11 +59,12 @@ def with_weights(encoder: str, weights: str | None, make: Callable[[bool], Netwo
         network = make(True)
         check_finite(_encoder(network).state_dict())
     except Exception as error:  # of the network, the hub's client, two readers of files and two libraries of encoders
-        raise no_weights(encoder, weights, error) from error
+        raise no_weights(encoder, weights, error, group) from error
     parameters, before = (_encoder(each).named_parameters() for each in (network, untrained))
     missing = [name for (name, new), (_, old) in zip(parameters, before, strict=True) if _is_same_draw(new, old)]
     if missing:
-        raise no_weights(encoder, weights, f"the file fills no {missing[0]} and lacks {len(missing)} layers in all")
+        reason = f"the file fills no {missing[0]} and lacks {len(missing)} layers in all"
+        raise no_weights(encoder, weights, reason, group)
     return network
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from bonepipe.errors import BonepipeError
 from bonepipe.models.factory import dilated_encoder, smp_model
 from bonepipe.models.hrnet import hrnet
+from bonepipe.models.presence import PresenceNet
 
 SMALL = {"decoder_channels": [8, 8, 8, 8, 8]}
 
@@ -114,6 +115,11 @@ def test_hrnet_is_not_left_half_random(cached):
     cached("timm/hrnet_w18_small.gluon_in1k", "a" * 40, {"conv1.weight": torch.rand(64, 3, 3, 3)})
     with pytest.raises(BonepipeError, match=r"hrnet_w18_small cannot be had .*fills no conv2\.weight"):
         hrnet(3, variant="hrnet_w18_small", encoder_weights="imagenet")
+
+
+def test_the_setting_of_a_classifiers_encoder_is_named_as_it_is(cached):
+    with pytest.raises(BonepipeError, match=r"^cam\.encoder_weights=imagenet: .*with cam\.encoder_weights=null"):
+        PresenceNet(3, "resnet18", "imagenet")
 
 
 def test_a_setting_is_judged_before_weights_are_looked_for(cached):
