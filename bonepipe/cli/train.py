@@ -22,6 +22,6 @@ def main(words: Sequence[str]) -> int:
 
     experiment = Experiment(compose(given.overrides, checked=False))
     number = experiment.config["fold"]
-    if not fold.run(experiment, number):
+    if not fold.run(experiment, number, given.overrides):
         say(f"{experiment.fold_folder(number)}: done already")
     return 0

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from bonepipe.models.factory import complete
+from bonepipe.models.inspect import hidden_layers
 from bonepipe.models.vgg import CHANNELS, DECODER, VGG16, WIDTH, UnpoolingDecoder, convolution
 
 
@@ -18,7 +19,7 @@ def deconvnet(
         prior: see `factory.complete`.
     """
     network = DeconvNet(classes, width)
-    network.encoder.load(encoder_weights, [layer for layer in network.fully if isinstance(layer, nn.Conv2d)])
+    network.encoder.load(encoder_weights, hidden_layers(network))
     return complete(network, [network.head], prior)
 
 

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from bonepipe.models.factory import complete, dilated_encoder
+from bonepipe.models.inspect import hidden_layers
 from bonepipe.models.vgg import VGG16, fully_connected
 
 OUTPUT_STRIDE = 8
@@ -24,7 +25,7 @@ def deeplab_v1(
         prior: see `factory.complete`.
     """
     network = DeepLabV1(classes, width, dropout)
-    network.encoder.load(encoder_weights, [layer for layer in network.fully if isinstance(layer, nn.Conv2d)])
+    network.encoder.load(encoder_weights, hidden_layers(network))
     return complete(network, [network.score], prior, OUTPUT_STRIDE)
 
 

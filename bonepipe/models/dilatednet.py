@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from bonepipe.models.factory import complete
+from bonepipe.models.inspect import hidden_layers
 from bonepipe.models.vgg import POOLS, VGG16, WIDTH, fully_connected
 
 DILATIONS = (1, 1, 2, 4, 8, 16, 1, 1)  # of the context module's layers; the last layer is 1 x 1 (table 1)
@@ -35,7 +36,7 @@ def dilatednet(
         prior: see `factory.complete`.
     """
     network = DilatedNet(classes, context, width, dropout)
-    network.encoder.load(encoder_weights, [layer for layer in network.fully if isinstance(layer, nn.Conv2d)])
+    network.encoder.load(encoder_weights, hidden_layers(network))
     return complete(network, [network.context if context != "none" else network.score], prior, stride=8)
 
 

@@ -2,17 +2,16 @@
 
 import inspect
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
-from bonepipe.errors import BonepipeError, suggestion
+from bonepipe.errors import suggestion
 from bonepipe.models.outputs import Outputs
+from bonepipe.models.weights import with_weights
 
-CACHE_HINT = "fill the cache folder (HF_HOME, by default ~/.cache/huggingface; TORCH_HOME for the older encoders)"
 GIVEN = {"self", "encoder_name", "encoder_weights", "in_channels", "classes", "aux_params", "kwargs"}  # no settings
 
 
@@ -34,38 +33,37 @@ def smp_model(
     Args:
         architecture: smp's name, for example `Unet` or `UnetPlusPlus`.
         encoder: smp's encoder name, or `tu-` and a timm name.
-        encoder_weights: name of pretrained weights, or None to start from scratch.
+        encoder_weights: name of pretrained weights, for timm's encoders `imagenet` (the usual ones) or a tag of timm's,
+            or None to start from scratch.
         prior: probability that the untrained model gives every pixel; a small one spares it the steps that it would
             need to learn that most pixels are background (RetinaNet, section 4.1, "Initialization").
         presence: in training also tell which classes are in the image, from the encoder's deepest maps.
         settings: further arguments of the architecture.
 
     Raises:
-        ValueError: an unknown architecture, encoder or setting.
+        ValueError: an unknown architecture, encoder, weights or setting.
         BonepipeError: the pretrained weights cannot be had; the message names the override and the cache.
     """
     import segmentation_models_pytorch as smp
-    import timm
 
     kinds = {kind.__name__: kind for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     check_name("architecture", architecture, kinds)
-    if encoder.startswith("tu-") and not timm.is_model(encoder.removeprefix("tu-")):
-        check_name("encoder", encoder, (f"tu-{name}" for name in timm.list_models()))
+    name, given = _smp_encoder(encoder, encoder_weights)
     if not encoder.startswith("tu-"):
-        check_name("encoder", encoder, smp.encoders.encoders)
         # smp hands settings that it does not know to the encoder, and only timm's encoders look at them.
         known = set(inspect.signature(kinds[architecture]).parameters) - GIVEN
         for setting in settings or {}:
             check_name(f"setting of {architecture}", setting, known)
-    arguments = {"encoder_name": encoder, "in_channels": 1, "classes": classes, **(settings or {})}
+    arguments = {"encoder_name": name, "in_channels": 1, "classes": classes, **(settings or {})}
     if presence:
         arguments["aux_params"] = {"classes": classes}
+
+    def make(pretrained: bool) -> nn.Module:
+        return smp.create_model(architecture, encoder_weights=given if pretrained else None, **arguments)
+
     try:
-        with pretrained(encoder, encoder_weights):
-            network = smp.create_model(architecture, encoder_weights=encoder_weights, **arguments)
-    except KeyError as error:
-        raise ValueError(f"encoder {encoder!r} has no weights {encoder_weights!r} ({error.args[0]})") from error
-    except (TypeError, RuntimeError, AttributeError) as error:
+        network: Any = with_weights(encoder, encoder_weights, make)
+    except (KeyError, TypeError, RuntimeError, AttributeError) as error:
         raise ValueError(f"architecture {architecture!r} with encoder {encoder!r}: {error}") from error
     if presence:
         network.register_forward_hook(_with_presence)  # a wrapper would rename every weight
@@ -108,25 +106,40 @@ def check_name(what: str, name: str, known: Iterable[str]) -> None:
         raise ValueError(f"unknown {what} {name!r}{hint}")
 
 
-@contextmanager
-def pretrained(encoder: str, weights: str | None) -> Iterator[None]:
-    """Name the way out where the body cannot get the pretrained weights of an encoder.
+def _smp_encoder(encoder: str, weights: str | None) -> tuple[str, str | bool | None]:
+    """An encoder and its weights as smp wants them: timm's choose by their tag. Raises ValueError for unknown names."""
+    import segmentation_models_pytorch as smp
 
-    Raises:
-        BonepipeError: the weights are neither in the cache nor to be fetched; other errors pass through.
-    """
-    try:
-        yield
-    except OSError as error:  # what the hub's client raises when it neither finds nor fetches a file
-        raise no_weights(encoder, str(weights), error) from error
-    except (TypeError, RuntimeError, AttributeError) as error:
-        if weights is not None and _is_download(error):
-            raise no_weights(encoder, weights, error) from error
-        raise
+    if encoder.startswith("tu-"):
+        return f"tu-{timm_encoder(encoder.removeprefix('tu-'), weights)}", weights is not None or None
+    check_name("encoder", encoder, smp.encoders.encoders)
+    known = smp.encoders.encoders[encoder]["pretrained_settings"]
+    if weights is not None and weights not in known:
+        raise ValueError(f"encoder {encoder!r} has no weights {weights!r}; there are {', '.join(known) or 'none'}")
+    return encoder, weights
 
 
-def dilated_encoder(name: str, weights: str | None, stride: int) -> Any:
+def timm_encoder(name: str, weights: str | None) -> str:
+    """The name of a network in timm, with the tag that the weights name. Raises ValueError for unknown ones."""
+    import timm
+
+    if not timm.is_model(name):
+        check_name("encoder", f"tu-{name}", (f"tu-{known}" for known in timm.list_models()))
+    if weights in (None, "imagenet"):
+        return name
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
+    if weights not in tags:
+        raise ValueError(f"encoder {name!r} has no weights {weights!r}; there are {', '.join(['imagenet', *tags])}")
+    return f"{name}.{weights}"
+
+
+def dilated_encoder(name: str, weights: str | None, stride: int, group: str = "model") -> Any:
     """One of smp's encoders for grey images, whose strides beyond `stride` are dilations instead.
+
+    Args:
+        name, weights: see `smp_model`.
+        stride: of the last maps.
+        group: of the settings, for messages.
 
     Raises:
         ValueError: an unknown encoder, other weights than it has, or one that cannot be dilated.
@@ -134,29 +147,16 @@ def dilated_encoder(name: str, weights: str | None, stride: int) -> Any:
     """
     import segmentation_models_pytorch as smp
 
-    if not name.startswith("tu-"):
-        check_name("encoder", name, smp.encoders.encoders)
+    known, given = _smp_encoder(name, weights)
+
+    def make(pretrained: bool) -> Any:
+        chosen = given if pretrained else None
+        return smp.encoders.get_encoder(known, in_channels=1, weights=chosen, output_stride=stride)
+
     try:
-        with pretrained(name, weights):
-            return smp.encoders.get_encoder(name, in_channels=1, weights=weights, output_stride=stride)
-    except KeyError as error:
-        raise ValueError(f"encoder {name!r} has no weights {weights!r} ({error.args[0]})") from error
+        return with_weights(name, weights, make, group)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"encoder {name!r}: {error}") from error
-
-
-def _is_download(error: Exception) -> bool:
-    signs = ("connect", "download", "offline", "client has been closed", "url")
-    return any(sign in str(error).lower() for sign in signs)
-
-
-def no_weights(encoder: str, weights: str, error: Exception) -> BonepipeError:
-    """The error to raise where pretrained weights cannot be had: which, why, and both ways out."""
-    reason = str(error).strip().splitlines()[0]
-    return BonepipeError(
-        f"model.encoder_weights={weights}: the weights of {encoder} cannot be had ({reason}). "
-        f"Train from scratch with model.encoder_weights=null, or {CACHE_HINT} on a machine with network"
-    )
 
 
 class Divisible(nn.Module):

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from bonepipe.models.factory import complete
+from bonepipe.models.inspect import hidden_layers
 from bonepipe.models.vgg import CHANNELS, VGG16, WIDTH, fully_connected
 
 
@@ -30,7 +31,7 @@ def fcn(
         prior: see `factory.complete`.
     """
     network = FCN(classes, stride, width, dropout)
-    network.encoder.load(encoder_weights, [layer for layer in network.fully if isinstance(layer, nn.Conv2d)])
+    network.encoder.load(encoder_weights, hidden_layers(network))
     return complete(network, [network.score], prior)
 
 

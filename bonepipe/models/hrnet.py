@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bonepipe.models.factory import check_name, complete, pretrained
+from bonepipe.models.factory import check_name, complete, timm_encoder
+from bonepipe.models.weights import with_weights
 
 STREAMS = (1, 2, 3, 4)  # at strides 4, 8, 16 and 32; 0 would be the stem's
 
@@ -28,14 +29,12 @@ def hrnet(
     import timm
 
     check_name("variant", variant, timm.list_models("hrnet_*"))
-    name = variant if encoder_weights in (None, "imagenet") else f"{variant}.{encoder_weights}"
+    name = timm_encoder(variant, encoder_weights)
     # feature_location "": the streams themselves, without what timm's classifier makes of them.
     settings: dict[str, Any] = {"in_chans": 1, "features_only": True, "feature_location": "", "out_indices": STREAMS}
-    try:
-        with pretrained(variant, encoder_weights):
-            backbone = timm.create_model(name, encoder_weights is not None, **settings)
-    except RuntimeError as error:
-        raise ValueError(f"encoder_weights={encoder_weights}: {error}") from error
+    backbone = with_weights(
+        variant, encoder_weights, lambda pretrained: timm.create_model(name, pretrained, **settings)
+    )
     network = HRNetV2(classes, backbone)
     return complete(network, [network.head], prior)
 

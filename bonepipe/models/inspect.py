@@ -10,12 +10,18 @@ LONE_VALUE = "more than 1 "  # torch's "Expected more than 1 value per channel w
 
 
 def encoder_of(model: nn.Module) -> nn.Module | None:
-    """The part that pretrained weights fill, by the name that smp gives it, or None where there is no such part."""
+    """The part that pretrained weights fill, or None: what smp calls `encoder`, and VGG's fc6 and fc7."""
     for owner in (model, getattr(model, "network", None)):
         encoder = getattr(owner, "encoder", None)
         if isinstance(encoder, nn.Module):
-            return encoder
+            hidden = hidden_layers(owner)
+            return nn.ModuleList([encoder, *hidden]) if hidden else encoder
     return None
+
+
+def hidden_layers(network: nn.Module | None) -> list[nn.Conv2d]:
+    """The convolutions fc6 and fc7 in the part `fully` of a network on VGG-16; none in other networks."""
+    return [layer for layer in getattr(network, "fully", ()) if isinstance(layer, nn.Conv2d)]
 
 
 def is_lone_value(error: Exception) -> bool:

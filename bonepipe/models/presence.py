@@ -28,7 +28,7 @@ class PresenceNet(nn.Module):
         super().__init__()
         if stride not in STRIDES:
             raise ValueError(f"stride={stride}: one of {', '.join(map(str, STRIDES))}")
-        self.encoder = dilated_encoder(encoder, encoder_weights, stride)
+        self.encoder = dilated_encoder(encoder, encoder_weights, stride, group="cam")
         self.classifier = nn.Conv2d(self.encoder.out_channels[-1], classes, 1)
 
     def maps(self, images: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,5 @@
 """Parts of VGG-16 (Simonyan & Zisserman 2015, table 1, column D) that FCN, DeconvNet, SegNet and others are made of."""
 
-import pickle
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -9,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bonepipe.models.factory import check_name, no_weights
+from bonepipe.models import weights as files
+from bonepipe.models.factory import check_name
 
 WIDTH = 64  # channels of the first stage, in the paper and in the pretrained weights
 DEPTHS = (2, 2, 3, 3, 3)  # convolutions a stage
@@ -110,25 +110,27 @@ class VGG16(nn.Module):
         check_name("encoder_weights", weights, ["imagenet"])
         if self.width != WIDTH:
             raise ValueError(f"encoder_weights={weights} need width={WIDTH}, not {self.width}")
-        given = pretrained(self.batch_norm)
-        values = [value for key, value in given.items() if key.startswith("features.")]
-        values[0] = values[0].sum(1, keepdim=True)
-        self.load_state_dict(dict(zip(self.state_dict(), values, strict=True)))
-        for layer, number in zip(fully, (0, 3), strict=False):
-            weight, bias = given[f"classifier.{number}.weight"], given[f"classifier.{number}.bias"]
-            taps = 7 if number == 0 else 1
-            _copy(layer, weight.reshape(len(weight), -1, taps, taps), bias)
+        from torchvision.models import VGG16_BN_Weights, VGG16_Weights
 
+        encoder, source = ("vgg16_bn", VGG16_BN_Weights) if self.batch_norm else ("vgg16", VGG16_Weights)
+        with files.torchvision_file(encoder, source.IMAGENET1K_V1) as given:
+            values = {key: given[name] for key, name in self._names().items() if name in given}
+            values["stages.0.0.weight"] = given["features.0.weight"].sum(1, keepdim=True)
+            files.load(self, values)
+            for layer, number in zip(fully, (0, 3), strict=False):
+                hidden = {key: given[key] for key in (f"classifier.{number}.weight", f"classifier.{number}.bias")}
+                files.check_finite(hidden)
+                weight, bias = hidden.values()
+                taps = 7 if number == 0 else 1
+                _copy(layer, weight.reshape(4096, -1, taps, taps), bias)
 
-def pretrained(batch_norm: bool) -> dict[str, torch.Tensor]:
-    """Torchvision's VGG-16 from the cache or the network, as a state dict. Raises BonepipeError if it is in neither."""
-    from torchvision.models import VGG16_BN_Weights, VGG16_Weights
-
-    source = VGG16_BN_Weights.IMAGENET1K_V1 if batch_norm else VGG16_Weights.IMAGENET1K_V1
-    try:
-        return dict(source.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise no_weights("vgg16_bn" if batch_norm else "vgg16", "imagenet", error) from error
+    def _names(self) -> dict[str, str]:
+        """What torchvision, which numbers all layers in one row, calls each of this network's tensors."""
+        parts = [[*(name for name, _ in stage.named_children()), "pooling"] for stage in self.stages]
+        layers = (f"stages.{number}.{name}" for number, names in enumerate(parts) for name in names)
+        numbers = {layer: number for number, layer in enumerate(layers)}
+        places = {key: key.rpartition(".") for key in self.state_dict()}
+        return {key: f"features.{numbers[layer]}.{name}" for key, (layer, _, name) in places.items()}
 
 
 def _copy(layer: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor) -> None:
@@ -142,7 +144,9 @@ def _copy(layer: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor) -> None:
 
 
 def _spaced(given: int, wanted: int) -> torch.Tensor:
-    """`wanted` evenly spaced indices, the first and the last of `given` among them."""
+    """`wanted` evenly spaced indices, the first and the last of `given` among them. Raises ValueError for too few."""
+    if given < wanted:
+        raise ValueError(f"{wanted} channels cannot be taken from {given}")
     return torch.linspace(0, given - 1, wanted, dtype=torch.float64).round().long()
 
 

@@ -1,6 +1,6 @@
 """One fold, from its images to its out-of-fold predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from bonepipe.data.datamodule import FoldDataModule
 
 
-def run(experiment: Experiment, fold: int) -> bool:
+def run(experiment: Experiment, fold: int, words: Sequence[str] = ()) -> bool:
     """Train a fold unless it is trained, then predict its validation images unless that is done.
+
+    Args:
+        experiment: as composed; it need not be checked yet.
+        fold: its number.
+        words: the overrides that the experiment was composed from, to tell what it sets beside them.
 
     Returns:
         Whether there was anything to do.
@@ -32,8 +37,8 @@ def run(experiment: Experiment, fold: int) -> bool:
         return False
     configs.check(experiment.config)
     steps.refuse_stale(fold)
-    for warning in transfer_warnings(experiment):
-        say(warning)
+    for line in (*configs.outliving(words), *transfer_warnings(experiment)):
+        say(line)
     data = _checked(experiment, fold)
     with locked(experiment.fold_folder(fold)):
         _run(experiment, steps, fold, data)
@@ -44,6 +49,14 @@ def transfer_warnings(experiment: Experiment) -> list[str]:
     """What is odd about the way pretrained weights are used."""
     transfer = configs.build(experiment.config, "transfer")
     return transfer.check(experiment.config["model"].get("encoder_weights"), experiment.trainer.epochs)
+
+
+def encoder_start(model: Mapping[str, Any]) -> str:
+    """What the encoder of a new model starts from, by the model's settings."""
+    name = model.get("encoder") or model.get("variant") or f"of {model['_target_'].rpartition('.')[2]}"
+    weights = model.get("encoder_weights")
+    start = "random weights (model.encoder_weights=null)" if weights is None else f"the pretrained weights {weights}"
+    return f"encoder {name} starts from {start}"
 
 
 def _checked(experiment: Experiment, fold: int) -> "FoldDataModule":
@@ -97,8 +110,9 @@ def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: A
     from bonepipe.training.fit import save_weights, train_fold
 
     folder, recipe = experiment.fold_folder(fold), experiment.augmentation
-    if (folder / CHECKPOINT).is_file():
-        say(f"{folder}: goes on from {CHECKPOINT}")
+    resumed = (folder / CHECKPOINT).is_file()
+    start = f"goes on from {CHECKPOINT}" if resumed else encoder_start(experiment.config["model"])
+    say(f"{folder}: {start}")
     facts = {"classes": experiment.data.classes, "augmentations": recipe.names, "seen": recipe.shows, "fold": fold}
     module = experiment.module(fold)
     averaging, transfer = (configs.build(experiment.config, group) for group in ("averaging", "transfer"))

@@ -12,6 +12,7 @@ from bonepipe.config import compose
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.fold_model import read_facts
 from bonepipe.pipeline.experiment import Experiment
+from bonepipe.pipeline.fold import encoder_start
 
 
 @pytest.fixture
@@ -66,6 +67,42 @@ def test_a_frozen_encoder_without_weights_is_warned_of_and_stays_as_it_was(words
         if ".encoder." in key:
             assert torch.equal(value, start[key]), key
     assert any(not torch.equal(value, start[key]) for key, value in trained.items() if ".decoder." in key)
+
+
+LITE = "encoder tu-mobilenetv3_small_050 starts from "
+
+
+def test_a_fold_tells_what_its_encoder_starts_from(words, capsys):
+    """Weights drawn anew, or those of the checkpoint that a run left where it was killed."""
+    assert main(["train", *words]) == 0
+    started = capsys.readouterr().err
+    assert f"{LITE}random weights (model.encoder_weights=null)" in started
+    assert "goes on" not in started
+    Path("runs/debug/fold-0/weights.safetensors").unlink()
+    assert main(["train", *words]) == 0
+    resumed = capsys.readouterr().err
+    assert "runs/debug/fold-0: goes on from last.ckpt" in resumed
+    assert LITE not in resumed
+
+
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [
+        (["model=effunet"], "encoder efficientnet-b0 starts from the pretrained weights imagenet"),
+        (["model=hrnet_w18"], "encoder hrnet_w18 starts from the pretrained weights imagenet"),
+        (["model=segnet"], "encoder of segnet starts from the pretrained weights imagenet"),
+        (["model=unet3plus"], "encoder of unet3plus starts from random weights (model.encoder_weights=null)"),
+    ],
+)
+def test_the_start_names_encoder_and_weights(model, line):
+    assert encoder_start(compose(["~experiment", *model])["model"]) == line
+
+
+def test_settings_of_the_experiment_that_stay_with_another_option_are_told(words, capsys):
+    plain = [word for word in words if not word.startswith("model.")]
+    assert main(["train", *plain, "experiment=debug", "model=mobile_unet", "loss.gamma=-1"]) == 2
+    line = "experiment=debug sets model.encoder_weights=null, also with model=mobile_unet, whose own is imagenet"
+    assert line in capsys.readouterr().err
 
 
 def test_from_scratch_with_pretrained_weights_is_refused(words, capsys):
