@@ -89,3 +89,12 @@ def test_file_commands_run_without_torch(command, files):
 def test_help_shows_an_example(command, capsys):
     assert main([command, "--help"]) == 0
     assert f"\n  bonepipe {command} " in capsys.readouterr().out
+
+
+def test_a_quoted_code_longer_than_the_csv_modules_limit(tmp_path, capsys):
+    code, half = (" ".join(f"{2 * i + 1} 1" for i in range(count)) for count in (30_000, 15_000))
+    for name, text in (("pred", half), ("truth", code)):
+        (tmp_path / f"{name}.csv").write_text(f'image_name,class,rle\na.png,Ulna,"{text}"\n')
+    assert len(code) > 200_000
+    assert main(["score", str(tmp_path / "pred.csv"), str(tmp_path / "truth.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dice"] == pytest.approx(2 * 15_000 / 45_000, abs=1e-6)
