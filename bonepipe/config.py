@@ -17,7 +17,7 @@ from types import UnionType
 from typing import Any, TypeVar
 
 from bonepipe.errors import BonepipeError, UsageError, suggestion
-from bonepipe.files import replacing
+from bonepipe.files import find_files, replacing
 
 Config = dict[str, Any]
 T = TypeVar("T")
@@ -185,7 +185,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
             return f"override {word!r}: no such key {key!r}{suggestion(key, [*sorted(keys), *GROUPS, 'experiment'])}"
         folder = conf_dir() / key
         if folder.is_dir() and not word.startswith("~"):
-            options = sorted(path.stem for path in folder.glob("*.yaml"))
+            options = [path.stem for path in find_files(folder, (".yaml",))]
             if choice not in options:
                 hint = f"{suggestion(choice, options)} (there are {', '.join(options)})"
                 return f"override {word!r}: {key} has no option {choice!r}{hint}"
@@ -201,7 +201,7 @@ def _leaf_keys(folder: Path) -> set[str]:
     """Every dotted key that some file of conf/ sets, to suggest one for a misspelt override."""
     keys = set(PLAIN_KEYS)
     for group in GROUPS:
-        for path in folder.glob(f"{group}/*.yaml"):
+        for path in find_files(folder / group, (".yaml",)):
             keys |= _dotted(_option(f"{group}/{path.name}"), f"{group}.")
     return keys
 
@@ -329,7 +329,7 @@ def read(path: Path) -> Config:
     import yaml
 
     try:
-        config = yaml.safe_load(path.read_text())
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BonepipeError(f"{path}: cannot read the config ({error})") from error
     if not isinstance(config, dict):

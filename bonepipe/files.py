@@ -1,15 +1,97 @@
-"""Files that appear whole or not at all, whatever interrupts the writing."""
+"""Files: found by what they are, read as tables that people edit, written whole or not at all."""
 
 import contextlib
 import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from bonepipe.errors import BonepipeError
+
+# A code of a large, ragged mask is longer than the csv module's limit, which holds for the whole process: every CSV is
+# read with this module or after it. The largest number that a C long holds everywhere.
+csv.field_size_limit(2**31 - 1)
+
+LEFTOVERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # folders that archives and disks add, and file managers hide
+HIDDEN, ABOVE = "a file manager hides it", "a link to a folder above it"
+DELIMITERS = ",;\t"  # spreadsheets write semicolons where the decimal separator is a comma
+
+
+def find_files(folder: Path, suffixes: Collection[str] | None = None) -> list[Path]:
+    """The files below a folder that a person sees there, in sorted path order; none where there is no such folder.
+
+    Symbolic links to folders and files are followed; one to a folder above it is not. A file or folder is hidden if its
+    name begins with a dot or is one of LEFTOVERS.
+
+    Args:
+        suffixes: of files to find, in small letters; files have them in any case. None for all files.
+
+    Raises:
+        BonepipeError: a folder cannot be read.
+    """
+    return sorted(path for path, reason in _walk(folder, (), suffixes, deep=False) if not reason)
+
+
+def passed_over(folder: Path, suffixes: Collection[str]) -> list[tuple[Path, str]]:
+    """The files with these suffixes that `find_files` leaves out, and links that it does not follow, with reasons."""
+    return sorted((path, reason) for path, reason in _walk(folder, (), suffixes, deep=True) if reason)
+
+
+def _walk(
+    folder: Path, above: tuple[Path, ...], suffixes: Collection[str] | None, *, deep: bool, hidden: str = ""
+) -> Iterator[tuple[Path, str]]:
+    """Files below a folder, each with the reason why it is left out; `deep` looks into hidden folders."""
+    above = (*above, folder.resolve())
+    for path in _entries(folder):
+        reason = HIDDEN if path.name.startswith(".") or path.name in LEFTOVERS else hidden
+        if reason and not deep:
+            continue
+        if not path.is_dir():  # a link that leads nowhere is listed: whoever reads it says so
+            if suffixes is None or path.suffix.lower() in suffixes:
+                yield path, reason
+        elif path.is_symlink() and any(place.is_relative_to(path.resolve()) for place in above):
+            yield path, ABOVE
+        else:
+            yield from _walk(path, above, suffixes, deep=deep, hidden=reason)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise BonepipeError(f"{folder}: cannot be read ({error.strerror})") from error
+
+
+def name_fault(path: Path) -> str | None:
+    """Why a path cannot be written into CSV and JSON files and read back; None where it can."""
+    if any(unicodedata.category(letter) == "Cc" for letter in str(path)):
+        return "its path holds a line break or another control character; rename it"
+    try:
+        same = os.fsencode(path).decode("utf-8") == str(path)
+    except UnicodeDecodeError:
+        return "its path is not UTF-8 (CP949, perhaps); rename it"
+    return None if same else "its path was not read as UTF-8; set PYTHONUTF8=1 before Python starts"
+
+
+def require_writable_names(paths: Iterable[Path]) -> None:
+    """Raise BonepipeError for a path that cannot be written into CSV and JSON files."""
+    for path in paths:
+        if fault := name_fault(path):
+            raise BonepipeError(f"{printable(path)}: {fault}")
+
+
+def printable(path: Path) -> str:
+    """A path on one line, with escapes for what no text file can hold."""
+    letters = str(path)
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs") else c for c in letters)
 
 
 @contextlib.contextmanager
@@ -49,31 +131,75 @@ def append_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
         file.write(text.getvalue())
 
 
+def normalised(name: str) -> str:
+    r"""A column's name or a word as people mean it, whoever typed it.
+
+    One form of composed letters, small ones, without blanks, line breaks and the escapes that spreadsheets write for
+    control characters: `키\n(신장) ` and `키(신장)` are one, and so are `ID` and `id`.
+    """
+    text = unicodedata.normalize("NFKC", re.sub(r"_x[0-9a-fA-F]{4}_", "", name)).casefold()
+    return "".join(letter for letter in text if unicodedata.category(letter)[0] not in "ZC")
+
+
 def read_csv(
-    path: Path, columns: Sequence[str], where: str = "", way_out: str = ""
+    path: Path, columns: Sequence[str], where: str = "", way_out: str = "", unique: Sequence[str] = ()
 ) -> list[tuple[int, dict[str, str]]]:
-    """Line number and fields of each row; what a short row lacks is empty.
+    """Line number and fields of each row that is not blank; what a short row lacks is empty.
 
     Args:
-        path: UTF-8, with or without the byte-order mark that spreadsheets put first.
-        columns: that it must have.
+        path: UTF-8, with or without the byte-order mark that spreadsheets put first; the fields are parted by commas,
+            or by semicolons or tabs where the header is.
+        columns: that it must have; their names are compared as `normalised`.
         where: names the file in messages; its path unless told.
         way_out: added to the message where it cannot be read.
+        unique: columns whose values together no two rows may share.
 
     Raises:
-        BonepipeError: it cannot be read, or has no such column.
+        BonepipeError: it cannot be read, has no such column or has it twice, a row is longer than the header, or two
+            rows are about the same.
     """
     where = where or str(path)
+    (_, names), *rows = read_rows(path, where, way_out) or [(1, [])]
+    wanted = {normalised(column): column for column in columns}
+    header = [wanted.get(normalised(name), name) for name in names]
+    for column in columns:
+        if column not in header:
+            raise BonepipeError(f"{where}: no column {column!r}; expected {','.join(columns)}")
+        if header.count(column) > 1:
+            raise BonepipeError(f"{where}: column {column!r} is there twice")
+    for line, fields in rows:
+        if any(fields[len(header) :]):
+            raise BonepipeError(f"{where}: line {line}: {len(fields)} fields where the header has {len(header)}")
+    blank = dict.fromkeys(header, "")
+    table = [(line, blank | dict(zip(header, fields, strict=False))) for line, fields in rows]
+    _refuse_doubles(where, table, unique)
+    return table
+
+
+def _refuse_doubles(where: str, table: Iterable[tuple[int, dict[str, str]]], unique: Sequence[str]) -> None:
+    lines: dict[tuple[str, ...], int] = {}
+    for line, row in table:
+        key = tuple(row[column] for column in unique)
+        if key and (first := lines.setdefault(key, line)) != line:
+            named = ", ".join(filter(None, key))
+            raise BonepipeError(f"{where}: line {line}: {named} again, first at line {first}; remove one of them")
+
+
+def read_rows(path: Path, where: str = "", way_out: str = "") -> list[tuple[int, list[str]]]:
+    """Line number and fields of each row of a CSV that is not blank, the header's among them; see `read_csv`."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            csv.field_size_limit(1 << 24)  # a code of a large, ragged mask is longer than the default limit
-            reader = csv.DictReader(file, restval="")
-            rows = [(reader.line_num, row) for row in reader]
+            reader = csv.reader(file, delimiter=_delimiter(file), strict=True)
+            return [(reader.line_num, fields) for fields in reader if any(map(str.strip, fields))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BonepipeError(f"{where}: cannot be read ({error}){way_out}") from error
-    if lacking := [column for column in columns if column not in (reader.fieldnames or ())]:
-        raise BonepipeError(f"{where}: no column {lacking[0]!r}; expected {','.join(columns)}")
-    return rows
+        raise BonepipeError(f"{where or path}: cannot be read ({error}){way_out}") from error
+
+
+def _delimiter(file: TextIO) -> str:
+    """The delimiter that the first line holds most of; a comma where it holds none."""
+    counts = Counter(file.readline())
+    file.seek(0)
+    return max(DELIMITERS, key=lambda delimiter: counts[delimiter])
 
 
 def epoch_file(epoch: int | str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from bonepipe import __version__
 from bonepipe.cli.commands import COMMANDS, usage
+from bonepipe.cli.encoding import ensure_utf8
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 
 
@@ -21,6 +22,8 @@ def run(command: str, words: Sequence[str]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script. Exit code 0, 1 for a problem with data or files, 2 for wrong usage."""
+    if arguments is None:
+        ensure_utf8()
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback_wanted = "--traceback" in words or bool(os.environ.get("BONEPIPE_TRACEBACK"))
     try:

@@ -15,11 +15,14 @@ import numpy as np
 from tqdm import tqdm
 
 from bonepipe.data.annotation import Polygon, read_with_faults
-from bonepipe.data.catalog import Radiograph, annotation_path, image_paths, patient_of, read_metadata, read_rotated
+from bonepipe.data.catalog import ANNOTATION, IMAGE, Radiograph, annotation_path, image_paths, patient_of
 from bonepipe.data.folds import FoldSpec, check_rule, find_faults
-from bonepipe.data.image import SUFFIXES, read_grey
+from bonepipe.data.image import ENDS, SUFFIXES, read_grey
+from bonepipe.data.metadata import ROTATED_FILE, read_rotated
+from bonepipe.data.metadata import read_with_faults as read_metadata
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, suggestion
+from bonepipe.files import find_files, name_fault, passed_over, printable
 from bonepipe.parallel import cores
 
 COMMON_SHARE = 0.9  # where so many images have one size, another size is worth a look
@@ -43,7 +46,7 @@ class Finding:
     topic: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (str(self.path), self.field, self.message) if part)
+        return ": ".join(part for part in (printable(self.path), self.field, self.message) if part)
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,12 @@ def audit(spec: DataSpec, folds: FoldSpec) -> list[Finding]:
 
 
 def find_images(spec: DataSpec) -> tuple[list[Radiograph], list[Finding]]:
-    """The images, without metadata, and a finding for each whose patient is unknown."""
+    """The images, without metadata, and a finding for each whose patient is unknown or whose name cannot be written."""
     images, findings = [], []
     for split, path in image_paths(spec):
+        if fault := name_fault(path):
+            findings.append(Finding("error", path, "", fault, "name that no CSV can hold"))
+            continue
         annotation = annotation_path(spec, path) if split == "train" else None
         try:
             images.append(Radiograph(path.name, patient_of(spec, path, split), path, split, annotation))
@@ -103,21 +109,22 @@ def find_external(spec: DataSpec) -> tuple[list[Radiograph], list[Finding]]:
 
 
 def check_parts(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Finding]:
-    """Both parts have images, and no picture is passed over for its suffix."""
+    """Both parts have images, and none is passed over."""
     splits = {image.split for image in images}
     for split, name in (("train", spec.train_images), ("test", spec.test_images)):
         folder = spec.path / name
         if split not in splits:
             severity: Literal["error", "warning"] = "error" if split == "train" else "warning"
             yield Finding(severity, folder, "", f"no {split} images, expected <patient>/*.png", f"no {split} images")
-        for path in sorted(folder.rglob("*")):
-            if path.suffix != ".png" and path.suffix.lower() in (*SUFFIXES, ".dcm"):
-                yield Finding("warning", path, "", "is passed over: only *.png is read", "image with another suffix")
+        for path in find_files(folder, {*SUFFIXES, ".dcm"} - {*IMAGE}):
+            yield Finding("warning", path, "", "is passed over: only *.png is read", "image with another suffix")
+        for path, reason in passed_over(folder, SUFFIXES):
+            yield Finding("warning", path, "", f"is passed over: {reason}", "hidden image")
 
 
 def check_names(images: Sequence[Radiograph]) -> Iterator[Finding]:
-    """The submission tells images apart by file name only."""
-    for path, first in _repeats((image.name, image.path) for image in images):
+    """The submission tells images apart by file name only, results and annotations by the name without suffix."""
+    for path, first in _repeats((image.path.stem, image.path) for image in images):
         yield Finding("error", path, "", f"has the same file name as {first}", "file name used twice")
 
 
@@ -137,26 +144,33 @@ def check_annotation_files(spec: DataSpec, images: Sequence[Radiograph]) -> Iter
     for annotation, path in expected.items():
         if not annotation.is_file():
             yield Finding("error", path, "", f"no annotation, expected {annotation}", "image without annotation")
-    for path in sorted((spec.path / spec.annotations).rglob("*.json")):
+    folder = spec.path / spec.annotations
+    for path in find_files(folder, ANNOTATION):
         if path not in expected:
             yield Finding("warning", path, "", "no image belongs to it", "annotation without image")
+    for path, reason in passed_over(folder, ANNOTATION):
+        yield Finding("warning", path, "", f"is passed over: {reason}", "hidden annotation")
 
 
 def check_metadata(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Finding]:
-    """The spreadsheet can be read and lists the patients that have images."""
+    """The tables of patients can be read, make sense, and list the patients that have images."""
+    patients = {image.patient for image in images}
     try:
-        read_rotated(spec)
-        metadata = read_metadata(spec)
+        rotated, (metadata, faults) = read_rotated(spec) or set(), read_metadata(spec)
     except BonepipeError as error:
         yield _from_error(error, spec.path / (spec.metadata or ""), "unreadable metadata")
         return
+    for patient in sorted(rotated - patients):
+        message = f"{patient!r} has no images{suggestion(patient, patients)}"
+        yield Finding("warning", spec.path / ROTATED_FILE, "patient", message, "rotated wrist without images")
     if spec.metadata is None:
         return
     path = spec.path / spec.metadata
     if not path.is_file():
         yield Finding("warning", path, "data.metadata", "no such file; age and sex stay unknown", "no metadata")
         return
-    patients = {image.patient for image in images}
+    for column, message in faults:
+        yield Finding("warning", path, column, message, "metadata that is not known")
     for patient in sorted(metadata.keys() - patients):
         yield Finding("warning", path, "ID", f"{patient} has no images", "metadata without images")
     for patient in sorted(patients - metadata.keys()):
@@ -195,7 +209,11 @@ def check_image(image: Radiograph, classes: Sequence[str]) -> Checked:
     try:
         grey = read_grey(image.path)
         shape = grey.shape
-        digest = hashlib.sha256(image.path.read_bytes()).digest()
+        data = image.path.read_bytes()
+        digest = hashlib.sha256(data).digest()
+        if not data.startswith(ENDS["PNG"][0]):
+            message = "is no PNG inside; it is read as what it is, but JPEG has lost detail"
+            findings.append(Finding("warning", image.path, "", message, "suffix of another format"))
         if grey.min() == grey.max():
             findings.append(Finding("warning", image.path, "", f"every pixel is {grey.min()}", "blank image"))
     except BonepipeError as error:

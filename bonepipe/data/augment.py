@@ -118,7 +118,7 @@ def read_policy(path: Path) -> list[dict[str, Any]]:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(
             f"file={path}: there is no such policy; `bonepipe autoaugment fold=0 ...` writes one to "

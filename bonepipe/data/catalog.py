@@ -1,6 +1,5 @@
 """The dataset as a table: a row an image, found in the folders, with the metadata where there is any."""
 
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -12,12 +11,12 @@ import yaml
 
 from bonepipe.config import conf_dir
 from bonepipe.data.annotation import read_labels
+from bonepipe.data.metadata import read_metadata, read_rotated
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.files import find_files, require_writable_names
 
-METADATA_COLUMNS = {"나이": "age", "성별": "sex", "체중(몸무게)": "weight", "키(신장)": "height", "Unnamed: 5": "note"}
-SEXES = {"여": "F", "남": "M"}
-ROTATED_FILE = "rotated.csv"  # one column `patient`: wrists bent sideways, where somebody has listed them
+IMAGE, ANNOTATION = (".png",), (".json",)  # suffixes, in any case
 
 
 @dataclass(frozen=True)
@@ -57,15 +56,17 @@ def read_catalog(spec: DataSpec) -> list[Radiograph]:
     """Find the images of a dataset, train before test, each part in sorted path order.
 
     Raises:
-        BonepipeError: no dataset there, no images in it, one file name used twice, unreadable metadata.
+        BonepipeError: no dataset there, no images in it, one file name used twice, one that no CSV can hold, unreadable
+            metadata.
     """
     if not spec.path.is_dir():
         raise BonepipeError(
             f"data.root: no folder {spec.root!r}; set DATA=... (or data.root=...), or make the phantom with `make data`"
         )
     metadata, rotated = read_metadata(spec), read_rotated(spec)
-    rows = []
-    for split, path in image_paths(spec):
+    paths, rows = image_paths(spec), []
+    require_writable_names(path for _, path in paths)
+    for split, path in paths:
         patient = patient_of(spec, path, split)
         bent = None if rotated is None else patient in rotated
         rows.append(_radiograph(spec, path, split, patient=patient, rotated=bent, **metadata.get(patient, {})))
@@ -75,7 +76,7 @@ def read_catalog(spec: DataSpec) -> list[Radiograph]:
 
 def image_paths(spec: DataSpec) -> list[tuple[str, Path]]:
     """The images as (`train` or `test`, path), train before test, each part in sorted path order."""
-    return [(split, path) for split in ("train", "test") for path in sorted(_folder(spec, split).rglob("*.png"))]
+    return [(split, path) for split in ("train", "test") for path in find_files(_folder(spec, split), IMAGE)]
 
 
 def _folder(spec: DataSpec, split: str) -> Path:
@@ -83,8 +84,8 @@ def _folder(spec: DataSpec, split: str) -> Path:
 
 
 def _radiograph(spec: DataSpec, path: Path, split: str, **facts: Any) -> Radiograph:
-    annotated = split == "train" and annotation_path(spec, path).is_file()
-    annotation = annotation_path(spec, path) if annotated else None
+    expected = annotation_path(spec, path) if split == "train" else None
+    annotation = expected if expected is not None and expected.is_file() else None
     side = re.search(r"_([RL])$", path.stem)  # most names do not tell, and order is no proof
     hand = side.group(1) if side else None
     return Radiograph(path.name, path=path, split=split, annotation=annotation, side=hand, **facts)
@@ -103,17 +104,17 @@ def external_images(spec: DataSpec) -> list[Radiograph]:
     """
     if not spec.external:
         return []
-    paths = {row.name: row.path for row in read_catalog(spec)}
+    paths = {row.path.stem: row.path for row in read_catalog(spec)}
     found = []
     for external in spec.external:
         other = spec.of(external)
         for row in _annotated(other, read_catalog(other)):
-            if row.name in paths:
+            if other_path := paths.get(row.path.stem):
                 raise BonepipeError(
-                    f"{row.path} and {paths[row.name]}: the same file name in two datasets; images are told apart by "
-                    "name only, so rename the external image and its annotation"
+                    f"{row.path} and {other_path}: the same file name in two datasets; images are told apart by name "
+                    "only, so rename the external image and its annotation"
                 )
-            paths[row.name] = row.path
+            paths[row.path.stem] = row.path
             patient = f"{external.prefix}-{row.patient}"
             found.append(replace(row, patient=patient, split="external", annotated=external.classes))
     return found
@@ -147,8 +148,8 @@ def test_images(root: str | Path | DataSpec) -> list[Radiograph]:
 def known_classes(root: str | Path) -> list[str]:
     """The class list of the data config in conf/data/ that fits the labels used in a dataset's annotations."""
     folder = Path(root) / "train" / "outputs_json"
-    used = {label for path in sorted(folder.rglob("*.json"))[:8] for label in read_labels(path)}
-    for path in sorted(conf_dir().glob("data/*.yaml")):
+    used = {label for path in find_files(folder, ANNOTATION)[:8] for label in read_labels(path)}
+    for path in find_files(conf_dir() / "data", (".yaml",)):
         classes = _listed(path)
         if used and used <= set(classes):
             return classes
@@ -181,8 +182,14 @@ def patient_of(spec: DataSpec, path: Path, split: str) -> str:
 
 
 def annotation_path(spec: DataSpec, path: Path) -> Path:
-    """Where the annotation of a train image belongs."""
-    return (spec.path / spec.annotations / path.relative_to(_folder(spec, "train"))).with_suffix(".json")
+    """Where the annotation of a train image lies, its suffix in any case, or belongs."""
+    expected = (spec.path / spec.annotations / path.relative_to(_folder(spec, "train"))).with_suffix(ANNOTATION[0])
+    if expected.is_file() or not expected.parent.is_dir():
+        return expected
+    others = (
+        file for file in expected.parent.iterdir() if file.stem == path.stem and file.suffix.lower() in ANNOTATION
+    )
+    return min(others, default=expected)
 
 
 def _check_names(spec: DataSpec, rows: list[Radiograph]) -> None:
@@ -190,51 +197,7 @@ def _check_names(spec: DataSpec, rows: list[Radiograph]) -> None:
         raise BonepipeError(
             f"{spec.root}: no images; expected {spec.train_images}/<patient>/*.png, {spec.test_images}/<patient>/*.png"
         )
-    twice = [name for name, count in Counter(row.name for row in rows).items() if count > 1]
+    twice = [name for name, count in Counter(row.path.stem for row in rows).items() if count > 1]
     if twice:
-        paths = " and ".join(str(row.path) for row in rows if row.name == twice[0])
+        paths = " and ".join(str(row.path) for row in rows if row.path.stem == twice[0])
         raise BonepipeError(f"{paths}: the same file name twice; the submission tells images apart by name only")
-
-
-def read_metadata(spec: DataSpec) -> dict[str, dict[str, Any]]:
-    """Patient -> age, sex, weight, height, from the first sheet; empty where the dataset has no such file.
-
-    Raises:
-        BonepipeError: the file is no spreadsheet, or its column ID is missing or not a whole number.
-    """
-    if spec.metadata is None or not (path := spec.path / spec.metadata).is_file():
-        return {}
-    import pandas as pd
-
-    try:
-        table = pd.read_excel(path).rename(columns=METADATA_COLUMNS)
-    except Exception as error:  # a damaged workbook raises whatever the parser of its damaged part does
-        raise BonepipeError(f"{path}: cannot be read as a spreadsheet ({error})") from error
-    if "ID" not in table:
-        raise BonepipeError(f"{path}: no column 'ID'")
-    rows = {}
-    for line, row in enumerate(table.to_dict("records"), 2):
-        sex = re.search("[여남]", str(row.get("sex", "")))
-        values = {key: _number(row.get(key)) for key in ("age", "weight", "height")}
-        rows[_patient_id(row["ID"], f"{path}: row {line}")] = {**values, "sex": SEXES[sex.group()] if sex else None}
-    return rows
-
-
-def _patient_id(value: Any, where: str) -> str:
-    try:
-        return f"ID{int(value):03d}"
-    except (TypeError, ValueError, OverflowError) as error:
-        raise BonepipeError(f"{where}, column ID: {value!r} is not a whole number") from error
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
-
-
-def read_rotated(spec: DataSpec) -> set[str] | None:
-    """The patients listed in rotated.csv; None where there is no such file. Raises BonepipeError if it is no text."""
-    path = spec.path / ROTATED_FILE
-    try:
-        return set(path.read_text(encoding="utf-8").split()[1:]) if path.is_file() else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error})") from error

@@ -103,7 +103,7 @@ def read(path: Path, classes: Sequence[str], names: Sequence[str]) -> Correction
     """
     known = set(names)
     grouped: dict[str, list[tuple[str, Row]]] = {}
-    for line, row in read_csv(path, COLUMNS, f"data.corrections: {path}"):
+    for line, row in read_csv(path, COLUMNS, f"data.corrections: {path}", unique=COLUMNS[:3]):
         where = f"{path}: line {line}"
         if row["image_name"] not in known:
             raise BonepipeError(
@@ -129,11 +129,11 @@ def _correction(entries: Sequence[tuple[str, Row]], index: Mapping[str, int]) ->
         if action == "drop":
             ignored.add(label)
         elif action == "permute":
-            if label in moved:
-                raise BonepipeError(f"{where}: {row['class']} is renamed twice")
             moved[label] = _class(where, "value", row, index)
         else:
             replaced[label] = code(where, row, "value")
+        if label in ignored and label in replaced:
+            raise BonepipeError(f"{where}: {row['class']} is both dropped and replaced; remove one of the rows")
     if set(moved) != set(moved.values()):
         names = list(index)
         odd = ", ".join(sorted(names[number] for number in set(moved) ^ set(moved.values())))

@@ -168,7 +168,7 @@ def read(path: Path, images: Sequence[Radiograph], count: int, *, groups: bool =
     rows = _read_rows(path)
     for message in _faults(rows, images, count, groups):
         raise BonepipeError(f"{path}: {message}")
-    return {row["image_name"]: int(row["fold"]) for row in rows}
+    return {row["image_name"]: int(row["fold"]) for _, row in rows}
 
 
 def find_faults(path: Path, images: Sequence[Radiograph], count: int, *, groups: bool = True) -> list[str]:
@@ -176,9 +176,10 @@ def find_faults(path: Path, images: Sequence[Radiograph], count: int, *, groups:
     return list(_faults(_read_rows(path), images, count, groups))
 
 
-def _faults(rows: Sequence[Row], images: Sequence[Radiograph], count: int, groups: bool) -> Iterator[str]:
+def _faults(lines: Sequence[tuple[int, Row]], images: Sequence[Radiograph], count: int, groups: bool) -> Iterator[str]:
     """What is wrong with the rows of a fold CSV, one message after the other."""
-    yield from _number_faults(rows, count)
+    yield from _number_faults(lines, count)
+    rows = [row for _, row in lines]
     yield from _image_faults([row["image_name"] for row in rows], images)
     if groups:
         yield from _patient_faults(rows, images)
@@ -189,8 +190,8 @@ def _faults(rows: Sequence[Row], images: Sequence[Radiograph], count: int, group
         yield "column fold: every image is held out, none is left to train on"
 
 
-def _read_rows(path: Path) -> list[Row]:
-    rows = [row for _, row in read_csv(path, COLUMNS, way_out="; `bonepipe split` writes it")]
+def _read_rows(path: Path) -> list[tuple[int, Row]]:
+    rows = read_csv(path, COLUMNS, way_out="; `bonepipe split` writes it")
     if not rows:
         raise BonepipeError(f"{path}: no rows; `bonepipe split` writes them")
     return rows
@@ -250,9 +251,9 @@ def summary(images: Sequence[Radiograph], folds: Folds) -> str:
     return "\n".join(lines)
 
 
-def _number_faults(rows: Sequence[Row], count: int) -> Iterator[str]:
+def _number_faults(lines: Sequence[tuple[int, Row]], count: int) -> Iterator[str]:
     numbers = {str(fold) for fold in range(count)} | ({str(TRAIN_ONLY)} if count == 1 else set())
-    for line, row in enumerate(rows, 2):
+    for line, row in lines:
         if row["fold"] not in numbers:
             yield f"line {line}, column fold: {row['fold']!r} is not one of 0..{count - 1} (folds.count={count})"
 

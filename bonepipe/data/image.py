@@ -1,8 +1,10 @@
 """Reading radiographs: PNG, JPEG, TIFF or BMP (grey, colour, palette, alpha; 8 or 16 bit) as grey bytes."""
 
 import contextlib
+import os
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -36,12 +38,12 @@ def read_grey(path: Path) -> np.ndarray:
             raise BonepipeError(
                 f"{path}: truncated {kind} (no end marker after {len(data)} bytes); copy the file again"
             )
-    if data.startswith(DICOM_MARK, 128) or path.suffix.lower() == ".dcm":
-        raise BonepipeError(f"{path}: is a DICOM file, which is not read; export it as PNG first")
     image = None
     with contextlib.suppress(cv2.error):  # no bytes at all, or a header that claims an absurd size
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     if image is None:
+        if data.startswith(DICOM_MARK, 128) or path.suffix.lower() == ".dcm":
+            raise BonepipeError(f"{path}: is a DICOM file, which is not read; export it as PNG first")
         raise BonepipeError(f"{path}: cannot be decoded as an image; copy the file again")
     if image.dtype == np.uint8:
         return image
@@ -67,16 +69,34 @@ def _white_is_zero(data: bytes) -> bool:
 
 
 def read_shape(path: Path) -> tuple[int, int]:
-    """Read the height and width of a PNG from its header, without decoding."""
+    """Height and width of an image as `read_grey` gives it; a whole PNG's from its headers, anything else is decoded.
+
+    Raises:
+        BonepipeError: as `read_grey`.
+    """
     try:
         with path.open("rb") as file:
-            head = file.read(24)
+            shape = _png_shape(file)
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
-    if len(head) < 24 or not head.startswith(b"\x89PNG\r\n\x1a\n") or head[12:16] != b"IHDR":
-        raise BonepipeError(f"{path}: is not a PNG file; copy the file again")
-    width, height = struct.unpack(">II", head[16:24])
-    return height, width
+    return shape or read_grey(path).shape
+
+
+def _png_shape(file: BinaryIO) -> tuple[int, int] | None:
+    """Height and width of a PNG; None for what is no whole PNG, or is turned by its metadata, which may come last."""
+    shape = None
+    if file.read(8) != b"\x89PNG\r\n\x1a\n":
+        return None
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind in (b"eXIf", b"IEND"):
+            return None if kind == b"eXIf" else shape
+        content = file.read(length) if kind == b"IHDR" else b""
+        if len(content) >= 8:
+            width, height = struct.unpack_from(">II", content)
+            shape = height, width
+        file.seek(length - len(content) + 4, os.SEEK_CUR)  # a checksum ends each part
+    return None
 
 
 def resize_grey(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

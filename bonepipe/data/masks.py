@@ -17,16 +17,17 @@ def read_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict
     """The run-length codes of images, one text a class in the order of `classes`, by image name.
 
     Raises:
-        BonepipeError: the file is no such CSV, names an unknown class, or lacks a mask of one of the images.
+        BonepipeError: the file is no such CSV, names an unknown class, or has no mask or two of one of the images.
     """
     where = f"data.masks={path}"
-    rows = [row for _, row in read_csv(path, COLUMNS, where)]
+    rows = [row for _, row in read_csv(path, COLUMNS, where, unique=COLUMNS[:2])]
     for label in sorted({row["class"] for row in rows} - set(classes)):
         raise BonepipeError(f"{where}: unknown class {label!r}{suggestion(label, classes)}")
     texts = {(row["image_name"], row["class"]): row["rle"] for row in rows}
     for name, label in product(names, classes):
         if (name, label) not in texts:
-            raise BonepipeError(f"{where}: no row of {name}, {label}; an empty mask has an empty code")
+            near = suggestion(name, {row["image_name"] for row in rows} - set(names))
+            raise BonepipeError(f"{where}: no row of {name}, {label}; an empty mask has an empty code{near}")
     return {name: [texts[name, label] for label in classes] for name in names}
 
 

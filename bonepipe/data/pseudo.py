@@ -63,10 +63,11 @@ def read(path: Path, classes: Sequence[str]) -> dict[str, PseudoLabel]:
     """Pseudo-labels by image name.
 
     Raises:
-        BonepipeError: no such file, a column is missing, an unknown class, bad runs, or an image lacks a class.
+        BonepipeError: no such file, a column is missing, an unknown class, bad runs, or an image without a class or
+            with one twice.
     """
     codes_of: dict[str, dict[str, tuple[str, str]]] = {}
-    for line, row in read_csv(path, COLUMNS, f"data.pseudo: {path}", "; `bonepipe pseudo` writes it"):
+    for line, row in read_csv(path, COLUMNS, f"data.pseudo: {path}", "; `bonepipe pseudo` writes it", COLUMNS[:2]):
         where = f"{path}: line {line}"
         if row["class"] not in classes:
             raise BonepipeError(f"{where}: unknown class {row['class']!r}{suggestion(row['class'], classes)}")
@@ -92,7 +93,7 @@ def pseudo_images(spec: DataSpec) -> list[Radiograph]:
         return []
     wanted = set(read(Path(spec.pseudo), spec.classes))
     images = [image for image in test_images(spec) if image.name in wanted]
-    strange = wanted - {image.name for image in images}
-    if strange:
-        raise BonepipeError(f"{spec.pseudo}: {min(strange)} is not a test image of {spec.root}")
+    if strange := wanted - {image.name for image in images}:
+        near = suggestion(min(strange), [image.name for image in test_images(spec)])
+        raise BonepipeError(f"{spec.pseudo}: {min(strange)} is not a test image of {spec.root}{near}")
     return [replace(image, split="pseudo") for image in images]

@@ -33,7 +33,7 @@ from bonepipe import config as configs
 from bonepipe.data.store import DIGESTS
 from bonepipe.digests import combined, digests
 from bonepipe.errors import BonepipeError, UsageError, suggestion
-from bonepipe.files import write_json
+from bonepipe.files import find_files, write_json
 from bonepipe.parallel import cores
 from bonepipe.pipeline.comparison import TOTALS, read_dice, read_totals
 from bonepipe.pipeline.experiment import Experiment, resolve_device, say
@@ -127,7 +127,7 @@ def find(name: str) -> Path:
     folder = configs.conf_dir() / "ablation"
     path = next((path for path in (Path(name), folder / f"{name}.yaml") if path.is_file()), None)
     if path is None:
-        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        known = [file.stem for file in find_files(folder, (".yaml",))]
         raise UsageError(f"{name}: no such file{suggestion(name, known)}; conf/ablation has {', '.join(known)}")
     return path
 
@@ -186,7 +186,7 @@ def _settled(command: Sequence[str]) -> list[Any]:
 @cache
 def _contents(root: Path, cached: Path) -> str:
     """A digest of all files of a dataset; those of each are cached."""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
+    files = find_files(root)
     return combined([[str(path.relative_to(root)) for path in files], digests(files, cached)])
 
 
@@ -203,7 +203,7 @@ def run(todo: Sequence[Task], runs: Path, more: bool, jobs: int | None) -> dict[
         BonepipeError: a command fails.
     """
     path = runs / RESULTS
-    known: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+    known: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     asked = {task.digest: task for task in todo}  # rows with the same settings are one
     done = {digest: known[digest] for digest in asked if digest in known and (runs / known[digest]["run"]).is_dir()}
     missing = [task for task in asked.values() if task.digest not in done and (more or not task.row.more)]
@@ -237,7 +237,7 @@ def _work(missing: Sequence[Task], jobs: int | None) -> Iterator[tuple[Task, dic
 def _train(task: Task, shared: Mapping[str, str]) -> dict[str, float]:
     """Train a fold, with a log of its own. Its checkpoint goes: it is large, and nothing will go on from it."""
     task.run.mkdir(parents=True, exist_ok=True)
-    with (task.run / "log.txt").open("a") as log:
+    with (task.run / "log.txt").open("a", encoding="utf-8") as log:
         costs = _run(task.commands[0], f"{task.row.name} ({task.run / 'log.txt'})", env=shared, stdout=log, stderr=log)
     (task.run / "fold-0" / "last.ckpt").unlink(missing_ok=True)
     return costs

@@ -13,7 +13,7 @@ from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import SUFFIXES, read_grey
 from bonepipe.digests import combined, digest
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.files import append_csv
+from bonepipe.files import append_csv, find_files, require_writable_names
 from bonepipe.labels import cutout, rle
 from bonepipe.pipeline.experiment import say
 from bonepipe.pipeline.predictors.base import Predictor, mask_provenance, masks
@@ -67,7 +67,8 @@ def find_images(paths: Sequence[Path], out: Path) -> list[Radiograph]:
     Results of an earlier call, in a folder of OUT that lies among the images, are none.
 
     Raises:
-        BonepipeError: a path does not exist, a folder holds no image, or two images have one name.
+        BonepipeError: a path does not exist, a folder holds no image, two images have one name, or one has a name that
+            no CSV can hold.
     """
     there: dict[Path, Path] = {}
     for path in paths:
@@ -78,6 +79,7 @@ def find_images(paths: Sequence[Path], out: Path) -> list[Radiograph]:
             listed = ", ".join(SUFFIXES)
             raise BonepipeError(f"{path}: no images in this folder ({listed}); DICOM has to be exported as PNG first")
         there |= {file.resolve(): file for file in named}
+    require_writable_names(there.values())
     names: dict[str, Path] = {}
     for file in there.values():
         if other := names.get(file.stem):
@@ -89,8 +91,7 @@ def find_images(paths: Sequence[Path], out: Path) -> list[Radiograph]:
 
 def _images_in(folder: Path, out: Path) -> list[Path]:
     results = {(out / name).resolve() for name in (files.MASKS, files.OVERLAYS)}
-    images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return [path for path in images if results.isdisjoint(path.resolve().parents)]
+    return [path for path in find_files(folder, SUFFIXES) if results.isdisjoint(path.resolve().parents)]
 
 
 def _make_folder(out: Path) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bonepipe import config as configs
 from bonepipe.data import folds as fold_files
-from bonepipe.data.catalog import ROTATED_FILE, Radiograph, external_images, read_catalog, train_images
+from bonepipe.data.catalog import Radiograph, external_images, read_catalog, train_images
+from bonepipe.data.metadata import ROTATED_FILE
 from bonepipe.data.pseudo import pseudo_images
 from bonepipe.data.store import DIGESTS, existing, files_of
 from bonepipe.digests import digests

@@ -59,17 +59,21 @@ def submit(predictor: Predictor, artifacts: Sequence[str] = ()) -> dict[str, Any
 
 
 def _write(predictor: Predictor, images: Sequence[Radiograph]) -> None:
-    """Predict and write, in place of an earlier file only what the competition would take."""
+    """Predict and write, in place of an earlier file only what the competition would take.
+
+    Images are opened before the first is predicted, and what would not be taken is kept beside: hours went into it.
+    """
     experiment, start = predictor.experiment, time.perf_counter()
     path, classes = experiment.folder / SUBMISSION, experiment.data.classes
+    shapes = {image.name: read_shape(image.path) for image in images}
     with replacing(path) as part:
         told = tqdm(masks(predictor, images), "submission", len(images), unit="image")
         rows = ((image.name, *row) for image, texts in told for row in zip(classes, texts, strict=True))
         submission.write(part, rows)
-        shapes = {image.name: read_shape(image.path) for image in images}
         faults = submission.faults(submission.read(part), shapes, classes)
         if faults:
-            raise BonepipeError(f"{path}: is not a valid submission: {faults[0]} ({len(faults)} faults)")
+            kept = part.replace(path.with_stem(f"{path.stem}.refused"))
+            raise BonepipeError(f"{kept}: is not a valid submission: {faults[0]} ({len(faults)} faults)")
     say(f"{path}: {len(images)} images in {time.perf_counter() - start:.1f} s")
 
 

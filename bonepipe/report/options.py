@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bonepipe import config as configs
+from bonepipe.files import find_files
 from bonepipe.report import markdown
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def section(group: str) -> str:
 
 def paths(group: str) -> list[Path]:
     """The files of a group, by name."""
-    return sorted((configs.conf_dir() / group).glob("*.yaml"))
+    return find_files(configs.conf_dir() / group, (".yaml",))
 
 
 def _row(group: str, path: Path) -> tuple[str, str, str]:

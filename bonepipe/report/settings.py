@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bonepipe.config import GROUPS, conf_dir, heading
+from bonepipe.files import find_files
 
 LINE = re.compile(r"^(\w+):[ \t]*(.*?)[ \t]*(?:# *(.*))?$", re.MULTILINE)
 NOT_SHOWN = ("_target_", "defaults")
@@ -38,7 +39,7 @@ class Key(NamedTuple):
 def text(keys: Sequence[str]) -> str:
     """Rows for keys, groups or dotted keys, then how every setting is changed."""
     rows = [str(row) for key in keys for row in describe(key)]
-    experiments = ", ".join(sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml")))
+    experiments = ", ".join(path.stem for path in find_files(conf_dir() / "experiment", (".yaml",)))
     head = ["settings (default, before the experiment's own):", *rows, ""] if rows else []
     return "\n".join([*head, SETTINGS.format(experiments=experiments, groups=textwrap.fill(", ".join(GROUPS), 112))])
 

@@ -228,4 +228,5 @@ def write(path: Path, nodes: Sequence[Node], remarks: Sequence[str]) -> None:
     content = {"_target_": f"{Augmentation.__module__}.{Augmentation.__name__}", "transforms": list(nodes)}
     head = "".join(f"# {remark}\n" for remark in remarks)
     with replacing(path) as part:
-        part.write_text(head + yaml.safe_dump(content, sort_keys=False, width=110, default_flow_style=None))
+        text = yaml.safe_dump(content, sort_keys=False, width=110, default_flow_style=None)
+        part.write_text(head + text, encoding="utf-8")

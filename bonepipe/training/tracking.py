@@ -131,5 +131,5 @@ def _run_id(folder: Path, name: str) -> str:
     path = folder / "wandb" / f"{name}.id"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{name}-{secrets.token_hex(4)}")
-    return path.read_text()
+        path.write_text(f"{name}-{secrets.token_hex(4)}", encoding="utf-8")
+    return path.read_text(encoding="utf-8")

@@ -6,8 +6,6 @@ import pytest
 
 from bonepipe.cli import main
 from bonepipe.cli.check import LISTED
-from bonepipe.data.image import read_shape
-from bonepipe.errors import BonepipeError
 
 CLASSES = ["Radius", "Ulna"]
 
@@ -88,10 +86,24 @@ def test_no_dataset_is_an_error(root, capsys):
     assert "nowhere" in capsys.readouterr().err
 
 
-def test_read_shape_reads_the_header(root, tmp_path):
-    assert read_shape(root / "test/DCM/ID002/image9.png") == (4, 5)
-    (tmp_path / "not.png").write_bytes(b"\xff\xd8\xff" * 20)
-    with pytest.raises(BonepipeError, match=r"not\.png: is not a PNG"):
-        read_shape(tmp_path / "not.png")
-    with pytest.raises(BonepipeError, match=r"none\.png: cannot be read"):
-        read_shape(tmp_path / "none.png")
+def test_an_image_is_what_its_content_says(root, capsys):
+    """JPEG bytes in a PNG's name, as all other commands read them; links to patients are followed."""
+    path = root / "test/DCM/ID002/image9.png"
+    path.write_bytes(cv2.imencode(".jpg", np.zeros((4, 5), np.uint8))[1].tobytes())
+    path.parent.rename(root / "elsewhere")
+    path.parent.symlink_to(root / "elsewhere")
+    assert main(["check", write(root, valid()), "--data", str(root)]) == 0
+    assert main(["check", write(root, valid()[2:]), "--data", str(root)]) == 1
+    assert "missing: image9.png, Radius belongs here" in capsys.readouterr().out
+    path.write_bytes(b"no image")
+    assert main(["check", write(root, valid()), "--data", str(root)]) == 1
+    assert "image9.png: cannot be decoded as an image" in capsys.readouterr().err
+
+
+def test_a_quoted_code_longer_than_the_csv_modules_limit(root, capsys):
+    cv2.imwrite(str(root / "test/DCM/ID002/image9.png"), np.zeros((400, 500), np.uint8))
+    code = " ".join(f"{2 * i + 1} 1" for i in range(30_000))
+    assert len(code) > 200_000
+    assert main(["check", write(root, [f'image9.png,Radius,"{code}"', *valid()[1:]]), "--data", str(root)]) == 0
+    assert main(["check", write(root, [f'image9.png,Radius,"{code} 3 1"', *valid()[1:]]), "--data", str(root)]) == 1
+    assert "line 2: rle: run 30001" in capsys.readouterr().out

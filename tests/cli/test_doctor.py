@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 
@@ -292,3 +293,71 @@ def test_only_splits_by_patient_are_audited_for_leaks(doctor, root, kind, code):
     result, found, _ = doctor(f"folds={kind}", f"folds.file={root / 'folds.csv'}")
     assert result == code
     assert ("error: fold file" in found) == bool(code)
+
+
+def test_tables_that_people_edit(doctor, root):
+    """What cannot be right is told once a column, and the values are unknown; unknown patients are named."""
+    for folder in (TRAIN, LABELS):
+        (root / folder / "case00").rename(root / folder / "ID001")
+    (root / "rotated.csv").write_text("ID001\ncase3\n")
+    table = {"ID": [1, 2], "나이": ["30", -5], "성별": ["F", "?"], "체중": [60, 70], "키\n(신장)": ["170,5", 1.7]}
+    pd.DataFrame(table).to_excel(root / "meta.xlsx", index=False)
+    code, found, _ = doctor("data.metadata=meta.xlsx")
+    assert code == 0
+    assert found["warning: rotated wrist without images"] == [
+        f"{root}/rotated.csv: patient: 'case3' has no images; did you mean 'case03'?"
+    ]
+    assert [line.removeprefix(f"{root}/meta.xlsx: ") for line in found["warning: metadata that is not known"]] == [
+        "나이: -5 in row 3: expected a number from 0 to 120; taken as unknown",
+        "성별: '?' in row 3: expected F, M, 여 or 남; taken as unknown",
+        "체중(몸무게): no such column; the weight stays unknown",
+        "키(신장): 1.7 in row 3: expected a number from 30 to 250; taken as unknown",
+    ]
+    pd.DataFrame({"ID": [1, 1]}).to_excel(root / "meta.xlsx", index=False)
+    code, found, _ = doctor("data.metadata=meta.xlsx")
+    assert (code, len(found["error: unreadable metadata"])) == (1, 1)
+
+
+def test_what_is_passed_over(doctor, root):
+    """Leftovers of other programs, and a link to a folder above; nothing of them is audited."""
+    image, annotation = root / TRAIN / "case00/scan000.png", root / LABELS / "case00/scan000.json"
+    copies = [
+        (image, root / "test/DCM/case06/.ipynb_checkpoints/scan000.png"),
+        (image, root / TRAIN / "case00/._scan000.png"),
+        (annotation, root / LABELS / "__MACOSX/scan000.json"),
+    ]
+    for source, target in copies:
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(source, target)
+    (root / TRAIN / "case01/all").symlink_to(root)
+    code, found, verdict = doctor()
+    assert (code, verdict) == (0, f"{root}: 0 errors, 16 warnings: ready for training")
+    assert sorted(found["warning: hidden image"]) == sorted([
+        *(f"{target}: is passed over: a file manager hides it" for _, target in copies[:2]),
+        f"{root / TRAIN}/case01/all: is passed over: a link to a folder above it",
+    ])  # fmt: skip
+    assert found["warning: hidden annotation"] == [f"{copies[2][1]}: is passed over: a file manager hides it"]
+
+
+def test_names_that_no_csv_can_hold(doctor, root):
+    """Each on one line, in letters that every terminal prints."""
+    broken, foreign = root / "test/DCM/case06/a\nb.png", root / TRAIN / os.fsdecode(b"\xbc\xd5/scan.png")
+    for path in (broken, foreign):
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(root / TRAIN / "case00/scan001.png", path)
+    code, found, _ = doctor()
+    assert code == 1
+    assert found["error: name that no CSV can hold"] == [
+        f"{root}/{TRAIN}/\\udcbc\\udcd5/scan.png: its path is not UTF-8 (CP949, perhaps); rename it",
+        f"{root}/test/DCM/case06/a\\nb.png: its path holds a line break or another control character; rename it",
+    ]
+
+
+def test_an_image_is_what_its_content_says(doctor, root):
+    path = root / "test/DCM/case06/scan012.png"
+    path.write_bytes(cv2.imencode(".jpg", cv2.imread(str(path)))[1].tobytes())
+    code, found, _ = doctor()
+    assert code == 0
+    assert found["warning: suffix of another format"] == [
+        f"{path}: is no PNG inside; it is read as what it is, but JPEG has lost detail"
+    ]

@@ -89,3 +89,22 @@ def test_file_commands_run_without_torch(command, files):
 def test_help_shows_an_example(command, capsys):
     assert main([command, "--help"]) == 0
     assert f"\n  bonepipe {command} " in capsys.readouterr().out
+
+
+def test_a_quoted_code_longer_than_the_csv_modules_limit(tmp_path):
+    """In a process of its own: the limit holds for all of a process, so another test might have raised it."""
+    code, half = (" ".join(f"{2 * i + 1} 1" for i in range(count)) for count in (30_000, 15_000))
+    for name, text in (("pred", half), ("truth", code)):
+        (tmp_path / f"{name}.csv").write_text(f'image_name,class,rle\na.png,Ulna,"{text}"\n')
+    assert len(code) > 200_000
+    command = [
+        sys.executable,
+        "-m",
+        "bonepipe",
+        "score",
+        str(tmp_path / "pred.csv"),
+        str(tmp_path / "truth.csv"),
+        "--json",
+    ]
+    scores = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert scores["dice"] == pytest.approx(2 * 15_000 / 45_000, abs=1e-6)

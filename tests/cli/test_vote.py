@@ -214,3 +214,13 @@ def peak_of_vote(paths, output):
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def test_a_quoted_code_longer_than_the_csv_modules_limit(tmp_path):
+    code = " ".join(f"{2 * i + 1} 1" for i in range(30_000))
+    assert len(code) > 200_000
+    for name, text in (("a", code), ("b", code), ("c", "")):
+        (tmp_path / f"{name}.csv").write_text(f'image_name,class,rle\na.png,Ulna,"{text}"\n')
+    paths = [str(tmp_path / f"{name}.csv") for name in "abc"]
+    assert main(["vote", *paths, "-o", str(tmp_path / "out.csv")]) == 0
+    assert [row.rle for row in submission.stream(tmp_path / "out.csv")] == [code]

@@ -1,3 +1,4 @@
+import os
 import shutil
 from dataclasses import replace
 
@@ -10,7 +11,6 @@ from bonepipe.data import catalog
 from bonepipe.data.spec import DataSpec, External
 from bonepipe.errors import BonepipeError
 
-SPELLINGS = {1: "_x0008_여", 2: "_x0008_남", 3: "남", 4: "여", 5: " 여", 6: " 남"}
 TRAIN = ["ID001/image1661130828152_R", "ID001/image1661130828999_L", "ID002/image1661130000001", "ID003/odd_name_x"]
 TEST = ["ID009/image2", "ID010/image1"]
 
@@ -28,12 +28,6 @@ def spec(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     return DataSpec(name="hand", root=str(tmp_path), classes=("Radius",), size=64)
-
-
-def write_metadata(spec, **columns):
-    table = {"ID": list(SPELLINGS), "나이": [25] * 6, "성별": list(SPELLINGS.values())}
-    table |= {"체중(몸무게)": [60.5] * 6, "키(신장)": [170] * 6, "": ["네일있음"] + [None] * 5}
-    pd.DataFrame(table | columns).to_excel(spec.path / "meta_data.xlsx", index=False)
 
 
 def test_names_order_and_files(spec):
@@ -67,44 +61,63 @@ def test_without_metadata_everything_is_unknown(spec):
     assert (row.age, row.sex, row.weight, row.height, row.rotated) == (None,) * 5
 
 
-def test_metadata_and_all_six_spellings(spec):
-    write_metadata(spec)
-    read = catalog.read_metadata(spec)
-    assert [read[f"ID00{number}"]["sex"] for number in SPELLINGS] == ["F", "M", "M", "F", "F", "M"]
-    row = catalog.read_catalog(spec)[2]
-    assert (row.patient, row.age, row.sex, row.weight, row.height) == ("ID002", 25.0, "M", 60.5, 170.0)
-
-
-def test_gaps_in_metadata_are_unknown(spec):
-    write_metadata(spec, **{"나이": [None, "?", 30, 31, 32, 33], "성별": [None, "x", "남", "여", "여", "여"]})
-    read = catalog.read_metadata(spec)
-    assert [read[key]["age"] for key in ("ID001", "ID002", "ID003")] == [None, None, 30.0]
-    assert [read[key]["sex"] for key in ("ID001", "ID002", "ID003")] == [None, None, "M"]
-
-
-def test_damaged_metadata_is_refused(spec):
-    path = spec.path / "meta_data.xlsx"
-    path.write_text("no spreadsheet")
-    with pytest.raises(BonepipeError, match=r"meta_data\.xlsx: cannot be read as a spreadsheet"):
-        catalog.read_catalog(spec)
-    write_metadata(spec)
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(BonepipeError, match=r"meta_data\.xlsx: cannot be read as a spreadsheet"):
-        catalog.read_catalog(spec)
-    write_metadata(spec, ID=[1, 2, 3, 4, 5, None])
-    with pytest.raises(BonepipeError, match=r"meta_data\.xlsx: row 7, column ID: nan is not"):
-        catalog.read_catalog(spec)
-    pd.DataFrame({"patient": [1]}).to_excel(path)
-    with pytest.raises(BonepipeError, match=r"meta_data\.xlsx: no column 'ID'"):
-        catalog.read_catalog(spec)
-
-
-def test_rotated_wrists_where_listed(spec):
+def test_metadata_and_rotated_wrists_join(spec):
+    table = {
+        "ID": [1, 2],
+        "나이": [24, 25],
+        "성별": ["여", "_x0008_남"],
+        "체중(몸무게)": [50, 60.5],
+        "키(신장)": [160, 170],
+    }
+    pd.DataFrame(table).to_excel(spec.path / "meta_data.xlsx", index=False)
     (spec.path / "rotated.csv").write_text("patient\nID001\nID010\n")
-    assert [row.rotated for row in catalog.read_catalog(spec)] == [True, True, False, False, False, True]
-    (spec.path / "rotated.csv").write_bytes(b"patient\n\xff\n")
-    with pytest.raises(BonepipeError, match=r"rotated\.csv: cannot be read"):
+    rows = catalog.read_catalog(spec)
+    assert (rows[2].patient, rows[2].age, rows[2].sex, rows[2].weight, rows[2].height) == ("ID002", 25, "M", 60.5, 170)
+    assert [row.rotated for row in rows] == [True, True, False, False, False, True]
+
+
+def test_patients_that_are_links_are_found_and_leftovers_are_not(spec, tmp_path_factory):
+    """Of images and of annotations; nothing that a file manager hides is an image or tells a class."""
+    elsewhere = tmp_path_factory.mktemp("disk")
+    for part in ("train/DCM", "train/outputs_json"):
+        shutil.move(spec.path / part / "ID001", elsewhere / part.partition("/")[2])
+        (spec.path / part / "ID001").symlink_to(elsewhere / part.partition("/")[2])
+        (spec.path / part / "ID003" / "loop").symlink_to(spec.path / "train")
+    before = catalog.read_catalog(spec)
+    assert [row.name for row in before] == [f"{name.split('/')[1]}.png" for name in [*TRAIN, *TEST]]
+    assert all(row.annotation for row in before[:4])
+    for name in (".ipynb_checkpoints/image2.png", "._image1.png", "__MACOSX/ID009/image2.png"):
+        path = spec.path / "test/DCM/ID009" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    (spec.path / "train/outputs_json/._image.json").write_bytes(b"\0\5")
+    assert catalog.read_catalog(spec) == before
+    with pytest.raises(BonepipeError, match="no list under 'annotations'"):  # the first real file, not the hidden one
+        catalog.known_classes(spec.path)
+
+
+def test_endings_in_another_case_are_the_same_endings(spec):
+    name = TRAIN[2]
+    image, annotation = (spec.path / "train" / part / name for part in ("DCM", "outputs_json"))
+    image.with_suffix(".png").rename(image.with_suffix(".PNG"))
+    annotation.with_suffix(".json").rename(annotation.with_suffix(".Json"))
+    row = catalog.train_images(spec)[2]
+    assert (row.path, row.annotation) == (image.with_suffix(".PNG"), annotation.with_suffix(".Json"))
+    shutil.copy(row.path, image.with_suffix(".png"))
+    with pytest.raises(BonepipeError, match="the same file name twice"):
         catalog.read_catalog(spec)
+
+
+@pytest.mark.parametrize("name", [b"ID002/a\nb.png", b"ID\r2/ab.png", b"ID002/\xbc\xd5.png", b"\xbc\xd5/ab.png"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_name_that_no_csv_can_hold_is_refused(spec, split, name):
+    path = spec.path / split / "DCM" / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(spec.path / "train/DCM" / f"{TRAIN[0]}.png", path)
+    with pytest.raises(BonepipeError, match=r"its path (holds a line break|is not UTF-8).*; rename it") as error:
+        catalog.read_catalog(spec)
+    str(error.value).encode("utf-8")
+    assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,24 @@ def test_a_row_that_cannot_be_carried_out_is_named(tmp_path, row, message):
 
 
 def test_a_class_renamed_twice_is_refused(tmp_path):
-    with pytest.raises(BonepipeError, match="line 3: a is renamed twice"):
+    with pytest.raises(BonepipeError, match=r"line 3: x\.png, a, permute again, first at line 2"):
         read(tmp_path, ("x.png", "a", "permute", "b"), ("x.png", "a", "permute", "c"))
+
+
+def test_two_rows_that_contradict_each_other_are_refused(tmp_path):
+    with pytest.raises(BonepipeError, match=r"line 3: x\.png, a, replace again, first at line 2"):
+        read(tmp_path, ("x.png", "a", "replace", "1 2"), ("x.png", "a", "replace", "3 4"))
+    with pytest.raises(BonepipeError, match="line 3: a is both dropped and replaced"):
+        read(tmp_path, ("x.png", "a", "replace", "1 2"), ("x.png", "a", "drop", ""))
+
+
+def test_a_file_that_a_spreadsheet_saved_is_read(tmp_path):
+    path = tmp_path / "corrections.csv"
+    path.write_text("\ufeffImage_name;Class;Action;Value\r\nx.png;a;drop;\r\n;;;\r\n", encoding="utf-8", newline="")
+    assert corrections.read(path, CLASSES, ["x.png"])["x.png"].ignored == {0}
+    path.write_text("")
+    with pytest.raises(BonepipeError, match=r"corrections\.csv: no column 'image_name'"):
+        corrections.read(path, CLASSES, ["x.png"])
 
 
 def test_a_missing_file_or_column_is_named(tmp_path):

@@ -146,6 +146,16 @@ def test_bad_numbers_are_refused(path, images, number):
     assert_fails(path, images, r"line 4, column fold: .* is not one of 0\.\.2")
 
 
+def test_a_file_that_a_spreadsheet_saved_is_read(path, images):
+    before = folds.read(path, images, COUNT)
+    text = path.read_text().replace(",", ";").replace("image_name", "Image_Name ").replace("\n", "\n;;\n", 1)
+    path.write_text(f"\ufeff{text};;\n", encoding="utf-8")
+    assert folds.read(path, images, COUNT) == before
+    path.write_text(path.read_text(encoding="utf-8").replace(";0\n", ";x\n", 1), encoding="utf-8")
+    line = next(n for n, row in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if row.endswith(";x"))
+    assert_fails(path, images, f"line {line}, column fold: 'x'")
+
+
 def test_a_row_that_is_too_short_is_refused(path, images):
     rewrite(path, lambda lines: [*lines[:2], lines[2][:1], *lines[3:]])
     assert_fails(path, images, "line 3, column fold: ''")

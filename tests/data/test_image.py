@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bonepipe.data.image import SUFFIXES, read_grey, resize_grey
+from bonepipe.data.image import SUFFIXES, read_grey, read_shape, resize_grey
 from bonepipe.errors import BonepipeError
 
 
@@ -244,6 +244,40 @@ def test_a_turned_image_is_read_as_viewers_show_it(tmp_path, kind):
     read = read_grey(save(tmp_path / "a", pixels, format=kind, exif=exif))
     assert read.shape == (80, 60)
     assert np.abs(read - np.rot90(pixels, -1).astype(int)).max() <= 12
+
+
+def with_chunk(png, kind, content, before):
+    """A PNG with one more part before that of a kind."""
+    part = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    place = png.index(before) - 4
+    return png[:place] + part + png[place:]
+
+
+@pytest.mark.parametrize("before", [b"IDAT", b"IEND"])
+def test_the_shape_is_that_of_the_image_as_it_is_read(tmp_path, before):
+    """Whatever its suffix says, and turned where its metadata says so, in front of the pixels or after them."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    turned = with_chunk(encode(".png", smooth()), b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"), before)
+    others = [(whole, (60, 80)) for whole in WHOLE.values()]
+    for content, shape in ((encode(".png", smooth()), (60, 80)), (turned, (80, 60)), *others):
+        (tmp_path / "a.png").write_bytes(content)
+        assert read_shape(tmp_path / "a.png") == read_grey(tmp_path / "a.png").shape == shape
+
+
+def test_a_png_that_is_not_whole_has_no_shape(tmp_path):
+    whole, path = encode(".png", smooth()), tmp_path / "a.png"
+    for length in range(0, len(whole) - 4, 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(BonepipeError, match=r"a\.png: (truncated PNG|cannot be decoded)"):
+            read_shape(path)
+    with pytest.raises(BonepipeError, match=r"none\.png: cannot be read"):
+        read_shape(tmp_path / "none.png")
+
+
+def test_a_png_with_the_suffix_of_another_format_is_read(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(encode(".png", smooth()))
+    assert (read_grey(tmp_path / "a.dcm") == smooth()).all()
 
 
 def test_of_several_pages_the_first_is_read(tmp_path):

@@ -41,6 +41,14 @@ def test_masks_are_read_in_the_order_of_the_classes(tmp_path):
     [
         ([("a.png", "ome", "1 2")], "unknown class 'ome'; did you mean 'one'"),
         ([("a.png", "one", "1 2")], "no row of b.png, one; an empty mask has an empty code"),
+        (
+            [("a.png", "one", "1 2"), ("B.png", "one", "")],
+            "no row of b.png, one; an empty mask has an empty code; did you mean 'B.png'",
+        ),
+        (
+            [("a.png", "one", "1 2"), ("b.png", "one", ""), ("a.png", "one", "")],
+            "line 4: a.png, one again, first at line 2",
+        ),
     ],
 )
 def test_masks_that_do_not_fit_the_data_are_refused(tmp_path, rows, reason):

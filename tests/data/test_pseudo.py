@@ -170,3 +170,17 @@ def test_pseudo_labels_of_unknown_images_or_beyond_the_image_are_refused(spec, t
 def test_a_weight_outside_its_range_is_refused(weight):
     with pytest.raises(ValueError, match="pseudo_weight"):
         DataSpec(name="x", root="x", classes=("a",), size=64, pseudo_weight=weight)
+
+
+def test_an_image_that_is_not_in_the_test_set_is_named_with_the_nearest(spec, tmp_path):
+    path = tmp_path / "pseudo.csv"
+    pseudo.write(path, [("scan12.png", label, "", "") for label in CLASSES])
+    with pytest.raises(BonepipeError, match=r"scan12\.png is not a test image of .*; did you mean 'scan012\.png'"):
+        pseudo.pseudo_images(replace(spec, pseudo=str(path)))
+
+
+def test_a_label_twice_is_refused(spec, tmp_path):
+    path = tmp_path / "pseudo.csv"
+    pseudo.write(path, [("scan012.png", label, "", "") for label in (*CLASSES, CLASSES[0])])
+    with pytest.raises(BonepipeError, match=r"line 7: scan012\.png, Left Lung again, first at line 2"):
+        pseudo.read(path, CLASSES)

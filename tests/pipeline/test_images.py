@@ -7,13 +7,16 @@ import socket
 
 import cv2
 import numpy as np
+import pytest
 
 from bonepipe import cli
 from bonepipe import config as configs
 from bonepipe.data.annotation import read_annotation
 from bonepipe.data.catalog import test_images as find_test_images
+from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane, polygon, rle
 from bonepipe.pipeline.experiment import Experiment
+from bonepipe.pipeline.images import find_images
 from bonepipe.pipeline.run_folder import locked
 
 
@@ -109,6 +112,22 @@ def test_predict_finds_radiographs_of_every_kind(drawn_run, rows_of, phantom_roo
     capsys.readouterr()
     assert cli.main(command) == 0, "its own results, in a folder among the images, are none"
     assert "6 images are finished already" in capsys.readouterr().err
+
+
+def test_predict_finds_what_a_person_sees_in_a_folder(tmp_path):
+    """Links to folders and files are followed; leftovers of other programs and its own results are none."""
+    pictures, elsewhere, out = tmp_path / "pictures", tmp_path / "elsewhere", tmp_path / "pictures" / "out"
+    names = ["b/one.png", ".ipynb_checkpoints/one.png", "b/._two.png", "__MACOSX/three.png", "out/masks/one/Ulna.png"]
+    for path in [*(pictures / name for name in names), elsewhere / "four.png", tmp_path / "five.JPG"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (pictures / "a").symlink_to(elsewhere)
+    (pictures / "c.JPG").symlink_to(tmp_path / "five.JPG")
+    (elsewhere / "loop").symlink_to(elsewhere)
+    assert [image.name for image in find_images([pictures], out)] == ["four.png", "one.png", "c.JPG"]
+    (pictures / "b" / "a\nb.png").touch()
+    with pytest.raises(BonepipeError, match=r"a\\nb\.png: its path holds a line break"):
+        find_images([pictures], out)
 
 
 def test_predict_does_not_mix_predictions_of_other_weights(copied_run, set_thresholds, chest_root, tmp_path, capsys):

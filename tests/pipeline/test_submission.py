@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,12 @@ from bonepipe.config import compose
 from bonepipe.data import submission
 from bonepipe.data.catalog import test_images as images_to_predict
 from bonepipe.data.image import read_grey, resize_grey
+from bonepipe.errors import BonepipeError
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.pipeline.experiment import Experiment
-from bonepipe.pipeline.predictors.run import refined_classes
+from bonepipe.pipeline.predictors.run import refined_classes, require_finished
 from bonepipe.pipeline.steps import Steps
+from bonepipe.pipeline.submission import _write as write_submission
 
 WINDOWS = [
     "windows=sliding", "windows.size=96", "windows.window=64", "windows.centre=0.75", "windows.mirror=true",
@@ -214,3 +218,58 @@ def test_a_window_larger_than_the_image_is_refused_before_anything_runs(trained,
     assert main(["train", "fold=0", *words, "name=other", "windows=sliding", "windows.window=65"]) == 2
     assert "windows.window=65: larger than the image, 64 pixels" in capsys.readouterr().err
     assert not (trained.parent / "other").exists()
+
+
+@pytest.fixture
+def other_data(copied_run, phantom_root, tmp_path):
+    """A finished run and its overrides on a copy of the data that may be damaged; the last of its test images."""
+    _, words = copied_run
+    root = shutil.copytree(phantom_root, tmp_path / "data")
+    return [*words, f"data.root={root}"], images_to_predict(root)[-1].path
+
+
+def test_an_image_is_what_its_content_says(other_data, rows_of, capsys):
+    """JPEG bytes in a PNG's name: predicted, taken by the check, and done when asked again."""
+    words, path = other_data
+    path.write_bytes(cv2.imencode(".jpg", cv2.imread(str(path)))[1].tobytes())
+    assert main(["submit", *words]) == 0
+    experiment = Experiment(compose(words))
+    rows = rows_of(experiment.folder / "submission.csv")
+    assert [name for name, label in rows if label == "Ulna"] == [i.name for i in images_to_predict(experiment.data)]
+    assert main(["check", str(experiment.folder / "submission.csv"), "--data", experiment.data.root]) == 0
+    capsys.readouterr()
+    assert main(["submit", *words]) == 0
+    assert "submission.csv: done already" in capsys.readouterr().err
+
+
+def test_an_image_that_cannot_be_read_is_named_before_any_is_predicted(other_data, capsys):
+    words, path = other_data
+    path.write_bytes(path.read_bytes()[:-20])
+    assert main(["submit", *words]) == 1
+    told = capsys.readouterr().err
+    assert f"{path}: truncated PNG" in told
+    assert "submission:" not in told, "the bar of the prediction"
+
+
+def test_what_would_be_refused_is_kept(other_data, rows_of):
+    words, _ = other_data
+    assert main(["submit", *words]) == 0
+    experiment = Experiment(compose(words))
+    path, images = experiment.folder / "submission.csv", images_to_predict(experiment.data)
+    before = path.read_bytes()
+    with pytest.raises(BonepipeError, match=r"submission\.refused\.csv: is not a valid submission: line 31: .* again"):
+        write_submission(require_finished(experiment), [images[0], images[0]])
+    assert path.read_bytes() == before
+    kept = rows_of(path.with_name("submission.refused.csv"))
+    assert kept == {key: code for key, code in rows_of(path).items() if key[0] == images[0].name}
+
+
+@pytest.mark.parametrize("command", ["split", "train-all", "submit"])
+def test_a_name_that_no_csv_can_hold_is_refused_before_anything_runs(other_data, command, capsys):
+    words, path = other_data
+    path.rename(path.with_name(os.fsdecode(b"\xbc\xd5.png")))
+    before = sorted(Experiment(compose(words)).folder.rglob("*"))
+    capsys.readouterr()
+    assert main([command, *words]) == 1
+    assert capsys.readouterr().err.endswith("/\\udcbc\\udcd5.png: its path is not UTF-8 (CP949, perhaps); rename it\n")
+    assert sorted(Experiment(compose(words)).folder.rglob("*")) == before
