@@ -23,6 +23,7 @@ from bonepipe.data import corrections, pseudo
 from bonepipe.data.annotation import Polygon, read_annotation
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.corrections import Correction
+from bonepipe.data.frame import Fit, Frame
 from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.data.pseudo import PseudoLabel
 from bonepipe.data.region import cut, jittered, smallest_box
@@ -60,6 +61,11 @@ class Layers(NamedTuple):
         ignored = None if self.ignored is None else bitplane.resize(self.ignored, shape)
         return Layers(resize_grey(self.images, shape), bitplane.resize(self.planes, shape), ignored)
 
+    def framed(self, frame: Frame) -> "Layers":
+        """An image as a frame shows it."""
+        ignored = None if self.ignored is None else frame.place(self.ignored, bitplane.resize)
+        return Layers(frame.place(self.images, resize_grey), frame.place(self.planes, bitplane.resize), ignored)
+
     def put(self, index: int, image: "Layers") -> None:
         """Write one image of several."""
         for layer, values in zip(self, image, strict=True):
@@ -83,6 +89,7 @@ class Store:
         crops: where the spec names a region, the part of the original that each image shows, int64 `[N, 4]` as top,
             left, bottom, right; zeros where the region's classes are missing. None for whole images.
         wide: wider crops with their labels, for training; None where nothing is jittered.
+        fit: how images of another aspect than the store's lie in it, see `Frame`.
 
     Where the spec names corrections or pseudo-labels, `planes` are the amended labels. The outlines, and with them
     `truth`, are always those of the annotation.
@@ -101,10 +108,31 @@ class Store:
     ignored: np.ndarray | None = None
     crops: np.ndarray | None = None
     wide: Layers | None = None
+    fit: Fit = "stretch"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to loader processes by name: pickling a memory map would copy it."""
-        return _load, (self.folder, self.names, self.class_count)
+        return _load, (self.folder, self.names, self.class_count, self.fit)
+
+    @cached_property
+    def frame(self) -> Frame:
+        """How each image lies in the store."""
+        height, width = self.images.shape[1:3]
+        return Frame((height, width), self.fit)
+
+    @cached_property
+    def padded(self) -> bool:
+        """Whether any image leaves a part of its frame black."""
+        height, width = self.frame.shape
+        return any(self.frame.box(self.shape(index)) != Box(0, 0, height, width) for index in range(len(self.names)))
+
+    def padding(self, index: int) -> bitplane.Planes | None:
+        """Planes uint8 `[h, w, P]`, all bits set beside an image in its frame; None where no image leaves any black."""
+        if not self.padded:
+            return None
+        planes = np.full(self.planes.shape[1:], 255, np.uint8)
+        planes[self.frame.box(self.shape(index)).slices] = 0
+        return planes
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -164,17 +192,17 @@ def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Sto
         with FileLock(cache / f"{folder.name}.lock"):
             if not folder.is_dir():
                 _build(images, spec, folder)
-    return _load(folder, tuple(image.name for image in images), len(spec.classes))
+    return _load(folder, tuple(image.name for image in images), len(spec.classes), spec.frame.fit)
 
 
-def _load(folder: Path, names: tuple[str, ...], class_count: int) -> Store:
+def _load(folder: Path, names: tuple[str, ...], class_count: int, fit: Fit) -> Store:
     with np.load(folder / "outlines.npz") as file:
         arrays = {name: file[name] for name in ("shapes", "points", "starts", "classes", "owners")}
         crops = file.get("crops")
     images, planes, ignored = _open_layers(folder)
     wide = _open_layers(folder / WIDE) if (folder / WIDE).is_dir() else None
     further = {"ignored": ignored, "crops": crops, "wide": wide}
-    return Store(folder, names, images, planes, class_count=class_count, **further, **arrays)
+    return Store(folder, names, images, planes, class_count=class_count, fit=fit, **further, **arrays)
 
 
 def _open_layers(folder: Path) -> Layers:
@@ -226,7 +254,7 @@ def key(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> str:
     partial = [[image.name, *image.annotated] for image in images if image.annotated is not None]
     region = asdict(spec.region) if spec.region else None
     height, width = spec.shape
-    content = [VERSION, height, width, spec.classes, spec.labels, contents, partial, region]
+    content = [VERSION, height, width, spec.frame.fit, spec.classes, spec.labels, contents, partial, region]
     return f"{spec.name}-{height}x{width}-{combined(content)[:12]}"
 
 
@@ -343,7 +371,7 @@ def prepare(image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLab
     whole = Layers(grey, planes, ignored)
     if spec.region is not None:
         return _prepare_region(whole, polygons, spec)
-    small = whole.resized(spec.shape)
+    small = whole.framed(spec.frame)
     return Prepared(small.images, small.planes, grey.shape, polygons, small.ignored)
 
 

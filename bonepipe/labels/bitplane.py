@@ -140,7 +140,7 @@ def _span(flags: NDArray[np.bool_]) -> slice:
 
 def _reached(shares: NDArray[np.float32], span: slice) -> tuple[int, int]:
     """The target pixels, half open, that draw on any source pixel of a span."""
-    target = _span(shares[:, span].any(axis=1))
+    target = _span(np.asarray(shares[:, span].any(axis=1)))
     return target.start, target.stop
 
 
