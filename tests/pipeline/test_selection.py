@@ -44,7 +44,7 @@ def pretend(source, target, seed):
     for fold in (0, 1):
         path = target / f"fold-{fold}" / "probabilities.npz"
         found = byte_maps.read(path, experiment.data.classes)
-        packed = [byte_maps.pack(guess(store, store.index[name], found.shape, rng)) for name in found.names]
+        packed = [byte_maps.pack(guess(store, store.index[name], found.shapes[0], rng)) for name in found.names]
         byte_maps.write(path, found.names, experiment.data.classes, found.shapes, packed)
     note(target)
 
