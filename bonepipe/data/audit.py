@@ -5,7 +5,7 @@ Nothing here stops at the first problem, and nothing trusts a file: what cannot 
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from bonepipe.data.annotation import Polygon, read_with_faults
 from bonepipe.data.catalog import ANNOTATION, IMAGE, Radiograph, annotation_path, image_paths, patient_of
 from bonepipe.data.folds import FoldSpec, check_rule, find_faults
+from bonepipe.data.frame import aspects, strangers
 from bonepipe.data.image import ENDS, SUFFIXES, read_grey
 from bonepipe.data.metadata import ROTATED_FILE, read_rotated
 from bonepipe.data.metadata import read_with_faults as read_metadata
@@ -26,6 +27,7 @@ from bonepipe.files import find_files, name_fault, passed_over, printable
 from bonepipe.parallel import cores
 
 COMMON_SHARE = 0.9  # where so many images have one size, another size is worth a look
+WASTEFUL = 1.5  # from this factor between the aspects of images and training size on, another size suits better
 LARGEST_ASPECT = 4.0  # long side to short side; a radiograph beyond it is probably a strip of one
 
 
@@ -71,6 +73,7 @@ def audit(spec: DataSpec, folds: FoldSpec) -> list[Finding]:
     checked, external = check_files(images, spec), check_files(others, spec)
     findings += [finding for image in [*checked, *external] for finding in image.findings]
     findings += [*check_duplicates([*checked, *external]), *check_sizes(checked, spec)]
+    findings += check_aspects(checked, external, {image.path for image in images if image.split == "test"}, spec)
     return sorted(findings, key=lambda finding: finding.severity)
 
 
@@ -284,10 +287,39 @@ def check_sizes(checked: Sequence[Checked], spec: DataSpec) -> Iterator[Finding]
             yield Finding("warning", path, "", message, "unusual size")
         if max(height, width) > LARGEST_ASPECT * min(height, width):
             yield Finding("warning", path, "", f"{size}: is it cut off?", "unusual aspect")
-    small = sum(height < spec.shape[0] or width < spec.shape[1] for height, width in shapes.values())
+    boxes = {shape: spec.frame.box(shape) for shape in shapes.values()}
+    small = sum(shape[0] < boxes[shape].height or shape[1] < boxes[shape].width for shape in shapes.values())
     if small:
         message = f"{small} of {len(shapes)} images are smaller than data.size={spec.size}"
         yield Finding("warning", spec.path, "data.size", message, "images smaller than the training size")
+
+
+def check_aspects(
+    checked: Sequence[Checked], external: Sequence[Checked], test: Set[Path], spec: DataSpec
+) -> Iterator[Finding]:
+    """Test images of another aspect than what is trained on, and a training size of another one than most images."""
+    known = {image.path: image.shape for image in checked if image.shape is not None}
+    trained = [shape for path, shape in known.items() if path not in test]
+    trained += [image.shape for image in external if image.shape is not None]
+    if not trained or spec.region is not None:
+        return
+    tested = {str(path): shape for path, shape in known.items() if path in test}
+    if message := strangers(tested, aspects(trained), spec.fit):
+        yield Finding("warning", spec.path / spec.test_images, "", message, "another aspect than in training")
+    yield from _check_training_aspect(trained, spec)
+
+
+def _check_training_aspect(shapes: Sequence[tuple[int, int]], spec: DataSpec) -> Iterator[Finding]:
+    """Another size would suit images of these heights and widths."""
+    height, width = spec.shape
+    usual = float(np.median([height / width for height, width in shapes]))
+    ratio = height / width / usual
+    factor = max(ratio, 1 / ratio)
+    if factor > WASTEFUL:
+        suited = (height, 8 * round(height / usual / 8)) if ratio < 1 else (8 * round(width * usual / 8), width)
+        what = f"stays {1 - 1 / factor:.0%} black" if spec.fit == "pad" else f"stretches them {factor:.2f} times"
+        message = f"{height} x {width} {what}, as height / width of the images is {usual:.2f}; try {list(suited)}"
+        yield Finding("warning", spec.path, "data.size", message, "training size of another aspect than the images")
 
 
 def _repeats(pairs: Iterable[tuple[Hashable, Path]]) -> list[tuple[Path, Path]]:

@@ -2,7 +2,8 @@
 
 A training batch has `weight` float32 [B, 1, h, w] as well where the loss asks for pixel weights, `ignored` uint8
 [B, h, w, P] where the labels of some pixels do not count, and `share` float32 [B] where images weigh differently.
-Batches to compare with have a list `truth` of `Truth`, batches to predict `shape` int64 [B, 2] and a list `name`.
+Batches to predict have the images' original `shape` int64 [B, 2], those of files a list `name`, and batches to compare
+with a list `truth` of `Truth`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from torch.utils.data import Dataset, default_collate
 from bonepipe.data import submission
 from bonepipe.data.augment import Augmentation
 from bonepipe.data.catalog import Radiograph
+from bonepipe.data.frame import Frame, Shape
 from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.data.sampling import Draw
 from bonepipe.data.store import Store
@@ -24,7 +26,6 @@ from bonepipe.labels import cutout, rle
 from bonepipe.labels.cutout import Cutout
 
 Batch = dict[str, Any]
-Shape = tuple[int, int]
 PixelWeights = Callable[[np.ndarray], np.ndarray]  # planes [h, w, P] to weights float32 [h, w]
 TRIES = 8  # augmentations of one image, at the most, to find one with foreground
 
@@ -76,11 +77,16 @@ class TrainingImages(Dataset[dict[str, Any]]):
     def _augmented(self, index: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Image, planes of the labels, and planes of the pixels that do not count, all warped alike."""
         image, planes, ignored = self.store.drawn(index, seed)
-        if ignored is None:
+        uncounted = [layer for layer in (ignored, self.store.padding(index)) if layer is not None]
+        if not uncounted:
             return *self.augmentation(image, planes, seed), None
-        image, both = self.augmentation(image, np.concatenate([planes, ignored], axis=-1), seed)
-        count = planes.shape[-1]
-        return image, both[..., :count], _still_whole(ignored, both[..., count:])
+        image, joined = self.augmentation(image, np.concatenate([planes, *uncounted], axis=-1), seed)
+        planes, *warped = np.split(joined, 1 + len(uncounted), axis=-1)
+        return (
+            image,
+            planes,
+            np.bitwise_or.reduce([_still_whole(*pair) for pair in zip(uncounted, warped, strict=True)]),
+        )
 
 
 def _still_whole(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -95,40 +101,44 @@ def _still_whole(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 class ValidationImages(Dataset[dict[str, Any]]):
-    """Images of the store as they are, with their index."""
+    """Images of the store as they are, with their original shape and their index."""
 
     def __init__(self, store: Store, indices: Sequence[int]) -> None:
         self.store, self.indices = store, list(indices)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         index = self.indices[position]
-        return {"image": np.array(self.store.images[index]), "index": index}
+        return {
+            "image": np.array(self.store.images[index]),
+            "shape": torch.from_numpy(self.store.shapes[index]),
+            "index": index,
+        }
 
     def __len__(self) -> int:
         return len(self.indices)
 
 
 class TestImages(Dataset[dict[str, Any]]):
-    """Images at model size with their name and original shape; of several sizes all are made from one decoding.
+    """Images as a model sees them, with their name and original shape; for several models all from one decoding.
 
     Args:
-        shape: height and width; or several in a frozenset, and `image` is a dictionary with an image of each.
+        frame: how they are shown; or several in a frozenset, and `image` is a dictionary with an image of each.
     """
 
     __test__ = False  # not a test case, whatever its name
 
-    def __init__(self, images: Sequence[Radiograph], shape: Shape | frozenset[Shape]) -> None:
-        self.images, self.shape = images, shape
+    def __init__(self, images: Sequence[Radiograph], frame: Frame | frozenset[Frame]) -> None:
+        self.images, self.frame = images, frame
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image = self.images[index]
         grey = read_grey(image.path)
-        return {"image": self._resized(grey), "shape": torch.tensor(grey.shape), "index": index, "name": image.name}
+        return {"image": self._shown(grey), "shape": torch.tensor(grey.shape), "index": index, "name": image.name}
 
-    def _resized(self, grey: np.ndarray) -> Any:
-        if isinstance(self.shape, frozenset):
-            return {shape: resize_grey(grey, shape) for shape in self.shape}
-        return resize_grey(grey, self.shape)
+    def _shown(self, grey: np.ndarray) -> Any:
+        if isinstance(self.frame, frozenset):
+            return {frame: frame.place(grey, resize_grey) for frame in self.frame}
+        return self.frame.place(grey, resize_grey)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -142,10 +152,15 @@ class Truth:
     Attributes:
         shape: original height and width of the image, pixels.
         masks: the true mask of every class at that size.
+        frame: how the model is shown the image.
     """
 
-    def __init__(self, shape: Shape, masks: list[Cutout]) -> None:
-        self.shape, self.masks = shape, masks
+    def __init__(self, shape: Shape, masks: list[Cutout], frame: Frame) -> None:
+        self.shape, self.masks, self.frame = shape, masks, frame
+
+    def content(self, maps: Any) -> Any:
+        """The part of maps `[C, h, w]` that shows the image."""
+        return self.frame.content(maps, self.shape)
 
 
 class WithTruth(Dataset[dict[str, Any]]):
@@ -164,7 +179,7 @@ class WithTruth(Dataset[dict[str, Any]]):
 
 def annotated_truth(store: Store, sample: Mapping[str, Any]) -> Truth:
     """The masks of a store's image as they were annotated."""
-    return Truth(store.shape(sample["index"]), store.truth(sample["index"]))
+    return Truth(store.shape(sample["index"]), store.truth(sample["index"]), store.frame)
 
 
 class Answer:
@@ -173,13 +188,14 @@ class Answer:
     Args:
         path: the CSV; images and classes that are not asked for are passed over.
         names: of the images, in the order of their indices.
+        frame: how the model is shown them.
 
     Raises:
         BonepipeError: the file cannot be read or lacks a row; when called, a code that does not fit its image.
     """
 
-    def __init__(self, path: Path, names: Sequence[str], classes: Sequence[str]) -> None:
-        self.path, rows = path, {row.key: row for row in submission.stream(path)}
+    def __init__(self, path: Path, names: Sequence[str], classes: Sequence[str], frame: Frame) -> None:
+        self.path, self.frame, rows = path, frame, {row.key: row for row in submission.stream(path)}
         wanted = [[(name, label) for label in classes] for name in names]
         for name, label in (key for keys in wanted for key in keys if key not in rows):
             raise BonepipeError(f"{path}: no row of {name}, {label}; an absent class has an empty code")
@@ -188,7 +204,8 @@ class Answer:
     def __call__(self, sample: Mapping[str, Any]) -> Truth:
         """The masks of a sample with `index` and `shape`."""
         height, width = sample["shape"].tolist()
-        return Truth((height, width), [self._mask(row, (height, width)) for row in self.rows[sample["index"]]])
+        masks = [self._mask(row, (height, width)) for row in self.rows[sample["index"]]]
+        return Truth((height, width), masks, self.frame)
 
     def _mask(self, row: submission.Row, shape: Shape) -> Cutout:
         try:

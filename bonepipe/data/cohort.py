@@ -99,8 +99,9 @@ class Cohort:
         training = [index for index in others if not self._left_out(self.images[index])]
         validation = [index for index, number in enumerate(numbers) if number == fold]
         if self.spec.region is not None:
-            lacking = set(self.store.lacking())
-            training, validation = ([i for i in part if i not in lacking] for part in (training, validation))
+            nothing, unseen = set(self.store.lacking(training=True)), set(self.store.lacking())
+            training = [index for index in training if index not in nothing]
+            validation = [index for index in validation if index not in unseen]
         return training, validation
 
     def _left_out(self, image: Radiograph) -> bool:

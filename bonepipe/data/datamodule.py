@@ -104,13 +104,13 @@ class FoldDataModule(pl.LightningDataModule):
             raise BonepipeError("data.region: a run that sees a part of each image predicts no test images by itself")
         if not images:
             raise BonepipeError(f"{spec.path / spec.test_images}: no test images (*.png) here")
-        return TestImages(images, spec.shape)
+        return TestImages(images, spec.frame)
 
     def _answer(self) -> Answer:
-        path = self.cohort.spec.path / ANSWER
+        spec, path = self.cohort.spec, self.cohort.spec.path / ANSWER
         if not path.is_file():
             raise BonepipeError(f"{path}: no such file, nothing to compare with; predict instead of testing")
-        return Answer(path, [image.name for image in self.cohort.test_images], self.cohort.spec.classes)
+        return Answer(path, [image.name for image in self.cohort.test_images], spec.classes, spec.frame)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Augmented batches in this epoch's order; the last may be smaller."""

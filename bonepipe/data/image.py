@@ -100,8 +100,12 @@ def _png_shape(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def resize_grey(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resize uint8 `[H, W]` to a shape (height, width), pixel centres aligned: area averages where it shrinks."""
-    if image.shape == shape:
-        return image
-    shrinks = shape[0] <= image.shape[0] and shape[1] <= image.shape[1]
-    return cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    """Resize uint8 `[H, W]` to a shape (height, width), pixel centres aligned, each axis by itself.
+
+    An axis that shrinks is averaged over areas, one that grows is interpolated.
+    """
+    small = min(shape[0], image.shape[0]), min(shape[1], image.shape[1])
+    for size, method in ((small, cv2.INTER_AREA), (shape, cv2.INTER_LINEAR)):
+        if image.shape != size:
+            image = cv2.resize(image, size[::-1], interpolation=method)
+    return image

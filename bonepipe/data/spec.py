@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from bonepipe.data.frame import Fit, Frame
 from bonepipe.data.region import Region
 from bonepipe.errors import suggestion
 
@@ -52,6 +53,9 @@ class DataSpec:
         name: short name; the fold file carries it.
         classes: class names in the order of the submission.
         size: height and width in pixels that the model sees; one number for a square.
+        fit: how images of another aspect are brought to that size. `pad` keeps their aspect and makes the rest black,
+            and what is black counts neither in the loss nor in a score; `stretch` fills all of it, as runs did whose
+            config lacks this setting. A region's crops have the aspect of `size` anyway.
         train_images, test_images, annotations: folders below the root.
         metadata: spreadsheet below the root, or None.
         patient: regular expression on an image's path below its folder; its first group is the patient.
@@ -75,6 +79,7 @@ class DataSpec:
     root: str
     classes: tuple[str, ...]
     size: int | tuple[int, int]
+    fit: Fit = "stretch"
     train_images: str = "train/DCM"
     test_images: str = "test/DCM"
     annotations: str = "train/outputs_json"
@@ -128,6 +133,11 @@ class DataSpec:
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels that the model sees."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def frame(self) -> Frame:
+        """How the model is shown an image; the crops of a region fill it."""
+        return Frame(self.shape, self.fit if self.region is None else "stretch")
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ and shared by all folds, workers and experiments. The outlines are kept as well:
 size, and filling a polygon inside its box is cheaper than reading a full-size mask.
 
 Where the spec names a region, the crops around it are the images of the store: their pixels, shapes and outlines. A
-wider crop of each is kept for training, which looks at a slightly other part of it each time.
+wider crop of each is kept for training, which looks at a slightly other part of it each time. It is cut around the
+labels that are trained on, where corrections amend them; the crops that validation sees stay where they are annotated.
 """
 
 import shutil
@@ -23,6 +24,7 @@ from bonepipe.data import corrections, pseudo
 from bonepipe.data.annotation import Polygon, read_annotation
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.corrections import Correction
+from bonepipe.data.frame import Fit, Frame
 from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.data.pseudo import PseudoLabel
 from bonepipe.data.region import cut, jittered, smallest_box
@@ -35,7 +37,7 @@ from bonepipe.parallel import cores
 
 WIDE = "wide"  # folder of the wider crops
 DIGESTS = "digests.json"  # beside the stores: of files' contents, see `bonepipe.digests`
-VERSION = 2  # of the store's content; raise it when images or planes are computed differently
+VERSION = 3  # of the store's content; raise it when images or planes are computed differently
 
 
 class Layers(NamedTuple):
@@ -60,6 +62,11 @@ class Layers(NamedTuple):
         ignored = None if self.ignored is None else bitplane.resize(self.ignored, shape)
         return Layers(resize_grey(self.images, shape), bitplane.resize(self.planes, shape), ignored)
 
+    def framed(self, frame: Frame) -> "Layers":
+        """An image as a frame shows it."""
+        ignored = None if self.ignored is None else frame.place(self.ignored, bitplane.resize)
+        return Layers(frame.place(self.images, resize_grey), frame.place(self.planes, bitplane.resize), ignored)
+
     def put(self, index: int, image: "Layers") -> None:
         """Write one image of several."""
         for layer, values in zip(self, image, strict=True):
@@ -82,10 +89,12 @@ class Store:
         ignored: the pixels whose labels do not count, by class, as `planes`; None where all count.
         crops: where the spec names a region, the part of the original that each image shows, int64 `[N, 4]` as top,
             left, bottom, right; zeros where the region's classes are missing. None for whole images.
-        wide: wider crops with their labels, for training; None where nothing is jittered.
+        sources: the same for training, around the amended labels.
+        wide: the sources with their labels and what jitter may bring into view; None where training draws the images.
+        fit: how images of another aspect than the store's lie in it, see `Frame`.
 
     Where the spec names corrections or pseudo-labels, `planes` are the amended labels. The outlines, and with them
-    `truth`, are always those of the annotation.
+    `truth` and `crops`, are always those of the annotation.
     """
 
     folder: Path
@@ -100,11 +109,33 @@ class Store:
     class_count: int
     ignored: np.ndarray | None = None
     crops: np.ndarray | None = None
+    sources: np.ndarray | None = None
     wide: Layers | None = None
+    fit: Fit = "stretch"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to loader processes by name: pickling a memory map would copy it."""
-        return _load, (self.folder, self.names, self.class_count)
+        return _load, (self.folder, self.names, self.class_count, self.fit)
+
+    @cached_property
+    def frame(self) -> Frame:
+        """How each image lies in the store."""
+        height, width = self.images.shape[1:3]
+        return Frame((height, width), self.fit)
+
+    @cached_property
+    def padded(self) -> bool:
+        """Whether any image leaves a part of its frame black."""
+        height, width = self.frame.shape
+        return any(self.frame.box(self.shape(index)) != Box(0, 0, height, width) for index in range(len(self.names)))
+
+    def padding(self, index: int) -> bitplane.Planes | None:
+        """Planes uint8 `[h, w, P]`, all bits set beside an image in its frame; None where no image leaves any black."""
+        if not self.padded:
+            return None
+        planes = np.full(self.planes.shape[1:], 255, np.uint8)
+        planes[self.frame.box(self.shape(index)).slices] = 0
+        return planes
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -132,9 +163,10 @@ class Store:
             return None
         return Box(*self.crops[index].tolist())
 
-    def lacking(self) -> list[int]:
-        """The images that show nothing, because the region's classes are missing."""
-        return [] if self.crops is None else np.flatnonzero(~self.crops.any(1)).tolist()
+    def lacking(self, *, training: bool = False) -> list[int]:
+        """The images that show nothing, because the region's classes are missing: to validate on, or to train on."""
+        boxes = self.sources if training else self.crops
+        return [] if boxes is None else np.flatnonzero(~boxes.any(1)).tolist()
 
     def outlines(self, index: int) -> list[list[np.ndarray]]:
         """The annotated outlines of every class, int32 `[K, 2]` as x, y in pixels at the image's original size."""
@@ -164,17 +196,17 @@ def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Sto
         with FileLock(cache / f"{folder.name}.lock"):
             if not folder.is_dir():
                 _build(images, spec, folder)
-    return _load(folder, tuple(image.name for image in images), len(spec.classes))
+    return _load(folder, tuple(image.name for image in images), len(spec.classes), spec.frame.fit)
 
 
-def _load(folder: Path, names: tuple[str, ...], class_count: int) -> Store:
+def _load(folder: Path, names: tuple[str, ...], class_count: int, fit: Fit) -> Store:
     with np.load(folder / "outlines.npz") as file:
         arrays = {name: file[name] for name in ("shapes", "points", "starts", "classes", "owners")}
-        crops = file.get("crops")
+        boxes = {name: file.get(name) for name in ("crops", "sources")}
     images, planes, ignored = _open_layers(folder)
     wide = _open_layers(folder / WIDE) if (folder / WIDE).is_dir() else None
-    further = {"ignored": ignored, "crops": crops, "wide": wide}
-    return Store(folder, names, images, planes, class_count=class_count, **further, **arrays)
+    further = {"ignored": ignored, "wide": wide, **boxes}
+    return Store(folder, names, images, planes, class_count=class_count, fit=fit, **further, **arrays)
 
 
 def _open_layers(folder: Path) -> Layers:
@@ -226,7 +258,7 @@ def key(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> str:
     partial = [[image.name, *image.annotated] for image in images if image.annotated is not None]
     region = asdict(spec.region) if spec.region else None
     height, width = spec.shape
-    content = [VERSION, height, width, spec.classes, spec.labels, contents, partial, region]
+    content = [VERSION, height, width, spec.frame.fit, spec.classes, spec.labels, contents, partial, region]
     return f"{spec.name}-{height}x{width}-{combined(content)[:12]}"
 
 
@@ -280,7 +312,8 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
             rows = list(tqdm(pool.map(fill, range(len(images))), f"store {folder.name}", len(images), unit="image"))
         for layer in (layer for layers in made for layer in layers if layer is not None):
             layer.flush()  # type: ignore[attr-defined]  # a memory map
-        crops: dict[str, Any] = {"crops": np.array([row.crop for row in rows], np.int64)} if spec.region else {}
+        boxes = {"crops": [row.crop for row in rows], "sources": [row.source for row in rows]} if spec.region else {}
+        crops: dict[str, Any] = {name: np.array(of_images, np.int64) for name, of_images in boxes.items()}
         np.savez(temporary / "outlines.npz", **_flatten(rows), **crops)
         temporary.rename(folder)
     finally:
@@ -288,10 +321,10 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
 
 
 def _empty_layers(images: Sequence[Radiograph], spec: DataSpec, folder: Path, ignores: bool) -> list[Layers]:
-    """The files of the images, and of the wider crops where training needs them."""
+    """The files of the images, and of the crops that training draws from where they are kept apart."""
     count, planes = len(images), bitplane.plane_count(len(spec.classes))
     made = [_make_layers(folder, count, spec.shape, planes, ignores)]
-    if spec.region is not None and spec.region.jitter:
+    if spec.region is not None and _draws_apart(spec):
         made.append(_make_layers(folder / WIDE, count, spec.region.wide_shape(spec.shape), planes, ignores))
     return made
 
@@ -308,7 +341,8 @@ class Prepared(NamedTuple):
         outlines: the annotation's, in pixels of that shape.
         ignored: bit-planes of what does not count, or None.
         crop: the part of the original that is shown; empty where the region's classes are missing or there is none.
-        wide: the wider crop, or None.
+        source: the same for training, around the amended labels.
+        wide: what training draws from, or None.
     """
 
     image: np.ndarray
@@ -317,6 +351,7 @@ class Prepared(NamedTuple):
     outlines: list[Polygon]
     ignored: np.ndarray | None = None
     crop: Box = Box(0, 0, 0, 0)
+    source: Box = Box(0, 0, 0, 0)
     wide: Layers | None = None
 
     @property
@@ -328,39 +363,65 @@ class Prepared(NamedTuple):
 def prepare(image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLabel | None = None) -> Prepared:
     """Read an image and its labels, and bring them, or the region of them, to training size.
 
-    An amendment changes the planes; the outlines are the annotation's all the same, because validation compares with
-    the truth. Raises BonepipeError, naming the image, where an amendment does not fit the image.
+    An amendment changes the planes and what training is shown of a region. The outlines, and the crop that validation
+    sees, are the annotation's all the same, because validation compares with the truth. Raises BonepipeError, naming
+    the image, where an amendment does not fit the image.
     """
     grey, count = read_grey(image.path), len(spec.classes)
     polygons = [] if image.annotation is None else read_annotation(image.annotation, spec.labels)
     planes, ignored = polygon.rasterise(polygons, grey.shape, len(spec.labels)), None
+    annotated = _region_box(planes, spec)
     if amendment is not None:
         planes = amendment.apply(planes)
         ignored = amendment.ignored_planes(grey.shape) if amendment.ignores else None
+    drawn = _region_box(planes, spec)
     if spec.others:
         polygons = [(label, points) for label, points in polygons if label < count]
         planes, ignored = bitplane.first(planes, count), None if ignored is None else bitplane.first(ignored, count)
     whole = Layers(grey, planes, ignored)
     if spec.region is not None:
-        return _prepare_region(whole, polygons, spec)
-    small = whole.resized(spec.shape)
+        return _prepare_region(whole, polygons, drawn if image.annotation is None else annotated, drawn, spec)
+    small = whole.framed(spec.frame)
     return Prepared(small.images, small.planes, grey.shape, polygons, small.ignored)
 
 
-def _prepare_region(whole: Layers, polygons: list[Polygon], spec: DataSpec) -> Prepared:
-    """The region of an image; all of it, to be left out of training, where the region's classes are missing."""
-    assert spec.region is not None
-    flags = np.zeros(len(spec.classes), np.bool_)
+def _region_box(planes: bitplane.Planes, spec: DataSpec) -> Box | None:
+    """The box of the region's classes; None where they are missing, or there is no region."""
+    if spec.region is None:
+        return None
+    flags = np.zeros(len(spec.labels), np.bool_)
     flags[spec.region_classes] = True
-    box = smallest_box(np.asarray((whole.planes & bitplane.pack(flags)).any(axis=-1)))
-    if box is None:
+    return smallest_box(np.asarray((planes & bitplane.pack(flags)).any(axis=-1)))
+
+
+def _prepare_region(
+    whole: Layers, polygons: list[Polygon], annotated: Box | None, drawn: Box | None, spec: DataSpec
+) -> Prepared:
+    """The region of an image: the crop of the annotation, and what training draws from where that is kept apart.
+
+    Where the region's classes are missing the crop is empty, and all of the image takes its place.
+    """
+    assert spec.region is not None
+    nothing = Box(0, 0, 0, 0)
+    source = nothing if drawn is None else spec.region.crop(drawn, spec.shape)
+    wide = None
+    if drawn is not None and _draws_apart(spec):
+        wide = whole.cut(spec.region.wide(source)).resized(spec.region.wide_shape(spec.shape))
+    if annotated is None:
         small = whole.resized(spec.shape)
-        return Prepared(small.images, small.planes, whole.images.shape, polygons, small.ignored)
-    crop = spec.region.crop(box, spec.shape)
+        return Prepared(small.images, small.planes, whole.images.shape, polygons, small.ignored, nothing, source, wide)
+    crop = spec.region.crop(annotated, spec.shape)
     small, corner = whole.cut(crop).resized(spec.shape), np.array([crop.left, crop.top], np.int32)
     shifted = [(label, points - corner) for label, points in polygons]
-    wide = whole.cut(spec.region.wide(crop)).resized(spec.region.wide_shape(spec.shape)) if spec.region.jitter else None
-    return Prepared(small.images, small.planes, (crop.height, crop.width), shifted, small.ignored, crop, wide)
+    return Prepared(
+        small.images, small.planes, (crop.height, crop.width), shifted, small.ignored, crop, source, wide
+    )  # fmt: skip
+
+
+def _draws_apart(spec: DataSpec) -> bool:
+    """Whether training draws from crops of its own: wider ones, or those of other labels than the annotated ones."""
+    amends = spec.corrections is not None or spec.masks is not None
+    return spec.region is not None and (spec.region.jitter > 0 or amends)
 
 
 def _flatten(rows: Sequence[Prepared]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def pack(second: SecondStage) -> PackedSecondStage:
     """The second stage's maps in bytes."""
     boxes, stream = byte_maps.pack(second.maps)
     height, width = second.maps.shape[1:]
-    return PackedSecondStage(second.crop, ByteMaps([""], (height, width), boxes[None], [stream]))
+    return PackedSecondStage(second.crop, ByteMaps([""], [(height, width)], boxes[None], [stream]))
 
 
 def find_region(maps: Maps, shape: Shape) -> Box | None:

@@ -2,21 +2,23 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from bonepipe.data.batches import Shape, TestImages
+from bonepipe.data.batches import TestImages
 from bonepipe.data.catalog import Radiograph
+from bonepipe.data.frame import Frame, Shape
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.labels.cutout import Cutout
 from bonepipe.parallel import overlapped
 from bonepipe.training.precision import Precision
 
-Shapes = Shape | frozenset[Shape]  # height and width that models see; several where members see several
+Maps = NDArray[np.float32]
+Member = tuple[Frame, Callable[[torch.Tensor], torch.Tensor]]  # what it is shown; grey bytes [N, h, w] to maps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +63,11 @@ class Whole(NamedTuple):
     """A prediction of the whole image at model size.
 
     Attributes:
-        maps: probabilities float32 `[C, h, w]`.
+        maps: probabilities float32 `[C, h, w]`, without the padding of a frame.
         shape: height and width of the image in pixels.
     """
 
-    maps: NDArray[np.float32]
+    maps: Maps
     shape: Shape
 
     def cutouts(self, thresholds: Sequence[float]) -> list[Cutout]:
@@ -74,20 +76,25 @@ class Whole(NamedTuple):
 
 
 def predictions(
-    predict: Callable[[Any], torch.Tensor], images: Sequence[Radiograph], shape: Shapes, spec: PredictionSpec
+    members: Sequence[Member],
+    images: Sequence[Radiograph],
+    spec: PredictionSpec,
+    mean: Callable[[Sequence[Maps]], Maps] = lambda maps: maps[0],
 ) -> Iterator[tuple[Radiograph, Whole]]:
-    """Yield every image with what a predictor says of it, in order, a batch at a time.
+    """Yield every image with what its predictors say of it, in order, a batch at a time.
 
     Args:
-        predict: probabilities of grey bytes `[N, h, w]`; of a dictionary of them by shape where there are several.
-        shape: height and width that the model sees; several in a frozenset where members see several.
+        members: that predict, each with the frame that it is shown; all from one decoding.
         spec: batch size and workers.
+        mean: of the members' maps of an image, which differ in size where their frames do.
     """
-    source, pin = TestImages(images, shape), torch.cuda.is_available()
+    source, pin = TestImages(images, frozenset(frame for frame, _ in members)), torch.cuda.is_available()
     for batch in DataLoader(source, spec.batch_size, num_workers=spec.workers, pin_memory=pin):
-        maps = predict(batch["image"]).cpu().numpy()
-        for index, of_image, size in zip(batch["index"].tolist(), maps, batch["shape"].tolist(), strict=True):
-            yield images[index], Whole(of_image, tuple(size))
+        answers = zip(*(predict(batch["image"][frame]).cpu().numpy() for frame, predict in members), strict=True)
+        for index, maps, shape in zip(batch["index"].tolist(), answers, batch["shape"].tolist(), strict=True):
+            size = (shape[0], shape[1])
+            shown = [frame.content(of_member, size) for (frame, _), of_member in zip(members, maps, strict=True)]
+            yield images[index], Whole(mean(shown), size)
 
 
 def encode(

@@ -5,6 +5,7 @@ quotient is the answer. Uniform and Gaussian weights, kept centres and skipped b
 values in those sums, and mirrored borders nothing but a larger image to slide over.
 """
 
+from dataclasses import replace
 from itertools import product
 from typing import Literal, NamedTuple
 
@@ -163,7 +164,7 @@ class Windows:
     """How an image is looked at: at which size, and whole or in windows.
 
     Args:
-        size: height and width in pixels that images are resized to; None for the size of training.
+        size: height and width in pixels that images are brought to, as `data.fit` says; None for the size of training.
         window: a window's height and width; None for the whole image. A number with a decimal point is a share of the
             image's side, another one pixels.
         stride: from window to window; with a decimal point a share of the part of a window that is kept.
@@ -199,10 +200,16 @@ class Windows:
             raise ValueError(f"windows.batch_size={batch_size}: at least 1")
         self.classes, self.blending, self.batch_size = len(data.classes), blending, batch_size
         self.background = background
-        self.shape = data.shape if size is None else (size, size) if isinstance(size, int) else size
-        if min(self.shape) < 32:
+        shape = data.shape if size is None else (size, size) if isinstance(size, int) else size
+        self.frame = replace(data.frame, shape=shape)
+        if min(shape) < 32:
             raise ValueError(f"windows.size={size}: at least 32 pixels a side")
         self._axes = None if window is None else self._lay(_pair(window), _pair(stride), centre, mirror)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels that images are brought to."""
+        return self.frame.shape
 
     def _lay(self, window: tuple[Side, Side], stride: tuple[Side, Side], centre: float, mirror: bool) -> list[Axis]:
         axes = []

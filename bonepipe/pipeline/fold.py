@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe.data.frame import aspects
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked, mixed_versions
@@ -113,8 +114,11 @@ def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: A
     resumed = (folder / CHECKPOINT).is_file()
     start = f"goes on from {CHECKPOINT}" if resumed else encoder_start(experiment.config["model"])
     say(f"{folder}: {start}")
-    facts = {"classes": experiment.data.classes, "augmentations": recipe.names, "seen": recipe.shows, "fold": fold}
+    facts: dict[str, Any] = {"classes": experiment.data.classes, "fold": fold}
+    facts |= {"augmentations": recipe.names, "seen": recipe.shows}
     module = experiment.module(fold)
+    if experiment.data.region is None:
+        facts["aspects"] = aspects(data.cohort.store.shape(index) for index in data.split[0])
     averaging, transfer = (configs.build(experiment.config, group) for group in ("averaging", "transfer"))
     chosen = train_fold(
         module,
@@ -144,10 +148,10 @@ def _predict(experiment: Experiment, fold: int, tracked: Any) -> None:
     predict, crf = experiment.average([experiment.fold_model(fold)]), experiment.postprocess.crf
     crf_choice.clear(folder)
     indices = cohort.indices(fold)[1]
-    shape, spec = experiment.windows.shape, experiment.prediction
+    frame, spec = experiment.windows.frame, experiment.prediction
     # The store holds the size of training; for another one the files are read again.
-    images = None if shape == data.shape else Subset(TestImages(cohort.images, shape), indices)
-    validation = Validation(cohort.store, indices, data.classes, folder, spec.batch_size, spec.ahead, images)
+    images = None if frame == data.frame else Subset(TestImages(cohort.images, frame), indices)
+    validation = Validation(cohort.store, indices, data.classes, folder, spec.batch_size, spec.ahead, images, frame)
     if crf is None:
         dice = predict_fold(predict, validation)
     else:
@@ -173,7 +177,8 @@ def _report(experiment: Experiment, fold: int, validation: Sequence[int], dice: 
     predicted = read_masks(folder / "oof.csv", shapes)
     for title, index in shown.items():
         layers = {"truth": store.truth(index), "prediction": predicted[store.names[index]]}
-        maps = {key: label_map(masks, store.shape(index), data.shape) for key, masks in layers.items()}
-        tracked.overlay(f"{title} image", np.array(store.images[index]), maps, list(data.classes))
+        image = np.array(store.frame.content(store.images[index], store.shape(index)))
+        maps = {key: label_map(masks, store.shape(index), image.shape) for key, masks in layers.items()}
+        tracked.overlay(f"{title} image", image, maps, list(data.classes))
     files = [folder / name for name in (CONFIG, WEIGHTS, METRICS, *OUT_OF_FOLD)]
     tracked.artifact(f"{experiment.config['name']}-fold-{fold}", "fold", files)

@@ -15,7 +15,7 @@ from bonepipe.inference import calibration
 from bonepipe.inference.predict import Prediction, texts
 from bonepipe.labels import rle
 from bonepipe.parallel import overlapped
-from bonepipe.pipeline.predictors.base import Predictor, mask_provenance
+from bonepipe.pipeline.predictors.base import Predictor, mask_provenance, watched
 
 Row = tuple[str, str, str, str]  # image name, class, code of the sure and of the ambiguous pixels
 
@@ -77,7 +77,7 @@ def _rows(
         return image.name, inner, outer
 
     ahead, classes = predictor.experiment.prediction.ahead, predictor.experiment.data.classes
-    predicted = overlapped(both, predictor.predictions(images), ahead)
+    predicted = overlapped(both, watched(predictor, images), ahead)
     for name, *codes in tqdm(predicted, "pseudo", len(images), unit="image"):
         for label, inner, outer in zip(classes, *codes, strict=True):
             yield name, label, inner, rle.format_runs(rle.difference(outer, inner))

@@ -82,12 +82,12 @@ def shared_images(runs: Sequence[Run]) -> list[Radiograph]:
 def tabulate(runs: Sequence[Run], images: Sequence[Radiograph], band: Band) -> list[ClassPixels]:
     """What all mixtures' Dice depend on, one table a class."""
     classes = runs[0].experiment.data.classes
-    common = common_shape([run.predictions.shape for run in runs])
     store = runs[0].experiment.cohort.store  # the truth as it was annotated, whatever is trained on
     pieces: list[list[ImagePixels]] = [[] for _ in classes]
     for image in tqdm(images, "disagreements", unit="image"):
         number = store.index[image.name]
         parts = [run.predictions.image(image.name) for run in runs]
+        common = common_shape([part.shape for part in parts])
         compared = library.pixels_of_image(parts, common, store.shape(number), store.truth(number), band)
         for found, piece in zip(pieces, compared, strict=True):
             found.append(piece)

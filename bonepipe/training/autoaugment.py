@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from bonepipe.data.augment import Augmentation
-from bonepipe.data.batches import TrainingImages
+from bonepipe.data.batches import Batch, TrainingImages
 from bonepipe.data.sampling import Draw
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
@@ -143,15 +143,20 @@ def score(
     seeds = np.random.default_rng(seed).integers(2**31, size=(repeats, len(indices)))
     draws: list[Draw] = [(index, int(seed)) for row in seeds for index, seed in zip(indices, row, strict=True)]
     loader = DataLoader(TrainingImages(store, augmentation), batch_size=batch_size, sampler=draws)
-    scores = [_dice_of_present(predict(batch["image"]), batch["planes"], store.class_count) for batch in loader]
+    scores = [_dice_of_present(predict(batch["image"]), batch, store.class_count) for batch in loader]
     values = torch.cat(scores)
     return float(values.mean()) if len(values) else 0.0
 
 
-def _dice_of_present(probabilities: torch.Tensor, planes: torch.Tensor, classes: int) -> torch.Tensor:
+def _dice_of_present(probabilities: torch.Tensor, batch: Batch, classes: int) -> torch.Tensor:
     """Mean Dice, float64, over the classes that a sample's labels show, of each sample that shows any."""
-    predicted = probabilities >= HALF
-    truth = bitplane.unpack_torch(planes.to(probabilities.device), classes, torch.bool)
+    counted = {key: batch[key].to(probabilities.device) for key in ("planes", "ignored") if key in batch}
+    predicted, (truth, *ignored) = (
+        probabilities >= HALF,
+        (bitplane.unpack_torch(planes, classes, torch.bool) for planes in counted.values()),
+    )
+    for pixels in ignored:
+        predicted, truth = predicted & ~pixels, truth & ~pixels
     overlap, area = (predicted & truth).sum((2, 3)).double(), truth.sum((2, 3)).double()
     values, present = dice(overlap, predicted.sum((2, 3)), area), area > 0
     shown = present.sum(1)

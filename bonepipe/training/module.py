@@ -164,7 +164,7 @@ class SegmentationModule(pl.LightningModule):
         """Dice of every class at the image's original size, at threshold 0.5."""
         probabilities = self.predict_step(batch, batch_index).cpu().numpy()
         for maps, truth in zip(probabilities, batch["truth"], strict=True):
-            masks = upsample.cutouts(maps, [HALF] * len(self.classes), truth.shape)
+            masks = upsample.cutouts(truth.content(maps), [HALF] * len(self.classes), truth.shape)
             self._dice.append(upsample.dice_scores(masks, truth.masks))
 
     def on_validation_epoch_end(self) -> None:
@@ -183,7 +183,7 @@ class SegmentationModule(pl.LightningModule):
         self._log_dice("test")
 
     def predict_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
-        """Probabilities float32 `[N, C, h, w]` at model size."""
+        """Probabilities float32 `[N, C, h, w]` at model size, padding included: `DataSpec.frame` takes it off."""
         return self(self.images(batch)).float().sigmoid_()
 
     def configure_optimizers(self) -> Any:

@@ -95,8 +95,8 @@ def weak_masks(
         for batch in loader:
             maps = activation_maps(model, batch["image"], mean, std, crop).cpu().numpy()
             for of_image, index in zip(maps, batch["index"].tolist(), strict=True):
-                masks = masks_of_maps(of_image, tuple(batch["image"].shape[-2:]), threshold, smooth)
-                shape = store.shape(index)
+                shape, size = store.shape(index), tuple(batch["image"].shape[-2:])
+                masks = store.frame.content(masks_of_maps(of_image, size, threshold, smooth), shape)
                 large = upsample.cutouts(masks.astype(np.float32), [0.5] * len(masks), shape)
                 scores = upsample.dice_scores(large, store.truth(index))
                 yield WeakMasks(

@@ -58,7 +58,7 @@ def run_ensemble(material: Material, size: int, images: int, members: list[FoldM
     predict = partial(mean_probabilities, members, views, mean=spec.mean, std=spec.std)
     chosen = list(itertools.islice(itertools.cycle(material.unseen), images))
     settings, limits = PredictionSpec(), [[0.5] * len(spec.classes)] * images
-    masks = encode(predictions(predict, chosen, spec.shape, settings), limits, ahead=settings.ahead)
+    masks = encode(predictions([(spec.frame, predict)], chosen, settings), limits, ahead=settings.ahead)
     return [texts for _, texts in masks]
 
 

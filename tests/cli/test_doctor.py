@@ -173,10 +173,32 @@ def test_odd_images(doctor, root):
     assert found["warning: image with another suffix"] == [
         f"{root}/test/DCM/case06/photo.JPG: is passed over: only *.png is read"
     ]
+    assert "warning: images smaller than the training size" not in found
+    _, found, _ = doctor("data.fit=stretch")
     assert found["warning: images smaller than the training size"] == [
         f"{root}: data.size: 1 of 36 images are smaller than data.size=64"
     ]
     assert len(found["warning: duplicate image"]) == 19
+
+
+def test_images_of_another_aspect_than_what_is_trained_on(doctor, root):
+    """Training images of aspects from 0.76 to 1.36; half of the test images padded to 1:4."""
+    tests = sorted((root / "test").rglob("*.png"))
+    for path in tests[:2]:
+        cv2.imwrite(str(path), np.pad(np.full((60, 60), 99, np.uint8), ((0, 0), (90, 90))))
+    code, found, _ = doctor()
+    assert code == 0
+    (line,) = found["warning: another aspect than in training"]
+    assert line.startswith(
+        f"{root}/test/DCM: 2 of 4 images have another aspect (height / width 0.25 to 0.25; {tests[0]}"
+    )
+    assert "than those trained on (0.76 to 1.36): they are padded" in line
+    assert "they are squeezed" in doctor("data.fit=stretch")[1]["warning: another aspect than in training"][0]
+    topic = "warning: training size of another aspect than the images"
+    assert topic not in found
+    (line,) = doctor("data.size=[64,160]")[1][topic]
+    why = "64 x 160 stays 56% black, as height / width of the images is 0.90"
+    assert line == f"{root}: data.size: {why}; try [64, 72]"
 
 
 def test_metadata(doctor, root):

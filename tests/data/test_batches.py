@@ -1,11 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from torch.utils.data import default_collate
 
 from bonepipe.data.augment import Augmentation
 from bonepipe.data.batches import Answer, TestImages, TrainingImages
 from bonepipe.data.catalog import test_images as find_test_images
+from bonepipe.data.catalog import train_images
+from bonepipe.data.store import open_store
 from bonepipe.errors import BonepipeError
-from bonepipe.labels import rle
+from bonepipe.labels import bitplane, rle
 from bonepipe.labels.cutout import to_mask
 
 CORNER = [
@@ -44,17 +49,57 @@ def test_skipping_leaves_crops_with_foreground_as_they_were(chest):
 
 
 @pytest.fixture
+def padded(chest, tmp_path):
+    """The chests as their frames show them."""
+    spec = replace(chest[0], size=(48, 48), fit="pad")
+    return spec, open_store(train_images(spec), spec, tmp_path)
+
+
+def test_what_pads_an_image_does_not_count_wherever_augmentation_moves_it(padded):
+    spec, store = padded
+    transforms = [{"name": "HorizontalFlip", "p": 1.0}, {"name": "RandomRotate90", "p": 1.0}]
+    plain, moved = (TrainingImages(store, Augmentation(spec, transforms=recipe)) for recipe in ((), transforms))
+    for index in range(4):
+        top, left, bottom, right = store.frame.box(store.shape(index))
+        outside = np.ones((48, 48), bool)
+        outside[top:bottom, left:right] = False
+        assert (plain[index, 0]["ignored"] == 255 * outside[..., None]).all()
+        samples = [moved[index, seed] for seed in range(6)]
+        for sample in samples:  # a quarter turn lays the centred box across, or leaves it
+            here = sample["ignored"].all(-1)
+            assert (here == outside).all() or (here == outside.T).all()
+            assert not sample["planes"][here].any() and not sample["image"][here].any()
+    assert len({(outside == sample["ignored"].all(-1)).all() for sample in samples}) == (2 if outside.any() else 1)
+    assert default_collate([plain[index, 0] for index in range(4)])["ignored"].shape[:3] == (4, 48, 48)
+
+
+def test_a_class_that_counts_nowhere_and_padding_are_both_left_out(padded):
+    """Also where a turn brings in a border, and where a mirrored class takes another's place."""
+    spec, store = padded
+    lung = bitplane.pack(np.eye(len(spec.classes), dtype=bool)[:1])[0]
+    partial = replace(store, ignored=np.broadcast_to(lung, store.planes.shape))
+    turn = [{"name": "HorizontalFlip", "p": 1.0}, {"name": "Affine", "rotate": [30, 30], "p": 1.0}]
+    index = next(number for number in range(4) if store.padding(number).any())
+    sample = TrainingImages(partial, Augmentation(spec, transforms=turn))[index, 0]
+    left_out = bitplane.unpack(sample["ignored"], len(spec.classes))
+    assert left_out[..., 1].all(), "the left lung is where the right one was"
+    for other in (0, 2, 3):
+        assert 0 < left_out[..., other].mean() < 0.9
+
+
+@pytest.fixture
 def answered(chest):
     """The chests' test images, and their answer."""
     spec, _ = chest
     images = find_test_images(spec)
-    return TestImages(images, spec.shape), spec.path / "answer.csv", [image.name for image in images], spec.classes
+    names, frame = [image.name for image in images], spec.frame
+    return TestImages(images, frame), spec.path / "answer.csv", names, spec.classes, frame
 
 
 def test_the_answer_gives_each_test_image_its_masks_at_the_original_size(answered):
-    images, path, names, classes = answered
+    images, path, names, classes, frame = answered
     rows = {(row[0], row[1]): row[2] for row in (line.split(",") for line in path.read_text().splitlines())}
-    truth = Answer(path, names, classes)
+    truth = Answer(path, names, classes, frame)
     for position, name in enumerate(names):
         sample = images[position]
         found = truth(sample)
@@ -64,12 +109,12 @@ def test_the_answer_gives_each_test_image_its_masks_at_the_original_size(answere
 
 
 def test_an_answer_that_lacks_a_row_or_does_not_fit_is_named(answered, tmp_path):
-    images, path, names, classes = answered
+    images, path, names, classes, frame = answered
     lines = path.read_text().splitlines()
     short, wrong = tmp_path / "short.csv", tmp_path / "wrong.csv"
     short.write_text("\n".join(lines[:3] + lines[4:]))
     with pytest.raises(BonepipeError, match=rf"short\.csv: no row of {names[0]}, {classes[2]}; an absent class"):
-        Answer(short, names, classes)
+        Answer(short, names, classes, frame)
     wrong.write_text("\n".join([*lines[:2], f"{names[0]},{classes[1]},99999 9,Public", *lines[3:]]))
     with pytest.raises(BonepipeError, match=rf"wrong\.csv: line 3: {names[0]}, {classes[1]}: .*beyond"):
-        Answer(wrong, names, classes)(images[0])
+        Answer(wrong, names, classes, frame)(images[0])

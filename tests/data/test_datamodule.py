@@ -94,7 +94,7 @@ def test_validation_is_in_order_and_never_augmented(chest, fold_data):
     data = fold_data(transforms=[*RECIPE, {"name": "InvertImg", "p": 1.0}])
     batches = list(data.val_dataloader())
     assert torch.cat([batch["index"] for batch in batches]).tolist() == list(VALIDATION)
-    assert batches[0].keys() == {"image", "index", "truth"}
+    assert batches[0].keys() == {"image", "shape", "index", "truth"}
     images = torch.cat([batch["image"] for batch in batches]).numpy()
     assert images.dtype == np.uint8
     assert (images == store.images[list(VALIDATION)]).all()

@@ -315,6 +315,21 @@ def test_shrinking_averages_blocks():
     assert np.abs(resize_grey(image, (8, 12)) - blocks).max() <= 0.5 + 1e-4
 
 
+def test_an_axis_that_shrinks_is_averaged_while_the_other_grows():
+    """Stripes of one bright row in four have the mean 64 wherever they begin."""
+    for first in range(4):
+        stripes = np.zeros((512, 50), np.uint8)
+        stripes[first::4] = 255
+        for image, size in ((stripes, (128, 128)), (stripes.T, (128, 128))):
+            assert np.abs(resize_grey(np.ascontiguousarray(image), size).astype(int) - 64).max() <= 1
+    image = np.random.default_rng(5).integers(0, 256, (24, 10)).astype(np.uint8)
+    means = np.stack([image[top : top + 3].mean(0) for top in range(0, 24, 3)])  # rows by threes, slow and obvious
+    centres = np.clip((np.arange(25) + 0.5) * 10 / 25 - 0.5, 0, 9)
+    expected = np.stack([np.interp(centres, np.arange(10), row) for row in means])
+    assert np.abs(resize_grey(image, (8, 25)) - expected).max() <= 1.5
+    assert np.abs(resize_grey(np.ascontiguousarray(image.T), (25, 8)) - expected.T).max() <= 1.5
+
+
 def test_a_ramp_stays_linear_and_symmetric():
     ramp = np.tile(np.arange(0, 240, 2, dtype=np.uint8), (60, 1))  # value 2x at pixel x, 120 wide
     for width in (40, 50, 90):

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from functools import partial
 
+import cv2
 import numpy as np
 import pytest
 
@@ -23,6 +24,11 @@ def block(shape, top, left):
     mask = np.zeros(shape, bool)
     mask[top : top + 30, left : left + 25] = True
     return mask
+
+
+def covered(mask):
+    """Where a mask covers at least half of the pixels of 64 x 64."""
+    return cv2.resize(mask.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA) > 0.4999
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +65,10 @@ def test_sure_pixels_are_labels_and_ambiguous_ones_do_not_count(spec, store):
     for row, shape in ((12, (96, 120)), (13, (128, 128))):
         assert store.shape(row) == shape
         labels, ignored = (bitplane.unpack(planes[row], 5) for planes in (store.planes, store.ignored))
-        rows, columns = (((np.arange(64) + 0.5) * side / 64).astype(int) for side in shape)
         for number in range(5):
             sure, around = block(shape, 5 * number, 8 * number), block(shape, 5 * number + 8, 8 * number + 4)
-            assert (labels[..., number] == sure[np.ix_(rows, columns)]).all()
-            assert (ignored[..., number] == ((around & ~sure) & (number > 0))[np.ix_(rows, columns)]).all()
+            assert (labels[..., number] == covered(sure)).all()
+            assert (ignored[..., number] == covered((around & ~sure) & (number > 0))).all()
     assert not store.ignored[:12].any()
 
 
@@ -101,7 +106,8 @@ def test_ignored_pixels_are_warped_as_the_labels_are(spec, store, batches):
             expected = bitplane.unpack(planes[index], 5)[:, ::-1, [1, 0, 2, 3, 4]]
             assert (bitplane.unpack(flipped[key][row], 5) == expected).all()
     recipe = [{"name": "Affine", "rotate": [17, 17], "scale": [1.2, 1.2], "p": 1.0}, {"name": "ElasticTransform"}]
-    warped = batches(spec, store, recipe)
+    apart = replace(store, planes=store.planes & ~store.ignored)  # half of a pixel may be the one, half the other
+    warped = batches(spec, apart, recipe)
     both = warped["planes"] & warped["ignored"]
     assert warped["ignored"][1:].any((1, 2)).all()
     assert not both.any()

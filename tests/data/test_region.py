@@ -147,8 +147,9 @@ def test_a_store_of_crops_holds_pixels_labels_and_truth_of_the_crops(wrists):
             if spec.classes[number] in CARPALS:
                 assert not wrong.any()
             assert wrong.sum() <= 2 * crop.height // 10  # OpenCV draws an outline that leaves the crop a little off
-            small = cv2.resize(part, (64, 64), interpolation=cv2.INTER_NEAREST_EXACT)
-            assert (labels[..., number] == small).all()
+            method = cv2.INTER_AREA if crop.height >= 64 else cv2.INTER_NEAREST_EXACT
+            small = cv2.resize(part.astype(np.float32), (64, 64), interpolation=method)
+            assert (labels[..., number] == (small > 0.4999)).all()
 
 
 def test_a_crop_at_its_own_size_holds_the_original_pixels(wrists, tmp_path):
@@ -207,6 +208,53 @@ def test_an_image_without_the_classes_shows_nothing(phantom_root, tmp_path):
     assert store.lacking() == [1]
     assert store.crop(1) is None
     assert store.crop(0) is not None
+
+
+def corrected(spec, images, path, *rows):
+    lines = [f"{images[0].name},{label},{action},{value}" for label, action, value in rows]
+    path.write_text("\n".join(["image_name,class,action,value", *lines]) + "\n")
+    return replace(spec, corrections=str(path))
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.05])
+def test_corrections_move_the_crops_of_training_and_never_those_of_validation(phantom_root, tmp_path, jitter):
+    """What is drawn as Pisiform is the Radius, and the reverse: the corrected region is another one."""
+    spec = spec_of(phantom_root, region=Region(classes=("Pisiform",), jitter=jitter))
+    images = train_images(spec)[:2]
+    swapped = ("Pisiform", "permute", "Radius"), ("Radius", "permute", "Pisiform")
+    mended = corrected(spec, images, tmp_path / "corrections.csv", *swapped)
+    plain, store = (stores.open_store(images, each, tmp_path / "store") for each in (spec, mended))
+    for index in range(2):
+        assert store.crop(index) == plain.crop(index)
+        assert store.shape(index) == plain.shape(index)
+        assert (store.images[index] == plain.images[index]).all()
+        for ours, theirs in zip(store.truth(index), plain.truth(index), strict=True):
+            assert ours.box == theirs.box and (ours.mask == theirs.mask).all()
+    masks, pisiform = full_masks(images[0], spec), spec.classes.index("Pisiform")
+    radius = masks[spec.classes.index("Radius")].astype(bool)
+    source = spec.region.crop(smallest_box(radius), (64, 64))
+    assert source != plain.crop(0)
+    wide = padded(read_grey(images[0].path), spec.region.wide(source))
+    drawn = store.drawn(0, 1)
+    place = jittered((64, 64), spec.region.wide_shape((64, 64)), 1)
+    assert (drawn.images == stores.resize_grey(wide, spec.region.wide_shape((64, 64)))[place.slices]).all()
+    share = bitplane.unpack(drawn.planes, len(masks))[..., pisiform].mean()
+    assert share == pytest.approx(radius.sum() / (source.height * source.width), rel=0.1)
+    assert (store.drawn(1, 1).images == plain.drawn(1, 1).images).all()
+
+
+def test_a_region_that_only_a_correction_brings_is_trained_on_and_not_validated(phantom_root, tmp_path):
+    root = shutil.copytree(phantom_root, tmp_path / "data")
+    spec = spec_of(root, region=Region(classes=("Pisiform",)))
+    images = train_images(spec)[:2]
+    content = json.loads(images[0].annotation.read_text())
+    content["annotations"] = [entry for entry in content["annotations"] if entry["label"] != "Pisiform"]
+    images[0].annotation.write_text(json.dumps(content))
+    mended = corrected(spec, images, tmp_path / "corrections.csv", ("Pisiform", "replace", "9000 40"))
+    store = stores.open_store(images, mended, tmp_path / "store")
+    assert (store.lacking(), store.lacking(training=True)) == ([0], [])
+    assert store.drawn(0, 1).planes.any()
+    assert stores.open_store(images, spec, tmp_path / "store").lacking(training=True) == [0]
 
 
 def test_labels_that_are_not_learned_are_passed_over(phantom_root, tmp_path):

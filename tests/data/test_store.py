@@ -67,8 +67,8 @@ def test_planes_are_the_filled_and_resized_polygons(case):
     for index, image in enumerate(images):
         unpacked = bitplane.unpack(store.planes[index], len(spec.classes))
         for number, mask in enumerate(masks(image, spec)):
-            expected = cv2.resize(mask, spec.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-            assert (unpacked[..., number] == expected).all()
+            covered = cv2.resize(mask.astype(np.float32), spec.shape[::-1], interpolation=cv2.INTER_AREA)
+            assert (unpacked[..., number] == (covered > 0.4999)).all()
 
 
 def test_images_and_shapes_are_the_files(case):
@@ -79,6 +79,35 @@ def test_images_and_shapes_are_the_files(case):
         grey = read_grey(image.path)
         assert store.shape(index) == grey.shape
         assert (store.images[index] == resize_grey(grey, spec.shape)).all()
+
+
+def test_a_padded_store_shows_images_and_labels_in_the_middle_of_their_frames(chest, tmp_path):
+    """By hand: the longest side that fits, then black up to the frame, which `padding` names."""
+    spec, images = replace(chest[0], size=(64, 64), fit="pad"), chest[1]
+    store = stores.open_store(images, spec, tmp_path)
+    assert store.padded and not chest[2].padded and chest[2].padding(0) is None
+    assert len({store.frame.box(store.shape(index)) for index in range(4)}) == 4
+    for index, image in enumerate(images):
+        (height, width), (top, left) = store.shape(index), store.frame.box(store.shape(index))[:2]
+        scale = 64 / max(height, width)
+        size = 64 - 2 * top, 64 - 2 * left
+        assert np.abs(np.array(size) - np.array([height, width]) * scale).max() <= 1
+        room = (top, top), (left, left)
+        assert (store.images[index] == np.pad(resize_grey(read_grey(image.path), size), room)).all()
+        unpacked = bitplane.unpack(store.planes[index], len(spec.classes))
+        for number, mask in enumerate(masks(image, spec)):
+            covered = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+            assert (unpacked[..., number] == np.pad(covered > 0.4999, room)).all()
+        beside = np.pad(np.zeros(size, bool), room, constant_values=True)
+        assert (store.padding(index) == 255 * beside[..., None]).all()
+    assert (pickle.loads(pickle.dumps(store)).padding(1) == store.padding(1)).all()
+
+
+def test_images_of_the_frames_aspect_are_the_same_bytes_padded_or_stretched(hand, tmp_path):
+    spec, images, store = hand
+    padded = stores.open_store(images, replace(spec, fit="pad"), tmp_path)
+    assert not padded.padded
+    assert (padded.images == store.images).all() and (padded.planes == store.planes).all()
 
 
 def test_truth_is_the_whole_frames_union(case):
@@ -106,6 +135,7 @@ def test_the_key_depends_on_all_that_the_content_does(copy):
 
     keys = [key(), key(other=replace(spec, size=96)), key(images[1:])]
     keys.append(key(other=replace(spec, classes=spec.classes[::-1])))
+    keys.append(key(other=replace(spec, fit="pad")))
     for path in (images[0].annotation, images[0].path):
         with path.open("ab") as file:
             file.write(b" ")

@@ -1,13 +1,22 @@
+from functools import partial
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 from bonepipe.data.catalog import Radiograph
+from bonepipe.data.frame import Frame
 from bonepipe.data.image import resize_grey
+from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
+from bonepipe.inference.ensemble.average import average
+from bonepipe.inference.fold_model import FoldModel, mean_probabilities
 from bonepipe.inference.predict import PredictionSpec, encode, predictions
-from bonepipe.labels import rle, upsample
+from bonepipe.inference.sliding_window import Windows
+from bonepipe.inference.tta import Views
+from bonepipe.labels import cutout, rle, upsample
 
 SIZE = (16, 20)
 SHAPES = [(40, 36), (31, 50), (16, 20), (64, 64), (40, 36)]
@@ -31,7 +40,7 @@ def images(tmp_path):
 def predict_masks(predict, images, shape, rows, spec):
     """Texts of every image; one row of thresholds stands for all."""
     rows = rows if isinstance(rows[0], list) else [rows] * len(images)
-    return encode(predictions(predict, images, shape, spec), rows, ahead=spec.ahead)
+    return encode(predictions([(Frame(shape), predict)], images, spec), rows, ahead=spec.ahead)
 
 
 def brightness(batch):
@@ -91,6 +100,82 @@ def test_a_broken_image_is_named_after_those_before_it(images):
     assert next(stream)[0] is images[0]
     with pytest.raises(BonepipeError, match=r"image1\.png"):
         next(stream)
+
+
+def round_things(batch):
+    """A stand-in for a network that learned geometry: it knows discs, and nothing that is twice as long as wide."""
+    maps = torch.zeros(len(batch), 1, *batch.shape[1:])
+    for grey, (map_,) in zip(batch.numpy(), maps, strict=True):
+        _, parts, boxes, _ = cv2.connectedComponentsWithStats((grey > 120).astype(np.uint8))
+        for number, (_, _, width, height, _) in enumerate(boxes[1:], 1):
+            if max(width, height) < 1.3 * min(width, height):
+                map_[torch.from_numpy(parts == number)] = 1
+    return maps
+
+
+@pytest.fixture
+def discs(tmp_path):
+    """A square picture of two discs, and the same one padded to 2:1, to 1:2, and cut to a strip."""
+    square = np.full((240, 240), 10, np.uint8)
+    for centre in ((90, 110), (160, 150)):
+        cv2.circle(square, centre, 30, 200, -1)
+    pictures = [square, np.pad(square, ((0, 0), (120, 120))), np.pad(square, ((120, 120), (0, 0))), square[70:190]]
+    rows = []
+    for number, picture in enumerate(pictures):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+        rows.append(Radiograph(f"{number}.png", f"ID{number}", tmp_path / f"{number}.png", "test"))
+    return rows, pictures
+
+
+def dice_of_discs(members, discs, **settings):
+    images, pictures = discs
+    found = [whole.cutouts([0.5])[0] for _, whole in predictions(members, images, PredictionSpec(), **settings)]
+    masks = [cutout.to_mask(mask, picture.shape) for mask, picture in zip(found, pictures, strict=True)]
+    truths = [picture > 120 for picture in pictures]
+    return [2 * (m & t).sum() / (m.sum() + t.sum()) for m, t in zip(masks, truths, strict=True)]
+
+
+@pytest.mark.parametrize("shape", [(96, 96), (128, 96), (80, 121)])
+def test_a_picture_of_another_aspect_has_the_masks_of_the_square_one(discs, shape):
+    assert min(dice_of_discs([(Frame(shape, "pad"), round_things)], discs)) > 0.95
+    assert dice_of_discs([(Frame((96, 96), "stretch"), round_things)], discs)[1:] == [0, 0, 0]
+
+
+def test_members_of_other_shapes_and_fits_meet_on_the_image(discs):
+    """Each map comes back without its padding, so that all show the same thing when they are averaged."""
+    weights = np.full((3, 1), 1 / 3)
+    members = [(Frame(shape, "pad"), round_things) for shape in ((96, 96), (64, 128), (131, 90))]
+    assert min(dice_of_discs(members, discs, mean=partial(average, weights=weights))) > 0.95
+    bright = lambda batch: (batch[:, None] > 120).float()  # noqa: E731
+    members = [(Frame((96, 96), "stretch"), bright), *members[1:]]
+    assert min(dice_of_discs(members, discs, mean=partial(average, weights=weights))) > 0.95
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        [{"name": "HorizontalFlip"}, {"name": "Rotate90", "angles": [0, 90, 180, 270]}],
+        [{"name": "Scale", "scales": [1, 1.25]}],
+    ],
+)
+@pytest.mark.parametrize("window", [None, (0.5, 0.75)])
+def test_views_and_windows_of_padded_frames_come_back_to_their_place(discs, transforms, window):
+    spec = DataSpec(name="x", root="x", classes=("Disc",), size=(96, 120), fit="pad")
+    bright = FoldModel(Path("w"), Bright().eval(), {})
+    views, windows = Views(spec, transforms=transforms, force=True), Windows(spec, window=window)
+    predict = windows.over(partial(mean_probabilities, [bright], views, mean=0.5, std=0.25))
+    assert min(dice_of_discs([(windows.frame, predict)], discs)) > 0.95
+
+
+class Bright(torch.nn.Module):
+    """Logits by brightness alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, images):
+        return self.gain * images
 
 
 def test_a_class_that_is_nowhere_gives_an_empty_text(images):

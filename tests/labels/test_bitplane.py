@@ -96,8 +96,8 @@ def test_permute_classes_refuses_an_unknown_class():
 
 
 @pytest.mark.parametrize("classes", [1, 8, 29, 33, 60])
-@pytest.mark.parametrize("size", [(5, 9), (13, 17), (40, 31)])
-def test_resize_takes_the_nearest_source_pixel_of_every_class(classes, size):
+@pytest.mark.parametrize("size", [(13, 17), (13, 40), (40, 31)])
+def test_growing_takes_the_nearest_source_pixel_of_every_class(classes, size):
     mask = random_mask(classes)
     resized = bitplane.unpack(bitplane.resize(bitplane.pack(mask), size), classes)
     # Pixel centres aligned: the centre of target pixel i lies at (i + 0.5) * source / target.
@@ -106,6 +106,38 @@ def test_resize_takes_the_nearest_source_pixel_of_every_class(classes, size):
     np.testing.assert_array_equal(resized, mask[np.ix_(rows, columns)])
     one = cv2.resize(mask[..., -1].astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     np.testing.assert_array_equal(resized[..., -1], one.astype(bool))
+
+
+def covered(mask, length):
+    """Share of each of `length` rows that a mask [H, ...] covers: repeat every row, then take the mean of blocks."""
+    return np.repeat(mask, length, axis=0).reshape(length, len(mask), *mask.shape[1:]).mean(1)
+
+
+def nearest(mask, length):
+    return mask[((np.arange(length) + 0.5) * len(mask) / length).astype(int)]
+
+
+@pytest.mark.parametrize("classes", [1, 8, 29, 33])
+@pytest.mark.parametrize("size", [(5, 9), (4, 40), (29, 7), (13, 6), (1, 1)])
+def test_an_axis_that_shrinks_keeps_what_half_of_a_pixel_holds(classes, size):
+    for mask in (random_mask(classes), np.ones((13, 17, classes), bool), np.zeros((13, 17, classes), bool)):
+        expected = mask
+        for axis, length in enumerate(size):
+            along = covered if length < mask.shape[axis] else nearest
+            expected = np.moveaxis(along(np.moveaxis(expected, axis, 0), length), 0, axis)
+        resized = bitplane.unpack(bitplane.resize(bitplane.pack(mask), size), classes)
+        np.testing.assert_array_equal(resized, expected >= 0.5 - 1e-9)
+
+
+def test_thin_rows_do_not_come_and_go_with_their_place():
+    """Three rows in four, three quarters everywhere; one in four is less than half. Whatever the first one is."""
+    for first in range(4):
+        mask = np.zeros((64, 20, 2), bool)
+        mask[first::4, :, 0] = True
+        mask[..., 1] = ~mask[..., 0]
+        resized = bitplane.unpack(bitplane.resize(bitplane.pack(mask), (16, 40)), 2)
+        assert not resized[..., 0].any()
+        assert resized[..., 1].all()
 
 
 @pytest.mark.parametrize("classes", CLASSES)

@@ -44,8 +44,8 @@ def pretend(source, target, seed):
     for fold in (0, 1):
         path = target / f"fold-{fold}" / "probabilities.npz"
         found = byte_maps.read(path, experiment.data.classes)
-        packed = [byte_maps.pack(guess(store, store.index[name], found.shape, rng)) for name in found.names]
-        byte_maps.write(path, found.names, experiment.data.classes, found.shape, packed)
+        packed = [byte_maps.pack(guess(store, store.index[name], found.shapes[0], rng)) for name in found.names]
+        byte_maps.write(path, found.names, experiment.data.classes, found.shapes, packed)
     note(target)
 
 
@@ -193,7 +193,7 @@ def rewrite(path, classes=None, names=None):
     experiment_classes = np.load(path)["classes"].tolist()
     found = byte_maps.read(path, experiment_classes)
     packed = [byte_maps.pack(found.maps(index)) for index in range(len(found.names))]
-    byte_maps.write(path, names or found.names, classes or experiment_classes, found.shape, packed)
+    byte_maps.write(path, names or found.names, classes or experiment_classes, found.shapes, packed)
 
 
 def test_runs_of_other_classes_or_images_are_named(runs, broken, capsys, tmp_path):

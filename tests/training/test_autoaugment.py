@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -92,7 +93,7 @@ def test_bones_pushed_out_of_the_picture_do_not_raise_the_score(store):
     assert autoaugment.score(nothing, store, [0, 1, 2], away, seed=0) == 0  # though no bone is left to be missed
     partly = np.array(store.planes)
     partly[0] = 0  # one image shows nothing: it does not count
-    kept = Store(**{**vars(store), "planes": partly})
+    kept = replace(store, planes=partly)
     identity = Augmentation(DATA)
     alone, both = (autoaugment.score(nothing, kept, chosen, identity, seed=0) for chosen in ([1, 2], [0, 1, 2]))
     assert alone == both < 1e-3

@@ -1,6 +1,7 @@
 """The Lightning module by itself: its steps, its checkpoints, its schedule."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,17 @@ def test_validation_and_test_log_dice_by_class_and_prediction_gives_probabilitie
         names = [f"{stage}/dice", f"{stage}/dice/Radius", f"{stage}/dice/Ulna"]
         assert [found[name] for name in names] == pytest.approx([means.mean(), *means])
         assert len(found) == 3
+
+
+def test_validation_looks_at_the_image_and_not_at_what_pads_it(make_store, make_data, make_module, tmp_path):
+    """A store of wide images in tall frames: only the rows in the middle come back to the image's size."""
+    store = replace(make_store(6, size=(48, 20), original=(40, 36)), fit="pad")
+    loader, module = make_data(store, held_out=4).val_dataloader(), make_module(bias=0.1)
+    (logged,) = trainer_in(tmp_path).validate(module, loader, verbose=False)
+    maps = torch.cat(trainer_in(tmp_path).predict(module, loader)).numpy()[:, :, 13:-13]  # 22 rows: 20 / 36 of 40
+    masks = [upsample.cutouts(of_image, [0.5] * 2, (40, 36)) for of_image in maps]
+    rows = [upsample.dice_scores(mask, store.truth(index)) for index, mask in enumerate(masks, 2)]
+    assert logged["val/dice"] == pytest.approx(np.mean(rows))
 
 
 @pytest.mark.parametrize(

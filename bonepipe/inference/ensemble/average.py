@@ -4,8 +4,7 @@ Only the box where a class can be is touched: elsewhere all members have less th
 threshold is as low.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,6 @@ from bonepipe.inference.ensemble.members import Mean
 from bonepipe.inference.oof.byte_maps import LEVELS
 from bonepipe.labels import upsample
 from bonepipe.labels.cutout import hull
-
-if TYPE_CHECKING:  # averaging out of fold does without torch
-    import torch
 
 Shape = tuple[int, int]
 EDGE = 0.5 / LEVELS  # geometric means take probabilities nearer to 0 or 1 for this: bytes know no more, and no veto
@@ -29,7 +25,7 @@ def common_shape(shapes: Sequence[Shape]) -> Shape:
 
 
 def average(
-    maps: Sequence[NDArray[np.float32]], weights: NDArray[np.float64], shape: Shape, mean: Mean = "arithmetic"
+    maps: Sequence[NDArray[np.float32]], weights: NDArray[np.float64], mean: Mean = "arithmetic"
 ) -> NDArray[np.float32]:
     """Average members' maps of one image.
 
@@ -38,33 +34,20 @@ def average(
     Args:
         maps: of each member, probabilities float32 `[C, h, w]`, of any sizes.
         weights: `[M, C]`, those of a class add to 1.
-        shape: the common height and width.
         mean: of the probabilities, or of their logits (clipped at EDGE): the logarithmic opinion pool.
 
     Returns:
-        float32 `[C, *shape]`; 0 outside the box that holds every pixel where a member has at least a level (1/256).
+        float32 `[C, h, w]`; 0 outside the box that holds every pixel where a member has at least a level (1/256).
     """
-    if len(maps) == 1 and maps[0].shape[1:] == shape:
+    if len(maps) == 1:
         return maps[0]
+    shape = common_shape([(map_.shape[1], map_.shape[2]) for map_ in maps])
     result = np.zeros((weights.shape[1], *shape), np.float32)
     for label, plane in enumerate(result):
         heard = [(map_[label], share[label]) for map_, share in zip(maps, weights, strict=True) if share[label]]
         box = hull(near for map_, _ in heard if (near := upsample.reach(map_, 1 / LEVELS, shape)))
         if box.height:
             plane[box.slices] = _pool([(upsample.upsample(map_, shape, box), share) for map_, share in heard], mean)
-    return result
-
-
-def average_batch(
-    batches: Iterable["torch.Tensor"], weights: NDArray[np.float64], shape: Shape, mean: Mean = "arithmetic"
-) -> "torch.Tensor":
-    """As `average`, of several images: from a batch float32 `[N, C, h, w]` a member to `[N, C, *shape]` on the CPU."""
-    import torch
-
-    arrays = [batch.cpu().numpy() for batch in batches]
-    result = torch.empty(len(arrays[0]), weights.shape[1], *shape)
-    for image, maps in zip(result, zip(*arrays, strict=True), strict=True):
-        image.copy_(torch.from_numpy(average(maps, weights, shape, mean)))
     return result
 
 

@@ -132,7 +132,7 @@ def pixels_of_image(
 
     Args:
         images: one a run.
-        common: the largest height and width of the runs' maps.
+        common: the largest height and width of the runs' maps of the image.
         shape: height and width of the image in pixels.
         truth: one mask a class, at the image's size.
         band: thresholds of interest.

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
-from bonepipe.inference.ensemble.average import average, common_shape
+from bonepipe.inference.ensemble.average import average
 from bonepipe.inference.ensemble.members import Mean
 from bonepipe.inference.oof.predict import compare_with_truth
 from bonepipe.inference.oof.results import Compared
@@ -53,7 +53,6 @@ def score(
     Raises:
         BonepipeError: an image is not in the store.
     """
-    shape = common_shape([oof.shape for oof in stores])
     strange = next((name for name in names if name not in store.index), None)
     if strange:
         raise BonepipeError(f"{strange}: was predicted out of fold, but the dataset has no such training image")
@@ -63,7 +62,7 @@ def score(
         size, truth, maps = store.shape(index), store.truth(index), [oof.maps(name) for oof in stores]
         masks = [upsample.cutouts(of_member, [HALF] * len(truth), size) for of_member in maps]
         alone = np.stack([upsample.dice_scores(of_member, truth) for of_member in masks])
-        return Scored(compare_with_truth(average(maps, weights, shape, mean), store, index), alone)
+        return Scored(compare_with_truth(average(maps, weights, mean), store, index), alone)
 
     workers = min(cores(), 4)  # NumPy releases the interpreter; each holds the maps of all members
     with ThreadPoolExecutor(workers) as pool:

@@ -34,17 +34,17 @@ class ImageBytes(NamedTuple):
 
 @dataclass(frozen=True)
 class ByteMaps:
-    """Probabilities of several images at one size.
+    """Probabilities of several images.
 
     Attributes:
         names: image names, N of them.
-        shape: height and width of the maps in pixels.
+        shapes: height and width of each image's maps in pixels.
         boxes: int32 `[N, C, 4]`: top, left, bottom, right.
         streams: of each image the pixels of its boxes, uint8, one box after the other, deflated.
     """
 
     names: list[str]
-    shape: tuple[int, int]
+    shapes: Sequence[tuple[int, int]]
     boxes: NDArray[np.int32]
     streams: Sequence[bytes]
 
@@ -55,14 +55,14 @@ class ByteMaps:
 
     def maps(self, index: int) -> NDArray[np.float32]:
         """Probabilities float32 `[C, h, w]` of an image: the middle of each byte's bin, 0 for byte 0."""
-        result = np.zeros((self.boxes.shape[1], *self.shape), np.float32)  # untouched pages cost nothing
+        result = np.zeros((self.boxes.shape[1], *self.shapes[index]), np.float32)  # untouched pages cost nothing
         for map_, (box, levels) in zip(result, self.pieces(index), strict=True):
             map_[box.slices] = _MIDDLES[levels]
         return result
 
     def image(self, index: int) -> ImageBytes:
         """The boxes and bytes of an image, with their size."""
-        return ImageBytes(self.shape, self.pieces(index))
+        return ImageBytes(self.shapes[index], self.pieces(index))
 
     def pieces(self, index: int) -> list[Piece]:
         """The box of each class in an image and its bytes."""
@@ -96,16 +96,20 @@ def _packed(pieces: Sequence[Piece]) -> Packed:
 
 
 def write(
-    path: Path, names: Sequence[str], classes: Sequence[str], shape: tuple[int, int], packed: Sequence[Packed]
+    path: Path,
+    names: Sequence[str],
+    classes: Sequence[str],
+    shapes: Sequence[tuple[int, int]],
+    packed: Sequence[Packed],
 ) -> None:
-    """Write what `pack` made of each image, whole."""
+    """Write what `pack` made of each image's maps, of these heights and widths, whole."""
     boxes, streams = zip(*packed, strict=True)
     with replacing(path) as part:
         np.savez(
             part,
             names=np.array(names),
             classes=np.array(classes),
-            shape=np.array(shape),
+            shape=np.array(shapes),
             boxes=np.stack(boxes),
             streams=np.frombuffer(b"".join(streams), np.uint8),
             ends=np.cumsum([len(stream) for stream in streams]),
@@ -133,10 +137,12 @@ def read(path: Path, classes: Sequence[str]) -> ByteMaps:
         BonepipeError: the file is missing, broken, or of other classes.
     """
     with opened(path, classes) as file:
-        height, width = file["shape"].tolist()
+        names = file["names"].tolist()
+        # Earlier versions wrote one shape for all.
+        shapes = [(height, width) for height, width in np.broadcast_to(file["shape"], (len(names), 2)).tolist()]
         data, ends = file["streams"].tobytes(), file["ends"].tolist()
         streams = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-        return ByteMaps(file["names"].tolist(), (height, width), file["boxes"], streams)
+        return ByteMaps(names, shapes, file["boxes"], streams)
 
 
 def read_names(path: Path, classes: Sequence[str]) -> list[str]:

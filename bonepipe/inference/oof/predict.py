@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from bonepipe.data.datamodule import ValidationImages
+from bonepipe.data.frame import Frame
 from bonepipe.data.store import Store
 from bonepipe.inference.oof import byte_maps
 from bonepipe.inference.oof.results import PROBABILITIES, Compared, write_results
@@ -32,7 +33,9 @@ class Validation:
         folder: the fold's, which exists, as do those of the variants in it.
         batch_size: images a forward pass.
         ahead: images whose comparison with the truth may wait while the next ones are predicted.
-        images: grey bytes `image` and store index `index`, in the order of `indices`; None for those of the store.
+        images: grey bytes `image`, original `shape` and store index `index`, in the order of `indices`; None for those
+            of the store.
+        frame: how these show the radiographs; None for that of the store.
     """
 
     store: Store
@@ -42,6 +45,7 @@ class Validation:
     batch_size: int
     ahead: int = 0
     images: Images | None = None
+    frame: Frame | None = None
 
 
 def predict_fold(predict: Predict, validation: Validation) -> np.ndarray:
@@ -67,39 +71,47 @@ def predict_variants(
     """
     store, indices, classes, folder = validation.store, validation.indices, validation.classes, validation.folder
     source = ValidationImages(store, indices) if validation.images is None else validation.images
-    predicted = _predicted(predict, source, validation.batch_size)
+    predicted = _predicted(predict, source, validation.frame or store.frame, validation.batch_size)
     rows = overlapped(lambda item: [_digest(maps, store, item[1]) for maps in item[0]], predicted, validation.ahead)
     images_of_variants = zip(*tqdm(rows, f"{folder.name} out of fold", len(indices), unit="image"), strict=True)
     names, dice = [store.names[index] for index in indices], []
     for variant, of_variant in zip(variants, images_of_variants, strict=True):
         compared, packed, shapes = zip(*of_variant, strict=True)
-        byte_maps.write(folder / variant / PROBABILITIES, names, classes, shapes[0], packed)
+        byte_maps.write(folder / variant / PROBABILITIES, names, classes, shapes, packed)
         dice.append(write_results(folder / variant, names, classes, compared))
     return dice
 
 
 def predict_bytes(
-    predict: Predict, images: Images, names: Sequence[str], classes: Sequence[str], path: Path, batch_size: int
+    predict: Predict,
+    images: Images,
+    frame: Frame,
+    names: Sequence[str],
+    classes: Sequence[str],
+    path: Path,
+    batch_size: int,
 ) -> None:
     """Predict images in another way than their fold did, and write only the bytes that ensembles are averaged from.
 
     Args:
-        images: grey bytes `image` of each of the names, in their order, and `index`.
+        images: grey bytes `image` of each of the names, in their order, original `shape` and `index`.
+        frame: how they show the radiographs.
         batch_size: images a forward pass.
     """
-    maps_of_images = _predicted(lambda batch: [predict(batch)], images, batch_size)
+    maps_of_images = _predicted(lambda batch: [predict(batch)], images, frame, batch_size)
     predicted = tqdm(maps_of_images, f"{path.parent.name} anew", len(names), unit="image")
-    sizes, packed = zip(*((maps.shape[1:], byte_maps.pack(maps)) for (maps,), _ in predicted), strict=True)
-    byte_maps.write(path, names, classes, sizes[0], packed)
+    shapes, packed = zip(*((maps.shape[1:], byte_maps.pack(maps)) for (maps,), _ in predicted), strict=True)
+    byte_maps.write(path, names, classes, shapes, packed)
 
 
 def _predicted(
-    predict: Callable[[torch.Tensor], Sequence[torch.Tensor]], images: Images, batch_size: int
+    predict: Callable[[torch.Tensor], Sequence[torch.Tensor]], images: Images, frame: Frame, batch_size: int
 ) -> Iterator[tuple[tuple[np.ndarray, ...], int]]:
-    """Maps `[C, h, w]` of each variant, and index, of one image after the other."""
+    """Maps `[C, h, w]` of each variant, without padding, and index, of one image after the other."""
     for batch in DataLoader(images, batch_size=batch_size, pin_memory=torch.cuda.is_available()):
-        variants = [maps.cpu().numpy() for maps in predict(batch["image"])]
-        yield from zip(zip(*variants, strict=True), batch["index"].tolist(), strict=True)
+        variants = zip(*(maps.cpu().numpy() for maps in predict(batch["image"])), strict=True)
+        for of_image, shape, index in zip(variants, batch["shape"].tolist(), batch["index"].tolist(), strict=True):
+            yield tuple(frame.content(maps, tuple(shape)) for maps in of_image), index
 
 
 def _digest(maps: np.ndarray, store: Store, index: int) -> tuple[Compared, byte_maps.Packed, tuple[int, int]]:

@@ -1,7 +1,6 @@
 """A run's out-of-fold probabilities, from the files of its folds."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
@@ -23,7 +22,7 @@ class OofStore:
         """Read the images' names.
 
         Args:
-            files: of each fold; their maps have one shape.
+            files: of each fold.
             one_fold_at_a_time: let a fold go before another is read. Asking for images fold by fold is then fast.
 
         Raises:
@@ -35,11 +34,6 @@ class OofStore:
         names = {fold: byte_maps.read_names(path, classes) for fold, path in files.items()}
         self.folds = {name: fold for fold, of_fold in names.items() for name in of_fold}
         self._positions = {name: position for of_fold in names.values() for position, name in enumerate(of_fold)}
-
-    @cached_property
-    def shape(self) -> tuple[int, int]:
-        """Height and width of the maps, pixels."""
-        return self._fold(next(iter(self._files))).shape
 
     @property
     def nbytes(self) -> int:

@@ -106,7 +106,7 @@ def merge(folder: Path, classes: Sequence[str], refined: Collection[str]) -> Non
     maps = [byte_maps.read(folder / variant / results.PROBABILITIES, classes) for variant in VARIANTS]
     if any(other != names[0] for other in (names[1], *(of_variant.names for of_variant in maps))):
         raise BonepipeError(f"{folder}: {PLAIN} and {REFINED} hold other images; delete both to predict the fold again")
-    byte_maps.write(folder / results.PROBABILITIES, names[0], classes, maps[0].shape, byte_maps.take(maps, picked))
+    byte_maps.write(folder / results.PROBABILITIES, names[0], classes, maps[0].shapes, byte_maps.take(maps, picked))
     results.write_results(folder, names[0], classes, [_take(image, picked) for image in zip(*rows, strict=True)])
 
 

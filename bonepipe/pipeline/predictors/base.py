@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bonepipe.data.catalog import Radiograph
+from bonepipe.data.frame import Span, strangers
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import upsample
 from bonepipe.labels.cutout import Cutout
 from bonepipe.pipeline import decisions, run_folder
-from bonepipe.pipeline.experiment import Experiment
-from bonepipe.pipeline.run_folder import Inputs, Step
+from bonepipe.pipeline.experiment import Experiment, say
+from bonepipe.pipeline.run_folder import WEIGHTS, Inputs, Step
 
 if TYPE_CHECKING:
     from bonepipe.inference.oof.results import Pooled
@@ -35,6 +36,9 @@ class Predictor(Protocol):
     def out_of_fold(self) -> "Pooled":
         """What is known of the images that were predicted out of fold."""
 
+    def runs(self) -> Sequence[Experiment]:
+        """The runs that see whole images."""
+
     def provenance(self) -> Inputs:
         """What the predictions depend on, besides thresholds.json."""
 
@@ -51,9 +55,6 @@ class WholePredictor(Predictor, Protocol):
     def recall(self) -> Maps:
         """Read what was said out of fold."""
 
-    def runs(self) -> Sequence[Experiment]:
-        """The runs that predict together."""
-
 
 def masks(predictor: Predictor, images: Sequence[Radiograph]) -> Iterator[tuple[Radiograph, list[str]]]:
     """Every image with the run-length strings of its classes, as the folder's thresholds.json says."""
@@ -62,7 +63,27 @@ def masks(predictor: Predictor, images: Sequence[Radiograph]) -> Iterator[tuple[
     experiment = predictor.experiment
     chosen = decisions.read(experiment.folder, experiment.data.classes)
     limits, refine = chosen.limits(images, experiment.strata), chosen.refine(experiment.postprocess)
-    return encode(predictor.predictions(images), limits, refine, experiment.prediction.ahead)
+    return encode(watched(predictor, images), limits, refine, experiment.prediction.ahead)
+
+
+def watched(predictor: Predictor, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Prediction]]":
+    """What the predictor says of every image, and a warning where images have another aspect than it was trained on."""
+    shapes = {}
+    for image, prediction in predictor.predictions(images):
+        shapes[image.name] = prediction.shape
+        yield image, prediction
+    for run in predictor.runs():
+        if (known := trained_aspects(run)) and (message := strangers(shapes, known, run.data.fit)):
+            say(f"warning: {run.folder}: {message}")
+
+
+def trained_aspects(run: Experiment) -> Span | None:
+    """The aspects of the images that a run's folds were trained on; None where its weights do not tell."""
+    from bonepipe.inference.fold_model import read_facts
+
+    spans = [read_facts(path).get("aspects") for path in sorted(run.folder.glob(f"fold-*/{WEIGHTS}"))]
+    known = [span for span in spans if span]
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
 
 def mask_provenance(predictor: Predictor) -> Inputs:

@@ -59,6 +59,10 @@ class CascadePredictor:
         folds = trained_folds(self.second)
         return Pooled(names, np.array([folds[name] for name in names]), counts)
 
+    def runs(self) -> Sequence[Experiment]:
+        """The first stage's: the second is shown crops in the proportions that it knows."""
+        return self.first.runs()
+
     def provenance(self) -> Inputs:
         """Both stages and the weights."""
         weights = dict(zip(self.experiment.data.classes, self.weights, strict=True))

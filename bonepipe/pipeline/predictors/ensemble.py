@@ -1,20 +1,19 @@
 """An ensemble of finished runs: the mean of their maps at a common resolution."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bonepipe import config as configs
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.inference.ensemble import members as files
-from bonepipe.inference.ensemble.average import Shape, average, average_batch, common_shape
+from bonepipe.inference.ensemble.average import average
 from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
 from bonepipe.inference.oof.results import HISTOGRAMS, Pooled, read_counts
 from bonepipe.inference.oof.store import OofStore
@@ -61,11 +60,6 @@ class EnsemblePredictor:
         return self.ensemble.weights(self.experiment.data.classes)
 
     @property
-    def shape(self) -> Shape:
-        """The common height and width."""
-        return common_shape([member.shape for member in self.members])
-
-    @property
     def mean(self) -> Mean:
         """A single member is its own mean, to the last bit."""
         return self.ensemble.mean if len(self.members) > 1 else "arithmetic"
@@ -76,17 +70,12 @@ class EnsemblePredictor:
         return {"mean": self.ensemble.mean, "members": [vars(entry) for entry in self.ensemble.members]}
 
     def predictions(self, images: Sequence[Radiograph]) -> Iterator[tuple[Radiograph, Whole]]:
-        """Every image with the members' mean, each shown the size that it sees, from one decoding."""
+        """Every image with the members' mean, each shown the frame that it sees, from one decoding."""
         distinct = self._distinct()
-        predictors = [(member.shape, member.predict()) for member, _ in distinct]
+        predictors = [(member.frame, member.predict()) for member, _ in distinct]
         weights = np.array([shares for _, shares in distinct])
-
-        def predict(batch: Mapping[Shape, torch.Tensor]) -> torch.Tensor:
-            maps = (predictor(batch[shape]) for shape, predictor in predictors)
-            return average_batch(maps, weights, self.shape, self.mean)
-
-        shapes = frozenset(shape for shape, _ in predictors)
-        return predictions(predict, images, shapes, self.experiment.prediction)
+        mean = partial(average, weights=weights, mean=self.mean)
+        return predictions(predictors, images, self.experiment.prediction, mean)
 
     def _distinct(self) -> list[tuple[EnsembleMember, NDArray[np.float64]]]:
         """Members with their weights `[C]`; entries that differ in these alone are one, which predicts once."""
@@ -109,7 +98,7 @@ class EnsemblePredictor:
 
     def mixer(self, stores: Sequence[OofStore]) -> Maps:
         """As `recall`, from what was read already."""
-        return lambda name: average([store.maps(name) for store in stores], self.weights, self.shape, self.mean)
+        return lambda name: average([store.maps(name) for store in stores], self.weights, self.mean)
 
     def runs(self) -> Sequence[Experiment]:
         """The members' runs."""

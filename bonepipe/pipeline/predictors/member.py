@@ -6,9 +6,9 @@ from pathlib import Path
 
 from bonepipe import config as configs
 from bonepipe.data.batches import TestImages
+from bonepipe.data.frame import Frame
 from bonepipe.digests import combined
 from bonepipe.errors import BonepipeError, UsageError, suggestion
-from bonepipe.inference.ensemble.average import Shape
 from bonepipe.inference.ensemble.members import Entry
 from bonepipe.inference.fold_model import FoldModel, read_facts
 from bonepipe.inference.oof import byte_maps
@@ -45,9 +45,9 @@ class EnsembleMember:
     refined: tuple[str, ...] = ()
 
     @property
-    def shape(self) -> Shape:
-        """Height and width of the images that it sees, and of its maps."""
-        return self.experiment.windows.shape
+    def frame(self) -> Frame:
+        """How it is shown images."""
+        return self.experiment.windows.frame
 
     @property
     def epochs(self) -> Sequence[int | None]:
@@ -55,7 +55,7 @@ class EnsembleMember:
         return self.entry.epochs or (None,)
 
     def predict(self) -> Predict:
-        """Probabilities of grey bytes `[N, *shape]`: the mean over its folds, epochs and views."""
+        """Probabilities of grey bytes `[N, *frame.shape]`: the mean over its folds, epochs and views."""
         if warning := run_folder.mixed_versions([self.experiment.fold_folder(fold) for fold in self.folds]):
             say(warning)
         models = self._models(self.folds)
@@ -119,10 +119,10 @@ class EnsembleMember:
                 f"{self.experiment.data.root}: has no training image {missing[0]}, which {self.entry.run} was "
                 "validated on; give its data.root=..."
             )
-        source = TestImages([known[name] for name in names], self.shape)
+        source = TestImages([known[name] for name in names], self.frame)
         predict = self.experiment.predictor(self._models([fold]), self.refined)
         batch_size = self.experiment.prediction.batch_size
-        predict_bytes(predict, source, names, self.experiment.data.classes, path, batch_size)
+        predict_bytes(predict, source, self.frame, names, self.experiment.data.classes, path, batch_size)
 
     def _key(self, fold: int) -> str:
         """The digest of these weights, predicting in this way."""

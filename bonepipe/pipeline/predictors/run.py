@@ -1,9 +1,9 @@
 """A finished run: all its voting folds together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bonepipe import config as configs
 from bonepipe.data.catalog import Radiograph
@@ -12,7 +12,7 @@ from bonepipe.pipeline import decisions, run_folder
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.predictors.base import Maps, require_current
 from bonepipe.pipeline.run_folder import WEIGHTS, Inputs, Step
-from bonepipe.pipeline.steps import Steps, prediction_settings
+from bonepipe.pipeline.steps import Steps, prediction_settings, training_settings
 
 if TYPE_CHECKING:
     from bonepipe.inference.oof.results import Pooled
@@ -38,7 +38,7 @@ class Run:
         models = [experiment.fold_model(fold) for fold in folds]
         say(f"{len(models)} models x {experiment.ways} on {experiment.device}")
         predict = experiment.predictor(models, refined_classes(experiment))
-        return predictions(predict, images, experiment.windows.shape, experiment.prediction)
+        return predictions([(experiment.windows.frame, predict)], images, experiment.prediction)
 
     def out_of_fold(self) -> "Pooled":
         """The histograms of all folds."""
@@ -104,12 +104,23 @@ def require_folds(experiment: Experiment) -> None:
         if trained["outputs"].get(WEIGHTS) != step.inputs["files"][WEIGHTS]:
             way_out = f"delete {folder} to train it anew"
             raise BonepipeError(f"{folder / WEIGHTS}: is not the file that training wrote; {way_out}")
+        if unlike := seen_otherwise(trained["inputs"]["settings"], experiment.config):
+            raise BonepipeError(
+                f"{folder}: was trained on images that were shown in another way:\n{run_folder.shortened(unlike)}\n"
+                f"Give the settings that it was trained with, or `bonepipe train-all` with a name of its own"
+            )
         if not step.current:
             changed = [*step.damage(), *step.changes()] or ["out-of-fold predictions"]
             raise BonepipeError(
                 f"{folder}: is not predicted out of fold, or was in another way:\n{run_folder.shortened(changed)}\n"
                 f"R{WAY_OUT[1:]}"
             )
+
+
+def seen_otherwise(then: Mapping[str, Any], config: configs.Config) -> list[str]:
+    """The settings of the data that trained weights depend on and that are not what they were, in words."""
+    now = training_settings(config)["data"]
+    return run_folder.differences({"settings": {"data": then["data"]}}, {"settings": {"data": now}})
 
 
 def open_run(folder: Path, words: Sequence[str] = ()) -> Experiment:

@@ -1,4 +1,4 @@
-"""Members of different sizes, weights and means, image by image and in batches."""
+"""Members of different sizes, weights and means."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from scipy.special import expit, logit
 from torch.nn import functional
 
-from bonepipe.inference.ensemble.average import EDGE, average, average_batch, common_shape
+from bonepipe.inference.ensemble.average import EDGE, average, common_shape
 from bonepipe.labels import upsample
 
 RNG = np.random.default_rng(0)
@@ -43,25 +43,9 @@ def expected(pair, mean):
     return expit((shares * logit(large.clip(EDGE, 1 - EDGE))).sum(0))
 
 
-def by_image(maps, weights, shape, mean="arithmetic"):
-    return average(maps, weights, shape, mean)
-
-
-def by_batch(maps, weights, shape, mean="arithmetic"):
-    """The same of a batch of two equal images, whose members come one after the other."""
-    batches = (torch.from_numpy(np.stack([member, member])) for member in maps)
-    first, second = average_batch(batches, weights, shape, mean)
-    assert torch.equal(first, second)
-    return first.numpy()
-
-
-WAYS = pytest.mark.parametrize("way", [by_image, by_batch])
-
-
-@WAYS
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
-def test_sizes_64_and_96_meet_at_96(pair, mean, way):
-    mixed, whole = way(pair, WEIGHTS, (96, 96), mean), expected(pair, mean)
+def test_sizes_64_and_96_meet_at_96(pair, mean):
+    mixed, whole = average(pair, WEIGHTS, mean), expected(pair, mean)
     there = mixed > 0
     assert mixed.dtype == np.float32
     np.testing.assert_allclose(mixed[there], whole[there], rtol=0, atol=CLOSE[mean])
@@ -70,24 +54,22 @@ def test_sizes_64_and_96_meet_at_96(pair, mean, way):
     assert np.abs(mixed - at_96(pair[0])).max() > 0.05
 
 
-@WAYS
-def test_one_member_and_two_equal_ones_keep_every_bit(pair, way):
+def test_one_member_and_two_equal_ones_keep_every_bit(pair):
     for count in (1, 2):
-        mixed = way([pair[0].copy() for _ in range(count)], np.full((count, 3), 1 / count), (64, 64))
+        mixed = average([pair[0].copy() for _ in range(count)], np.full((count, 3), 1 / count))
         np.testing.assert_array_equal(mixed, pair[0])
 
 
-@WAYS
-def test_one_member_keeps_what_is_less_than_a_level(way):
+def test_one_member_keeps_what_is_less_than_a_level():
     faint = RNG.uniform(0, 1, (3, 16, 16)).astype(np.float32) ** 8
     assert (faint < 1 / 256).mean() > 0.3
-    np.testing.assert_array_equal(way([faint], np.ones((1, 3)), (16, 16)), faint)
+    np.testing.assert_array_equal(average([faint], np.ones((1, 3))), faint)
 
 
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
 def test_masks_are_those_of_the_full_frame_at_every_threshold(pair, mean):
     """What the box leaves out no threshold reaches, after the interpolation to the image's size either."""
-    mixed, whole = average(pair, WEIGHTS, (96, 96), mean), expected(pair, mean).astype(np.float32)
+    mixed, whole = average(pair, WEIGHTS, mean), expected(pair, mean).astype(np.float32)
     for here, full in zip(mixed, whole, strict=True):
         near, far = (upsample.upsample(map_, (250, 210)) for map_ in (here, full))
         for k in range(8, 256, 8):
@@ -97,7 +79,7 @@ def test_masks_are_those_of_the_full_frame_at_every_threshold(pair, mean):
 
 def test_no_member_has_a_veto_in_a_geometric_mean():
     sure, silent = np.full((1, 2, 2), 0.99, np.float32), np.zeros((1, 2, 2), np.float32)
-    mixed = average([sure, silent], np.array([[0.9], [0.1]]), (2, 2), "geometric")
+    mixed = average([sure, silent], np.array([[0.9], [0.1]]), "geometric")
     np.testing.assert_allclose(mixed, expit(0.9 * logit(0.99) + 0.1 * logit(1 / 512)), rtol=1e-5)
     assert mixed.min() > 0.9
 

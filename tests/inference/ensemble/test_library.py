@@ -79,7 +79,7 @@ def blobs(rng, shape, labels):
 
 def packed(rng, shape, labels):
     boxes, stream = byte_maps.pack(blobs(rng, shape, labels))
-    return byte_maps.ByteMaps(["x"], shape, boxes[None], [stream]).image(0)
+    return byte_maps.ByteMaps(["x"], [shape], boxes[None], [stream]).image(0)
 
 
 def full(part):

@@ -19,7 +19,7 @@ def probabilities(seed):
 def written(tmp_path):
     images = [probabilities(seed) for seed in range(3)]
     path = tmp_path / "probabilities.npz"
-    byte_maps.write(path, ["x", "y", "z"], CLASSES, (20, 30), [byte_maps.pack(maps) for maps in images])
+    byte_maps.write(path, ["x", "y", "z"], CLASSES, [(20, 30)] * 3, [byte_maps.pack(maps) for maps in images])
     return path, images
 
 
@@ -27,7 +27,7 @@ def test_maps_come_back_to_half_a_level(written):
     path, images = written
     found = byte_maps.read(path, CLASSES)
     assert found.names == ["x", "y", "z"]
-    assert found.shape == (20, 30)
+    assert found.shapes == [(20, 30)] * 3
     for index, maps in enumerate(images):
         back = found.maps(index)
         assert back.dtype == np.float32
@@ -36,9 +36,23 @@ def test_maps_come_back_to_half_a_level(written):
         np.testing.assert_array_equal(np.floor(back * 256), np.floor(maps * 256).clip(max=255))
 
 
+def test_images_of_several_shapes_and_files_of_one_shape_for_all_are_read(written, tmp_path):
+    path, images = written
+    parts = [maps[:, : 15 + index, 2 * index :] for index, maps in enumerate(images)]
+    mixed = tmp_path / "mixed.npz"
+    byte_maps.write(mixed, ["x", "y", "z"], CLASSES, [p.shape[1:] for p in parts], [byte_maps.pack(p) for p in parts])
+    found = byte_maps.read(mixed, CLASSES)
+    assert found.shapes == [found.image(index).shape for index in range(3)] == [p.shape[1:] for p in parts]
+    for index, part in enumerate(parts):
+        np.testing.assert_array_equal(np.floor(found.maps(index) * 256), np.floor(part * 256).clip(max=255))
+    with np.load(path) as file:
+        np.savez(path, **{**file, "shape": np.array([20, 30])})  # as earlier versions did
+    assert byte_maps.read(path, CLASSES).shapes == [(20, 30)] * 3
+
+
 def test_certainty_stays_below_one_and_above_a_half():
     boxes, stream = byte_maps.pack(np.array([[[1.0, 0.5]]], np.float32))
-    maps = byte_maps.ByteMaps(["x"], (1, 2), boxes[None], [stream]).maps(0)
+    maps = byte_maps.ByteMaps(["x"], [(1, 2)], boxes[None], [stream]).maps(0)
     np.testing.assert_array_equal(maps * 256, [[[255.5, 128.5]]])
 
 
@@ -54,9 +68,9 @@ def test_what_a_model_is_unsure_of_costs_little():
     rows, columns = np.mgrid[:200, :200].astype(np.float32)
     far = np.hypot(rows - 100, columns - 100)
     maps = np.clip(1 / (1 + np.exp(far / 4 - 5)) + 0.02 * np.exp(-far / 90), 0, 1)[None]
-    (_, levels), *_ = byte_maps.ByteMaps(["x"], (200, 200), *_stacked(maps)).pieces(0)
+    (_, levels), *_ = byte_maps.ByteMaps(["x"], [(200, 200)], *_stacked(maps)).pieces(0)
     assert levels.size > 20_000
-    assert byte_maps.ByteMaps(["x"], (200, 200), *_stacked(maps)).nbytes < levels.size / 8
+    assert byte_maps.ByteMaps(["x"], [(200, 200)], *_stacked(maps)).nbytes < levels.size / 8
 
 
 def _stacked(maps):

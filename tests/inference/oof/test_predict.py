@@ -1,9 +1,11 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from bonepipe.data.frame import Frame
 from bonepipe.data.store import Store
 from bonepipe.inference.oof import byte_maps, results
 from bonepipe.inference.oof.predict import Validation, predict_fold
@@ -134,6 +136,28 @@ def test_perfect_maps_score_one_at_the_size_of_the_maps(tmp_path, store):
 
     dice = predict_fold(perfect, Validation(square, [0, 1], CLASSES, tmp_path, batch_size=4))
     np.testing.assert_array_equal(dice, 1)
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_true_maps_of_a_frame_score_as_well_padded_as_stretched(tmp_path, store, fit):
+    """The planes of each image as its frame shows them come back as the masks that they were made of."""
+    large = [bitplane.pack(np.moveaxis(truth_masks(store, index), 0, -1)) for index in range(4)]
+    frame = Frame((96, 72), fit)
+    framed = replace(
+        store, fit=fit, planes=np.stack([frame.place(planes, bitplane.resize) for planes in large]),
+        images=np.stack([np.full(frame.shape, index, np.uint8) for index in range(4)]),
+    )  # fmt: skip
+
+    def perfect(images):
+        planes = torch.from_numpy(framed.planes[images[:, 0, 0].numpy()])
+        return bitplane.unpack_torch(planes, 3)
+
+    dice = predict_fold(perfect, Validation(framed, range(4), CLASSES, tmp_path, batch_size=3))
+    assert dice[dice > 0].min() > 0.9
+    found = byte_maps.read(tmp_path / "probabilities.npz", CLASSES)
+    boxes = [frame.box(store.shape(index)) for index in range(4)]
+    assert [found.maps(index).shape[1:] for index in range(4)] == [(box.height, box.width) for box in boxes]
+    assert (len(set(found.shapes)) > 1) == (fit == "pad")
 
 
 def test_nothing_but_the_four_files_is_left(predicted):

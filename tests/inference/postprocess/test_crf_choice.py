@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from bonepipe.data.frame import Frame
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.oof import byte_maps, results
 from bonepipe.inference.oof.predict import Validation
@@ -47,6 +48,7 @@ def predicted(tmp_path_factory):
     store = SimpleNamespace(
         names=tuple(f"{index}.png" for index in range(6)),
         shape=lambda index: (SIDE, SIDE),
+        frame=Frame((SIDE, SIDE)),
         truth=lambda index: [from_mask(mask) for mask in truths(index)],
     )
 
@@ -58,7 +60,8 @@ def predicted(tmp_path_factory):
     for fold, indices in FOLDS.items():
         folders.append(root / f"fold-{fold}")
         folders[-1].mkdir()
-        images = [{"image": torch.full((SIDE, SIDE), 100 + i, dtype=torch.uint8), "index": i} for i in indices]
+        greys = {index: torch.full((SIDE, SIDE), 100 + index, dtype=torch.uint8) for index in indices}
+        images = [{"image": grey, "shape": torch.tensor(grey.shape), "index": i} for i, grey in greys.items()]
         validation = Validation(store, indices, CLASSES, folders[-1], 1, 0, images)
         plain, refined = crf_choice.predict_fold_with_crf(predict, SPEC, validation)
         assert plain.shape == refined.shape == (2, 3)
