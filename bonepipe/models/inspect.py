@@ -1,6 +1,6 @@
-"""What training asks of any network: which part is its encoder, and whether it can learn from a single image."""
+"""What is asked of any network: its encoder, whether weights fit it, whether it can learn from a single image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -16,6 +16,16 @@ def encoder_of(model: nn.Module) -> nn.Module | None:
         if isinstance(encoder, nn.Module):
             return encoder
     return None
+
+
+def mismatch(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str | None:
+    """The first difference in names and shapes between two state dicts, or None."""
+    for key, tensor in expected.items():
+        if key not in tensors:
+            return f"{key} is missing"
+        if tensors[key].shape != tensor.shape:
+            return f"{key} has shape {list(tensors[key].shape)}, expected {list(tensor.shape)}"
+    return next((f"{key} is unexpected" for key in tensors if key not in expected), None)
 
 
 def is_lone_value(error: Exception) -> bool:

@@ -77,8 +77,7 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
         step.record()
         _predict(experiment, fold, tracked)
     except BonepipeError:
-        if begins:
-            _withdraw(experiment, fold)
+        _withdraw(experiment, fold)
         raise
     finally:
         tracked.finish()
