@@ -10,6 +10,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
 from itertools import takewhile
 from pathlib import Path
 from textwrap import shorten
@@ -29,6 +30,7 @@ GROUPS = (
     "cam",
 )  # fmt: skip
 PLAIN_KEYS: dict[str, type[Any]] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
+LARGEST = 3e38  # about the largest number that single precision holds
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -267,8 +269,9 @@ def settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 def _check_value(path: str, value: Any, kind: Any) -> None:
     from pydantic import TypeAdapter, ValidationError
 
+    require_numbers(path, value)
     try:
-        TypeAdapter(kind).validate_python(value)
+        require_numbers(path, TypeAdapter(kind).validate_python(value))
     except ValidationError as error:
         first = error.errors()[0]
         inside = [] if isinstance(kind, UnionType) else first["loc"]  # a union would only add the name of one member
@@ -277,6 +280,20 @@ def _check_value(path: str, value: Any, kind: Any) -> None:
         hint = suggestion(str(first["input"]), known)
         reason = f"{first['msg'][0].lower()}{first['msg'][1:]}{hint}"
         raise UsageError(f"{where}={value!r}: {reason}") from error
+
+
+def require_numbers(path: str, value: Any) -> None:
+    """Raise UsageError naming the key of a number, however deep, that is not finite in single precision."""
+    if is_dataclass(value):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            require_numbers(f"{path}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            require_numbers(f"{path}.{number}", inner)
+    elif isinstance(value, int | float) and not abs(value) <= LARGEST:
+        raise UsageError(f"{path}={value}: must be a finite number, of at most {LARGEST:.0e}")
 
 
 def _unknown(key: str, known: Sequence[str], owner: str) -> str:
@@ -309,6 +326,7 @@ def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
     target = locate(node.pop("_target_"), group)
     parameters = settings(target)
     values = {key: TypeAdapter(parameters[key].annotation).validate_python(value) for key, value in node.items()}
+    require_numbers(group, values)
     try:
         return target(*given, **values)
     except ValueError as error:

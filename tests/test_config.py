@@ -1,8 +1,10 @@
 import copy
+import math
 import shutil
 
 import pytest
 import yaml
+from torch import nn
 
 from bonepipe import config as configs
 from bonepipe.data.folds import FoldSpec
@@ -125,6 +127,35 @@ def test_keys_that_are_added_are_refused_where_unknown():
 )
 def test_a_wrong_type_is_refused_naming_the_field(override, field):
     assert_refused([override], field)
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [
+        ("optimizer.lr=inf", "optimizer.lr=inf"),
+        ("optimizer.lr=nan", "optimizer.lr=nan"),
+        ("optimizer.lr=1e300", "optimizer.lr=1e+300"),
+        ("optimizer.lr='inf'", "optimizer.lr=inf"),
+        ("data.mean=nan", "data.mean=nan"),
+        ("data.std=nan", "data.std=nan"),
+        ("trainer.clip=nan", "trainer.clip=nan"),
+        ("thresholds.margin=nan", "thresholds.margin=nan"),
+        ("loss.focal_weight=-inf", "loss.focal_weight=-inf"),
+        ("loss.boundary={weight: nan}", "loss.boundary.weight=nan"),
+        ("optimizer.lookahead={alpha: inf}", "optimizer.lookahead.alpha"),
+        ("sampler.balance={rotated: inf}", "sampler.balance.rotated=inf"),
+        ("strata.ages=[30, nan]", "strata.ages.1=nan"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused_wherever_they_stand(override, field):
+    assert_refused([override], field)
+
+
+@pytest.mark.parametrize(("group", "key"), [("optimizer", "lr"), ("loss", "focal_weight"), ("data", "std")])
+def test_numbers_that_are_not_finite_are_never_built(demo, group, key):
+    given = [nn.Conv2d(1, 1, 1)] if group == "optimizer" else []
+    with pytest.raises(UsageError, match=rf"{group}.*{key}=nan"):
+        configs.build({group: demo[group] | {key: math.nan}}, group, *given)
 
 
 def test_a_misspelt_name_of_a_fixed_set_is_refused_with_the_nearest():

@@ -13,7 +13,7 @@ from bonepipe.data.catalog import Radiograph, external_images, read_catalog, tra
 from bonepipe.data.corrections import Correction
 from bonepipe.data.folds import TRAIN_ONLY, Folds, FoldSpec, ensure, is_of_another_rule, take_patients, torn_patients
 from bonepipe.data.pseudo import PseudoLabel, pseudo_images
-from bonepipe.data.sampling import SamplerSpec, draw_weights
+from bonepipe.data.sampling import SamplerSpec, describe_draws, draw_weights
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import Store, amendments, open_store
 from bonepipe.data.strata import StrataSpec
@@ -133,9 +133,17 @@ class Cohort:
         if spec.balance is None:
             return None
         try:
-            return draw_weights(spec, [self.stratum[self.images[index].name] for index in indices], self.test_mix or {})
+            return draw_weights(spec, self._strata_of(indices), self.test_mix or {})
         except ValueError as error:
             raise BonepipeError(f"sampler.{error}") from error
+
+    def describe_draws(self, indices: Sequence[int], spec: SamplerSpec) -> str | None:
+        """How often these images are drawn, in words; None for each once an epoch. Raises as `draw_weights`."""
+        weights = self.draw_weights(indices, spec)
+        return None if weights is None else describe_draws(weights, self._strata_of(indices))
+
+    def _strata_of(self, indices: Sequence[int]) -> list[str]:
+        return [self.stratum[self.images[index].name] for index in indices]
 
 
 def _warn(text: str) -> None:

@@ -1,5 +1,6 @@
 """What a dataset is: its folder layout, classes and statistics. Everything the rest knows about the data's form."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -103,6 +104,8 @@ class DataSpec:
             raise ValueError("data.classes must be a list of different names, and data.others name none of them")
         if min(self.shape) < 32:
             raise ValueError(f"data.size={self.size}: at least 32 pixels a side")
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise ValueError(f"data.mean={self.mean}, data.std={self.std}: finite numbers, std above 0")
         if self.palette and len(self.palette) != len(self.classes):
             raise ValueError(f"data.palette has {len(self.palette)} colours for {len(self.classes)} classes")
         self._check_patient()

@@ -132,6 +132,11 @@ def weights(labels: Sequence[str], mix: Mix) -> np.ndarray:
     return np.array([mix.get(label, 0) / covered / here[label] for label in labels])
 
 
+def effective(weights: np.ndarray) -> float:
+    """How many equally weighted images a weighted mean is worth (L. Kish, "Survey Sampling", 1965, section 11.7)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
 def table(labels: Sequence[str], scores: np.ndarray, mix: Mix) -> dict[str, dict[str, Any]]:
     """What is known of each stratum: images, their share, the test set's share, and the mean score.
 

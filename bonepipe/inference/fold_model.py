@@ -14,8 +14,12 @@ from torch.nn import functional
 
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.tta import Seen, Views, seen_in_training
+from bonepipe.models.inspect import mismatch
+from bonepipe.training.finite import require_finite
 from bonepipe.training.module import normalise
 from bonepipe.training.precision import Precision, autocast
+
+NOT_FINITE = "leave this model out, or train the fold again with a lower optimizer.lr (name=... keeps this run)"
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,17 @@ def load_fold_model(
     """Load safetensors into a freshly built model, and let torch.compile have it if asked to.
 
     Raises:
-        BonepipeError: no such file, not safetensors, other classes, or weights of another model.
+        BonepipeError: no such file, not safetensors, other classes, or weights of another model or that are not finite.
     """
     tensors, facts = read_weights(path)
     if facts.get("classes", list(classes)) != list(classes):
         raise BonepipeError(f"{path}: was trained for other classes ({', '.join(facts['classes'])})")
-    problem = _mismatch(tensors, model.state_dict())
+    problem = mismatch(tensors, model.state_dict())
     if problem:
         raise BonepipeError(
             f"{path}: holds the weights of another model ({problem}); the config beside it must describe it"
         )
+    require_finite(tensors, path, NOT_FINITE)
     model.load_state_dict(tensors)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.eval()
@@ -73,18 +78,11 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
         with safe_open(path, "pt") as file:
             yield file, json.loads((file.metadata() or {}).get("bonepipe", "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise BonepipeError(f"{path}: cannot be read as safetensors ({error}); train the fold again") from error
-
-
-def _mismatch(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:
-    """The first difference between two state dicts, or None."""
-    for key, tensor in expected.items():
-        if key not in tensors:
-            return f"{key} is missing"
-        if tensors[key].shape != tensor.shape:
-            return f"{key} has shape {list(tensors[key].shape)}, expected {list(tensor.shape)}"
-    return next((f"{key} is unexpected" for key in tensors if key not in expected), None)
+    except OSError as error:
+        raise BonepipeError(f"{path}: cannot be read as safetensors ({error})") from error
+    except (SafetensorError, ValueError) as error:
+        way_out = "put back a copy, or train the fold again"
+        raise BonepipeError(f"{path}: cannot be read as safetensors ({error}); {way_out}") from error
 
 
 @torch.inference_mode()
@@ -109,19 +107,31 @@ def mean_probabilities(
 
     Returns:
         float32 `[N, C, h, w]` on the models' device.
+
+    Raises:
+        BonepipeError: a model's answer is not finite; it would turn the others' into nothing.
     """
+    fold_models = list(fold_models)
     models = [fold_model.model for fold_model in fold_models]
     device = next(models[0].parameters()).device
     batch = normalise(images.to(device, non_blocking=True), mean, std).contiguous(memory_format=torch.channels_last)
     total: torch.Tensor | None = None
+    sums = []  # not finite where any probability is not; looked at once, as the device is not to wait for every model
     with autocast(precision, device.type):
         for model in models:
             for weight, forth, back in views:
                 maps = back(model(forth(batch)).float().sigmoid_())
+                sums.append(maps.sum())
                 if maps.shape[-2:] != batch.shape[-2:]:  # a scaled view; pixel centres stay where they are
                     maps = functional.interpolate(maps, batch.shape[-2:], mode="bilinear", align_corners=False)
                 share = weight / len(models)
                 # In place: 29 maps are the largest tensors here, and every copy of them costs as much as an upsampling.
                 total = maps.mul_(share) if total is None else total.add_(maps, alpha=share)
     assert total is not None
+    if bad := (~torch.isfinite(torch.stack(sums))).nonzero().flatten().tolist():
+        path = fold_models[bad[0] * len(fold_models) // len(sums)].path
+        raise BonepipeError(
+            f"{path}: predicts numbers that are not finite (NaN or infinity), though its weights are; try "
+            f"prediction.precision=32, else {NOT_FINITE}"
+        )
     return total

@@ -1,6 +1,6 @@
-"""What training asks of any network: which part is its encoder, and whether it can learn from a single image."""
+"""What is asked of any network: its encoder, whether weights fit it, whether it can learn from a single image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -22,6 +22,16 @@ def encoder_of(model: nn.Module) -> nn.Module | None:
 def hidden_layers(network: nn.Module | None) -> list[nn.Conv2d]:
     """The convolutions fc6 and fc7 in the part `fully` of a network on VGG-16; none in other networks."""
     return [layer for layer in getattr(network, "fully", ()) if isinstance(layer, nn.Conv2d)]
+
+
+def mismatch(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> str | None:
+    """The first difference in names and shapes between two state dicts, or None."""
+    for key, tensor in expected.items():
+        if key not in tensors:
+            return f"{key} is missing"
+        if tensors[key].shape != tensor.shape:
+            return f"{key} has shape {list(tensors[key].shape)}, expected {list(tensor.shape)}"
+    return next((f"{key} is unexpected" for key in tensors if key not in expected), None)
 
 
 def is_lone_value(error: Exception) -> bool:

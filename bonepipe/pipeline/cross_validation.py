@@ -218,7 +218,10 @@ def weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarr
         say(f"warning: no validated image is of the stratum {', '.join(missing)}: {share} stays unseen")
     if not any(mix.get(label) for label in labels):
         return rows
-    return {"oof_dice_weighted": float(np.average(dice, weights=strata.weights(labels, mix))), **rows}
+    weights = strata.weights(labels, mix)
+    if (worth := strata.effective(weights)) < len(weights) / 2:
+        say(f"warning: the weighted Dice of {len(weights)} images is worth no more than that of {worth:.0f}")
+    return {"oof_dice_weighted": float(np.average(dice, weights=weights)), **rows}
 
 
 def finish(

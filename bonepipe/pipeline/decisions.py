@@ -82,7 +82,10 @@ def read(folder: Path, classes: Sequence[str]) -> Decisions:
 
 
 def _in_order(values: Mapping[str, Any], classes: Sequence[str]) -> list[float]:
-    return [float(values[name]) for name in classes]
+    thresholds = [float(values[name]) for name in classes]
+    if not all(0 <= threshold <= 1 for threshold in thresholds):  # NaN is not
+        raise ValueError(f"a threshold is no probability: {thresholds}")
+    return thresholds
 
 
 def write(

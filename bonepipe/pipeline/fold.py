@@ -68,6 +68,8 @@ def _checked(experiment: Experiment, fold: int) -> "FoldDataModule":
         names = ", ".join(experiment.cohort.images[index].name for index in lacking[:3])
         say(f"{len(lacking)} images show none of data.region.classes and are left out ({names}, ...)")
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
+    if draws := experiment.cohort.describe_draws(training, data.sampling):
+        say(f"sampler: {draws}; sampler.floor={data.sampling.floor:g}, sampler.cap={data.sampling.cap:g}")
     for group in ("loss", "mixing"):
         configs.build(experiment.config, group)
     experiment.views.check(experiment.augmentation.shows, "augment")
@@ -92,8 +94,7 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
             step.record()
         _predict(experiment, fold, tracked)
     except BonepipeError:
-        if begins:
-            _withdraw(experiment, fold)
+        _withdraw(experiment, fold)
         raise
     finally:
         tracked.finish()

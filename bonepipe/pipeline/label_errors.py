@@ -62,7 +62,9 @@ def _predictions(experiment: Experiment) -> Iterator[tuple[int, list[str]]]:
             lacking = [label for label in experiment.data.classes if label not in codes]
             if name not in index or lacking:
                 what = f"lacks {lacking[0]} of {name}" if lacking else f"{name} is not in the dataset"
-                raise BonepipeError(f"{path}: {what}; the predictions belong to other data, so train the fold again")
+                raise BonepipeError(
+                    f"{path}: {what}; the predictions belong to other data; give the data.root that they were made on"
+                )
             yield index[name], [codes[label] for label in experiment.data.classes]
 
 

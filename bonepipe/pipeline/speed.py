@@ -17,7 +17,7 @@ TOLERATED = 0.05  # share of the throughput below which loading counts as free
 def measure(experiment: Experiment) -> Iterator[str]:
     """Train for two short epochs, with data loading and without; yields a line for each, and the verdict."""
     spec = experiment.trainer
-    spec = replace(spec, epochs=2, validate_every=1, val_batches=0, train_batches=spec.train_batches or STEPS)
+    spec = replace(spec, epochs=2, validate_every=1, train_batches=spec.train_batches or STEPS)
     experiment.cohort.store  # noqa: B018 - built before the clock runs
     name, device = experiment.config["name"], experiment.device
     say(f"{name}: {spec.train_batches} steps of {spec.batch_size} images, device {device}")
@@ -34,6 +34,7 @@ def _measure(experiment: Experiment, spec: Any, loading: bool) -> Any:
     data.sampler.stretch(spec.train_batches * spec.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(spec, [clock], experiment.device, False, Path(folder))
+        trainer.limit_val_batches = 0  # only training steps are measured
         loader: Any = data.train_dataloader()
         if not loading:
             loader = Repeated(loader, trainer.strategy.root_device)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NOT_TRAINING = (
     "name", "fold", "runs", "device", "executor", "tracking", "tta", "windows", "postprocess", "prediction",
     "thresholds", "search", "cam", "data.palette", "trainer.workers", "trainer.compile",
+    "trainer.detect_anomaly",
 )  # fmt: skip
 # Settings that name files: their contents count, and not where they lie.
 FILES = ("data.root", "data.corrections", "data.pseudo", "data.masks", "augment.file", "folds.file")
@@ -177,7 +178,9 @@ class Steps:
                 f"Put them back, or {WAY_OUT}"
             )
         elif (step.folder / WEIGHTS).is_file() and step.recorded["outputs"].get(WEIGHTS) and step.damage():
-            raise BonepipeError(f"{step.folder / WEIGHTS}: is not the file that training wrote; {WAY_OUT}")
+            raise BonepipeError(
+                f"{step.folder / WEIGHTS}: is not the file that training wrote; put it back, or {WAY_OUT}"
+            )
 
     def is_done(self, fold: int) -> bool:
         """Whether a fold is trained and its validation images are predicted, with these settings and files."""

@@ -201,8 +201,10 @@ def _open_study(path: Path) -> optuna.Study:
     try:
         storage = JournalStorage(JournalFileBackend(str(path)))
         return optuna.create_study(storage=storage, study_name="policy", direction="maximize", load_if_exists=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error}); delete it to search anew") from error
+    except (ValueError, KeyError) as error:  # a file that cannot be opened says so itself
+        raise BonepipeError(
+            f"{path}: cannot be read ({error}); put back a copy, or delete it to search anew"
+        ) from error
 
 
 def _check_facts(study: optuna.Study, path: Path, facts: Mapping[str, Any]) -> None:
@@ -212,7 +214,8 @@ def _check_facts(study: optuna.Study, path: Path, facts: Mapping[str, Any]) -> N
     changed = [f"{key}: {known.get(key)!r} -> {value!r}" for key, value in fixed.items() if known.get(key) != value]
     if changed:
         raise BonepipeError(
-            f"{path}: this search was begun with other settings ({'; '.join(changed)}); delete the file to search anew"
+            f"{path}: this search was begun with other settings ({'; '.join(changed)}); put them back, or delete the "
+            "file to search anew"
         )
     if "facts" not in study.user_attrs:
         study.set_user_attr("facts", fixed)

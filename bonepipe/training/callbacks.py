@@ -88,12 +88,15 @@ class TellSchedule(pl.Callback):
 
 
 class History(pl.Callback):
-    """One row an epoch in metrics.csv and one line on the screen."""
+    """One row an epoch in metrics.csv and one line on the screen.
+
+    The learning rate is the one that the epoch's last optimiser step was made with, of the first parameter group.
+    """
 
     def __init__(self, path: Path, title: str) -> None:
         self.path, self.title = path, title
         self.rows: list[dict[str, float]] = []
-        self._start = 0.0
+        self._start, self._rate = 0.0, 0.0
         self._validated = -1  # the last epoch with a validation; Lightning goes on showing its metrics
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -106,6 +109,10 @@ class History(pl.Callback):
 
     on_train_start = on_train_epoch_start  # in a resumed run's first epoch Lightning leaves the latter out
 
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        """Note the rate; the schedule sets the next step's as soon as this one is done."""
+        self._rate = float(optimizer.param_groups[0]["lr"])
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the row; validation has run by now."""
         seconds = time.perf_counter() - self._start
@@ -114,11 +121,10 @@ class History(pl.Callback):
             for key, value in trainer.callback_metrics.items()
             if self._validated == trainer.current_epoch or not key.startswith("val/")
         }
-        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, "seconds": seconds}
-        self.rows.append({**row, **metrics})
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": self._rate, "seconds": seconds}
+        self.rows.append({**metrics, **row})  # Lightning still shows the rate that the epoch before logged
         self._write()
-        pl_module.log_dict({"lr": rate})
+        pl_module.log_dict({"lr": self._rate})
         dice = f"  dice {metrics[METRIC]:.4f}" if METRIC in metrics else ""
         loss = metrics.get("train/loss", float("nan"))
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 import warnings
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from torch import nn
 from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import replacing
-from bonepipe.models.inspect import is_lone_value, learns_from_one
+from bonepipe.models.inspect import is_lone_value, learns_from_one, mismatch
 from bonepipe.training.averaging import WeightAveraging
 from bonepipe.training.callbacks import (
     METRIC,
@@ -30,6 +31,7 @@ from bonepipe.training.callbacks import (
     SaveLast,
     TellSchedule,
 )
+from bonepipe.training.finite import REMEDIES, StopWhenNotFinite, require_finite
 from bonepipe.training.module import SegmentationModule
 from bonepipe.training.precision import Precision, lightning_precision
 from bonepipe.training.speed import StepClock
@@ -40,6 +42,8 @@ from bonepipe.training.transfer import Transfer
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 for advice in (".*does not have many workers.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):
     warnings.filterwarnings("ignore", advice)
+
+WITHOUT_IT = "put back a copy; without one, move it away and the fold is trained from its start"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +88,13 @@ class TrainerSpec:
         for name in ("epochs", "batch_size", "accumulate", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name}={getattr(self, name)}: at least 1")
+        for name in ("patience", "train_batches", "val_batches", "overfit_batches"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"trainer.{name}={getattr(self, name)}: at least 1, or null")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise ValueError(f"trainer.clip={self.clip}: above 0, or null for no clipping")
         if self.keep_epochs < 0:
             raise ValueError(f"trainer.keep_epochs={self.keep_epochs}: 0 or more")
-        if self.overfit_batches is not None and self.overfit_batches < 1:
-            raise ValueError(f"trainer.overfit_batches={self.overfit_batches}: at least 1, or null")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"trainer.fraction={self.fraction}: a share of the patients, above 0 and at most 1")
         if self.validate_every > self.epochs:
@@ -129,7 +136,7 @@ def train_fold(
     Best epoch and weight average are both scored on the validation images; the average must be strictly better.
 
     Raises:
-        BonepipeError: the checkpoint belongs to another model.
+        BonepipeError: the checkpoint cannot be gone on from (`require_sound`), or numbers are no longer finite.
         UsageError: the encoder of a model without one shall be frozen; BatchNorm would meet a single value.
     """
     best, transfer = BestWeights(), transfer or Transfer()
@@ -137,13 +144,17 @@ def train_fold(
     data.prepare_data()
     data.setup("fit")
     _refuse_lone_values(module.model, data, spec)
+    checkpoint = folder / "last.ckpt"
+    if checkpoint.is_file():
+        require_sound(checkpoint, module)
     clock, history = StepClock(), History(folder / "metrics.csv", title)  # the history writes the clock's figures
     keep = KeepEpochs(folder, spec.keep_epochs, lambda model, path: save_weights(model, path, facts or {}))
-    callbacks = [best, transfer, averaging, TellSchedule(), clock, history, keep, SaveLast(folder / "last.ckpt")]
+    watch, save = StopWhenNotFinite(title, checkpoint), SaveLast(checkpoint)
+    callbacks = [best, transfer, averaging, watch, TellSchedule(), clock, history, keep, save]
     if spec.patience is not None:
         callbacks.append(Patience(spec.patience))
     trainer = make_trainer(spec, callbacks, device, run.lightning_logger(), folder)
-    _fit(trainer, module, data, folder / "last.ckpt")
+    _fit(trainer, module, data, checkpoint)
     if times := clock.summary():
         print(f"{title}  {times}", file=sys.stderr, flush=True)
     return _choose(trainer, module, data, best, averaging, transfer)
@@ -201,27 +212,45 @@ def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, 
     resume = str(checkpoint) if checkpoint.is_file() else None
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        fault = _checkpoint_fault(error) if resume else None
-        if fault is None:
-            raise
-        raise BonepipeError(f"{checkpoint}: {fault}; move it away to start anew") from error
     except ValueError as error:  # from networks that could not be asked beforehand
         if not is_lone_value(error):
             raise
         raise _lone_value(data) from error
+    except RuntimeError as error:
+        if "returned nan values" not in str(error):  # of trainer.detect_anomaly
+            raise
+        where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step + 1}"
+        raise BonepipeError(f"broke down in {where}: {error} Try {REMEDIES}") from error
 
 
-def _checkpoint_fault(error: Exception) -> str | None:
-    """What is wrong with the checkpoint, or None where the error came from elsewhere."""
-    text = str(error).strip()
-    if "state_dict" in text:
-        return f"is a checkpoint of another model ({text.splitlines()[-1].strip()[:200]})"
-    if isinstance(error, UnpicklingError):
-        return "is no checkpoint, or holds objects that are not trusted: only tensors and plain values are read"
-    if isinstance(error, EOFError) or "PytorchStreamReader" in text:
-        return "was cut short"
-    return None
+def require_sound(checkpoint: Path, module: pl.LightningModule) -> None:
+    """Judge a checkpoint before anything goes on from it, so that no later error is blamed on it.
+
+    Raises:
+        BonepipeError: it is damaged, no checkpoint, of another model, or holds weights that are not finite.
+        OSError: it cannot be read; nothing is known of what it holds.
+    """
+    content = _read_checkpoint(checkpoint)
+    if difference := mismatch(content["state_dict"], module.state_dict()):
+        raise BonepipeError(f"{checkpoint}: is a checkpoint of another model ({difference}); {WITHOUT_IT}")
+    weights = [content["state_dict"], *(state.get("weights", {}) for state in content["callbacks"].values())]
+    for tensors in weights:  # the last epoch's, and the best
+        require_finite(tensors, checkpoint, f"training had broken down; {WITHOUT_IT}")
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        what = "is no checkpoint, or holds objects that are not trusted: only tensors and plain values are read"
+        raise BonepipeError(f"{path}: {what}; {WITHOUT_IT}") from error
+    except (EOFError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
+            raise
+        raise BonepipeError(f"{path}: was cut short or damaged; {WITHOUT_IT}") from error
+    if not isinstance(content, dict) or not {"state_dict", "callbacks"} <= content.keys():
+        raise BonepipeError(f"{path}: is no checkpoint of a training; {WITHOUT_IT}")
+    return content
 
 
 def _choose(
@@ -249,7 +278,12 @@ def _choose(
 
 
 def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
-    """Write a model's weights as safetensors, atomically, with facts about them in the file's metadata."""
+    """Write a model's weights as safetensors, atomically, with facts about them in the file's metadata.
+
+    Raises:
+        BonepipeError: a weight is not finite; nothing is written.
+    """
+    require_finite(model.state_dict(), path, "so it is not written; try a lower optimizer.lr")
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     with replacing(path) as part:
         # One entry: safetensors writes several in random order, and equal weights should be equal files.

@@ -4,6 +4,10 @@ Everywhere: logits and targets (0 or 1) are float32 `[N, C, h, w]`. `weight` is 
 negative: a pixel of weight w counts as w pixels of its class, in every sum, area and mean. At 0 the pixel does not
 exist, and a class none of whose pixels exist is left out of the mean over classes.
 
+Where a loss divides by an area, a `floor` says what share of the existing pixels the area at least counts as. Without
+it an image or class with hardly any true pixels has hundreds of times its share of the gradient. Dice-like terms need
+none: the slope smooth / (area + smooth) ** 2 of a class that does not occur leaves it less than its share.
+
 The libraries' losses sum over the batch, which makes accumulated small batches differ from a large one, or take no
 weights; where they can be asked the same question, the tests compare with them.
 """
@@ -43,6 +47,11 @@ def _areas(probabilities: Tensor, targets: Tensor, weight: Weight) -> tuple[Tens
     return (counted * targets).sum((2, 3)), counted.sum((2, 3)), (targets * weight).sum((2, 3))
 
 
+def _pixels(targets: Tensor, weight: Weight) -> Tensor:
+    """How many pixels exist, `[N, C]`."""
+    return torch.full_like(targets[..., 0, 0], targets[0, 0].numel()) if weight is None else weight.sum((2, 3))
+
+
 def entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """Binary cross entropy of every element, of any shape; smoothing moves the targets towards one half."""
     if smoothing:
@@ -59,11 +68,20 @@ def cross_entropy(logits: Tensor, targets: Tensor, weight: Weight = None, smooth
 
 
 def focal(
-    logits: Tensor, targets: Tensor, gamma: float, alpha: float | None, weight: Weight = None, smoothing: float = 0.0
+    logits: Tensor,
+    targets: Tensor,
+    gamma: float,
+    alpha: float | None,
+    weight: Weight = None,
+    smoothing: float = 0.0,
+    floor: float = 0.0,
 ) -> Tensor:
     """Focal loss `[N]` of each sample over its number of positive pixels (RetinaNet, equations 4-5, section 4.1).
 
     The many easy pixels of the background would otherwise set the scale: from scratch, dividing by all pixels stalls.
+    The divisor is max(positive pixels, floor * existing pixels / C, 1). Section 4.1 counts anchors of images that all
+    have objects; without a floor an image that has none would be divided by 1 and drown the rest of its batch. The
+    floor is the sample's own, so that a batch still equals its parts.
     """
     pixels = entropy(logits, targets, smoothing)
     wrong = 1 - torch.exp(-pixels)  # exp(-entropy) is the probability given to the truth
@@ -72,9 +90,10 @@ def focal(
     loss = wrong**gamma * pixels
     if alpha is not None:
         loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
+    least = (floor * _pixels(targets, weight).mean(1)).clamp(min=1)
     if weight is not None:
         loss, targets = loss * weight, targets * weight
-    return loss.sum((1, 2, 3)) / targets.sum((1, 2, 3)).clamp(min=1)
+    return loss.sum((1, 2, 3)) / torch.maximum(targets.sum((1, 2, 3)), least)
 
 
 def top_k(logits: Tensor, targets: Tensor, share: float, weight: Weight = None, smoothing: float = 0.0) -> Tensor:
@@ -102,8 +121,13 @@ def _count(values: Tensor, share: float) -> int:
     return min(values.numel(), max(1, math.floor(share * values.numel() + 0.5)))
 
 
-def lovasz_hinge(logits: Tensor, targets: Tensor, weight: Weight = None, margin: float = 1.0) -> Tensor:
+def lovasz_hinge(
+    logits: Tensor, targets: Tensor, weight: Weight = None, margin: float = 1.0, floor: float = 0.0
+) -> Tensor:
     """Lovász hinge `[N, C]`, per sample and class: the convex surrogate of the Jaccard loss (Berman 2018, section 3.1).
+
+    The loss of a set of wrong pixels is their number over max(union, floor), which is submodular as the paper's is.
+    Without a floor, the worst pixel alone would have the whole gradient of a class that does not occur.
 
     Args:
         margin: logit at which a right pixel costs nothing; 1 in the paper.
@@ -114,7 +138,8 @@ def lovasz_hinge(logits: Tensor, targets: Tensor, weight: Weight = None, margin:
     positive, negative = measure * truth, measure * (1 - truth)
     left = positive.sum(-1, keepdim=True) - positive.cumsum(-1)  # overlap once the worst pixels so far are wrong
     union = positive.sum(-1, keepdim=True) + negative.cumsum(-1)
-    jaccard_loss = (union - left) / union.clamp(min=TINY)
+    least = (floor * measure.sum(-1, keepdim=True)).clamp(min=TINY)
+    jaccard_loss = (union - left) / torch.maximum(union, least)
     steps = torch.diff(jaccard_loss, prepend=torch.zeros_like(jaccard_loss[..., :1]))
     return (functional.relu(wrong) * steps).sum(-1)
 

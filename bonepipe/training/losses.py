@@ -1,5 +1,6 @@
 """Losses on logits and binary targets `[N, C, h, w]`: means over samples, so that a batch equals its parts."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +34,7 @@ class Boundary:
     sigma: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.weight < 0 or self.sigma <= 0:
+        if not (0 <= self.weight < math.inf and 0 < self.sigma < math.inf):
             raise ValueError(f"weight={self.weight} must not be negative and sigma={self.sigma} must be above 0")
 
 
@@ -63,7 +64,7 @@ class Loss:
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing={self.label_smoothing} must be at least 0 and below 1")
         for name in ("side_weight", "presence_weight", *self.pair):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         if self.pair and not any(getattr(self, name) for name in self.pair):
             raise ValueError(f"{' and '.join(self.pair)} are both 0, so there is nothing to learn from")
@@ -111,18 +112,20 @@ class Focal(Loss):
     Attributes:
         gamma: focusing exponent; 0 gives cross entropy.
         alpha: weight of positive pixels, 1 - alpha of negative ones; None for no weighting.
+        focal_floor: share of the image that the positive pixels at least count as, all classes together.
     """
 
     gamma: float = 2.0
     alpha: float | None = None
+    focal_floor: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_focal(self.gamma, self.alpha)
+        _check_focal(self.gamma, self.alpha, self.focal_floor)
 
     def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Focal loss of each sample."""
-        return terms.focal(logits, targets, self.gamma, self.alpha, weight, self.label_smoothing)
+        return terms.focal(logits, targets, self.gamma, self.alpha, weight, self.label_smoothing, self.focal_floor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +140,7 @@ class Overlap(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.smooth <= 0:
+        if not self.smooth > 0:
             raise ValueError(f"smooth={self.smooth} must be above 0, or a class that occurs nowhere gives 0 / 0")
 
     def index(self, probabilities: Tensor, targets: Tensor, weight: Weight) -> Tensor:
@@ -188,11 +191,22 @@ class Dice(Overlap):
 
 @dataclass(frozen=True, kw_only=True)
 class Lovasz(Loss):
-    """Lovász hinge, per sample and class; label smoothing lowers its margin from 1 to 1 - label_smoothing."""
+    """Lovász hinge, per sample and class; label smoothing lowers its margin from 1 to 1 - label_smoothing.
+
+    Attributes:
+        class_floor: share of the image that the union of a class and its errors at least counts as.
+    """
+
+    class_floor: float = 0.001
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_share("class_floor", self.class_floor)
 
     def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Mean over classes of the hinge."""
-        return terms.class_mean(terms.lovasz_hinge(logits, targets, weight, 1 - self.label_smoothing), weight)
+        margin = 1 - self.label_smoothing
+        return terms.class_mean(terms.lovasz_hinge(logits, targets, weight, margin, self.class_floor), weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +216,7 @@ class DiceFocal(Dice):
     Attributes:
         gamma: focusing exponent; 0 gives cross entropy.
         alpha: weight of positive pixels, 1 - alpha of negative ones; None for no weighting.
+        focal_floor: share of the image that the positive pixels at least count as, all classes together.
     """
 
     pair = ("dice_weight", "focal_weight")
@@ -210,16 +225,17 @@ class DiceFocal(Dice):
     focal_weight: float = 1.0
     gamma: float = 2.0
     alpha: float | None = None
+    focal_floor: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_focal(self.gamma, self.alpha)
+        _check_focal(self.gamma, self.alpha, self.focal_floor)
 
     def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Both terms of each sample."""
         first = self.dice_weight * super().of_logits(logits, targets, weight)
         return first + self.focal_weight * terms.focal(
-            logits, targets, self.gamma, self.alpha, weight, self.label_smoothing
+            logits, targets, self.gamma, self.alpha, weight, self.label_smoothing, self.focal_floor
         )
 
 
@@ -266,6 +282,12 @@ class DiceTopK(Dice):
         return first + self.topk_weight * terms.top_k(logits, targets, self.k, weight, self.label_smoothing)
 
 
-def _check_focal(gamma: float, alpha: float | None) -> None:
-    if gamma < 0 or (alpha is not None and not 0 < alpha < 1):
+def _check_focal(gamma: float, alpha: float | None, floor: float) -> None:
+    if not gamma >= 0 or (alpha is not None and not 0 < alpha < 1):
         raise ValueError(f"gamma={gamma} must not be negative and alpha={alpha} must lie between 0 and 1")
+    _check_share("focal_floor", floor)
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}={value}: a share of the image, from 0 to 1")

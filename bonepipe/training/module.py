@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from bonepipe import config as configs
 from bonepipe.data.batches import Batch
+from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane, upsample
 from bonepipe.models.outputs import Outputs
 from bonepipe.training.losses import Loss
@@ -163,6 +164,11 @@ class SegmentationModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Dice of every class at the image's original size, at threshold 0.5."""
         probabilities = self.predict_step(batch, batch_index).cpu().numpy()
+        if not np.isfinite(probabilities).all():  # it would count as a Dice of 0
+            raise BonepipeError(
+                "validation: probabilities are not finite though the weights are; try trainer.precision=32, else a "
+                "lower optimizer.lr"
+            )
         for maps, truth in zip(probabilities, batch["truth"], strict=True):
             masks = upsample.cutouts(truth.content(maps), [HALF] * len(self.classes), truth.shape)
             self._dice.append(upsample.dice_scores(masks, truth.masks))

@@ -71,8 +71,10 @@ def parameter_groups(
     Biases and normalisation weights (vectors) are not decayed unless asked for: shrinking them regularises nothing.
 
     Raises:
-        ValueError: a scale for the encoder of a model that has none, or one that is not positive.
+        ValueError: a rate or decay that makes no sense; a scale for the encoder of a model that has none.
     """
+    if not (0 < lr < math.inf and 0 <= weight_decay < math.inf):
+        raise ValueError(f"lr={lr}, weight_decay={weight_decay}: lr must be above 0, weight_decay not below")
     encoder = _encoder_ids(model, encoder_lr_scale)
     groups: dict[tuple[bool, bool], dict[str, Any]] = {}
     for parameter in model.parameters():
@@ -86,7 +88,7 @@ def parameter_groups(
 def _encoder_ids(model: Module, scale: float) -> set[int]:
     if scale == 1:
         return set()
-    if scale <= 0:
+    if not 0 < scale < math.inf:
         raise ValueError(f"encoder_lr_scale={scale}: must be positive; transfer=frozen keeps the encoder as it is")
     encoder = encoder_of(model)
     if encoder is None:
@@ -162,7 +164,7 @@ def _fused(model: Module) -> bool:
 
 def warmup_steps(warmup: float, total: int) -> int:
     """Optimiser steps of the warm-up: a share of all steps when below 1, else a number of steps."""
-    if warmup < 0:
+    if not 0 <= warmup < math.inf:
         raise ValueError(f"warmup={warmup}: must not be negative; a share below 1, or a number of steps")
     return round(warmup * total) if warmup < 1 else int(warmup)
 

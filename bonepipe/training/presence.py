@@ -14,8 +14,10 @@ from bonepipe.data.augment import Augmentation
 from bonepipe.data.batches import TrainingImages
 from bonepipe.data.sampling import Draw, EpochSampler
 from bonepipe.data.store import Store
+from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane
 from bonepipe.models.presence import PresenceNet
+from bonepipe.training.finite import require_finite
 from bonepipe.training.module import normalise
 
 SMALLEST = 32  # pixels; below, an encoder's last maps would have no inside
@@ -54,7 +56,7 @@ class CamSpec:
         for name in ("crop", "share", "threshold"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"cam.{name}={getattr(self, name)}: above 0 and at most 1")
-        if self.lr <= 0 or self.smooth < 0:
+        if not (0 < self.lr < math.inf and 0 <= self.smooth < math.inf):
             raise ValueError(f"cam.lr={self.lr} must be above 0, and cam.smooth={self.smooth} not below")
 
     def crop_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
@@ -141,7 +143,10 @@ def train_presence(
             loss.backward()
             optimizer.step()
             schedule.step()
-            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+            if not math.isfinite(value := loss.item()):
+                raise BonepipeError(f"presence: the loss is {value} in step {bar.n + 1}; try a lower cam.lr")
+            bar.set_postfix(loss=f"{value:.3f}", refresh=False)
+    require_finite(model.state_dict(), "presence", "try a lower cam.lr")
     model.eval()
 
 

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bonepipe.data.sampling import EpochSampler, SamplerSpec, draw_weights
+from bonepipe.data.sampling import EpochSampler, SamplerSpec, bounded, describe_draws, draw_weights
 
 TRAINING = (1, 2, 4, 5, 7, 8, 10)
 
@@ -119,8 +121,57 @@ def test_weights_to_the_test_sets_mix_and_by_factors():
             draw_weights(spec, labels, shares)
 
 
+def test_every_image_can_be_drawn_and_none_all_the_time():
+    """Strata that the test set lacks, and a lone image of one that is frequent there."""
+    labels = ["unknown"] * 12 + ["straight"] * 9 + ["rotated"]
+    mix = {"rotated": 0.2, "straight": 0.8}
+    free = draw_weights(SamplerSpec(balance="test", floor=0, cap=100), labels, mix)
+    assert (free[:12] == 0).all()
+    assert free[-1] == pytest.approx(0.2 * 22)
+    weights = draw_weights(SamplerSpec(balance="test"), labels, mix)
+    assert weights.mean() == pytest.approx(1)
+    assert weights[:12] == pytest.approx([0.25] * 12)
+    assert weights[-1] == pytest.approx(3)
+    assert weights[12:21] == pytest.approx([(22 - 12 * 0.25 - 3) / 9] * 9)
+    told = describe_draws(weights, labels)
+    assert told.startswith("22 of 22 images can be drawn, the most-drawn one 3.00 times an epoch on average (")
+    assert "rotated 1 images 3.00 times" in told
+    assert describe_draws(free, labels).startswith("10 of 22 images can be drawn, the most-drawn one 4.40 times")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    weights=st.lists(st.sampled_from([0.0, 0.01, 0.5, 1.0, 7.0, 300.0]), min_size=1, max_size=12).filter(any),
+    floor=st.sampled_from([0.0, 0.1, 0.25, 1.0]),
+    cap=st.sampled_from([1.0, 1.5, 3.0, 100.0]),
+)
+def test_bounded_weights_keep_their_mean_and_order_and_the_limits(weights, floor, cap):
+    weights = np.array(weights)
+    result, mean = bounded(weights, floor, cap), weights.mean()
+    drawable = (weights > 0) | (floor > 0)
+    assert ((result > 0) == drawable).all()
+    assert (np.diff(result[np.argsort(weights)]) >= -1e-9 * mean).all()
+    assert (result >= floor * mean * (1 - 1e-9)).all()
+    if cap * drawable.mean() >= 1:  # enough of them can be drawn
+        assert result.mean() == pytest.approx(mean)
+        assert (result <= cap * mean * (1 + 1e-9)).all()
+        assert bounded(result, floor, cap) == pytest.approx(result)
+    if floor * mean <= weights.min() and weights.max() <= cap * mean:
+        assert (result == weights).all()
+
+
 @pytest.mark.parametrize(
-    "settings", [{"foreground": 1.5}, {"foreground": -0.1}, {"balance": {}}, {"balance": {"a": 0}}]
+    "settings",
+    [
+        {"floor": -0.1},
+        {"floor": 1.1},
+        {"cap": 0.9},
+        {"cap": float("nan")},
+        {"foreground": 1.5},
+        {"foreground": -0.1},
+        {"balance": {}},
+        {"balance": {"a": 0}},
+    ],
 )
 def test_samplers_that_make_no_sense_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):

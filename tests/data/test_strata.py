@@ -7,7 +7,7 @@ import pytest
 from bonepipe.data import strata
 from bonepipe.data.catalog import Radiograph, read_catalog
 from bonepipe.data.spec import DataSpec
-from bonepipe.data.strata import StrataSpec, age_band, shares, stratify, table, uncovered, weights
+from bonepipe.data.strata import StrataSpec, age_band, effective, shares, stratify, table, uncovered, weights
 from bonepipe.errors import BonepipeError
 
 
@@ -132,6 +132,12 @@ def test_the_weighted_mean_predicts_the_test_sets_where_the_plain_one_does_not()
     weighted = np.average(train_dice, weights=weights(train.tolist(), shares(test.tolist())))
     assert abs(weighted - test_dice.mean()) < 0.003
     assert abs(train_dice.mean() - test_dice.mean()) > 0.02
+
+
+def test_how_many_images_a_weighted_mean_is_worth():
+    assert effective(np.array([2.0, 2.0, 2.0])) == pytest.approx(3)
+    assert effective(np.array([0.0, 0.0, 5.0])) == pytest.approx(1)
+    assert effective(weights(["a"] * 9 + ["b"], {"a": 0.1, "b": 0.9})) == pytest.approx(1 / (0.1**2 / 9 + 0.9**2))
 
 
 def test_the_table_of_strata():

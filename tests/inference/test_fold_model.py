@@ -168,6 +168,33 @@ def test_scaled_views_fit_whatever_the_size():
     assert 0 < (mean - plain).abs().mean() < 0.1
 
 
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path):
+    model = network()
+    model[3].bias.data[1] = torch.nan
+    save_file(model.state_dict(), tmp_path / "broken.safetensors")
+    with pytest.raises(BonepipeError, match=r"broken\.safetensors: 3\.bias holds numbers that are not finite"):
+        load_fold_model(tmp_path / "broken.safetensors", network(1), CLASSES, "cpu")
+
+
+class Overflowing(nn.Module):
+    """Finite weights, and an answer that is not, as half precision may give."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, images):
+        return self.inner(images) * torch.tensor([1.0, torch.nan, 1.0]).view(1, 3, 1, 1)
+
+
+def test_a_member_whose_answer_is_not_finite_is_named_among_the_others():
+    crowd, views = members(3), Views(SPEC, transforms=[{"name": "HorizontalFlip"}])
+    assert len(views) == 2
+    crowd[1] = FoldModel(Path("run/fold-1/weights.safetensors"), Overflowing().eval(), {})
+    with pytest.raises(BonepipeError, match=r"run/fold-1/weights\.safetensors: predicts numbers that are not finite"):
+        mean_probabilities(crowd, views, grey(), MEAN, STD)
+
+
 def test_members_may_be_any_iterable_and_give_no_gradients():
     mean = mean_probabilities(iter(members(2)), Views(SPEC), grey(), MEAN, STD)
     assert not mean.requires_grad

@@ -12,7 +12,7 @@ from bonepipe.config import compose
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.fold_model import read_facts
 from bonepipe.pipeline.experiment import Experiment
-from bonepipe.pipeline.fold import encoder_start
+from bonepipe.pipeline.fold import _checked, encoder_start
 
 
 @pytest.fixture
@@ -178,6 +178,31 @@ def test_the_weights_tell_what_the_model_saw(words, capsys):
 def test_after_a_refusal_the_mended_command_trains(words):
     assert main(["train", *words, "model.encoder=resnet19"]) == 2
     assert main(["train", *words]) == 0
+
+
+def test_a_training_that_breaks_down_fails_and_the_mended_command_trains(words, capsys):
+    words = [*words, "trainer.train_batches=2"]
+    assert main(["train", *words, "optimizer.lr=1e18"]) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("bonepipe train: fold 0: broke down in epoch 1: ")
+    assert "is not finite" in message and "lower optimizer.lr" in message
+    folder = Path("runs/debug/fold-0")
+    assert not [path.name for path in folder.iterdir() if not path.name.startswith(".lock")]
+    assert main(["train", *words, "trainer.detect_anomaly=true"]) == 0
+    assert main(["train", *words]) == 0  # which looks only: it is no other training
+    assert (folder / "weights.safetensors").is_file()
+
+
+def test_a_balanced_sampler_says_whom_it_draws(words, capsys):
+    experiment = Experiment(compose([*words, "sampler=weighted", "strata.by=[sex]", "strata.test_mix={F: 1.0}"]))
+    training = experiment.datamodule(0).split[0]
+    women = sum(experiment.cohort.images[index].sex == "F" for index in training)
+    assert 0 < women < len(training)
+    _checked(experiment, 0)
+    told = capsys.readouterr().err
+    assert f"sampler: {len(training)} of {len(training)} images can be drawn, the most-drawn one " in told
+    assert f"F {women} images" in told and f"M {len(training) - women} images 0.25 times" in told
+    assert "sampler.floor=0.25, sampler.cap=3" in told
 
 
 def test_a_lone_image_is_refused_before_training(words, capsys):

@@ -153,7 +153,7 @@ def test_the_search_learns(tmp_path):
 
 def test_trials_of_another_model_or_form_are_refused(tmp_path):
     search(tmp_path / "journal", weights="one")
-    with pytest.raises(BonepipeError, match=r"journal: .*weights: 'one' -> 'two'.*delete the file"):
+    with pytest.raises(BonepipeError, match=r"journal: .*weights: 'one' -> 'two'.*put them back, or delete the file"):
         search(tmp_path / "journal", weights="two")
     with pytest.raises(BonepipeError, match="operations: 2 -> 1"):
         search(tmp_path / "journal", PolicySearch(trials=6, subpolicies=2, operations=1, top=2), weights="one")

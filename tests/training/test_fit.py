@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+from pickle import UnpicklingError
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from bonepipe.data.batches import TrainingImages
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.labels import polygon
 from bonepipe.training.averaging import StochasticWeightAveraging
 from bonepipe.training.fit import Chosen, TrainerSpec, save_weights, train_fold
 from bonepipe.training.losses import Loss
+from bonepipe.training.optim import plateau
 from bonepipe.training.tracking import Run
 
 
@@ -217,6 +220,29 @@ def test_a_broken_checkpoint_is_named(train, content):
         train("run", settings={"epochs": 6})
 
 
+class Unreadable(TrainingImages):
+    """Images of which one cannot be read, with an error that torch also has for a checkpoint that was cut short."""
+
+    def __getitem__(self, draw):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [EOFError("the image ends early"), RuntimeError("PytorchStreamReader: no state_dict"), UnpicklingError("x")],
+)
+def test_an_error_while_training_goes_on_is_not_blamed_on_the_checkpoint(train, monkeypatch, error):
+    with pytest.raises(Crash):
+        train("run", Crashing(start=1, at=(2, 0)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Unreadable, "error", error, raising=False)
+        patch.setattr("bonepipe.data.datamodule.TrainingImages", Unreadable)
+        with pytest.raises(type(error), match=str(error)):
+            train("run")
+    _, _, folder = train("run")  # and the checkpoint is as good as ever
+    assert [row["epoch"] for row in read_rows(folder / "metrics.csv")] == ["0", "1", "2", "3"]
+
+
 def test_a_failed_save_leaves_the_previous_checkpoint_whole(train, monkeypatch):
     with pytest.raises(Crash):
         train("run", Crashing(start=1, at=(1, 0)))
@@ -297,10 +323,51 @@ def test_batches_may_be_limited_for_debugging(train):
     assert [row["step"] for row in read_rows(folder / "metrics.csv")] == ["1", "2", "3", "4"]
 
 
-@pytest.mark.parametrize("name", ["epochs", "batch_size", "accumulate", "validate_every"])
-def test_numbers_below_one_are_refused(name):
-    with pytest.raises(ValueError, match=f"trainer.{name}=0"):
-        TrainerSpec(**{"epochs": 1, "batch_size": 1, name: 0})
+@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize(
+    "name", ["epochs", "batch_size", "accumulate", "validate_every", "patience", "train_batches", "val_batches"]
+)
+def test_numbers_below_one_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"trainer.{name}={value}"):
+        TrainerSpec(**{"epochs": 1, "batch_size": 1, name: value})
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_clip_that_makes_no_sense_is_refused(clip):
+    with pytest.raises(ValueError, match=r"trainer\.clip=.*null"):
+        TrainerSpec(epochs=1, batch_size=1, clip=clip)
+
+
+class Rates(StochasticWeightAveraging):
+    """Notes the rate of each optimiser step by epoch, and may end the run before a batch."""
+
+    def __init__(self, at=None):
+        super().__init__(start=1)
+        self.rates, self.at = {}, at
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.rates.setdefault(trainer.current_epoch, []).append(optimizer.param_groups[0]["lr"])
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == self.at:
+            raise Crash
+
+
+@pytest.mark.parametrize("schedule", [None, lambda optimizer, steps, hold: plateau(optimizer, steps, hold, patience=0)])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_history_has_the_learning_rate_of_each_epochs_last_step(train, schedule, accumulate):
+    whole, first, second = (Rates(at) for at in (None, (2, 1), None))
+    settings = {"epochs": 6, "accumulate": accumulate}
+    network = {"bias": -30.0, "lr": 1e-3} | ({} if schedule is None else {"schedule": schedule})  # the Dice stays 0
+    _, _, folder = train("whole", whole, settings=settings, **network)
+    with pytest.raises(Crash):
+        train("resumed", first, settings=settings, **network)
+    _, _, other = train("resumed", second, settings=settings, **network)
+    expected = [rates[-1] for _, rates in sorted(whole.rates.items())]
+    assert len(set(expected)) > 2
+    for path in (folder, other):
+        assert [float(row["lr"]) for row in read_rows(path / "metrics.csv")] == pytest.approx(expected, rel=1e-12)
+    assert {epoch: rates[-1] for epoch, rates in (first.rates | second.rates).items()} == dict(enumerate(expected))
 
 
 def test_saved_weights_are_safetensors_with_facts(tmp_path):
@@ -366,9 +433,10 @@ class Rooting(Loss):
 
 
 def test_an_anomaly_is_traced_to_its_operation(train):
-    with pytest.raises(RuntimeError, match="MulBackward0"):
+    with pytest.raises(BonepipeError, match=r"MulBackward0.*optimizer\.lr"):
         train(settings={"detect_anomaly": True}, loss=Rooting())
-    train("unwatched", settings={"epochs": 1}, loss=Rooting())
+    with pytest.raises(BonepipeError, match=r"gradient of last\.bias is not finite from step 1 on.*detect_anomaly"):
+        train("unwatched", settings={"epochs": 1}, loss=Rooting())
 
 
 @pytest.mark.parametrize("fraction", [0, -0.5, 1.01])

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -67,13 +68,57 @@ def test_dice_focal_equals_the_formulas(settings):
     )
 
 
-def test_without_positive_pixels_the_focal_sum_is_divided_by_one():
-    logits, targets = example(1)
+@pytest.mark.parametrize(("floor", "divisor"), [(0.0, 1), (0.02, 1), (0.1, 3), (0.5, 15)])
+def test_without_positive_pixels_the_focal_sum_is_divided_by_a_share_of_the_image(floor, divisor):
+    logits, targets = example(1)  # images of 30 pixels
     targets.zero_()
     settings = {"dice_weight": 1.0, "focal_weight": 1.0, "gamma": 2.0, "alpha": None, "smooth": 1.0}
-    assert DiceFocal(**settings)(logits, targets).item() == pytest.approx(
-        slow_dice_focal(logits, targets, **settings), rel=1e-5
-    )
+    dice = Dice()(logits, targets).item()
+    by_one = slow_dice_focal(logits, targets, **settings) - dice
+    loss = DiceFocal(**settings, focal_floor=floor)
+    assert loss(logits, targets).item() == pytest.approx(dice + by_one / divisor, rel=1e-5)
+
+
+def test_the_floor_leaves_images_with_more_bone_alone():
+    logits, targets = example(1, (3, 4, 20, 20))
+    for loss in (Focal, DiceFocal):
+        assert torch.equal(loss()(logits, targets), loss(focal_floor=0)(logits, targets))
+    assert torch.equal(Lovasz().each(logits, targets)[1:], Lovasz(class_floor=0).each(logits, targets)[1:])
+
+
+def batch_with_an_empty_image(kind):
+    """Logits and targets of eight images of 29 classes, with bone on a seventh of seven images and on none of one."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.zeros(8, 29, 96, 96)
+    for image, label in itertools.product(range(1, 8), range(29)):
+        height, width, top, left = (int(n) for n in torch.randint(4, 10, (4,), generator=generator))
+        top, left = 8 * top, 8 * left
+        targets[image, label, top : top + height, left : left + width] = 1
+    noise = torch.randn(targets.shape, generator=generator)
+    return {"new": 0.3 * noise, "trained": 6 * (2 * targets - 1) + 2 * noise}[kind], targets
+
+
+@pytest.mark.parametrize("kind", ["new", "trained"])
+@pytest.mark.parametrize("loss", [kind() for kind in KINDS] + [DiceFocal(focal_weight=5.0)], ids=repr)
+def test_an_image_without_annotation_takes_about_its_share_of_the_gradient(loss, kind):
+    """One of eight: less than twice its share; with a term of every pixel more than a fourth of it.
+
+    Dice-like losses alone hardly see false pixels of classes that do not occur, new or trained.
+    """
+    logits, targets = batch_with_an_empty_image(kind)
+    loss(logits.requires_grad_(), targets).backward()
+    norms = logits.grad.abs().sum((1, 2, 3))
+    share = float(norms[0] / norms.sum())
+    assert share < 2 / 8
+    if type(loss) not in (Dice, Jaccard, Tversky, BCEDice):
+        assert share > 1 / 32
+
+
+def test_the_gradient_of_an_absent_class_is_not_the_worst_pixels_alone():
+    logits, targets = example(2, (1, 2, 100, 100))
+    logits = logits[:, :1].requires_grad_()
+    Lovasz()(logits, 0 * targets[:, :1]).backward()
+    assert logits.grad[logits.grad > 0].tolist() == pytest.approx([0.1] * 10)  # a thousandth of the pixels, alike
 
 
 def test_gradients_equal_finite_differences():
@@ -146,6 +191,10 @@ def test_impossible_settings_are_refused(settings):
         (DiceFocal, {"dice_weight": 0, "focal_weight": 0}, "both 0"),
         (BCEDice, {"bce_weight": -1}, "bce_weight=-1"),
         (Lovasz, {"label_smoothing": 1}, "below 1"),
+        (Lovasz, {"class_floor": -0.1}, "class_floor=-0.1"),
+        (Focal, {"focal_floor": 1.1}, "focal_floor=1.1"),
+        (DiceFocal, {"focal_weight": math.inf}, "focal_weight=inf"),
+        (Dice, {"smooth": math.nan}, "above 0"),
         (Dice, {"label_smoothing": -0.1}, "label_smoothing=-0.1"),
         (Dice, {"side_weight": -1}, "side_weight"),
         (Dice, {"presence_weight": -1}, "presence_weight"),

@@ -161,4 +161,5 @@ def opened(path: Path, classes: Sequence[str]) -> Iterator[Any]:
                 raise BonepipeError(f"{path}: was written for other classes ({', '.join(labels)})")
             yield file
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error}); train this fold again") from error
+        way_out = "train this fold again: its weights are kept, only the predictions are made again"
+        raise BonepipeError(f"{path}: cannot be read ({error}); {way_out}") from error

@@ -102,7 +102,7 @@ def require_folds(experiment: Experiment) -> None:
         if trained is None or not (folder / WEIGHTS).is_file():
             raise BonepipeError(f"{folder}: is not trained yet; {WAY_OUT}")
         if trained["outputs"].get(WEIGHTS) != step.inputs["files"][WEIGHTS]:
-            way_out = f"delete {folder} to train it anew"
+            way_out = f"put the file back, or move {folder} away to train it anew"
             raise BonepipeError(f"{folder / WEIGHTS}: is not the file that training wrote; {way_out}")
         if unlike := seen_otherwise(trained["inputs"]["settings"], experiment.config):
             raise BonepipeError(
