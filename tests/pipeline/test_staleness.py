@@ -217,8 +217,15 @@ def test_an_added_test_image(work, call):
     assert code == 0 and "zz.png is new" in err
     rows = {row.image for row in submission.stream(work / "runs/tiny/submission.csv")}
     assert len(rows) == 5 and "zz.png" in rows
-    assert "is no answer to this test set" in err  # it lacks the new image
-    assert "test_dice" not in out and "test_dice" not in json.loads((work / "runs/tiny/scores.json").read_text())
+    assert "answer.csv: lacks 29 of 145 masks (zz.png, finger-1 first)" in err
+    assert err.index("lacks 29 of 145 masks") < err.index("submission:")  # known before the work
+    scores = json.loads((work / "runs/tiny/scores.json").read_text())
+    assert "test_dice" in out and scores["test_masks_unscored"] == 29
+    truth = submission.read(work / "data/answer.csv")
+    known = submission.restricted(submission.read(work / "runs/tiny/submission.csv"), truth)
+    expected = submission.score_tables(known, truth)
+    for key in ("dice", "miou", "pixel_accuracy"):
+        assert scores[f"test_{key}"] == pytest.approx(expected[key])
 
 
 def test_a_deleted_fold(submitted, call):

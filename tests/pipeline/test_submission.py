@@ -56,6 +56,40 @@ def windowed(trained, words):
     return trained, before, recorded
 
 
+@pytest.mark.parametrize("fault", ["other images", "a folder", "a code that is none", "no test images"])
+def test_what_is_wrong_with_a_test_set_is_told_before_anything_is_trained(words, phantom_root, tmp_path, capsys, fault):
+    root, runs = shutil.copytree(phantom_root, tmp_path / "data"), tmp_path / "runs"
+    path = root / "answer.csv"
+    text = path.read_text()
+    if fault == "no test images":
+        shutil.rmtree(root / "test")
+        (root / "test" / "DCM").mkdir(parents=True)
+    elif fault == "a folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        changed = text.replace("image", "scan") if fault == "other images" else text.replace(" ", " x ", 1)
+        path.write_text(changed.replace("scan_name", "image_name"))
+    capsys.readouterr()
+    places = [f"data.root={root}", f"runs={runs}", f"folds.file={tmp_path / 'folds.csv'}"]
+    assert main(["submit", *words, "name=early", *places]) == 1
+    message = capsys.readouterr().err
+    reason = {"other images": "has no row of this test set", "a folder": "is a folder", "a code that is none": "line "}
+    assert reason.get(fault, "no test images") in message
+    assert (path.name in message) == (fault in reason)
+    assert "submission.csv" not in message and "remove" not in message
+    assert not (runs / "early").exists()
+
+
+def test_post_processing_that_does_not_exist_is_told_before_an_ensemble_is_averaged(trained, words, tmp_path, capsys):
+    capsys.readouterr()
+    out = tmp_path / "both"
+    assert main(["ensemble", str(trained), "-o", str(out), "postprocess.operations=[largestt]"]) == 2
+    message = capsys.readouterr().err
+    assert "no operation 'largestt'" in message and "average out of fold" not in message
+    assert not out.exists()
+
+
 def by_hand(experiment, members, path):
     """Probabilities at model resolution and the shape of an image file."""
     grey = read_grey(path)
