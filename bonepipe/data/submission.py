@@ -131,10 +131,11 @@ def dice_rows(prediction: Table, truth: Table) -> list[float]:
 def score_tables(prediction: Table, truth: Table) -> dict[str, Any]:
     """Score a prediction: mean Dice, mean IoU and pixel accuracy over the truth's images and classes.
 
-    Classes may overlap, so each is a binary mask of its own. IoU is |A and B| / |A or B|, with the metric's smoothing (two
-    empty masks have 1), and `miou` its mean over images and classes. `pixel_accuracy` asks for whole pixels: of those that
-    any class covers in the truth or in the prediction, the share whose set of classes is right, averaged over the images;
-    1 for an image where nothing is covered. Background that both agree on counts nowhere: it would hide all else.
+    Classes may overlap, so each is a binary mask of its own. IoU is |A and B| / |A or B|, with the metric's smoothing
+    (two empty masks have 1), and `miou` its mean over images and classes. `pixel_accuracy` asks for whole pixels: of
+    those that any class covers in the truth or in the prediction, the share whose set of classes is right, averaged
+    over the images; 1 for an image where nothing is covered. Background that both agree on counts nowhere: it would
+    hide all else.
 
     Returns:
         `dice`, `miou`, `pixel_accuracy`, `per_class` (name -> Dice, in the truth's order), and `public` and `private`
@@ -200,9 +201,8 @@ def read_answer(path: Path, images: Mapping[str, tuple[int, int]], classes: Sequ
     known = {key: rows[key] for key in expected if key in rows}
     if not known:
         first = next((f", such as {', '.join(key)}" for key in rows), "")
-        raise BonepipeError(
-            f"{path}: has no row of this test set's images and classes ({len(rows)} rows{first}); mend it, or move it away"
-        )
+        what = f"has no row of this test set's images and classes ({len(rows)} rows{first})"
+        raise BonepipeError(f"{path}: {what}; mend it, or move it away")
     for row in known.values():
         _check_fits(path, row, images[row.image])
     kept = [row for row in table.rows if row.key in known]
@@ -224,7 +224,8 @@ def _oddities(path: Path, rows: Sequence[Key], known: Sequence[Key], expected: S
         yield f"{path}: lacks {many} ({', '.join(lacking)} first); the test scores will be those of the others"
     if len(known) < len(rows):
         strange = next(key for key in rows if key not in set(known))
-        yield f"{path}: {len(rows) - len(known)} rows are of no test image or class ({', '.join(strange)} first); left out"
+        many = len(rows) - len(known)
+        yield f"{path}: {many} rows are of no test image or class ({', '.join(strange)} first); left out"
 
 
 def restricted(table: Table, truth: Table) -> Table:

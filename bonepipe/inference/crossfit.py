@@ -3,11 +3,12 @@
 What is chosen on the other folds is scored on the fold left out (cross-fitting), so that no gain is flattered. It is
 kept only if its mean exceeds a margin in standard errors. Two things make these larger than s / sqrt(N). Images of one
 patient are alike, so they are errors of sums within patients (Liang and Zeger, "Longitudinal data analysis using
-generalized linear models", 1986, section 2.2). And the choices of two folds are made on mostly the same images, so their
-gains go together (Nadeau and Bengio, "Inference for the generalization error", 2003, the corrected resampled t-test):
-without that factor three times as many useless changes would pass as the margin promises.
+generalized linear models", 1986, section 2.2). And the choices of two folds are made on mostly the same images, so
+their gains go together (Nadeau and Bengio, "Inference for the generalization error", 2003, the corrected resampled
+t-test): without that factor up to three times as many useless changes would pass as the margin promises.
 """
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ class Split(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What cross-fitted changes of a score are worth: mean, its standard error as told above, and whether to keep them."""
+    """What cross-fitted changes of a score are worth: mean, standard error as told above, and whether to keep them."""
 
     gain: Scores
     error: Scores
@@ -54,9 +55,14 @@ class Verdict(NamedTuple):
 
 
 def judge(changes: Scores, split: Split, margin: float) -> Verdict:
-    """The rule: keep what gains more than `margin` standard errors over the images, from cross-fitted changes `[N, ...]`.
+    """The rule: keep what gains more than `margin` standard errors.
 
     Nothing is kept where there is only one fold or one patient.
+
+    Args:
+        changes: cross-fitted, of each image's score, `[N, ...]`.
+        split: folds and patients of the images.
+        margin: in standard errors of the mean over the images.
     """
     gain, error = mean_and_error(changes, split.patients)
     error = split.dependence * error
@@ -77,7 +83,8 @@ def mean_and_error(values: Scores, patients: NDArray[Any]) -> tuple[Scores, Scor
     return mean, np.sqrt(correction * (sums**2).sum(0)) / len(values)
 
 
-class Choice(NamedTuple):
+@dataclass(frozen=True)
+class Choice:
     """One of K candidates for each of C classes.
 
     Attributes:

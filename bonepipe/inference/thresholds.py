@@ -57,7 +57,7 @@ class ThresholdChoice:
 
 
 def choose_thresholds(curves: np.ndarray, split: Split, margin: float) -> ThresholdChoice:
-    """Choose a threshold a class, by the rule of `crossfit.choose`: with the highest mean Dice, of equals nearest to 0.5.
+    """Choose a threshold a class by the rule of `crossfit.choose`: that of the highest Dice, of equals nearest to 0.5.
 
     Args:
         curves: Dice `[N, C, 256]` of every image and class at thresholds k / 256.
@@ -120,7 +120,10 @@ def _improve(curves: np.ndarray, split: Split, margin: float, before: np.ndarray
 
 
 def summary(classes: Sequence[str], choice: ThresholdChoice, folds: np.ndarray) -> dict[str, Any]:
-    """What scores.json keeps of a choice: Dice and mean IoU over all, Dice at 0.5, by fold `[N]` (at 0.5), and by class."""
+    """What scores.json keeps of a choice: Dice and mean IoU over all, Dice at 0.5, by fold (at 0.5), and by class.
+
+    `folds` is the fold that each image validates, `[N]`.
+    """
     return {
         "oof_dice": float(choice.dice.mean()),
         "oof_miou": float(iou_of_dice(choice.dice.clip(0, 1)).mean()),

@@ -18,6 +18,7 @@ from bonepipe.data.region import cut
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
 from bonepipe.inference import thresholds
+from bonepipe.inference.epochs import best_epoch_gain
 from bonepipe.inference.oof.results import MASKS, Pooled, mean_pixel_accuracy
 from bonepipe.inference.postprocess import crf_choice, operations
 from bonepipe.inference.postprocess.operations import ChosenOperations
@@ -25,6 +26,7 @@ from bonepipe.inference.thresholds import ThresholdChoice
 from bonepipe.labels.dice import dice_by_size
 from bonepipe.pipeline import decisions, leaderboard
 from bonepipe.pipeline.experiment import Experiment, say
+from bonepipe.pipeline.history import read_history
 from bonepipe.pipeline.predictors.base import Masks, Predictor, mask_maker
 from bonepipe.pipeline.predictors.run import Run
 from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, shortened
@@ -125,9 +127,22 @@ def _choose(experiment: Experiment) -> str:
     chosen = decide(experiment, predictor.out_of_fold(), lambda: mask_maker(predictor.recall(), experiment))
     chosen = replace(chosen, crf=crf)
     folds = dict(zip(chosen.pooled.names, chosen.pooled.folds.tolist(), strict=True))
-    scores = finish(chosen, lambda name: experiment.fold_folder(folds[name]) / MASKS)
+    gain = _best_epoch_gain(experiment, chosen.pooled.folds)
+    told = {} if gain is None else {"best_epoch_gain": gain}
+    scores = finish(chosen, lambda name: experiment.fold_folder(folds[name]) / MASKS, told)
     Steps(experiment).cross_validation().record()
     return chosen.report(scores)
+
+
+def _best_epoch_gain(experiment: Experiment, folds: np.ndarray) -> float | None:
+    """How much too high the folds' Dice is because each chose its own epoch; None where nobody can tell."""
+    numbers, counts = np.unique(folds, return_counts=True)
+    try:
+        places = map(experiment.fold_folder, numbers.tolist())
+        return best_epoch_gain([read_history(*pair) for pair in zip(places, counts.tolist(), strict=True)])
+    except BonepipeError as error:
+        say(f"warning: what choosing the best epoch adds to the score is not known ({error})")
+        return None
 
 
 def _choose_crf(experiment: Experiment) -> ChosenOperations | None:

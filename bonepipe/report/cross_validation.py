@@ -11,7 +11,7 @@ from bonepipe.inference.thresholds import ThresholdChoice
 
 NO_CHOICE = (
     "nothing was chosen: all images validate one fold, and no choice can be tried on another; thresholds stay 0.5 and "
-    "masks as they are (folds=group has several folds)"
+    "masks as they are; nor is known how much the best epoch, chosen on these images, adds (folds=group has more folds)"
 )
 
 
@@ -48,6 +48,9 @@ def summary(scores: Mapping[str, Any]) -> Iterator[str]:
     """The Dice over all, by stratum where there are several, and by size of the object."""
     spread = f"{np.mean(scores['folds']):.4f} +- {deviation(scores['folds']):.4f} over the folds"
     yield f"out-of-fold Dice {scores['oof_dice']:.4f} ({scores['oof_dice_at_half']:.4f} at threshold 0.5, {spread})"
+    if "best_epoch_gain" in scores:
+        chosen = "each fold's best epoch was chosen on these images, and not by the other folds (without views)"
+        yield f"  of which {scores['best_epoch_gain']:.4f} because {chosen}"
     if "oof_miou" in scores:
         accuracy = scores["oof_pixel_accuracy_at_half"]
         yield f"out-of-fold mean IoU {scores['oof_miou']:.4f}; pixel accuracy {accuracy:.4f} at threshold 0.5"

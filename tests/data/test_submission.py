@@ -301,5 +301,5 @@ def test_an_answer_that_cannot_be_used_is_refused(tmp_path, lines, message):
 
 def test_a_folder_is_no_answer(tmp_path):
     (tmp_path / "answer.csv").mkdir()
-    with pytest.raises(BonepipeError, match="answer.csv: is a folder"):
+    with pytest.raises(BonepipeError, match=r"answer\.csv: is a folder"):
         submission.read_answer(tmp_path / "answer.csv", IMAGES, CLASSES)

@@ -409,7 +409,7 @@ def test_a_run_of_a_region_is_not_for_whole_images(runs, words, capsys):
 
 
 def test_what_a_cascade_says_it_gains_was_not_chosen_on_the_same_images(runs, monkeypatch):
-    """Every image is scored with the weights that the other fold chooses: in the table, scores.json and oof_dice.csv."""
+    """Every image is scored with the weights that the other fold chooses, in the table, the scores and oof_dice.csv."""
     both = cascade.predict_both(Run(open_run(runs / "demo")), open_run(runs / "wrist"))
     here = np.flatnonzero(both.first.folds == 0)
     both.mixed[np.ix_(here, [1, 4])] = both.mixed[np.ix_(here, [4, 1])]  # now the folds disagree about the best weight

@@ -187,6 +187,11 @@ def test_another_margin(work, call):
     assert "thresholds: 0 of 29 classes leave 0.5" in out
     scores = json.loads((work / "runs/tiny/scores.json").read_text())
     assert scores["oof_dice"] == scores["oof_dice_at_half"]
+    tables = [csv.DictReader((work / f"runs/tiny/fold-{fold}/metrics.csv").open()) for fold in (0, 1)]
+    first, second = (np.array([float(row["val/dice"]) for row in table]) for table in tables)
+    gain = (first.max() - first[second.argmax()] + second.max() - second[first.argmax()]) / 2
+    assert scores["best_epoch_gain"] == pytest.approx(gain)
+    assert f"of which {gain:.4f} because each fold's best epoch was chosen on these images" in out
     assert weights_of(work) == before
     told = submission.read(work / "runs/tiny/submission.csv")
     again = submission.score_tables(told, submission.read(work / "data/answer.csv"))

@@ -181,6 +181,24 @@ def test_scores_by_size_equal_those_of_the_true_masks(trained, words):
     assert scores == pytest.approx(dict(zip(("small", "medium", "large"), expected, strict=True)), abs=1e-6)
 
 
+def test_mean_iou_and_pixel_accuracy_out_of_fold_equal_those_of_the_pixels(trained, words):
+    assert main(["train-all", *words, "thresholds.margin=1e9"]) == 0
+    experiment, ious, shares = Experiment(compose(words)), [], []
+    cohort, classes = experiment.cohort, experiment.data.classes
+    rows = {row.key: row.rle for fold in (0, 1) for row in submission.stream(trained / f"fold-{fold}" / "oof.csv")}
+    for index, image in enumerate(cohort.images):
+        shape = cohort.store.shape(index)
+        true = np.stack([cutout.to_mask(mask, shape) for mask in cohort.store.truth(index)])
+        said = np.stack([rle.decode(rows[image.name, label], shape) for label in classes])
+        either = (true | said).sum((1, 2))
+        ious += np.where(either, (true & said).sum((1, 2)) / np.maximum(either, 1), 1).tolist()
+        shares.append((true == said).all(0)[(true | said).any(0)].mean())
+    scores = json.loads((trained / "scores.json").read_text())
+    assert scores["oof_miou"] == pytest.approx(np.mean(ious), abs=1e-5)
+    assert scores["oof_pixel_accuracy_at_half"] == pytest.approx(np.mean(shares), abs=1e-9)
+    assert 0 < scores["oof_miou"] < scores["oof_dice"]
+
+
 def test_windows_change_the_predictions_and_not_the_weights(windowed):
     folder, before, recorded = windowed
     assert (folder / "fold-0" / "weights.safetensors").read_bytes() == before["weights.safetensors"]
