@@ -224,8 +224,8 @@ def _oddities(path: Path, rows: Sequence[Key], known: Sequence[Key], expected: S
         yield f"{path}: lacks {many} ({', '.join(lacking)} first); the test scores will be those of the others"
     if len(known) < len(rows):
         strange = next(key for key in rows if key not in set(known))
-        many = len(rows) - len(known)
-        yield f"{path}: {many} rows are of no test image or class ({', '.join(strange)} first); left out"
+        beside = len(rows) - len(known)
+        yield f"{path}: {beside} rows are of no test image or class ({', '.join(strange)} first); left out"
 
 
 def restricted(table: Table, truth: Table) -> Table:

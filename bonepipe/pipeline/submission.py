@@ -23,17 +23,15 @@ TEST_SCORES = (
 )  # fmt: skip
 
 
-class TestSet(NamedTuple):
-    """The test images, height and width in pixels of each by name, and what is known of their truth, if anything."""
-
-    __test__ = False  # no test, whatever pytest takes the name for
+class Target(NamedTuple):
+    """Test images, height and width in pixels of each by name, and what is known of their truth, if anything."""
 
     images: list[Radiograph]
     shapes: dict[str, tuple[int, int]]
     answer: submission.Answer | None
 
 
-def read_test_set(experiment: Experiment) -> TestSet:
+def read_test_set(experiment: Experiment) -> Target:
     """What is predicted and scored, checked before anything is trained or predicted for it; says what is odd.
 
     Raises:
@@ -44,7 +42,7 @@ def read_test_set(experiment: Experiment) -> TestSet:
     answer = submission.read_answer(path, shapes, experiment.data.classes) if path.exists() else None
     for warning in answer.warnings if answer else ():
         say(f"warning: {warning}")
-    return TestSet(images, shapes, answer)
+    return Target(images, shapes, answer)
 
 
 def submit(predictor: Predictor, artifacts: Sequence[str] = ()) -> dict[str, Any]:
@@ -85,7 +83,7 @@ def submit(predictor: Predictor, artifacts: Sequence[str] = ()) -> dict[str, Any
     return dict(scores_of(experiment.folder))
 
 
-def _write(predictor: Predictor, test: TestSet) -> None:
+def _write(predictor: Predictor, test: Target) -> None:
     """Predict and write, in place of an earlier file only what the competition would take."""
     experiment, start = predictor.experiment, time.perf_counter()
     path, classes = experiment.folder / SUBMISSION, experiment.data.classes

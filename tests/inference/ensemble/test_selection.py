@@ -35,7 +35,8 @@ def noisy(truth, rng, noise, where=None):
 
 
 def library(truth, runs, thresholds=(128,)):
-    levels = np.stack(runs, 2)  # [N, C, M, h, w]
+    bytes_ = np.stack(runs, 2).astype(np.uint16)  # [N, C, M, h, w]
+    levels = np.where(bytes_, bytes_ * 256 + 128, 0).astype(np.uint16)  # the middles of their bins
     band = Band(min(thresholds), max(thresholds))
     joints = []
     for label in range(truth.shape[1]):
