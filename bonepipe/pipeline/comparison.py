@@ -73,13 +73,14 @@ def read_run(folder: Path) -> RunFiles:
     for fold in done:
         dice |= read_dice(fold / "oof_dice.csv")
     config = configs.read(done[0] / "config.yaml")
-    totals, patients = read_totals(folder / "scores.json"), _patients(configs.build(config, "data"))
-    return RunFiles({**config, **_makeup(folder)}, dice, totals, patients)
+    totals = read_totals(folder / "scores.json")
+    return RunFiles({**config, **_makeup(folder)}, dice, totals, _patients(config))
 
 
-def _patients(data: DataSpec) -> dict[str, str]:
-    """Image name -> patient; empty where the dataset is not there any more."""
+def _patients(config: configs.Config) -> dict[str, str]:
+    """Image name -> patient; empty where the dataset is not there any more, or an earlier version described it."""
     try:
+        data: DataSpec = configs.build(config, "data")
         return {image.name: image.patient for image in read_catalog(replace(data, metadata=None))}
     except BonepipeError:
         return {}

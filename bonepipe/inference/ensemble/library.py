@@ -6,7 +6,8 @@ counted. Of the others, a thin rim, the M probabilities are kept, in 16 bits.
 
 The ensemble itself averages floats at the common resolution and enlarges once. Both differ only where a mean lies
 within 1 / 65536 of a threshold, so a mixture's Dice here is what `bonepipe ensemble` finds but for such pixels: on maps
-of pure noise less than 0.0005 apart, of an image of 96 x 80 pixels.
+of pure noise less than 0.0005 apart, of an image of 96 x 80 pixels. Both read the bytes that folds keep; what a run's
+own scores.json says comes from probabilities before they became bytes.
 """
 
 from collections.abc import Sequence
