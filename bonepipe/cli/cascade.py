@@ -12,8 +12,9 @@ with data.region set, trained on the same folds (experiment=wrist is one). The b
 
 Out of fold, each fold's second model looks at the box that the first stage's out-of-fold probabilities predict. Inside
 it a class's probability becomes (1 - w) first + w second. w is one of 0, 0.25, 0.5, 0.75, 1 a class, judged by Dice at
-threshold 0.5, and stays 0 unless weights chosen on other folds gain more than thresholds.margin standard errors. Then
-come thresholds, post-processing and the test images.
+threshold 0.5, and stays 0 unless weights chosen on other folds gain more than thresholds.margin standard errors. Out of
+fold an image is mixed with the weights that the other folds choose, and these masks are what is scored. Then come
+thresholds, post-processing and the test images.
 
 Writes into OUT: cascade.json (weights and gains), thresholds.json, scores.json, oof.csv, examples.jpg, thresholds.png,
 submission.csv; `predict`, `pseudo`, `label-errors` and `submit` take OUT with --run.

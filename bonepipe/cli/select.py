@@ -18,8 +18,8 @@ Choose which finished runs to average, from what they predicted out of fold. RUN
 With --per-class a class gets a mixture of its own where that gains more than noise over the common one, by the same
 test. The result is OUT/ensemble.yaml, a text to edit, and the command that predicts with it.
 
-Memory: only pixels that some runs hold and others do not are kept, M bytes each (see the first line printed). With
---thresholds, all those between the thresholds are."""
+Memory: only pixels that some runs hold and others do not are kept, two bytes a run (see the first line printed).
+With --thresholds, all those between the thresholds are."""
 EXAMPLES = """\
 bonepipe select runs/unet runs/fpn runs/seed2 -o runs/best
 bonepipe select runs/unet runs/fpn -o runs/best --per-class --json"""

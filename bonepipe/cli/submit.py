@@ -43,7 +43,8 @@ def _predictor(folder: Path | None, words: Sequence[str]) -> "Predictor":
     experiment = Experiment(compose(words, checked=False))
     refuse_region(experiment)
     if not Steps(experiment).cross_validated:
-        from bonepipe.pipeline import cross_validation
+        from bonepipe.pipeline import cross_validation, submission
 
+        submission.read_test_set(experiment)  # what it refuses is known before the training
         print(cross_validation.run(experiment, words))
     return require_finished(experiment)

@@ -55,6 +55,11 @@ class Cohort:
         return {image.name: number for number, image in enumerate(self.images)}
 
     @cached_property
+    def patient(self) -> dict[str, str]:
+        """Image name -> whose it is."""
+        return {image.name: image.patient for image in self.images}
+
+    @cached_property
     def store(self) -> Store:
         """The images at training size, built where they are missing."""
         return open_store(self.images, self.spec, self.cache)

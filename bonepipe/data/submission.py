@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TextIO
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_csv
 from bonepipe.labels import rle
+from bonepipe.labels.dice import iou_of_dice
 
 COLUMNS = ("image_name", "class", "rle")
 USAGE = "Usage"
@@ -124,37 +125,113 @@ def dice_rows(prediction: Table, truth: Table) -> list[float]:
     Raises:
         BonepipeError: the tables hold different images or classes, a row twice, or bad runs.
     """
-    predicted, true = _by_key(prediction), _by_key(truth)
-    missing = next((row for key, row in true.items() if key not in predicted), None)
-    if missing:
-        raise BonepipeError(
-            f"{prediction.path}: no row for {missing.image}, {missing.label} (line {missing.line} of {truth.path})"
-        )
-    extra = next((row for key, row in predicted.items() if key not in true), None)
-    if extra:
-        raise BonepipeError(
-            f"{prediction.path}: line {extra.line}: {extra.image}, {extra.label} is not in {truth.path}; remove the row"
-        )
-    return [rle.dice(runs(prediction.path, predicted[key]), runs(truth.path, row)) for key, row in true.items()]
+    return [rle.dice(*pair) for pair in _pairs(prediction, truth)]
 
 
 def score_tables(prediction: Table, truth: Table) -> dict[str, Any]:
-    """Score a prediction: mean Dice over the truth's images and classes.
+    """Score a prediction: mean Dice, mean IoU and pixel accuracy over the truth's images and classes.
+
+    Classes may overlap, so each is a binary mask of its own. IoU is |A and B| / |A or B|, with the metric's smoothing
+    (two empty masks have 1), and `miou` its mean over images and classes. `pixel_accuracy` asks for whole pixels: of
+    those that any class covers in the truth or in the prediction, the share whose set of classes is right, averaged
+    over the images; 1 for an image where nothing is covered. Background that both agree on counts nowhere: it would
+    hide all else.
 
     Returns:
-        `dice`, `per_class` (name -> Dice, in the truth's order), and `public` and `private` where the truth's column
-        Usage has such rows.
+        `dice`, `miou`, `pixel_accuracy`, `per_class` (name -> Dice, in the truth's order), and `public` and `private`
+        (Dice) where the truth's column Usage has such rows.
 
     Raises:
         BonepipeError: as `dice_rows`; a truth without rows.
     """
     if not truth.rows:
         raise BonepipeError(f"{truth.path}: no rows")
-    scores = dice_rows(prediction, truth)
-    result: dict[str, Any] = {"dice": math.fsum(scores) / len(scores)}
+    pairs = _pairs(prediction, truth)
+    scores = [rle.dice(*pair) for pair in pairs]
+    images: dict[str, list[tuple[rle.Runs, rle.Runs]]] = {}
+    for row, pair in zip(truth.rows, pairs, strict=True):
+        images.setdefault(row.image, []).append(pair)
+    result: dict[str, Any] = {
+        "dice": math.fsum(scores) / len(scores),
+        "miou": math.fsum(map(iou_of_dice, scores)) / len(scores),
+        "pixel_accuracy": math.fsum(rle.pixel_accuracy(*zip(*of, strict=True)) for of in images.values()) / len(images),
+    }
     result["per_class"] = _means(scores, (row.label for row in truth.rows))
     by_usage = _means(scores, (row.usage.strip().lower() for row in truth.rows))
     return result | {name: by_usage[name] for name in ("public", "private") if name in by_usage}
+
+
+def _pairs(prediction: Table, truth: Table) -> list[tuple[rle.Runs, rle.Runs]]:
+    """The predicted and the true runs of each of the truth's rows; raises as `dice_rows`."""
+    predicted, true = _by_key(prediction), _by_key(truth)
+    if missing := next((row for key, row in true.items() if key not in predicted), None):
+        raise BonepipeError(
+            f"{prediction.path}: no row for {missing.image}, {missing.label} (line {missing.line} of {truth.path})"
+        )
+    if extra := next((row for key, row in predicted.items() if key not in true), None):
+        raise BonepipeError(
+            f"{truth.path}: no row for {extra.image}, {extra.label} (line {extra.line} of {prediction.path}), so the "
+            "truth is incomplete or of another test set; add its rows (an empty mask has a row with an empty rle)"
+        )
+    return [(runs(prediction.path, predicted[key]), runs(truth.path, row)) for key, row in true.items()]
+
+
+class Answer(NamedTuple):
+    """What is known of a test set: rows of its images and classes, and what is odd about them, in words."""
+
+    table: Table
+    warnings: list[str]
+
+
+def read_answer(path: Path, images: Mapping[str, tuple[int, int]], classes: Sequence[str]) -> Answer:
+    """Read the truth of a test set, as far as it is there.
+
+    Args:
+        path: of the file.
+        images: height and width in pixels by image name.
+        classes: class names.
+
+    Raises:
+        BonepipeError: it is no CSV of masks, has a row twice or runs beyond its image, or no row of the test set.
+    """
+    if path.is_dir():
+        raise BonepipeError(f"{path}: is a folder, not the CSV of the test set's true masks; move it away")
+    table = read(path)
+    rows, expected = _by_key(table), list(product(images, classes))
+    known = {key: rows[key] for key in expected if key in rows}
+    if not known:
+        first = next((f", such as {', '.join(key)}" for key in rows), "")
+        what = f"has no row of this test set's images and classes ({len(rows)} rows{first})"
+        raise BonepipeError(f"{path}: {what}; mend it, or move it away")
+    for row in known.values():
+        _check_fits(path, row, images[row.image])
+    kept = [row for row in table.rows if row.key in known]
+    return Answer(table._replace(rows=kept), list(_oddities(path, [*rows], [*known], expected)))
+
+
+def _check_fits(path: Path, row: Row, shape: tuple[int, int]) -> None:
+    try:
+        rle.check(runs(path, row), math.prod(shape))
+    except ValueError as error:
+        raise BonepipeError(f"{path}: line {row.line}: {row.image}, {row.label}: {error}") from error
+
+
+def _oddities(path: Path, rows: Sequence[Key], known: Sequence[Key], expected: Sequence[Key]) -> Iterator[str]:
+    """What an answer lacks, and what of it belongs to no test image."""
+    if len(known) < len(expected):
+        lacking = next(key for key in expected if key not in set(known))
+        many = f"{len(expected) - len(known)} of {len(expected)} masks"
+        yield f"{path}: lacks {many} ({', '.join(lacking)} first); the test scores will be those of the others"
+    if len(known) < len(rows):
+        strange = next(key for key in rows if key not in set(known))
+        beside = len(rows) - len(known)
+        yield f"{path}: {beside} rows are of no test image or class ({', '.join(strange)} first); left out"
+
+
+def restricted(table: Table, truth: Table) -> Table:
+    """The rows of a table that a truth knows."""
+    known = {row.key for row in truth.rows}
+    return table._replace(rows=[row for row in table.rows if row.key in known])
 
 
 def _read_header(path: Path, file: TextIO) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from bonepipe.data.image import resize_grey
 from bonepipe.data.region import Region, cut, smallest_box
-from bonepipe.inference.crossfit import cross_fitted, mean_and_error
 from bonepipe.inference.oof import byte_maps
 from bonepipe.inference.oof.byte_maps import ByteMaps
 from bonepipe.inference.oof.predict import Predict
@@ -186,36 +185,3 @@ def blend_stages(
     """
     pairs = [pair_stages(whole, second, labels.get(label), shape) for label, whole in enumerate(maps)]
     return BlendedStages(pairs, weights, shape)
-
-
-@dataclass(frozen=True)
-class ChosenWeights:
-    """The second stage's weight in each of R classes, and what it is worth.
-
-    Attributes:
-        index: of the weights tried, `[R]`; 0 where no other gains more than noise.
-        gain: mean Dice at 0.5 gained by weights chosen on other folds, `[R]`, whether kept or not.
-        error: standard error of that gain, `[R]`.
-    """
-
-    index: NDArray[np.intp]
-    gain: NDArray[np.float64]
-    error: NDArray[np.float64]
-
-
-def choose_weights(dice: NDArray[np.float64], folds: NDArray[np.int64], margin: float) -> ChosenWeights:
-    """Choose the second stage's weight in each class.
-
-    Each fold is scored with the weight that is best on the other folds. A class leaves the first stage alone only if
-    its mean gain exceeds `margin` standard errors; its weight is then the best over all folds, of equals the smallest.
-
-    Args:
-        dice: `[N, K, R]` of every image, weight and class; weight 0 comes first.
-        folds: the fold that each image validates, `[N]`.
-        margin: in standard errors of the mean over images.
-    """
-    gains = dice - dice[:, :1]
-    crossed = cross_fitted(gains, folds, lambda others, _: others.mean(0).argmax(0), gains[:, 0])
-    gain, error = mean_and_error(crossed)
-    kept = (gain > 0) & (gain > margin * error)
-    return ChosenWeights(np.where(kept, gains.mean(0).argmax(0), 0), gain, error)

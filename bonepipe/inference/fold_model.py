@@ -96,7 +96,8 @@ def mean_probabilities(
 ) -> torch.Tensor:
     """Average the fold models' and views' probabilities at model resolution.
 
-    Flips and bilinear upsampling are linear, so averaging here and upsampling once equals upsampling every map.
+    Flips and bilinear upsampling are linear, so averaging here and upsampling once is, but for rounding, as upsampling
+    every map.
 
     Args:
         fold_models: on one device.

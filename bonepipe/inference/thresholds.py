@@ -9,18 +9,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bonepipe.inference.crossfit import cross_fitted, mean_and_error
+from bonepipe.inference.crossfit import Split, choose
+from bonepipe.labels.dice import iou_of_dice
 from bonepipe.labels.histogram import HALF_BIN, THRESHOLDS
 
-LEAST = 10  # images of a stratum; of fewer the standard error itself is a guess
+LEAST = 10  # patients of a stratum; of fewer the standard error itself is a guess
+COST = np.abs(np.arange(1, len(THRESHOLDS)) - HALF_BIN)  # of equally good thresholds the nearest to 0.5; never 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdSpec:
-    """When a class leaves threshold 0.5.
+    """When a class leaves threshold 0.5, and when anything else that is chosen out of fold is kept.
 
     Attributes:
-        margin: only if its cross-fitted gain exceeds so many standard errors.
+        margin: only if its cross-fitted gain exceeds so many standard errors, clustered by patient. The same holds for
+            thresholds by stratum, post-processing, the CRF and the weights of a cascade.
         by: `stratum` lets a class have another threshold in some strata, kept by the same margin; null for one a class.
     """
 
@@ -53,29 +56,27 @@ class ThresholdChoice:
     dice_at_half: np.ndarray
 
 
-def choose_thresholds(curves: np.ndarray, folds: np.ndarray, margin: float) -> ThresholdChoice:
-    """Choose a threshold a class.
-
-    Each fold is scored with the thresholds that maximise the mean Dice of the other folds. A class leaves 0.5 only if
-    its mean gain exceeds `margin` standard errors; its threshold then maximises the mean over all folds.
+def choose_thresholds(curves: np.ndarray, split: Split, margin: float) -> ThresholdChoice:
+    """Choose a threshold a class by the rule of `crossfit.choose`: that of the highest Dice, of equals nearest to 0.5.
 
     Args:
         curves: Dice `[N, C, 256]` of every image and class at thresholds k / 256.
-        folds: the fold that each image validates, int `[N]`.
-        margin: in standard errors of the mean over images.
+        split: folds and patients of the images.
+        margin: in standard errors.
     """
-    return _improve(curves, folds, margin, np.full(curves.shape[1], THRESHOLDS[HALF_BIN]), curves[:, :, HALF_BIN])
+    return _improve(curves, split, margin, np.full(curves.shape[1], THRESHOLDS[HALF_BIN]), curves[:, :, HALF_BIN])
 
 
 def choose_thresholds_by_stratum(
-    curves: np.ndarray, folds: np.ndarray, labels: Sequence[str], common: ThresholdChoice, margin: float
+    curves: np.ndarray, split: Split, labels: Sequence[str], common: ThresholdChoice, margin: float
 ) -> dict[str, ThresholdChoice]:
     """Choose a threshold a class for each stratum, where that gains more than noise over the class's common one.
 
-    The rule of `choose_thresholds` among the images of a stratum; of fewer than LEAST the common thresholds stay.
+    The rule of `choose_thresholds` among the images of a stratum; of fewer than LEAST patients the common thresholds
+    stay.
 
     Args:
-        curves, folds, margin: as in `choose_thresholds`.
+        curves, split, margin: as in `choose_thresholds`.
         common: what `choose_thresholds` chose for all strata together.
 
     Returns:
@@ -84,9 +85,17 @@ def choose_thresholds_by_stratum(
     choices, strata = {}, np.array(labels)
     for stratum in np.unique(strata).tolist():
         here = strata == stratum
-        known = folds[here] if here.sum() >= LEAST else np.zeros(here.sum(), int)  # one fold: no choice
+        known = split.of(here)
+        if stratum in small_strata(split, labels):
+            known = known._replace(folds=np.zeros(here.sum(), int))  # one fold: no choice
         choices[stratum] = _improve(curves[here], known, margin, common.thresholds, common.dice[here])
     return choices
+
+
+def small_strata(split: Split, labels: Sequence[str]) -> list[str]:
+    """The strata of too few patients to choose anything for, in alphabetical order."""
+    strata = np.array(labels)
+    return [name for name in sorted(set(labels)) if len(np.unique(split.patients[strata == name])) < LEAST]
 
 
 def dice_by_stratum(choices: Mapping[str, ThresholdChoice], labels: Sequence[str]) -> np.ndarray:
@@ -101,31 +110,23 @@ def gain_by_stratum(choices: Mapping[str, ThresholdChoice]) -> float:
     return float(np.average(gains, weights=[len(choice.dice) for choice in choices.values()]))
 
 
-def _improve(
-    curves: np.ndarray, folds: np.ndarray, margin: float, before: np.ndarray, dice: np.ndarray
-) -> ThresholdChoice:
+def _improve(curves: np.ndarray, split: Split, margin: float, before: np.ndarray, dice: np.ndarray) -> ThresholdChoice:
     """Choose other thresholds than those `[C]` before, whose Dice are `[N, C]`, where they gain more than noise."""
-    crossed = cross_fitted(curves, folds, lambda others, _: _best(others), dice, axis=2)
-    gain, error = mean_and_error(crossed - dice)
-    best = THRESHOLDS[_best(curves)]
-    kept = (gain > margin * error) & (gain > 0) & (best != before)
-    thresholds, scores = np.where(kept, best, before), np.where(kept, crossed, dice)
-    return ThresholdChoice(thresholds, kept, gain, error, scores, curves[:, :, HALF_BIN])
-
-
-def _best(curves: np.ndarray) -> np.ndarray:
-    """Index of the threshold with the highest mean Dice, a class; of equals the nearest to 0.5. Never 0."""
-    means = curves.mean(0)
-    means[:, 0] = -1
-    equal = means >= means.max(1, keepdims=True) - 1e-12
-    distance = np.where(equal, np.abs(np.arange(curves.shape[2]) - HALF_BIN), curves.shape[2])
-    return distance.argmin(1)
+    candidates = curves.swapaxes(1, 2)[:, 1:]
+    start = np.searchsorted(THRESHOLDS[1:], before)
+    chosen = choose(candidates, split, margin, start, cost=COST, scored=dice)
+    gain, error, kept = chosen.verdict
+    return ThresholdChoice(THRESHOLDS[1:][chosen.index], kept, gain, error, chosen.scores, curves[:, :, HALF_BIN])
 
 
 def summary(classes: Sequence[str], choice: ThresholdChoice, folds: np.ndarray) -> dict[str, Any]:
-    """What scores.json keeps of a choice: the Dice over all, at 0.5, by fold `[N]` (at 0.5), and by class."""
+    """What scores.json keeps of a choice: Dice and mean IoU over all, Dice at 0.5, by fold (at 0.5), and by class.
+
+    `folds` is the fold that each image validates, `[N]`.
+    """
     return {
         "oof_dice": float(choice.dice.mean()),
+        "oof_miou": float(iou_of_dice(choice.dice.clip(0, 1)).mean()),
         "oof_dice_at_half": float(choice.dice_at_half.mean()),
         "folds": [float(choice.dice_at_half[folds == fold].mean()) for fold in np.unique(folds)],
         "oof_dice_per_class": dict(zip(classes, choice.dice.mean(0).tolist(), strict=True)),

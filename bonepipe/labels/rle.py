@@ -167,6 +167,26 @@ def intersection_area(a: Mask, b: Mask) -> int:
     return _intersection_area(as_runs(a), as_runs(b))
 
 
+def pixel_accuracy(predicted: Sequence[Runs], true: Sequence[Runs]) -> float:
+    """Of an image's pixels that any class covers, here or there, the share whose set of classes is right.
+
+    Args:
+        predicted, true: a mask a class, in the same order; classes may overlap.
+
+    Returns:
+        1 where no class covers anything.
+
+    >>> pixel_accuracy([parse("1 4"), parse("9 2")], [parse("1 4"), parse("10 2")])
+    0.7142857142857143
+    """
+    covered = vote_runs([*predicted, *true], 1)[:, 1].sum()
+    if not covered:
+        return 1.0
+    pairs = list(zip(predicted, true, strict=True))
+    wrong = vote_runs([part for a, b in pairs for part in (difference(a, b), difference(b, a))], 1)[:, 1].sum()
+    return 1 - float(wrong / covered)
+
+
 def dice(a: Mask, b: Mask) -> float:
     """Compute the metric's Dice of two masks; two empty masks score 1.
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -15,6 +14,7 @@ from bonepipe.data.region import iou
 from bonepipe.files import write_json
 from bonepipe.inference import cascade as stages
 from bonepipe.inference.cascade import WEIGHTS, BlendedStages, PackedSecondStage
+from bonepipe.inference.crossfit import Choice, choose
 from bonepipe.inference.oof.results import MASKS, Compared, Pooled, write_results
 from bonepipe.inference.predict import texts
 from bonepipe.labels.cutout import hull
@@ -47,7 +47,7 @@ def assemble(first: Path, second: Path, folder: Path, words: Sequence[str]) -> C
     fine = predictors.open_second(second, coarse, places)
     config = configs.recompose(coarse.experiment.config, words)
     experiment = Experiment(config).placed(folder, store=coarse.experiment.store_folder)
-    _ = experiment.thresholds
+    experiment.try_later_settings()
     return CascadePredictor(coarse, fine, experiment, [0.0] * len(experiment.data.classes))
 
 
@@ -121,15 +121,18 @@ def _compare_fold(
 
 
 def _cross_validate(predictor: CascadePredictor) -> str:
-    """Choose weights, thresholds and post-processing from out-of-fold predictions, write them and say what came out."""
+    """Choose weights, thresholds and post-processing from out-of-fold predictions, write them and say what came out.
+
+    Out of fold an image is mixed with the weights that the other folds choose, so that no score is flattered.
+    """
     first, second, result = predictor.first, predictor.second, predictor.experiment
     both, folder = predict_both(first, second), result.folder
     labels, classes = region_labels(first.experiment, second), result.data.classes
-    chosen = stages.choose_weights(both.dice, both.first.folds, result.thresholds.margin)
-    weights = np.zeros(len(classes))
-    weights[list(labels)] = np.array(WEIGHTS)[chosen.index]
-    pooled = Pooled(both.first.names, both.first.folds, _mixed_counts(both, list(labels), chosen.index))
-    blends = _blends(both, first.experiment, labels, weights.tolist())
+    chosen = choose(both.dice, both.first.split(first.experiment.cohort.patient), result.thresholds.margin)
+    weights = np.zeros((len(both.first.names), len(classes)))
+    weights[:, list(labels)] = np.array(WEIGHTS)[chosen.crossed]
+    pooled = Pooled(both.first.names, both.first.folds, _mixed_counts(both, list(labels), chosen.crossed))
+    blends = _blends(both, first.experiment, labels, weights)
     write_results(folder, pooled.names, classes, list(_compared(pooled, blends)))
     decided = cross_validation.decide(result, pooled, lambda: lambda name, limits: blends(name).cutouts(limits))
     record = {
@@ -145,22 +148,23 @@ def _cross_validate(predictor: CascadePredictor) -> str:
 
 
 def _mixed_counts(both: BothStages, labels: Sequence[int], index: np.ndarray) -> np.ndarray:
-    """Counts `[N, C, 2, 256]` of all classes, those of the region as they are mixed."""
+    """Counts `[N, C, 2, 256]` of all classes, those of the region as they are mixed, with weights of index `[N, R]`."""
     counts = both.first.counts.copy()
-    counts[:, labels] = np.take_along_axis(both.mixed, index[None, None, :, None, None], 1)[:, 0]
+    counts[:, labels] = np.take_along_axis(both.mixed, index[:, None, :, None, None], 1)[:, 0]
     return counts
 
 
 def _blends(
-    both: BothStages, first: Experiment, labels: Mapping[int, int], weights: Sequence[float]
+    both: BothStages, first: Experiment, labels: Mapping[int, int], weights: np.ndarray
 ) -> Callable[[str], BlendedStages]:
-    """From an image's name to what both stages say of it out of fold."""
+    """From an image's name to what both stages say of it out of fold, with the image's own weights `[N, C]`."""
     kept, cohort = dict(zip(both.first.names, both.kept, strict=True)), first.cohort
+    shares = dict(zip(both.first.names, weights.tolist(), strict=True))
 
     def blend(name: str) -> BlendedStages:
         answer = kept[name]
         shape = cohort.store.shape(cohort.index[name])
-        return stages.blend_stages(both.recall(name), answer and answer.unpack(), labels, weights, shape)
+        return stages.blend_stages(both.recall(name), answer and answer.unpack(), labels, shares[name], shape)
 
     return blend
 
@@ -174,16 +178,19 @@ def _compared(pooled: Pooled, blends: Callable[[str], BlendedStages]) -> Iterato
         yield Compared(texts(masks_at_half, image.shape), dice[number], pooled.counts[number])
 
 
-def _class_rows(second: Experiment, both: BothStages, chosen: Any) -> dict[str, dict[str, float]]:
-    """Of each class of the region: Dice at 0.5 of either stage alone and of the blend, the blend's weight and gain."""
-    means, index = both.dice.mean(0), np.asarray(chosen.index)
+def _class_rows(second: Experiment, both: BothStages, chosen: Choice) -> dict[str, dict[str, float]]:
+    """Of each class of the region: Dice at 0.5 of either stage alone and of the blend, the blend's weight and gain.
+
+    Dice of the blend and gain are cross-fitted.
+    """
+    means = both.dice.mean(0)
     columns = {
         "first": means[0],
         "second": means[-1],
-        "blend": means[index, np.arange(len(index))],
-        "weight": np.array(WEIGHTS)[index],
-        "cross_fitted_gain": chosen.gain,
-        "standard_error": chosen.error,
+        "blend": chosen.scores.mean(0),
+        "weight": np.array(WEIGHTS)[chosen.index],
+        "cross_fitted_gain": chosen.verdict.gain,
+        "standard_error": chosen.verdict.error,
     }
     rows = zip(*(np.asarray(values, float).tolist() for values in columns.values()), strict=True)
     return {label: dict(zip(columns, row, strict=True)) for label, row in zip(region_names(second), rows, strict=True)}

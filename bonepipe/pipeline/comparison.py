@@ -1,8 +1,8 @@
 """Two runs side by side: which settings differ, and how much the out-of-fold Dice changed, image by image."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,11 @@ import numpy as np
 import yaml
 
 from bonepipe import config as configs
+from bonepipe.data.catalog import read_catalog
+from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
 from bonepipe.files import read_csv
+from bonepipe.inference.crossfit import mean_and_error
 from bonepipe.pipeline.run_folder import CASCADE, ENSEMBLE, scores_of
 
 Scores = dict[tuple[str, str], float]  # (image, class) -> Dice
@@ -32,7 +35,7 @@ class Change:
     Attributes:
         a, b: its means.
         change: the mean of b - a over the images.
-        standard_error: of that mean; None for a single image.
+        standard_error: of that mean, clustered by patient; None for a single one.
     """
 
     a: float
@@ -43,11 +46,15 @@ class Change:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run left behind: its resolved config, its Dice per image and class, and its scores.json (maybe empty)."""
+    """What a run left behind: its resolved config, its Dice per image and class, and its scores.json (maybe empty).
+
+    `patients` tells whose each image is, where its dataset can still be read.
+    """
 
     config: configs.Config
     dice: Scores
     totals: dict[str, float]
+    patients: dict[str, str] = field(default_factory=dict)
 
 
 def read_run(folder: Path) -> RunFiles:
@@ -66,7 +73,17 @@ def read_run(folder: Path) -> RunFiles:
     for fold in done:
         dice |= read_dice(fold / "oof_dice.csv")
     config = configs.read(done[0] / "config.yaml")
-    return RunFiles({**config, **_makeup(folder)}, dice, read_totals(folder / "scores.json"))
+    totals = read_totals(folder / "scores.json")
+    return RunFiles({**config, **_makeup(folder)}, dice, totals, _patients(config))
+
+
+def _patients(config: configs.Config) -> dict[str, str]:
+    """Image name -> patient; empty where the dataset is not there any more, or an earlier version described it."""
+    try:
+        data: DataSpec = configs.build(config, "data")
+        return {image.name: image.patient for image in read_catalog(replace(data, metadata=None))}
+    except BonepipeError:
+        return {}
 
 
 def _makeup(folder: Path) -> dict[str, Any]:
@@ -118,15 +135,16 @@ def changed_units(differences: Mapping[str, tuple]) -> list[str]:
     return list(dict.fromkeys(units))
 
 
-def paired(a: np.ndarray, b: np.ndarray) -> Change:
-    """Compare two scores `[N]` of the same images: the images' own difficulty cancels out."""
-    change = np.asarray(b, float) - np.asarray(a, float)
-    error = float(change.std(ddof=1) / np.sqrt(len(change))) if len(change) > 1 else None
-    return Change(float(np.mean(a)), float(np.mean(b)), float(change.mean()), error)
+def paired(a: np.ndarray, b: np.ndarray, patients: Sequence[str]) -> Change:
+    """Compare two scores `[N]` of the same images, of these patients: the images' own difficulty cancels out."""
+    change, error = mean_and_error(np.asarray(b, float) - np.asarray(a, float), np.array(patients))
+    return Change(float(np.mean(a)), float(np.mean(b)), float(change), float(error) if len(set(patients)) > 1 else None)
 
 
-def compare_dice(a: Scores, b: Scores) -> tuple[list[str], Change, dict[str, Change]]:
+def compare_dice(a: Scores, b: Scores, patients: Mapping[str, str]) -> tuple[list[str], Change, dict[str, Change]]:
     """The images and classes that both runs scored: image names, the mean over classes, and every class.
+
+    An image whose patient is not known counts as one of its own.
 
     Raises:
         BonepipeError: they share none.
@@ -139,19 +157,22 @@ def compare_dice(a: Scores, b: Scores) -> tuple[list[str], Change, dict[str, Cha
         before, after = (np.array([[dice[i, label] for label in classes] for i in images]) for dice in (a, b))
     except KeyError as error:
         raise BonepipeError(f"oof_dice.csv: image and class {error} have no score; predict that fold again") from error
-    per_class = {name: paired(before[:, i], after[:, i]) for i, name in enumerate(classes)}
-    return images, paired(before.mean(1), after.mean(1)), per_class
+    owners = [patients.get(name, name) for name in images]
+    per_class = {name: paired(before[:, i], after[:, i], owners) for i, name in enumerate(classes)}
+    return images, paired(before.mean(1), after.mean(1), owners), per_class
 
 
 def compare(a: RunFiles, b: RunFiles) -> dict[str, Any]:
     """Everything that `bonepipe compare` tells, as plain values."""
     differences = configs.differences(a.config, b.config, IGNORED)
-    images, dice, per_class = compare_dice(a.dice, b.dice)
+    patients = {**a.patients, **b.patients}
+    images, dice, per_class = compare_dice(a.dice, b.dice, patients)
     totals = {key: {"a": a.totals[key], "b": b.totals[key]} for key in TOTALS if key in a.totals and key in b.totals}
     return {
         "settings": {key: {"a": old, "b": new} for key, (old, new) in differences.items()},
         "changes": changed_units(differences),
         "images": len(images),
+        "patients": len({patients[name] for name in images}) if patients.keys() >= set(images) else None,
         "images_of_one_run_only": len({image for image, _ in [*a.dice, *b.dice]}) - len(images),
         "dice": vars(dice),
         "per_class": {name: vars(change) for name, change in per_class.items()},

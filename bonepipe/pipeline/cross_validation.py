@@ -13,23 +13,25 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.data import strata
-from bonepipe.data.catalog import test_images
 from bonepipe.data.image import read_grey
 from bonepipe.data.region import cut
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
 from bonepipe.inference import thresholds
-from bonepipe.inference.oof.results import MASKS, Pooled
+from bonepipe.inference.epochs import best_epoch_gain
+from bonepipe.inference.oof.results import MASKS, Pooled, mean_pixel_accuracy
 from bonepipe.inference.postprocess import crf_choice, operations
 from bonepipe.inference.postprocess.operations import ChosenOperations
 from bonepipe.inference.thresholds import ThresholdChoice
 from bonepipe.labels.dice import dice_by_size
 from bonepipe.pipeline import decisions, leaderboard
 from bonepipe.pipeline.experiment import Experiment, say
+from bonepipe.pipeline.history import read_history
 from bonepipe.pipeline.predictors.base import Masks, Predictor, mask_maker
 from bonepipe.pipeline.predictors.run import Run
 from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, mixed_versions, shortened
 from bonepipe.pipeline.steps import Steps
+from bonepipe.pipeline.submission import read_test_set
 from bonepipe.report import cross_validation as report
 from bonepipe.report.examples import extremes, picture, read_masks
 from bonepipe.report.overlay import save
@@ -94,7 +96,8 @@ def run(experiment: Experiment, words: Sequence[str]) -> str | None:
     configs.check(experiment.config)
     for fold in numbers:
         steps.refuse_stale(fold)
-    _ = experiment.thresholds, experiment.prediction  # which refuse what could not be done after the training
+    experiment.try_later_settings()
+    leaderboard.kept(experiment.folder / SCORES)
     if missing := [fold for fold in numbers if not steps.is_done(fold)]:
         _train_missing(experiment, missing, words)
     elif changes := steps.cross_validation().changes():
@@ -126,9 +129,22 @@ def _choose(experiment: Experiment) -> str:
     chosen = decide(experiment, predictor.out_of_fold(), lambda: mask_maker(predictor.recall(), experiment))
     chosen = replace(chosen, crf=crf)
     folds = dict(zip(chosen.pooled.names, chosen.pooled.folds.tolist(), strict=True))
-    scores = finish(chosen, lambda name: experiment.fold_folder(folds[name]) / MASKS)
+    gain = _best_epoch_gain(experiment, chosen.pooled.folds)
+    told = {} if gain is None else {"best_epoch_gain": gain}
+    scores = finish(chosen, lambda name: experiment.fold_folder(folds[name]) / MASKS, told)
     Steps(experiment).cross_validation().record()
     return chosen.report(scores)
+
+
+def _best_epoch_gain(experiment: Experiment, folds: np.ndarray) -> float | None:
+    """How much too high the folds' Dice is because each chose its own epoch; None where nobody can tell."""
+    numbers, counts = np.unique(folds, return_counts=True)
+    try:
+        places = map(experiment.fold_folder, numbers.tolist())
+        return best_epoch_gain([read_history(*pair) for pair in zip(places, counts.tolist(), strict=True)])
+    except BonepipeError as error:
+        say(f"warning: what choosing the best epoch adds to the score is not known ({error})")
+        return None
 
 
 def _choose_crf(experiment: Experiment) -> ChosenOperations | None:
@@ -137,7 +153,8 @@ def _choose_crf(experiment: Experiment) -> ChosenOperations | None:
         return None
     classes, steps = experiment.data.classes, Steps(experiment)
     folders = [experiment.fold_folder(fold) for fold in range(experiment.folds.count)]
-    selection = crf_choice.choose_crf_classes(folders, classes, experiment.thresholds.margin)
+    patients, margin = experiment.cohort.patient, experiment.thresholds.margin
+    selection = crf_choice.choose_crf_classes(folders, classes, patients, margin)
     for fold, folder in enumerate(folders):
         crf_choice.merge(folder, classes, crf_choice.refined_classes(selection, classes))
         steps.out_of_fold(fold).record()
@@ -158,8 +175,9 @@ def renew(predictor: Predictor, cross_validate: Callable[[], str], *, test: bool
         return None
     if changes := step.changes():
         say(f"{folder}: is cross-validated again, because of\n{shortened(changes)}")
+    leaderboard.kept(folder / SCORES)  # which refuses a file that nobody can add to
     if test:
-        test_images(predictor.experiment.data)
+        read_test_set(predictor.experiment)
     with locked(folder):
         told = cross_validate()
         step.record()
@@ -183,12 +201,15 @@ def decide(experiment: Experiment, pooled: Pooled, masks: Callable[[], Masks]) -
 
 def _choose_thresholds(experiment: Experiment, pooled: Pooled) -> tuple[ThresholdChoice, Strata]:
     """One threshold a class, and the strata's where they are asked for; the Dice are with those that are applied."""
-    spec = experiment.thresholds
-    common = thresholds.choose_thresholds(pooled.curves, pooled.folds, spec.margin)
+    spec, split = experiment.thresholds, pooled.split(experiment.cohort.patient)
+    common = thresholds.choose_thresholds(pooled.curves, split, spec.margin)
     if spec.by is None:
         return common, {}
     labels = [experiment.cohort.stratum[name] for name in pooled.names]
-    by_stratum = thresholds.choose_thresholds_by_stratum(pooled.curves, pooled.folds, labels, common, spec.margin)
+    if small := thresholds.small_strata(split, labels):
+        least = f"fewer than {thresholds.LEAST} patients, so the common thresholds stay"
+        say(f"warning: thresholds.by=stratum: {', '.join(small)}: {least}")
+    by_stratum = thresholds.choose_thresholds_by_stratum(pooled.curves, split, labels, common, spec.margin)
     return replace(common, dice=thresholds.dice_by_stratum(by_stratum, labels)), by_stratum
 
 
@@ -202,7 +223,8 @@ def _choose_operations(
     applied = [by_stratum.get(stratum.get(name, ""), choice) for name in pooled.names]
     limits = [row.thresholds.tolist() for row in applied]
     dice = operations.score(masks(), pooled.names, limits, experiment.cohort.store, spec)
-    return operations.choose_operations(dice, pooled.folds, spec.candidates())
+    split = pooled.split(experiment.cohort.patient)
+    return operations.choose_operations(dice, split, experiment.thresholds.margin, spec.candidates())
 
 
 def weighted_scores(experiment: Experiment, names: Sequence[str], dice: np.ndarray) -> dict[str, Any]:
@@ -243,6 +265,7 @@ def finish(
     experiment, folder = chosen.experiment, chosen.experiment.folder
     folder.mkdir(parents=True, exist_ok=True)
     result = {**chosen.scores(), **(scores or {})}
+    result["oof_pixel_accuracy_at_half"] = _pixel_accuracy(chosen, tables)
     pictures = {"examples": _picture(chosen, tables), "thresholds": _threshold_picture(chosen)}
     classes, choice = experiment.data.classes, chosen.choice
     decisions.write(folder, classes, choice, chosen.by_stratum, chosen.operations, chosen.crf)
@@ -250,6 +273,11 @@ def finish(
     configs.save(experiment.config, folder / CONFIG)
     _track(chosen, result, pictures, facts or {})
     return result
+
+
+def _pixel_accuracy(chosen: CrossValidation, tables: Callable[[str], Path]) -> float:
+    names = chosen.pooled.names
+    return mean_pixel_accuracy(dict.fromkeys(map(tables, names)), chosen.experiment.cohort.store, names)
 
 
 def _picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> Path:

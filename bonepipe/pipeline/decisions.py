@@ -103,9 +103,11 @@ def write(
     if operations is not None:
         content["postprocess"] = dict(zip(classes, map(list, operations.operations), strict=True))
         content["postprocess_gain"] = dict(zip(classes, operations.gain.tolist(), strict=True))
+        content["postprocess_standard_error"] = dict(zip(classes, operations.error.tolist(), strict=True))
     if crf is not None:
         content["crf"] = [name for name, chosen in zip(classes, crf.operations, strict=True) if chosen]
         content["crf_gain"] = dict(zip(classes, crf.gain.tolist(), strict=True))
+        content["crf_standard_error"] = dict(zip(classes, crf.error.tolist(), strict=True))
     write_json(folder / THRESHOLDS, content)
 
 

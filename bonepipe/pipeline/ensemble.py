@@ -15,6 +15,7 @@ from bonepipe.inference.ensemble.scores import Scored, common_names, score
 from bonepipe.inference.oof.results import MASKS, read_results, write_results
 from bonepipe.pipeline import cross_validation
 from bonepipe.pipeline.comparison import paired
+from bonepipe.pipeline.cross_validation import CrossValidation
 from bonepipe.pipeline.experiment import say
 from bonepipe.pipeline.predictors.base import mask_maker
 from bonepipe.pipeline.predictors.ensemble import EnsemblePredictor
@@ -79,7 +80,7 @@ def _cross_validate(predictor: EnsemblePredictor) -> str:
     rows = _rows(predictor, scored)
     told = {"members": [{key: value for key, value in row.items() if key != "dice"} for row in rows]}
     scores = cross_validation.finish(chosen, lambda _: folder / MASKS, told, facts=predictor.facts)
-    return "\n".join([*report.table(rows, chosen.choice, scores, _gain(rows, chosen.choice)), chosen.report(scores)])
+    return "\n".join([*report.table(rows, chosen.choice, scores, _gain(rows, chosen)), chosen.report(scores)])
 
 
 def _rows(predictor: EnsemblePredictor, scored: Sequence[Scored]) -> list[dict[str, Any]]:
@@ -94,10 +95,12 @@ def _rows(predictor: EnsemblePredictor, scored: Sequence[Scored]) -> list[dict[s
     return rows
 
 
-def _gain(rows: Sequence[dict[str, Any]], choice: Any) -> tuple[str, Any] | None:
+def _gain(rows: Sequence[dict[str, Any]], chosen: CrossValidation) -> tuple[str, Any] | None:
     """The best member that has a say in every class, and what the ensemble's Dice at 0.5 is beside its own."""
+    choice, patient = chosen.choice, chosen.experiment.cohort.patient
     whole = [row for row in rows if row["classes"] == choice.dice.shape[1]]
     if not whole or len(rows) < 2:
         return None
     best = max(whole, key=lambda row: row["oof_dice_at_half"])
-    return best["member"], paired(best["dice"], choice.dice_at_half.mean(1))
+    owners = [patient[name] for name in chosen.pooled.names]
+    return best["member"], paired(best["dice"], choice.dice_at_half.mean(1), owners)

@@ -145,6 +145,11 @@ class Experiment:
         """What happens to probabilities and masks."""
         return configs.build(self.config, "postprocess")
 
+    def try_later_settings(self) -> None:
+        """Build what is needed only after hours of work, so that what it refuses is known before. Raises UsageError."""
+        _ = self.thresholds, self.prediction, self.postprocess, self.strata
+        configs.build(self.config, "tracking")
+
     def average(self, models: Sequence["FoldModel"]) -> "Predict":
         """Grey bytes `[N, *windows.shape]` to probabilities: models and views averaged, in windows."""
         from bonepipe.inference.fold_model import mean_probabilities

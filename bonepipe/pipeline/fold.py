@@ -8,6 +8,7 @@ import numpy as np
 from bonepipe import config as configs
 from bonepipe.data.frame import aspects
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.labels.dice import iou_of_dice
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked, mixed_versions
 from bonepipe.pipeline.steps import OUT_OF_FOLD, Steps
@@ -165,13 +166,16 @@ def _predict(experiment: Experiment, fold: int, tracked: Any) -> None:
 
 def _report(experiment: Experiment, fold: int, validation: Sequence[int], dice: np.ndarray, tracked: Any) -> None:
     """Tell the user and the dashboard how the fold went."""
+    from bonepipe.inference.oof.results import MASKS, mean_pixel_accuracy
     from bonepipe.report.examples import extremes, read_masks
     from bonepipe.report.overlay import label_map
 
     data, folder, store = experiment.data, experiment.fold_folder(fold), experiment.cohort.store
     say(f"fold {fold}: out-of-fold Dice {dice.mean():.4f} at threshold 0.5, {len(experiment.views)} view(s)")
     per_class = dict(zip(data.classes, dice.mean(0).tolist(), strict=True))
-    tracked.summarise({"oof_dice": float(dice.mean()), "oof_dice_per_class": per_class})
+    accuracy = mean_pixel_accuracy([folder / MASKS], store, [store.names[index] for index in validation])
+    means = {"oof_dice": dice.mean(), "oof_miou": iou_of_dice(dice).mean(), "oof_pixel_accuracy": accuracy}
+    tracked.summarise({**{key: float(value) for key, value in means.items()}, "oof_dice_per_class": per_class})
     tracked.table("dice per class", ["class", "dice"], [[name, value] for name, value in per_class.items()])
     shown = {title: validation[position] for title, position in extremes(dice.mean(1)).items()}
     shapes = {store.names[index]: store.shape(index) for index in shown.values()}

@@ -221,4 +221,6 @@ def scores_of(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise BonepipeError(f"{path}: no such file; `bonepipe train-all` writes it when all folds are done") from error
     except (OSError, ValueError, TypeError) as error:
-        raise BonepipeError(f"{path}: cannot be read ({error}); `bonepipe train-all` writes it anew") from error
+        raise BonepipeError(
+            f"{path}: cannot be read ({error}); move it away, and `bonepipe train-all` writes it anew"
+        ) from error

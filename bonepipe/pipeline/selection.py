@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.inference.crossfit import Split
 from bonepipe.inference.ensemble import library, members, selection
 from bonepipe.inference.ensemble.average import common_shape
 from bonepipe.inference.ensemble.library import Band, ClassPixels, ImagePixels
@@ -116,9 +117,10 @@ def select(
     images, tried = shared_images(runs), TUNED if thresholds else PLAIN
     mixtures = Library(tabulate(runs, images, Band(tried[0], tried[-1])), tried)
     folds = np.array([runs[0].predictions.folds[image.name] for image in images])
+    split = Split(folds, np.array([image.patient for image in images]))
     classes = runs[0].experiment.data.classes
-    choice = selection.select(mixtures, range(len(classes)), folds, search, bar="selection without each fold")
-    by_class = selection.select_per_class(mixtures, choice, folds, search, bar="by class") if per_class else None
+    choice = selection.select(mixtures, range(len(classes)), split, search, bar="selection without each fold")
+    by_class = selection.select_per_class(mixtures, choice, split, search, bar="by class") if per_class else None
     path, stored = output / ENSEMBLE, sum(run.predictions.nbytes for run in runs)
     result = Result(short_names(folders), classes, folds, stored, mixtures, search, choice, by_class, path)
     path.parent.mkdir(parents=True, exist_ok=True)

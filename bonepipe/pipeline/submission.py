@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -18,7 +18,31 @@ from bonepipe.pipeline.predictors.base import Predictor, mask_provenance, masks
 from bonepipe.pipeline.run_folder import SCORES, SUBMISSION, THRESHOLDS, locked, scores_of, shortened
 from bonepipe.pipeline.steps import ANSWER, Steps
 
-TEST_SCORES = ("public", "private", "test_dice", "test_dice_per_class")
+TEST_SCORES = (
+    "public", "private", "test_dice", "test_miou", "test_pixel_accuracy", "test_dice_per_class", "test_masks_unscored",
+)  # fmt: skip
+
+
+class Target(NamedTuple):
+    """Test images, height and width in pixels of each by name, and what is known of their truth, if anything."""
+
+    images: list[Radiograph]
+    shapes: dict[str, tuple[int, int]]
+    answer: submission.Answer | None
+
+
+def read_test_set(experiment: Experiment) -> Target:
+    """What is predicted and scored, checked before anything is trained or predicted for it; says what is odd.
+
+    Raises:
+        BonepipeError: no test images, one whose header cannot be read, or an answer.csv that is none to them.
+    """
+    images, path = test_images(experiment.data), experiment.data.path / ANSWER
+    shapes = {image.name: read_shape(image.path) for image in images}
+    answer = submission.read_answer(path, shapes, experiment.data.classes) if path.exists() else None
+    for warning in answer.warnings if answer else ():
+        say(f"warning: {warning}")
+    return Target(images, shapes, answer)
 
 
 def submit(predictor: Predictor, artifacts: Sequence[str] = ()) -> dict[str, Any]:
@@ -32,62 +56,63 @@ def submit(predictor: Predictor, artifacts: Sequence[str] = ()) -> dict[str, Any
         All scores of the folder, those of the test set among them where the answer is known.
 
     Raises:
-        BonepipeError: no test images, or the file would be refused.
+        BonepipeError: as `read_test_set`, or the file would be refused.
     """
     experiment = predictor.experiment
     steps = Steps(experiment)
     step, score = steps.submission(mask_provenance(predictor)), steps.score()
     fresh = not step.current
+    if not fresh:
+        say(f"{experiment.folder / SUBMISSION}: done already")
+        if score.current:
+            return dict(scores_of(experiment.folder))
+    test = read_test_set(experiment)
     if fresh:
         configs.check(experiment.config)
         _ = experiment.prediction  # which refuses what could not be done
         if changes := step.changes():
             say(f"{experiment.folder}: the test images are predicted again, because of\n{shortened(changes)}")
-        images = test_images(experiment.data)
         with locked(experiment.folder):
-            _write(predictor, images)
+            _write(predictor, test)
             step.record()
         score = steps.score()
-    else:
-        say(f"{experiment.folder / SUBMISSION}: done already")
-    if fresh or not score.current:
-        scores = _score(experiment)
-        score.record()
-        files = [experiment.folder / name for name in (SUBMISSION, THRESHOLDS, *artifacts)]
-        _track(experiment, files, scores)
+    scores = _score(experiment, test.answer)
+    score.record()
+    files = [experiment.folder / name for name in (SUBMISSION, THRESHOLDS, *artifacts)]
+    _track(experiment, files, scores)
     return dict(scores_of(experiment.folder))
 
 
-def _write(predictor: Predictor, images: Sequence[Radiograph]) -> None:
+def _write(predictor: Predictor, test: Target) -> None:
     """Predict and write, in place of an earlier file only what the competition would take.
 
-    Images are opened before the first is predicted, and what would not be taken is kept beside: hours went into it.
+    What would not be taken is kept beside it: hours went into it.
     """
     experiment, start = predictor.experiment, time.perf_counter()
     path, classes = experiment.folder / SUBMISSION, experiment.data.classes
-    shapes = {image.name: read_shape(image.path) for image in images}
     with replacing(path) as part:
-        told = tqdm(masks(predictor, images), "submission", len(images), unit="image")
+        told = tqdm(masks(predictor, test.images), "submission", len(test.images), unit="image")
         rows = ((image.name, *row) for image, texts in told for row in zip(classes, texts, strict=True))
         submission.write(part, rows)
-        faults = submission.faults(submission.read(part), shapes, classes)
+        faults = submission.faults(submission.read(part), test.shapes, classes)
         if faults:
             kept = part.replace(path.with_stem(f"{path.stem}.refused"))
             raise BonepipeError(f"{kept}: is not a valid submission: {faults[0]} ({len(faults)} faults)")
-    say(f"{path}: {len(images)} images in {time.perf_counter() - start:.1f} s")
+    say(f"{path}: {len(test.images)} images in {time.perf_counter() - start:.1f} s")
 
 
-def _score(experiment: Experiment) -> dict[str, Any]:
+def _score(experiment: Experiment, answer: submission.Answer | None) -> dict[str, Any]:
     """Bring the test scores in scores.json up to date, and return all scores; none where the answer is not known."""
-    path, answer = experiment.folder / SCORES, experiment.data.path / ANSWER
+    path, written = experiment.folder / SCORES, experiment.folder / SUBMISSION
     scores = {key: value for key, value in scores_of(experiment.folder).items() if key not in TEST_SCORES}
-    if answer.is_file():
-        try:
-            result = submission.score_tables(submission.read(experiment.folder / SUBMISSION), submission.read(answer))
-            scores |= {key: result[key] for key in ("public", "private") if key in result}
-            scores |= {"test_dice": result["dice"], "test_dice_per_class": result["per_class"]}
-        except BonepipeError as error:
-            say(f"warning: {answer}: is no answer to this test set, so the submission is not scored ({error})")
+    if answer is not None:
+        predicted = submission.read(written)
+        result = submission.score_tables(submission.restricted(predicted, answer.table), answer.table)
+        scores |= {key: result[key] for key in ("public", "private") if key in result}
+        scores |= {f"test_{key}": result[key] for key in ("dice", "miou", "pixel_accuracy")}
+        scores["test_dice_per_class"] = result["per_class"]
+        if unknown := len(predicted.rows) - len(answer.table.rows):
+            scores["test_masks_unscored"] = unknown
     write_json(path, scores)
     return scores
 

@@ -31,8 +31,9 @@ def make_masks(experiment: Experiment) -> tuple[Path, dict[str, object]]:
         raise UsageError("data.masks is set: image-level labels come from the annotations; set data.masks=null")
     if not 0 <= fold < experiment.folds.count:
         raise UsageError(f"fold={fold}: there are folds 0 to {experiment.folds.count - 1}")
-    masks, path = _weak_masks(experiment, fold, spec), experiment.folder / "cam" / "masks.csv"
+    path = experiment.folder / "cam" / "masks.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
+    masks = _weak_masks(experiment, fold, spec)
     rows = ((image.name, *row) for image in masks for row in zip(experiment.data.classes, image.texts, strict=True))
     submission.write(path, rows)
     scores = _scores(experiment, fold, masks)

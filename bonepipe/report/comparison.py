@@ -11,6 +11,8 @@ def text(found: dict[str, Any]) -> str:
     beside = f" ({left_out} more have only one of the runs and are left out)" if left_out else ""
     lines = ["settings that differ:", *(settings or ["  none"]), "", _verdict(found["changes"]), "", *totals]
     lines.append(f"Dice out of fold at threshold 0.5 over {found['images']} images{beside}:")
+    if found["patients"] is None:
+        lines.append("(whose images they are is not known here, so the errors take each for another patient's)")
     return "\n".join([*lines, *_table(found)])
 
 

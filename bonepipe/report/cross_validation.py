@@ -9,6 +9,11 @@ from bonepipe.inference import thresholds
 from bonepipe.inference.postprocess.operations import ChosenOperations
 from bonepipe.inference.thresholds import ThresholdChoice
 
+NO_CHOICE = (
+    "nothing was chosen: all images validate one fold, and no choice can be tried on another; thresholds stay 0.5 and "
+    "masks as they are; nor is known how much the best epoch, chosen on these images, adds (folds=group has more folds)"
+)
+
 
 def text(
     classes: Sequence[str],
@@ -22,9 +27,7 @@ def text(
     lines = [
         *_classes(classes, choice),
         *summary(scores),
-        *_thresholds(choice, by_stratum),
-        *_selection("post-processing of masks", operations, "at these thresholds"),
-        *_selection("dense CRF", crf, "at thresholds of its own"),
+        *([NO_CHOICE] if len(scores["folds"]) < 2 else _choices(choice, by_stratum, operations, crf)),
     ]
     return "\n".join(lines)
 
@@ -45,6 +48,12 @@ def summary(scores: Mapping[str, Any]) -> Iterator[str]:
     """The Dice over all, by stratum where there are several, and by size of the object."""
     spread = f"{np.mean(scores['folds']):.4f} +- {deviation(scores['folds']):.4f} over the folds"
     yield f"out-of-fold Dice {scores['oof_dice']:.4f} ({scores['oof_dice_at_half']:.4f} at threshold 0.5, {spread})"
+    if "best_epoch_gain" in scores:
+        chosen = "each fold's best epoch was chosen on these images, and not by the other folds (without views)"
+        yield f"  of which {scores['best_epoch_gain']:.4f} because {chosen}"
+    if "oof_miou" in scores:
+        accuracy = scores["oof_pixel_accuracy_at_half"]
+        yield f"out-of-fold mean IoU {scores['oof_miou']:.4f}; pixel accuracy {accuracy:.4f} at threshold 0.5"
     yield from _strata(scores)
     sizes = ", ".join(f"{size} {dice:.4f}" for size, dice in scores["oof_dice_by_size"].items())
     yield f"by size of the object (thirds by true area): {sizes or 'there is none'}"
@@ -60,6 +69,17 @@ def _strata(scores: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name:<24} {dice:>9} {row['images']:9d} {row['share']:8.1%} {row['test_share']:8.1%}"
     if "oof_dice_weighted" in scores:
         yield f"out-of-fold Dice weighted to the test set's mix {scores['oof_dice_weighted']:.4f}"
+
+
+def _choices(
+    choice: ThresholdChoice,
+    by_stratum: Mapping[str, ThresholdChoice],
+    operations: ChosenOperations | None,
+    crf: ChosenOperations | None,
+) -> Iterator[str]:
+    yield from _thresholds(choice, by_stratum)
+    yield from _selection("post-processing of masks", operations, "at these thresholds")
+    yield from _selection("dense CRF", crf, "at thresholds of its own")
 
 
 def _thresholds(choice: ThresholdChoice, by_stratum: Mapping[str, ThresholdChoice]) -> Iterator[str]:

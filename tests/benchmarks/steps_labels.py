@@ -7,6 +7,7 @@ import torch
 
 from bonepipe.data.store import Store
 from bonepipe.inference import thresholds
+from bonepipe.inference.crossfit import Split
 from bonepipe.inference.oof import results
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.labels.cutout import Cutout
@@ -138,7 +139,8 @@ def choose_thresholds(folder: Path, classes: tuple[str, ...]) -> thresholds.Thre
     """Read the folds' files and choose, as `train-all` does."""
     curves = [results.read_curves(folder / f"fold-{fold}" / "histograms.npz", classes)[1] for fold in range(FOLDS)]
     folds = np.repeat(np.arange(FOLDS), [len(curve) for curve in curves])
-    return thresholds.choose_thresholds(np.concatenate(curves), folds, 2.0)
+    split = Split(folds, np.arange(len(folds)) // 2)
+    return thresholds.choose_thresholds(np.concatenate(curves), split, 2.0)
 
 
 def threshold_choice(material: Material, repeats: int, images: int = 800) -> list[Row]:

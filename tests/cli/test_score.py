@@ -42,7 +42,7 @@ def test_json_is_one_object_with_the_scores_of_the_pixels(files, capsys):
     (prediction, truth), predicted, true = files
     assert main(["score", str(prediction), str(truth), "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
-    assert set(scores) == {"dice", "per_class", "public", "private"}
+    assert set(scores) == {"dice", "miou", "pixel_accuracy", "per_class", "public", "private"}
     assert scores["dice"] == pytest.approx(mean_dice(predicted, true), abs=1e-9)
     first = "image0.png"
     assert scores["private"] == pytest.approx(mean_dice(predicted, true, lambda i, _: i == first), abs=1e-9)

@@ -176,17 +176,63 @@ def test_score_is_the_mean_over_images_and_classes_of_pixel_dice(tmp_path):
         assert scores[name] == pytest.approx(mean, abs=1e-12)
 
 
+def three_overlapping(seed):
+    """Masks of three classes that overlap, one image of two with almost nothing in it."""
+    rng = np.random.default_rng(seed)
+    return {(image, label): rng.random(IMAGES[image]) < share for image, share in zip(IMAGES, (0.4, 0.02), strict=True)
+            for label in ("Radius", "Ulna", "Lunate")}  # fmt: skip
+
+
+def slow_scores(predicted, true):
+    """The definitions, pixel by pixel."""
+    ious = []
+    for key, mask in true.items():
+        either = int((predicted[key] | mask).sum())
+        ious.append(int((predicted[key] & mask).sum()) / either if either else 1.0)
+    shares = []
+    for image in dict.fromkeys(image for image, _ in true):
+        labels = [label for name, label in true if name == image]
+        right = covered = 0
+        for pixel in np.ndindex(true[image, labels[0]].shape):
+            here = {label for label in labels if predicted[image, label][pixel]}
+            there = {label for label in labels if true[image, label][pixel]}
+            covered += bool(here | there)
+            right += bool(here | there) and here == there
+        shares.append(right / covered if covered else 1.0)
+    return sum(ious) / len(ious), sum(shares) / len(shares)
+
+
+@pytest.mark.parametrize("empty", [(), ("a.png",), ("a.png", "b.png")])
+def test_mean_iou_and_pixel_accuracy_equal_slow_ones_with_overlapping_classes(tmp_path, empty):
+    true, predicted = three_overlapping(2), three_overlapping(3)
+    for (image, label), mask in true.items():
+        agree = np.random.default_rng(4).random(mask.shape) < 0.8
+        predicted[image, label][agree] = mask[agree]
+        if image in empty:
+            mask[:], predicted[image, label][:] = False, False
+    for name, masks_of in (("pred.csv", predicted), ("truth.csv", true)):
+        submission.write(tmp_path / name, rows_of(masks_of))
+    scores = submission.score_tables(*(submission.read(tmp_path / name) for name in ("pred.csv", "truth.csv")))
+    miou, accuracy = slow_scores(predicted, true)
+    assert scores["miou"] == pytest.approx(miou, abs=1e-4)  # the metric's smoothing
+    assert scores["pixel_accuracy"] == pytest.approx(accuracy, abs=1e-12)
+    assert scores["pixel_accuracy"] < 1 or len(empty) == 2
+
+
 def test_score_without_usage_has_no_halves(tmp_path):
     truth = table(tmp_path, valid_lines())
     scores = submission.score_tables(truth, truth)
-    assert scores == {"dice": 1.0, "per_class": {"Radius": 1.0, "Ulna": 1.0}}
+    assert scores == {"dice": 1.0, "miou": 1.0, "pixel_accuracy": 1.0, "per_class": {"Radius": 1.0, "Ulna": 1.0}}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda lines: lines.pop(3), r"pred.csv: no row for b.png, Radius \(line 4 of .*truth.csv\)"),
-        (lambda lines: lines.append("c.png,Ulna,"), r"pred.csv: line 6: c.png, Ulna is not in .*truth.csv"),
+        (
+            lambda lines: lines.append("c.png,Ulna,"),
+            r"truth.csv: no row for c.png, Ulna \(line 6 of .*pred.csv\), so the truth",
+        ),
         (lambda lines: lines.append("a.png,Ulna,"), r"pred.csv: line 6: a.png, Ulna again, first at line 3"),
         (lambda lines: lines.append(lines.pop() + " 3"), r"pred.csv: line 5: b.png, Ulna: 3 numbers"),
     ],
@@ -203,3 +249,57 @@ def test_score_refuses_a_truth_without_rows(tmp_path):
     truth = table(tmp_path, valid_lines()[:1])
     with pytest.raises(BonepipeError, match="no rows"):
         submission.score_tables(truth, truth)
+
+
+def answer(tmp_path, *lines):
+    path = tmp_path / "answer.csv"
+    path.write_text("\n".join(["image_name,class,rle,Usage", *lines]) + "\n")
+    return submission.read_answer(path, IMAGES, CLASSES)
+
+
+WHOLE = ["a.png,Radius,1 2,Public", "a.png,Ulna,,Public", "b.png,Radius,3 1,Private", "b.png,Ulna,1 1,Private"]
+
+
+def test_a_whole_answer_is_taken_without_a_word(tmp_path):
+    found = answer(tmp_path, *WHOLE)
+    assert found.warnings == [] and len(found.table.rows) == 4
+
+
+def test_an_answer_that_knows_less_scores_what_it_knows_and_says_so(tmp_path):
+    found = answer(tmp_path, *WHOLE[:2], WHOLE[3])
+    (warning,) = found.warnings
+    assert "answer.csv: lacks 1 of 4 masks (b.png, Radius first)" in warning and "submission" not in warning
+    lines = ["image_name,class,rle", "a.png,Radius,1 1", "a.png,Ulna,", "b.png,Radius,5 5", "b.png,Ulna,1 1"]
+    predicted = submission.restricted(table(tmp_path, lines, "submission.csv"), found.table)
+    scores = submission.score_tables(predicted, found.table)
+    assert scores["dice"] == pytest.approx((2 / 3 + 1 + 1) / 3, abs=1e-4)
+    assert scores["public"] == pytest.approx(5 / 6, abs=1e-4) and scores["private"] == pytest.approx(1)
+
+
+def test_an_answers_rows_of_other_images_are_left_out_and_told(tmp_path):
+    found = answer(tmp_path, *WHOLE, "z.png,Ulna,1 1,Public", "a.png,ulna,1 1,Public")
+    (warning,) = found.warnings
+    assert "answer.csv: 2 rows are of no test image or class (z.png, Ulna first); left out" in warning
+    assert len(found.table.rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["z.png,Ulna,1 1,Public"], r"answer.csv: has no row of this test set.* such as z.png, Ulna"),
+        ([], r"answer.csv: has no row of this test set"),
+        ([*WHOLE, WHOLE[0]], r"answer.csv: line 6: a.png, Radius again, first at line 2"),
+        ([*WHOLE[:3], "b.png,Ulna,3 x,Public"], r"answer.csv: line 5: b.png, Ulna: .*'x' is not an integer"),
+        ([*WHOLE[:3], "b.png,Ulna,9999999 2,Public"], r"answer.csv: line 5: b.png, Ulna: .*beyond the image"),
+        ([*WHOLE[:3], "b.png,Ulna"], r"answer.csv: line 5: 2 fields"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_refused(tmp_path, lines, message):
+    with pytest.raises(BonepipeError, match=message):
+        answer(tmp_path, *lines)
+
+
+def test_a_folder_is_no_answer(tmp_path):
+    (tmp_path / "answer.csv").mkdir()
+    with pytest.raises(BonepipeError, match=r"answer\.csv: is a folder"):
+        submission.read_answer(tmp_path / "answer.csv", IMAGES, CLASSES)

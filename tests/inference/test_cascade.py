@@ -7,7 +7,6 @@ from bonepipe.data.region import Region
 from bonepipe.inference.cascade import (
     WEIGHTS,
     SecondStage,
-    choose_weights,
     find_region,
     pair_stages,
     predict_second_stage,
@@ -128,38 +127,3 @@ def test_the_second_look_shows_each_image_where_its_maps_say():
 def test_without_a_region_in_any_image_nothing_is_predicted():
     grey, maps = np.zeros((40, 40), np.uint8), np.zeros((1, 10, 10), np.float32)
     assert predict_second_stage(pytest.fail, Region(classes=("b",)), [0], (32, 32), [(grey, maps)] * 2) == [None, None]
-
-
-def planted(rng, gains, noise):
-    """Dice [60, 3, 2] of weights 0, 1, 2: class 0 gains as told, class 1 nothing but noise."""
-    base = rng.uniform(0.7, 0.9, (60, 1, 1)) + np.zeros((60, 3, 2))
-    base[:, :, 0] += np.array(gains)
-    base[:, 1:] += rng.normal(0, noise, (60, 2, 2))
-    return base
-
-
-def test_a_real_gain_is_kept_and_noise_is_not():
-    rng, folds = np.random.default_rng(3), np.repeat(np.arange(3), 20)
-    scores = planted(rng, [0, 0.02, 0.05], 0.01)
-    chosen = choose_weights(scores, folds, 2.0)
-    assert chosen.index.tolist() == [2, 0]
-    assert chosen.gain[0] == pytest.approx((scores[:, 2, 0] - scores[:, 0, 0]).mean())  # every fold chose the same
-    gains = scores[:, 2, 0] - scores[:, 0, 0]
-    assert chosen.error[0] == pytest.approx(gains.std(ddof=1) / np.sqrt(60))
-    assert choose_weights(scores, folds, 1e9).index.tolist() == [0, 0]
-
-
-def test_a_gain_that_the_other_folds_do_not_foretell_is_not_kept():
-    """Weight 1 helps the first fold as much as it hurts the second: each fold gets what suits the other."""
-    folds = np.repeat([0, 1], 10)
-    scores = np.full((20, 2, 1), 0.8)
-    scores[:10, 1], scores[10:, 1] = 0.9, 0.75
-    chosen = choose_weights(scores, folds, 0.0)
-    assert chosen.gain[0] == pytest.approx(-0.025)
-    assert chosen.index.tolist() == [0]
-
-
-def test_one_fold_has_nothing_to_choose_by():
-    scores = np.full((5, 2, 1), 0.5)
-    scores[:, 1] = 0.9
-    assert choose_weights(scores, np.zeros(5, int), 0.0).index.tolist() == [0]

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from bonepipe.inference import thresholds
+from bonepipe.inference.crossfit import Split
 from bonepipe.inference.thresholds import ThresholdChoice, ThresholdSpec, choose_thresholds
+
+
+def alone(folds):
+    """A split in which each image is of another patient."""
+    return Split(np.asarray(folds), np.arange(len(folds)))
 
 
 def curves_around(peaks, rng, images=40, noise=0.02):
@@ -19,6 +25,12 @@ def slow_best(curves, label, images):
     return min((k for k in range(1, 256) if means[k] >= top - 1e-12), key=lambda k: (abs(k - 128), k))
 
 
+def dependence(folds):
+    """The factor of Nadeau and Bengio for folds of these sizes."""
+    sizes = [list(folds).count(fold) for fold in set(folds)]
+    return (1 + sum(size / (len(folds) - size) for size in sizes)) ** 0.5
+
+
 def slow_choice(curves, folds, margin):
     """The docstring of `choose_thresholds`, image by image."""
     count, classes = curves.shape[:2]
@@ -32,7 +44,7 @@ def slow_choice(curves, folds, margin):
         gain = sum(differences) / count
         deviation = (sum((d - gain) ** 2 for d in differences) / (count - 1)) ** 0.5
         best = slow_best(curves, label, range(count))
-        errors.append(deviation / count**0.5)
+        errors.append(dependence(folds) * deviation / count**0.5)
         gains.append(gain)
         chosen.append(best / 256 if gain > 0 and gain > margin * errors[-1] else 0.5)
     return chosen, gains, errors
@@ -45,7 +57,7 @@ def test_choose_equals_a_slow_reference(seed, margin):
     curves = curves_around([128, 100, 180, 125, 60], rng, images=17)
     curves[:, 4] = np.round(curves[:, 4], 2)  # many equal values
     folds = rng.integers(0, 3, 17)
-    choice = choose_thresholds(curves, folds, margin)
+    choice = choose_thresholds(curves, alone(folds), margin)
     expected, gains, errors = slow_choice(curves, folds, margin)
     np.testing.assert_allclose(choice.thresholds, expected)
     np.testing.assert_allclose(choice.gain, gains, atol=1e-12)
@@ -57,7 +69,7 @@ def test_choose_equals_a_slow_reference(seed, margin):
 
 def test_a_real_gain_is_kept():
     curves = curves_around([60, 200, 128], np.random.default_rng(1), images=60)
-    choice = choose_thresholds(curves, np.arange(60) % 5, 1.0)
+    choice = choose_thresholds(curves, alone(np.arange(60) % 5), 1.0)
     assert choice.kept[:2].all()
     assert choice.thresholds[0] == pytest.approx(60 / 256, abs=6 / 256)
     assert choice.thresholds[1] == pytest.approx(200 / 256, abs=6 / 256)
@@ -69,7 +81,7 @@ def test_noise_keeps_one_half():
     kept, gains, promises = [], [], []
     for _ in range(20):
         curves = 0.9 + rng.normal(0, 0.02, (30, 10, 256))
-        choice = choose_thresholds(curves, np.arange(30) % 5, 2.0)
+        choice = choose_thresholds(curves, alone(np.arange(30) % 5), 2.0)
         kept.extend(choice.kept)
         gains.extend(choice.gain)
         promises.extend(curves.mean(0).max(1) - curves.mean(0)[:, 128])
@@ -79,7 +91,7 @@ def test_noise_keeps_one_half():
 
 
 def test_one_fold_keeps_one_half():
-    choice = choose_thresholds(curves_around([60, 200], np.random.default_rng(3)), np.zeros(40, int), 0.0)
+    choice = choose_thresholds(curves_around([60, 200], np.random.default_rng(3)), alone(np.zeros(40, int)), 0.0)
     assert choice.thresholds.tolist() == [0.5, 0.5]
     assert not choice.kept.any()
     np.testing.assert_array_equal(choice.gain, 0)
@@ -87,20 +99,20 @@ def test_one_fold_keeps_one_half():
 
 
 def test_one_image_keeps_one_half():
-    choice = choose_thresholds(curves_around([60], np.random.default_rng(3), images=1), np.zeros(1, int), 1.0)
+    choice = choose_thresholds(curves_around([60], np.random.default_rng(3), images=1), alone(np.zeros(1, int)), 1.0)
     assert choice.thresholds.tolist() == [0.5]
     assert np.isfinite(choice.error).all()
 
 
 def test_a_class_that_is_always_right_keeps_one_half():
-    choice = choose_thresholds(np.ones((12, 1, 256)), np.arange(12) % 3, 0.0)
+    choice = choose_thresholds(np.ones((12, 1, 256)), alone(np.arange(12) % 3), 0.0)
     assert choice.thresholds.tolist() == [0.5]
 
 
 def test_threshold_zero_is_never_chosen():
     curves = np.full((12, 1, 256), 0.1)
     curves[:, :, 0], curves[:, :, 3] = 1.0, 0.6
-    assert choose_thresholds(curves, np.arange(12) % 3, 1.0).thresholds.tolist() == [3 / 256]
+    assert choose_thresholds(curves, alone(np.arange(12) % 3), 1.0).thresholds.tolist() == [3 / 256]
 
 
 @pytest.mark.parametrize("margin", [-0.1, float("nan")])
@@ -129,7 +141,7 @@ def slow_stratum(curves, folds, common, margin):
             k = slow_best(curves, label, others)
             differences.append(curves[image, label, k] - common.dice[image, label])
         gains.append(sum(differences) / count)
-        error = (sum((d - gains[-1]) ** 2 for d in differences) / (count - 1)) ** 0.5 / count**0.5
+        error = dependence(folds) * (sum((d - gains[-1]) ** 2 for d in differences) / (count - 1)) ** 0.5 / count**0.5
         kept = gains[-1] > 0 and gains[-1] > margin * error
         chosen.append(slow_best(curves, label, range(count)) / 256 if kept else common.thresholds[label])
     return chosen, gains
@@ -140,8 +152,8 @@ def slow_stratum(curves, folds, common, margin):
 def test_thresholds_by_stratum_equal_a_slow_reference(seed, margin):
     rng = np.random.default_rng(seed)
     curves, folds, labels = two_strata(rng, [60, 128, 120, 200], [60, 128, 128, 100], images=40)
-    common = choose_thresholds(curves, folds, margin)
-    found = thresholds.choose_thresholds_by_stratum(curves, folds, labels, common, margin)
+    common = choose_thresholds(curves, alone(folds), margin)
+    found = thresholds.choose_thresholds_by_stratum(curves, alone(folds), labels, common, margin)
     assert list(found) == ["rotated", "straight"]
     for stratum, choice in found.items():
         here = [number for number, label in enumerate(labels) if label == stratum]
@@ -161,8 +173,8 @@ def test_thresholds_by_stratum_equal_a_slow_reference(seed, margin):
 
 def test_a_class_whose_strata_peak_elsewhere_gets_two_thresholds():
     curves, folds, labels = two_strata(np.random.default_rng(5), [60, 128], [180, 128])
-    common = choose_thresholds(curves, folds, 2.0)
-    found = thresholds.choose_thresholds_by_stratum(curves, folds, labels, common, 2.0)
+    common = choose_thresholds(curves, alone(folds), 2.0)
+    found = thresholds.choose_thresholds_by_stratum(curves, alone(folds), labels, common, 2.0)
     assert found["rotated"].thresholds[0] == pytest.approx(60 / 256, abs=8 / 256)
     assert found["straight"].thresholds[0] == pytest.approx(180 / 256, abs=8 / 256)
     assert thresholds.gain_by_stratum(found) > 0.01
@@ -175,7 +187,7 @@ def test_strata_that_do_not_differ_keep_the_common_threshold():
         curves = 0.9 + rng.normal(0, 0.02, (60, 10, 256))
         folds, labels = np.arange(60) % 5, np.where(rng.random(60) < 0.4, "rotated", "straight").tolist()
         found = thresholds.choose_thresholds_by_stratum(
-            curves, folds, labels, choose_thresholds(curves, folds, 2.0), 2.0
+            curves, alone(folds), labels, choose_thresholds(curves, alone(folds), 2.0), 2.0
         )
         kept.extend(choice.kept for choice in found.values())
     assert np.mean(kept) < 0.1
@@ -186,7 +198,9 @@ def test_a_stratum_of_a_few_images_keeps_the_common_threshold():
     enough = [number for number, label in enumerate(labels) if label == "rotated"]
     for count, kept in ((thresholds.LEAST - 1, False), (len(enough), True)):
         rows = [*enough[:count], *(n for n, label in enumerate(labels) if label == "straight")]
-        common = choose_thresholds(curves[rows], folds[rows], 1.0)
-        own = thresholds.choose_thresholds_by_stratum(curves[rows], folds[rows], [labels[n] for n in rows], common, 1.0)
+        common = choose_thresholds(curves[rows], alone(folds[rows]), 1.0)
+        own = thresholds.choose_thresholds_by_stratum(
+            curves[rows], alone(folds[rows]), [labels[n] for n in rows], common, 1.0
+        )
         assert own["rotated"].kept.tolist() == [kept]
         assert (own["rotated"].thresholds != common.thresholds).tolist() == [kept]

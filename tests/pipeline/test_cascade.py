@@ -406,3 +406,31 @@ def test_a_run_of_a_region_is_not_for_whole_images(runs, words, capsys):
         assert "sees only the part of an image" in capsys.readouterr().err
     assert main(["train", "experiment=wrist", *words, "name=windows", "windows.size=96"]) == 2
     assert "windows.size=(96, 96): with data.region it must be data.size" in capsys.readouterr().err
+
+
+def test_what_a_cascade_says_it_gains_was_not_chosen_on_the_same_images(runs, monkeypatch):
+    """Every image is scored with the weights that the other fold chooses, in the table, the scores and oof_dice.csv."""
+    both = cascade.predict_both(Run(open_run(runs / "demo")), open_run(runs / "wrist"))
+    here = np.flatnonzero(both.first.folds == 0)
+    both.mixed[np.ix_(here, [1, 4])] = both.mixed[np.ix_(here, [4, 1])]  # now the folds disagree about the best weight
+    monkeypatch.setattr(cascade, "predict_both", lambda *_: both)
+    stages = [str(runs / name) for name in ("demo", "wrist")]
+    assert main(["cascade", *stages, "-o", str(runs / "gain"), "thresholds.margin=0", "--no-test"]) == 0
+    record = json.loads((runs / "gain" / "cascade.json").read_text())["classes"]
+    folds, gains, differ = both.first.folds, {}, 0
+    for label, (name, row) in enumerate(record.items()):
+        dice = both.dice[:, :, label]
+        tried = np.zeros(len(folds), int)
+        for fold in (0, 1):
+            tried[folds == fold] = dice[folds != fold].mean(0).argmax()
+        gain = (dice[np.arange(len(folds)), tried] - dice[:, 0]).mean()
+        assert row["cross_fitted_gain"] == pytest.approx(gain)
+        gains[name] = gain if row["weight"] else 0.0
+        assert row["blend"] - row["first"] == pytest.approx(gains[name])
+        differ += bool(row["weight"]) and len(set(tried)) > 1
+    assert differ and any(gains.values())
+    scores = json.loads((runs / "gain" / "scores.json").read_text())
+    before = dice_curve(both.first.counts)[..., 128]
+    assert scores["oof_dice_at_half"] == pytest.approx(before.mean() + sum(gains.values()) / before.shape[1])
+    written = list(read_run(runs / "gain").dice.values())
+    assert np.mean(written) == pytest.approx(scores["oof_dice_at_half"], abs=1e-6)

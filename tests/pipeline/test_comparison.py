@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from bonepipe import config as configs
+from bonepipe.data.catalog import read_catalog
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.ensemble import members
 from bonepipe.inference.ensemble.members import Ensemble, Entry
@@ -105,3 +107,29 @@ def test_a_damaged_record_is_named(write, name, content):
 def test_an_exchanged_group_counts_once():
     differences = {"loss._target_": ("a", "b"), "loss.alpha": (1, None), "trainer.epochs": (1, 2)}
     assert changed_units(differences) == ["loss", "trainer.epochs"]
+
+
+def test_errors_count_patients_where_the_dataset_tells_whose_an_image_is(tmp_path, phantom_root):
+    """Both hands of five patients, which change alike: as much as five images would say."""
+    names = sorted(image.name for image in read_catalog(spec_of(phantom_root)) if image.split == "train")[:10]
+    patients = {image.name: image.patient for image in read_catalog(spec_of(phantom_root))}
+    numbers = {patient: number for number, patient in enumerate(sorted({patients[name] for name in names}))}
+    folders = []
+    for title, share in (("one", 0.0), ("two", 0.01)):
+        folders.append(tmp_path / title)
+        words = ["experiment=debug", f"name={title}", f"data.root={phantom_root}"]
+        configs.save(configs.compose(words), folders[-1] / "config.yaml")
+        rows = [f"{name},Ulna,{0.5 + share * numbers[patients[name]] ** 2}" for name in names]
+        (folders[-1] / "oof_dice.csv").write_text("\n".join(["image_name,class,dice", *rows]) + "\n")
+    found = compare(*map(read_run, folders))
+    assert (found["images"], found["patients"]) == (10, len(numbers))
+    change = np.array([0.01 * numbers[patients[name]] ** 2 for name in names])
+    sums = [(change - change.mean())[[patients[name] == patient for name in names]].sum() for patient in numbers]
+    count = len(numbers)
+    expected = np.sqrt(count / (count - 1) * np.square(sums).sum()) / 10
+    assert found["dice"]["standard_error"] == pytest.approx(expected)
+    assert expected > 1.2 * change.std(ddof=1) / np.sqrt(10)
+
+
+def spec_of(root):
+    return configs.build(configs.compose(["experiment=debug", f"data.root={root}"]), "data")

@@ -13,13 +13,14 @@ from bonepipe.data import submission
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.steps import Steps
 
+HALF = "thresholds.margin=1e9"  # which no gain exceeds
 CRF = "postprocess.crf={iterations: 2, radius: 2}"
 
 
 def words_of(name, root):
     return [
         "experiment=demo", f"name={name}", f"data.root={root}", "data.size=64", "folds.count=2", "tta=none",
-        "model=unet", "model.width=4", "device=cpu", "tracking=none", "thresholds.margin=1e9",
+        "model=unet", "model.width=4", "device=cpu", "tracking=none", "thresholds.margin=0",
     ]  # fmt: skip
 
 
@@ -42,9 +43,10 @@ def read_thresholds(name):
 
 
 def set_refined(words, classes):
-    """Have these classes keep the CRF, as if the cross-validation had said so."""
-    path = Path("runs/crf/thresholds.json")
-    path.write_text(json.dumps(read_thresholds("crf") | {"crf": list(classes)}))
+    """Have these classes keep the CRF, and all threshold 0.5, as if the cross-validation had said so."""
+    path, record = Path("runs/crf/thresholds.json"), read_thresholds("crf")
+    half = dict.fromkeys(record["thresholds"], 0.5)
+    path.write_text(json.dumps(record | {"crf": list(classes), "thresholds": half}))
     Steps(Experiment(configs.compose(words))).cross_validation().record()
 
 
@@ -82,7 +84,7 @@ def test_train_all_chooses_the_classes_and_is_idempotent(run, capsys):
 
 def test_submit_refines_the_chosen_classes_only(run, phantom_root, capsys):
     shutil.copytree("runs/crf", "runs/none")
-    none = words_of("none", phantom_root)
+    none = [*words_of("none", phantom_root), HALF]
     for fold in (0, 1):
         assert main(["train", f"fold={fold}", *none]) == 0  # predicted anew, without variants
     assert main(["train-all", *none]) == 0
@@ -98,7 +100,7 @@ def test_submit_refines_the_chosen_classes_only(run, phantom_root, capsys):
     assert found["no"] == masks("none")
     assert found["all"] != found["no"]
     assert found["some"] == {key: found["all" if key[1] in chosen else "no"][key] for key in found["no"]}
-    assert main(["ensemble", "runs/crf", "-o", "runs/alone"]) == 0
+    assert main(["ensemble", "runs/crf", "-o", "runs/alone", HALF]) == 0
     assert masks("alone") == found["some"]
 
 
@@ -149,4 +151,6 @@ def test_an_ensemble_judges_post_processing_as_train_all_does(run, capsys):
     one, other = (json.loads(Path(f"runs/{name}/scores.json").read_text()) for name in ("crf", "repaired"))
     for key in ("oof_dice", "postprocess_gain"):
         assert one[key] == pytest.approx(other[key], abs=1e-12)
-    assert one["oof_dice"] == pytest.approx(one["oof_dice_at_half"] + one["postprocess_gain"])
+    chosen = read_thresholds("crf")
+    moved = sum(chosen["cross_fitted_gain"][name] for name in chosen["kept"]) / len(chosen["thresholds"])
+    assert one["oof_dice"] == pytest.approx(one["oof_dice_at_half"] + moved + one["postprocess_gain"])

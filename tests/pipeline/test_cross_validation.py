@@ -121,11 +121,13 @@ def test_a_hold_out_with_weighted_draws_and_external_data_from_end_to_end(phanto
         "sampler.foreground=0.5", f"data.external=[{{root: {more}, prefix: more}}]", "strata.wrist=estimated",
     ]  # fmt: skip
     assert main(["train-all", *words]) == 0
-    assert "out-of-fold Dice weighted to the test set's mix" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "out-of-fold Dice weighted to the test set's mix" in told
+    assert "nothing was chosen: all images validate one fold" in told and "nor is known how much the best epoch" in told
     run = folder / "runs" / "debug"
     assert [path.name for path in run.glob("fold-*")] == ["fold-0"]
     scores = json.loads((run / "scores.json").read_text())
-    assert len(scores["folds"]) == 1
+    assert len(scores["folds"]) == 1 and "best_epoch_gain" not in scores
     rows = scores["strata"]
     assert sum(row["images"] for row in rows.values()) == 6
     with (run / "fold-0" / "oof_dice.csv").open() as file:

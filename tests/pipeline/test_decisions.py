@@ -25,7 +25,7 @@ def choice(*values):
 
 
 def chosen(*operations, gain=(0.25, -0.5)):
-    return ChosenOperations(list(operations), np.array(gain), np.zeros((3, 2)))
+    return ChosenOperations(list(operations), np.array(gain), np.array(gain) / 10, np.zeros((3, 2)))
 
 
 def write(folder, by_stratum=None, operations=None, crf=None):

@@ -189,6 +189,11 @@ def test_another_margin(work, call):
     assert "thresholds: 0 of 29 classes leave 0.5" in out
     scores = json.loads((work / "runs/tiny/scores.json").read_text())
     assert scores["oof_dice"] == scores["oof_dice_at_half"]
+    tables = [csv.DictReader((work / f"runs/tiny/fold-{fold}/metrics.csv").open()) for fold in (0, 1)]
+    first, second = (np.array([float(row["val/dice"]) for row in table]) for table in tables)
+    gain = (first.max() - first[second.argmax()] + second.max() - second[first.argmax()]) / 2
+    assert scores["best_epoch_gain"] == pytest.approx(gain)
+    assert f"of which {gain:.4f} because each fold's best epoch was chosen on these images" in out
     assert weights_of(work) == before
     told = submission.read(work / "runs/tiny/submission.csv")
     again = submission.score_tables(told, submission.read(work / "data/answer.csv"))
@@ -219,8 +224,15 @@ def test_an_added_test_image(work, call):
     assert code == 0 and "zz.png is new" in err
     rows = {row.image for row in submission.stream(work / "runs/tiny/submission.csv")}
     assert len(rows) == 5 and "zz.png" in rows
-    assert "is no answer to this test set" in err  # it lacks the new image
-    assert "test_dice" not in out and "test_dice" not in json.loads((work / "runs/tiny/scores.json").read_text())
+    assert "answer.csv: lacks 29 of 145 masks (zz.png, finger-1 first)" in err
+    assert err.index("lacks 29 of 145 masks") < err.index("submission:")  # known before the work
+    scores = json.loads((work / "runs/tiny/scores.json").read_text())
+    assert "test_dice" in out and scores["test_masks_unscored"] == 29
+    truth = submission.read(work / "data/answer.csv")
+    known = submission.restricted(submission.read(work / "runs/tiny/submission.csv"), truth)
+    expected = submission.score_tables(known, truth)
+    for key in ("dice", "miou", "pixel_accuracy"):
+        assert scores[f"test_{key}"] == pytest.approx(expected[key])
 
 
 def test_a_deleted_fold(submitted, call):

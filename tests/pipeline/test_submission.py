@@ -60,6 +60,40 @@ def windowed(trained, words):
     return trained, before, recorded
 
 
+@pytest.mark.parametrize("fault", ["other images", "a folder", "a code that is none", "no test images"])
+def test_what_is_wrong_with_a_test_set_is_told_before_anything_is_trained(words, phantom_root, tmp_path, capsys, fault):
+    root, runs = shutil.copytree(phantom_root, tmp_path / "data"), tmp_path / "runs"
+    path = root / "answer.csv"
+    text = path.read_text()
+    if fault == "no test images":
+        shutil.rmtree(root / "test")
+        (root / "test" / "DCM").mkdir(parents=True)
+    elif fault == "a folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        changed = text.replace("image", "scan") if fault == "other images" else text.replace(" ", " x ", 1)
+        path.write_text(changed.replace("scan_name", "image_name"))
+    capsys.readouterr()
+    places = [f"data.root={root}", f"runs={runs}", f"folds.file={tmp_path / 'folds.csv'}"]
+    assert main(["submit", *words, "name=early", *places]) == 1
+    message = capsys.readouterr().err
+    reason = {"other images": "has no row of this test set", "a folder": "is a folder", "a code that is none": "line "}
+    assert reason.get(fault, "no test images") in message
+    assert (path.name in message) == (fault in reason)
+    assert "submission.csv" not in message and "remove" not in message
+    assert not (runs / "early").exists()
+
+
+def test_post_processing_that_does_not_exist_is_told_before_an_ensemble_is_averaged(trained, words, tmp_path, capsys):
+    capsys.readouterr()
+    out = tmp_path / "both"
+    assert main(["ensemble", str(trained), "-o", str(out), "postprocess.operations=[largestt]"]) == 2
+    message = capsys.readouterr().err
+    assert "no operation 'largestt'" in message and "average out of fold" not in message
+    assert not out.exists()
+
+
 def by_hand(experiment, members, path):
     """Probabilities at model resolution and the shape of an image file."""
     grey = read_grey(path)
@@ -149,6 +183,24 @@ def test_scores_by_size_equal_those_of_the_true_masks(trained, words):
     expected = [dice[areas <= low].mean(), dice[(areas > low) & (areas <= high)].mean(), dice[areas > high].mean()]
     scores = json.loads((trained / "scores.json").read_text())["oof_dice_by_size"]
     assert scores == pytest.approx(dict(zip(("small", "medium", "large"), expected, strict=True)), abs=1e-6)
+
+
+def test_mean_iou_and_pixel_accuracy_out_of_fold_equal_those_of_the_pixels(trained, words):
+    assert main(["train-all", *words, "thresholds.margin=1e9"]) == 0
+    experiment, ious, shares = Experiment(compose(words)), [], []
+    cohort, classes = experiment.cohort, experiment.data.classes
+    rows = {row.key: row.rle for fold in (0, 1) for row in submission.stream(trained / f"fold-{fold}" / "oof.csv")}
+    for index, image in enumerate(cohort.images):
+        shape = cohort.store.shape(index)
+        true = np.stack([cutout.to_mask(mask, shape) for mask in cohort.store.truth(index)])
+        said = np.stack([rle.decode(rows[image.name, label], shape) for label in classes])
+        either = (true | said).sum((1, 2))
+        ious += np.where(either, (true & said).sum((1, 2)) / np.maximum(either, 1), 1).tolist()
+        shares.append((true == said).all(0)[(true | said).any(0)].mean())
+    scores = json.loads((trained / "scores.json").read_text())
+    assert scores["oof_miou"] == pytest.approx(np.mean(ious), abs=1e-5)
+    assert scores["oof_pixel_accuracy_at_half"] == pytest.approx(np.mean(shares), abs=1e-9)
+    assert 0 < scores["oof_miou"] < scores["oof_dice"]
 
 
 def test_windows_change_the_predictions_and_not_the_weights(windowed):

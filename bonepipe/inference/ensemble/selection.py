@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, combinations
 from math import gcd
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bonepipe.inference.crossfit import mean_and_error
+from bonepipe.inference.crossfit import ROUNDING, Split, judge, mean_and_error
 from bonepipe.inference.ensemble.library import MAX_WEIGHT, ClassPixels, Counts
 from bonepipe.inference.ensemble.members import Ensemble, Entry
 from bonepipe.labels.dice import dice_by_size
 from bonepipe.labels.histogram import HALF_BIN
 
-SAME = 1e-12  # means that differ by less are equal but for rounding
 Images = NDArray[np.bool_] | slice  # those that something is chosen on
 ALL = slice(None)
 
@@ -98,7 +98,7 @@ class Search:
 
     Attributes:
         steps: at most so many runs in a mixture, repetitions counted.
-        margin: a gain counts from so many of its standard errors on.
+        margin: a gain counts from so many of its standard errors on, see `crossfit.judge`.
     """
 
     steps: int = 10
@@ -120,13 +120,15 @@ class Search:
         path = [_highest(steps, mean)]
         while sum(path[-1]) < self.steps:
             best = _highest([_sum(path[-1], step) for step in steps], mean)
-            if mean(best) <= mean(path[-1]) + SAME:
+            if mean(best) <= mean(path[-1]) + ROUNDING:
                 break
             path.append(best)
         return path
 
-    def simplest(self, library: Library, labels: Sequence[int], fit: Images) -> Counts:
+    def simplest(self, library: Library, labels: Sequence[int], patients: NDArray[Any], fit: Images) -> Counts:
         """The simplest mixture that the best one beats by no more than noise on the images `fit`.
+
+        The noise is that from patient to patient, `[N]`.
 
         Candidates are the single runs, the pairs and the greedy path. Fewer distinct runs are simpler, then fewer
         steps; of equally simple ones the better is taken.
@@ -135,8 +137,8 @@ class Search:
         candidates = [counts for counts in candidates if sum(counts) <= self.steps]
         dice = np.stack([library.dice(counts, labels, fit)[fit].mean(1) for counts in candidates])
         means = dice.mean(1)
-        lacking, error = mean_and_error((dice[means.argmax()] - dice).T)
-        near = np.flatnonzero(lacking <= self.margin * error + SAME)
+        lacking, error = mean_and_error((dice[means.argmax()] - dice).T, patients[fit])
+        near = np.flatnonzero(lacking <= self.margin * error + ROUNDING)
         return candidates[min(near, key=lambda i: (complexity(candidates[i]), -means[i]))]
 
 
@@ -144,7 +146,7 @@ def _highest(candidates: Sequence[Counts], score: Callable[[Counts], float]) -> 
     """The candidate with the highest score; of equals the simplest, then the first."""
     scores = [score(counts) for counts in candidates]
     best = max(scores)
-    return min((c for c, s in zip(candidates, scores, strict=True) if s >= best - SAME), key=complexity)
+    return min((c for c, s in zip(candidates, scores, strict=True) if s >= best - ROUNDING), key=complexity)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class EnsembleChoice:
         best: the best single run.
         promised: mean Dice that `tried` gains over it on the images that it was chosen on.
         gain: the same for mixture and run chosen on the other folds, each fold scored in its turn.
-        error: standard error of that gain over the images.
+        error: standard error of that gain, clustered by patient.
         dice: cross-fitted Dice `[N, L]` of what is kept.
     """
 
@@ -171,30 +173,29 @@ class EnsembleChoice:
 
 
 def select(
-    library: Library, labels: Sequence[int], folds: NDArray[np.int64], search: Search, *, bar: str | None = None
+    library: Library, labels: Sequence[int], split: Split, search: Search, *, bar: str | None = None
 ) -> EnsembleChoice:
     """Choose one mixture for some classes.
 
     Args:
         labels: classes whose mean Dice counts, L of them.
-        folds: the fold that each image validates, `[N]`. With one fold there is nothing to cross-fit on, and the best
-            single run is chosen.
+        split: folds and patients of the images. With one fold there is nothing to cross-fit on, and the best single
+            run is chosen.
         bar: title of a progress bar over the folds; None for none.
     """
     alone = Search(steps=1, margin=search.margin)
-    tried, best = search.simplest(library, labels, ALL), alone.path(library, labels, ALL)[0]
+    tried, best = search.simplest(library, labels, split.patients, ALL), alone.path(library, labels, ALL)[0]
     mixed, simple = np.empty((2, library.images, len(labels)))
-    for fold in tqdm(np.unique(folds), bar, unit="fold", disable=bar is None):
-        here, others = folds == fold, folds != fold
+    for fold in tqdm(np.unique(split.folds), bar, unit="fold", disable=bar is None):
+        here, others = split.folds == fold, split.folds != fold
         fit = others if others.any() else ALL
         simple[here] = library.dice(alone.path(library, labels, fit)[0], labels, fit)[here]
-        chosen = search.simplest(library, labels, fit)
+        chosen = search.simplest(library, labels, split.patients, fit)
         mixed[here] = library.dice(chosen, labels, fit)[here] if others.any() else simple[here]
-    gain, error = map(float, mean_and_error((mixed - simple).mean(1)))
-    kept = gain > max(search.margin * error, SAME)
+    gain, error, kept = judge((mixed - simple).mean(1), split, search.margin)
     promised = [library.dice(counts, labels).mean() for counts in (tried, best)]
     return EnsembleChoice(
-        tried if kept else best, tried, best, float(promised[0] - promised[1]), gain, error,
+        tried if kept else best, tried, best, float(promised[0] - promised[1]), float(gain), float(error),
         mixed if kept else simple,
     )  # fmt: skip
 
@@ -219,15 +220,15 @@ class ClassChoice:
 
 
 def select_per_class(
-    library: Library, common: EnsembleChoice, folds: NDArray[np.int64], search: Search, *, bar: str | None = None
+    library: Library, common: EnsembleChoice, split: Split, search: Search, *, bar: str | None = None
 ) -> ClassChoice:
     """Let a class leave the choice for all where its own, chosen on other folds, beats it by more than noise."""
     labels = tqdm(range(len(library.pixels)), bar, unit="class", disable=bar is None)
-    choices = [select(library, [label], folds, search) for label in labels]
+    choices = [select(library, [label], split, search) for label in labels]
     dice = np.concatenate([choice.dice for choice in choices], 1)
-    gain, error = mean_and_error(dice - common.dice)
+    gain, error, worth = judge(dice - common.dice, split, search.margin)
     differs = np.array([reduced(choice.counts) != reduced(common.counts) for choice in choices])
-    kept = differs & (gain > np.maximum(search.margin * error, SAME))
+    kept = differs & worth
     counts = [choice.counts if keep else common.counts for choice, keep in zip(choices, kept, strict=True)]
     return ClassChoice(counts, kept, gain, error, np.where(kept, dice, common.dice))
 

@@ -1,6 +1,6 @@
 """The files of out-of-fold predictions: masks, histograms and Dice of each image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bonepipe.data import submission
+from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing, write_csv
+from bonepipe.inference.crossfit import Split
 from bonepipe.inference.oof import byte_maps
-from bonepipe.labels import histogram
+from bonepipe.labels import cutout, histogram, rle
 
 MASKS, HISTOGRAMS, PROBABILITIES, SCORES = FILES = ("oof.csv", "histograms.npz", "probabilities.npz", "oof_dice.csv")
 
@@ -43,6 +45,10 @@ class Pooled:
     def curves(self) -> np.ndarray:
         """Dice `[N, C, 256]` at thresholds k / 256."""
         return histogram.dice_curve(self.counts)
+
+    def split(self, patients: Mapping[str, str]) -> Split:
+        """Folds and patients of the images, from the patient of each name."""
+        return Split(self.folds, np.array([patients[name] for name in self.names]))
 
     @property
     def areas(self) -> np.ndarray:
@@ -87,6 +93,27 @@ def read_results(folder: Path, classes: Sequence[str]) -> tuple[list[str], list[
 def _write_csv(path: Path, column: str, names: Sequence[str], classes: Sequence[str], rows: Sequence[Any]) -> None:
     cells = ((name, *cell) for name, row in zip(names, rows, strict=True) for cell in zip(classes, row, strict=True))
     write_csv(path, ("image_name", "class", column), cells)
+
+
+def mean_pixel_accuracy(tables: Iterable[Path], store: Store, names: Collection[str]) -> float:
+    """The mean over images of `rle.pixel_accuracy`, for the masks at threshold 0.5.
+
+    Args:
+        tables: oof.csv of one folder or several, which together hold the images; masks in the order of the classes.
+        store: with the truth.
+        names: the images that count.
+    """
+    masks: dict[str, list[rle.Runs]] = {name: [] for name in names}
+    for path in tables:
+        for row in submission.stream(path):
+            if row.image in masks:
+                masks[row.image].append(submission.runs(path, row))
+    return float(np.mean([rle.pixel_accuracy(masks[name], _true_runs(store, name)) for name in names]))
+
+
+def _true_runs(store: Store, name: str) -> list[rle.Runs]:
+    index = store.index[name]
+    return [cutout.runs(mask, store.shape(index)[1]) for mask in store.truth(index)]
 
 
 def read_curves(path: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarray]:

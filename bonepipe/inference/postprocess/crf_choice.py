@@ -5,7 +5,7 @@ taken from them, class by class: all with the CRF before a choice was made.
 """
 
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,21 +78,30 @@ def with_crf(predict: Predict, spec: CrfSpec, refined: Sequence[bool]) -> Predic
     return mixed
 
 
-def choose_crf_classes(folders: Sequence[Path], classes: Sequence[str], margin: float) -> ChosenOperations:
+def choose_crf_classes(
+    folders: Sequence[Path], classes: Sequence[str], patients: Mapping[str, str], margin: float
+) -> ChosenOperations:
     """Which classes keep the CRF, from both variants of all folds: the rule of `operations.choose_operations`.
 
     Each variant is judged with thresholds of its own, chosen on the other folds: at 0.5 a class whose probabilities
     lie too low would often seem to lose by what only makes them surer.
 
-    The margin is that of `thresholds.choose_thresholds`; a class's operations are `("crf",)` or `()`.
+    Args:
+        folders: of the folds.
+        patients: image name -> whose it is.
+        margin: in standard errors; that of the thresholds.
+
+    Returns:
+        A class's operations are `("crf",)` or `()`.
     """
-    curves = {
-        variant: [results.read_curves(folder / variant / results.HISTOGRAMS, classes)[1] for folder in folders]
-        for variant in VARIANTS
-    }
-    folds = np.repeat(np.arange(len(folders)), [len(rows) for rows in curves[PLAIN]])
-    dice = [thresholds.choose_thresholds(np.concatenate(curves[variant]), folds, margin).dice for variant in VARIANTS]
-    return operations.choose_operations(np.stack(dice, 1), folds, CANDIDATES)
+    pooled = {variant: _pool([folder / variant for folder in folders], classes) for variant in VARIANTS}
+    split = pooled[PLAIN].split(patients)
+    dice = [thresholds.choose_thresholds(pooled[variant].curves, split, margin).dice for variant in VARIANTS]
+    return operations.choose_operations(np.stack(dice, 1), split, margin, CANDIDATES)
+
+
+def _pool(folders: Sequence[Path], classes: Sequence[str]) -> results.Pooled:
+    return results.pool(dict(enumerate(folders)), classes)
 
 
 def merge(folder: Path, classes: Sequence[str], refined: Collection[str]) -> None:

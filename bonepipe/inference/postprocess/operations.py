@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from bonepipe.data.store import Store
 from bonepipe.errors import suggestion
-from bonepipe.inference.crossfit import cross_fitted
+from bonepipe.inference.crossfit import Split, choose
 from bonepipe.inference.postprocess.crf import CrfSpec
 from bonepipe.labels import upsample
 from bonepipe.labels.cutout import Cutout
@@ -152,37 +152,27 @@ class ChosenOperations:
     Attributes:
         operations: a tuple of names a class; empty where masks stay as they are.
         gain: mean Dice gained by operations chosen on other folds, `[C]`, whether kept or not.
+        error: standard error of that gain, `[C]`.
         change: of Dice by the operations that are kept, cross-fitted, `[N, C]`.
     """
 
     operations: list[Operations]
     gain: NDArray[np.float64]
+    error: NDArray[np.float64]
     change: NDArray[np.float64]
 
 
 def choose_operations(
-    dice: NDArray[np.float64], folds: NDArray[np.int64], candidates: Sequence[Operations]
+    dice: NDArray[np.float64], split: Split, margin: float, candidates: Sequence[Operations]
 ) -> ChosenOperations:
-    """Choose the operations of each class.
-
-    Of the candidates that improve the mean Dice in more than half of the folds, the one that gains most; of equals the
-    one with fewer operations. Each fold is scored with what this rule chooses on the others; a class keeps its choice
-    only if that gains in the mean over all images.
+    """Choose the operations of each class, by the rule of `crossfit.choose`; of equally good ones the fewest.
 
     Args:
         dice: `[N, K, C]` of every image, candidate and class.
-        folds: the fold that each image validates, `[N]`.
+        split: folds and patients of the images.
+        margin: in standard errors.
         candidates: K of them; the first is empty, and fewer operations come before more.
     """
-    gains = dice - dice[:, :1]
-    crossed = cross_fitted(gains, folds, _best, gains[:, 0])
-    gain = crossed.mean(0)
-    kept = np.where(gain > 0, _best(gains, folds), 0)
-    return ChosenOperations([candidates[k] for k in kept], gain, np.where(kept > 0, crossed, 0))
-
-
-def _best(gains: NDArray[np.float64], folds: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Index of the best candidate, a class, from gains `[N, K, C]`; 0 where none improves in most folds."""
-    means = np.stack([gains[folds == fold].mean(0) for fold in np.unique(folds)])
-    in_most = (means > 0).mean(0) > 0.5
-    return np.where(in_most, gains.mean(0), 0).argmax(0)  # the first of equals
+    chosen = choose(dice, split, margin)
+    gain, error, _ = chosen.verdict
+    return ChosenOperations([candidates[k] for k in chosen.index], gain, error, chosen.scores - dice[:, 0])

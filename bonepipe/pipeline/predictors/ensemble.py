@@ -133,7 +133,8 @@ def assemble(ensemble: Ensemble, folder: Path, words: Sequence[str]) -> Ensemble
     config = configs.recompose({**first.config, "prediction": prediction}, words)
     experiment = replace(first, config=config).placed(folder, store=first.store_folder)
     predictor = EnsemblePredictor(ensemble, members, experiment)
-    _ = predictor.weights, predictor.experiment.prediction, predictor.experiment.thresholds
+    _ = predictor.weights
+    predictor.experiment.try_later_settings()
     return predictor
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from bonepipe.inference.crossfit import Split
 from bonepipe.inference.ensemble import members
 from bonepipe.inference.ensemble.library import Band, join_images, split_pixels
 from bonepipe.inference.ensemble.selection import (
@@ -14,7 +15,7 @@ from bonepipe.inference.ensemble.selection import (
     to_ensemble,
 )
 
-FOLDS = np.arange(20) % 4
+FOLDS = Split(np.arange(20) % 4, np.arange(20))
 SIZE = 24
 
 
@@ -34,7 +35,8 @@ def noisy(truth, rng, noise, where=None):
 
 
 def library(truth, runs, thresholds=(128,)):
-    levels = np.stack(runs, 2)  # [N, C, M, h, w]
+    bytes_ = np.stack(runs, 2).astype(np.uint16)  # [N, C, M, h, w]
+    levels = np.where(bytes_, bytes_ * 256 + 128, 0).astype(np.uint16)  # the middles of their bins
     band = Band(min(thresholds), max(thresholds))
     joints = []
     for label in range(truth.shape[1]):
@@ -149,7 +151,7 @@ def test_what_noise_promises_is_not_gained_on_other_folds():
 def test_one_fold_and_one_image_take_the_best_single_run(truth, complementary):
     for count in (20, 1):
         runs = library(truth[:count], [run[:count] for run in complementary])
-        choice = select(runs, [0, 1], np.zeros(count, int), Search())
+        choice = select(runs, [0, 1], Split(np.zeros(count, int), np.arange(count)), Search())
         assert sum(choice.counts) == 1
         assert choice.gain == 0
         assert np.isfinite(choice.dice).all()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
+from bonepipe.inference.crossfit import Split
 from bonepipe.inference.postprocess.operations import (
     PostprocessSpec,
     candidate_dice,
@@ -146,32 +147,32 @@ def table(*classes):
     gains = np.array(classes)  # [C, 3 candidates, 3 folds]
     dice = np.full((6, 4, len(classes)), 0.5)
     dice[:, 1:] += gains[:, :, folds].transpose(2, 1, 0)
-    return dice, folds
+    return dice, Split(folds, np.arange(6))
 
 
 def test_operations_are_chosen_by_hand_computed_numbers():
     always = [[0.1, 0.2, 0.3], [0.05, 0.05, 0.05], [0.0, 0.0, 0.0]]
-    one_fold = [[0.9, -0.01, 0.0], [0.0, 0.0, 0.9], [0.0, 0.0, 0.0]]  # large, but in one fold of three
+    one_fold = [[0.9, -0.01, 0.0], [0.0, 0.0, 0.9], [0.0, 0.0, 0.0]]  # large, but each in one fold of three
     tie = [[0.1, 0.1, 0.1], [0.0, 0.0, 0.0], [0.1, 0.1, 0.1]]
-    most = [[0.0, 0.0, 0.0], [0.1, 0.1, -0.05], [0.3, -0.1, -0.1]]
+    most = [[0.0, 0.0, 0.0], [0.1, 0.1, -0.05], [0.3, -0.1, -0.1]]  # 0.05 +- 0.0316, but not on the other folds
     harm = [[-0.1, -0.1, -0.1], [0.0, 0.0, 0.0], [-0.2, -0.1, 0.0]]
-    dice, folds = table(always, one_fold, tie, most, harm)
-    chosen = choose_operations(dice, folds, CANDIDATES)
+    dice, split = table(always, one_fold, tie, most, harm)
+    chosen = choose_operations(dice, split, 1.0, CANDIDATES)
     assert chosen.operations == [("fill_holes",), (), ("fill_holes",), (), ()]
-    # `most`: without fold 2, `largest` gains in 2 of 2 folds; without fold 0 or 1 in 1 of 2, which is not most.
-    np.testing.assert_allclose(chosen.gain, [0.2, 0.0, 0.1, -0.05 / 3, 0.0], atol=1e-12)
+    # `one_fold`: the other folds choose `largest`, `fill_holes`, `fill_holes`; `most`: `largest`, both, `largest`.
+    np.testing.assert_allclose(chosen.gain, [0.2, -0.01 / 3, 0.1, -0.05 / 3, 0.0], atol=1e-12)
     np.testing.assert_allclose(chosen.change.mean(0), [0.2, 0.0, 0.1, 0.0, 0.0], atol=1e-12)
     assert chosen.change[0, 0] == pytest.approx(0.1)
 
 
 def test_more_operations_are_kept_where_they_gain_more():
-    dice, folds = table([[0.1] * 3, [0.1] * 3, [0.2] * 3])
-    assert choose_operations(dice, folds, CANDIDATES).operations == [("fill_holes", "largest")]
+    dice, split = table([[0.1] * 3, [0.1] * 3, [0.2] * 3])
+    assert choose_operations(dice, split, 1.0, CANDIDATES).operations == [("fill_holes", "largest")]
 
 
 def test_one_fold_keeps_masks_as_they_are():
     dice, _ = table([[0.1] * 3, [0.1] * 3, [0.2] * 3])
-    chosen = choose_operations(dice, np.zeros(6, int), CANDIDATES)
+    chosen = choose_operations(dice, Split(np.zeros(6, int), np.arange(6)), 0.0, CANDIDATES)
     assert chosen.operations == [()]
     assert not chosen.change.any()
 
