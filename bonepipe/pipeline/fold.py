@@ -54,7 +54,7 @@ def _checked(experiment: Experiment, fold: int) -> "FoldDataModule":
         names = ", ".join(experiment.cohort.images[index].name for index in lacking[:3])
         say(f"{len(lacking)} images show none of data.region.classes and are left out ({names}, ...)")
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
-    for group in ("loss", "mixing"):
+    for group in ("loss", "mixing", "tracking"):
         configs.build(experiment.config, group)
     experiment.views.check(experiment.augmentation.shows, "augment")
     _ = experiment.cohort.store, experiment.windows, experiment.postprocess
@@ -68,18 +68,19 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
     if begins:
         step.record()
         configs.save(config, folder / CONFIG)
-    tracked = configs.build(config, "tracking").start(config["name"], "fold", f"fold-{fold}", config, experiment.folder)
-    try:
-        if not (folder / WEIGHTS).is_file():
-            _train(experiment, fold, data, tracked)
-        step.record()
-        _predict(experiment, fold, tracked)
-    except BonepipeError:
-        if begins:
-            _withdraw(experiment, fold)
-        raise
-    finally:
-        tracked.finish()
+    with configs.build(config, "tracking").start(config["name"], "fold", f"fold-{fold}", config, folder.parent) as run:
+        try:
+            trained = (folder / WEIGHTS).is_file()
+            if trained or (folder / CHECKPOINT).is_file():
+                run.earlier_epochs(folder / METRICS, complete=trained)
+            if not trained:
+                _train(experiment, fold, data, run)
+            step.record()
+            _predict(experiment, fold, run)
+        except BonepipeError:
+            if begins:
+                _withdraw(experiment, fold)
+            raise
 
 
 def _withdraw(experiment: Experiment, fold: int) -> None:
@@ -143,13 +144,15 @@ def _predict(experiment: Experiment, fold: int, tracked: Any) -> None:
 
 def _report(experiment: Experiment, fold: int, validation: Sequence[int], dice: np.ndarray, tracked: Any) -> None:
     """Tell the user and the dashboard how the fold went."""
+    from bonepipe.inference.fold_model import read_facts
     from bonepipe.report.examples import extremes, read_masks
     from bonepipe.report.overlay import label_map
 
     data, folder, store = experiment.data, experiment.fold_folder(fold), experiment.cohort.store
     say(f"fold {fold}: out-of-fold Dice {dice.mean():.4f} at threshold 0.5, {len(experiment.views)} view(s)")
     per_class = dict(zip(data.classes, dice.mean(0).tolist(), strict=True))
-    tracked.summarise({"oof_dice": float(dice.mean()), "oof_dice_per_class": per_class})
+    chosen = read_facts(folder / WEIGHTS).get("chosen", {})
+    tracked.summarise({"oof_dice": float(dice.mean()), "oof_dice_per_class": per_class, "chosen": chosen})
     tracked.table("dice per class", ["class", "dice"], [[name, value] for name, value in per_class.items()])
     shown = {title: validation[position] for title, position in extremes(dice.mean(1)).items()}
     shapes = {store.names[index]: store.shape(index) for index in shown.values()}

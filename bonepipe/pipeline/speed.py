@@ -33,7 +33,7 @@ def _measure(experiment: Experiment, spec: Any, loading: bool) -> Any:
     data.setup("fit")
     data.sampler.stretch(spec.train_batches * spec.batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(spec, [clock], experiment.device, False, Path(folder))
+        trainer = make_trainer(spec, [clock], experiment.device, Path(folder))
         loader: Any = data.train_dataloader()
         if not loading:
             loader = Repeated(loader, trainer.strategy.root_device)
