@@ -23,6 +23,11 @@ from bonepipe.files import read_csv, replacing
 
 REPLACED = "replaced"  # folder in wandb/ of offline parts that later ones tell whole
 PATIENCE = 900.0  # seconds that the end of a run waits for uploads; what is left stays on the disk for `wandb sync`
+# What W&B's own variable may say, older words of its among them.
+WANDB_MODES = {
+    "": "", "online": "online", "offline": "offline", "disabled": "disabled", "shared": "shared",
+    "run": "online", "dryrun": "offline",
+}  # fmt: skip
 
 
 class Run:
@@ -55,7 +60,7 @@ class Run:
         for row in rows:
             epoch = int(row["epoch"])
             if epoch >= max(self._next_epoch, run.starting_step):  # the latter counts what an online run has already
-                run.log({**row, "trainer/global_step": row["step"]}, step=epoch)
+                run.log({**row, "trainer/global_step": row["step"]}, step=epoch, commit=True)
                 self._next_epoch = epoch + 1
 
     def earlier_epochs(self, path: Path, *, complete: bool) -> None:
@@ -161,6 +166,8 @@ class Tracking:
             raise ValueError(f"mode={mode!r} is not auto, online, offline or disabled")
         if not re.fullmatch(r"[^/\\#?%:\r\n]{1,128}", project):
             raise ValueError(f"project={project!r}: W&B takes 1 to 128 characters, none of / \\ # ? % :")
+        if mode == "auto" and (named := os.environ.get("WANDB_MODE", "")) not in WANDB_MODES:
+            raise ValueError(f"the variable WANDB_MODE={named!r} is not {', '.join(filter(None, WANDB_MODES))}")
         self.project, self.mode = project, mode
 
     def start(self, experiment: str, kind: str, name: str, config: Mapping[str, Any], folder: Path) -> Run:
@@ -192,7 +199,8 @@ class Tracking:
     def _mode(self) -> str:
         if self.mode != "auto":
             return self.mode
-        return os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+        named = WANDB_MODES[os.environ.get("WANDB_MODE", "")]
+        return named or ("online" if _has_key() else "offline")
 
     def _start(self, mode: str, folder: Path, name: str, **about: Any) -> Any:
         import wandb

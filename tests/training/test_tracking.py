@@ -117,6 +117,16 @@ def test_a_project_that_wandb_would_refuse_is_refused(project):
         Tracking(project=project)
 
 
+def test_wandbs_own_variable_is_understood_or_refused(tmp_path, no_key, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "bogus")
+    with pytest.raises(ValueError, match="WANDB_MODE='bogus' is not online, offline"):
+        Tracking()
+    assert Tracking(mode="disabled").start("demo", "fold", "fold-0", {}, tmp_path).run is None
+    monkeypatch.setenv("WANDB_MODE", "dryrun")  # an older word for offline
+    Tracking().start("demo", "fold", "fold-0", {}, tmp_path).finish()
+    assert len(parts_of(tmp_path, "fold-0")) == 1
+
+
 def test_artifact_names_are_such_as_wandb_takes_and_differ_as_the_names_do():
     import wandb
 
@@ -195,7 +205,7 @@ def test_a_resumed_run_is_one_history(tmp_path, no_key, wandb_records):
     (part,) = parts_of(tmp_path, "fold-0")
     rows = epochs_in(wandb_records(part))
     assert rows[:4] == [(epoch, epoch, epoch / 8) for epoch in range(4)]
-    assert [row[0] for row in rows] == [0, 1, 2, 3, 4]
+    assert [row[0] for row in rows] == [0, 1, 2, 3, 4, 5]
     (kept,) = (tmp_path / "wandb" / "replaced").iterdir()
     identity = (tmp_path / "wandb" / "fold-0.id").read_text()
     assert identity in kept.name
