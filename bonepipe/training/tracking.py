@@ -217,8 +217,9 @@ class Tracking:
             **about,
         )
         for part in replaced:
-            (folder / "wandb" / REPLACED).mkdir(exist_ok=True)
-            part.rename(folder / "wandb" / REPLACED / part.name)
+            with contextlib.suppress(OSError):  # at worst it stays
+                (folder / "wandb" / REPLACED).mkdir(exist_ok=True)
+                part.rename(folder / "wandb" / REPLACED / part.name)
         return run
 
 

@@ -90,7 +90,9 @@ def test_names_are_drawn_as_they_are(tmp_path, monkeypatch):
     only = ThresholdChoice(
         *(np.array([value]) for value in (0.4, True, 0.01, 0.001)), mean[None, :, 9], mean[None, :, 9]
     )
-    picture.draw(["$\\no{$"], mean, mean[None], only, {"$\\no{$": only}).savefig(tmp_path / "x.png")
+    figure = picture.draw(["$\\no{$"], mean, mean[None], only, {"$\\no{$": only})
+    figure.savefig(tmp_path / "x.png")
+    assert figure.axes[0].get_title("left") == "$\\no{$"
 
 
 def test_the_legend_names_what_is_drawn_once():
