@@ -32,6 +32,9 @@ GROUPS = (
 PLAIN_KEYS: dict[str, type[Any]] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
 LARGEST = 3e38  # about the largest number that single precision holds
 DEVICES = ("auto", "cpu", "cuda", "mps")
+FOLDER_NAME = (
+    "one folder below runs=..., so without slashes and no dot at its start, of printable characters, at most 200 bytes"
+)
 
 
 def conf_dir() -> Path:
@@ -225,10 +228,15 @@ def check_plain(config: Mapping[str, Any]) -> None:
         raise UsageError(f"device={device!r}: expected one of {', '.join(DEVICES)}{hint}")
     if seed is not None and not 0 <= seed < 2**32:
         raise UsageError(f"seed={seed}: from 0 to {2**32 - 1}")
-    if name is not None and not re.fullmatch(r"[^./\\\0][^/\\\0]*", name):
-        raise UsageError(f"name={name!r}: one folder below runs=..., so without slashes and no dot at its start")
+    if name is not None and not is_folder_name(name):
+        raise UsageError(f"name={name[:80]!r}: {FOLDER_NAME}")
     if config.get("runs") == "":
         raise UsageError("runs='': name the folder of results, for example runs=runs")
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether results may lie in a folder of that name, see `FOLDER_NAME`."""
+    return bool(re.fullmatch(r"[^./\\][^/\\]*", name)) and name.isprintable() and len(name.encode()) <= 200
 
 
 def check(config: Mapping[str, Any]) -> None:

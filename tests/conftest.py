@@ -2,6 +2,7 @@
 
 import csv
 import json
+import struct
 
 import cv2
 import numpy as np
@@ -64,6 +65,33 @@ def chest_root(tmp_path_factory):
     with (root / "answer.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("image_name", "class", "rle", "Usage"), *answer])
     return root
+
+
+@pytest.fixture(scope="session")
+def wandb_records():
+    """A function: the records in the log of an offline run's folder."""
+    return read_wandb_records
+
+
+def read_wandb_records(folder):
+    """W&B writes LevelDB's log format: seven bytes, then blocks of 32 KiB with chunks that no block splits."""
+    import wandb
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    wandb.teardown()  # ends wandb's own process, so that everything is on the disk
+    (path,) = folder.glob("run-*.wandb")
+    content, position, message, records = path.read_bytes(), 7, b"", []
+    while position + 7 <= len(content):
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, position)
+        message += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # a whole record, or the last chunk of one
+            records.append(Record.FromString(message))
+            message = b""
+    return records
 
 
 def chest_outlines(shape, rng):

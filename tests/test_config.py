@@ -190,6 +190,19 @@ def test_a_target_that_is_not_there(target):
     assert_refused([f"tracking._target_={target}"], "tracking: cannot find", target)
 
 
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".store", "/tmp/x", "a/../b", "x" * 201, "손" * 70, "a\nb", "\udcff", "a\\b"]
+)
+def test_a_name_that_is_no_folder_below_runs_is_refused(demo, name):
+    with pytest.raises(UsageError, match="one folder below runs="):
+        configs.check_plain(demo | {"name": name})
+
+
+@pytest.mark.parametrize("name", ["손뼈", "a b", "50%", "a$b$", "x" * 200, "demo.v2"])
+def test_other_names_are_fine(demo, name):
+    configs.check_plain(demo | {"name": name})
+
+
 def test_check_names_what_is_missing(demo):
     for change, reason in (
         (lambda c: c.pop("loss"), "lacks loss"),

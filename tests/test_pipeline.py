@@ -149,7 +149,7 @@ def test_weights_of_another_model_are_refused(finished, phantom_root, capfd):
 
 
 def train_in_a_process(folder: Path, root: Path, *more: str) -> subprocess.Popen:
-    words = overrides(root, "fold=0", "tracking=none", "trainer.epochs=4", *more)
+    words = overrides(root, "fold=0", "tracking.mode=offline", "trainer.epochs=4", *more)
     log = (folder / "log.txt").open("a")
     command = [sys.executable, "-m", "bonepipe", "train", *words]
     return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
@@ -161,8 +161,8 @@ def epochs_done(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_killed_fold_goes_on_to_the_same_weights(tmp_path, phantom_root, workers):
-    """kill -9 in the middle of an epoch, then the same command again: the weights equal those of a quiet run."""
+def test_killed_fold_goes_on_to_the_same_weights(tmp_path, phantom_root, workers, wandb_records):
+    """kill -9 in the middle of an epoch, then the same command again: weights and dashboard equal a quiet run's."""
     words = [f"trainer.workers={workers}"]
     quiet, killed = tmp_path / "quiet", tmp_path / "killed"
     for folder in (quiet, killed):
@@ -183,6 +183,23 @@ def test_killed_fold_goes_on_to_the_same_weights(tmp_path, phantom_root, workers
     for name in ("weights.safetensors", "oof.csv", "histograms.npz"):
         pair = [(folder / "runs" / "demo" / "fold-0" / name).read_bytes() for folder in (quiet, killed)]
         assert pair[0] == pair[1], name
+    shown = [tracked(folder / "runs" / "demo" / "wandb", wandb_records) for folder in (quiet, killed)]
+    assert shown[0] == shown[1]
+    assert [step for step, _ in shown[0][0]][:4] == [0, 1, 2, 3]
+    assert shown[0][2] == [0]
+
+
+def tracked(folder: Path, wandb_records) -> tuple[list, str, list[int]]:
+    """Of the one offline run that `wandb sync` would find: history but for times, config, exit codes."""
+    (part,) = folder.glob("offline-run-*")
+    records = wandb_records(part)
+    history = [record.history for record in records if record.HasField("history")]
+    rows = [{item.key or item.nested_key[0]: json.loads(item.value_json) for item in row.item} for row in history]
+    keys = ("epoch", "trainer/global_step", "train/loss", "val/dice")
+    told = [(row.step.num, [values.get(key) for key in keys]) for row, values in zip(history, rows, strict=True)]
+    (run,) = [record.run for record in records if record.HasField("run")]
+    settings = {item.key: item.value_json for item in run.config.update if item.key != "_wandb"}
+    return told, json.dumps(settings), [record.exit.exit_code for record in records if record.HasField("exit")]
 
 
 def test_another_dataset_by_configuration_only(tmp_path, chest_root, monkeypatch):

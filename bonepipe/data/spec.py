@@ -102,6 +102,7 @@ class DataSpec:
     def __post_init__(self) -> None:
         if len(set(self.labels)) != len(self.labels) or not self.classes:
             raise ValueError("data.classes must be a list of different names, and data.others name none of them")
+        self._check_names()
         if min(self.shape) < 32:
             raise ValueError(f"data.size={self.size}: at least 32 pixels a side")
         if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
@@ -123,6 +124,16 @@ class DataSpec:
         for values, what in (([external.prefix for external in self.external], "prefix"), (roots, "root")):
             if len(set(values)) != len(values):
                 raise ValueError(f"data.external: each dataset needs a {what} of its own, got {', '.join(values)}")
+
+    def _check_names(self) -> None:
+        """Class names stand in tables and, a slash as an underscore, in names of files."""
+        for label in self.labels:
+            if label != label.strip() or not label or not label.isprintable() or len(label.encode()) > 200:
+                raise ValueError(
+                    f"data.classes: {label[:80]!r}: a name is printable, without blanks at its ends, at most 200 bytes"
+                )
+        if len({label.replace("/", "_") for label in self.classes}) != len(self.classes):
+            raise ValueError("data.classes: two names differ by / and _ alone, so their masks would be one file")
 
     def _check_patient(self) -> None:
         try:

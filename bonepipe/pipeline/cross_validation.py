@@ -97,6 +97,7 @@ def run(experiment: Experiment, words: Sequence[str]) -> str | None:
     for fold in numbers:
         steps.refuse_stale(fold)
     experiment.try_later_settings()
+    _ = configs.build(experiment.config, "tracking")
     leaderboard.kept(experiment.folder / SCORES)
     if missing := [fold for fold in numbers if not steps.is_done(fold)]:
         _train_missing(experiment, missing, words)
@@ -312,14 +313,14 @@ def _track(
 ) -> None:
     experiment, choice = chosen.experiment, chosen.choice
     config, folder = {**experiment.config, **facts}, experiment.folder
-    run = configs.build(config, "tracking").start(config["name"], "ensemble", "cross-validation", config, folder)
-    run.summarise({"cv_mean": np.mean(scores["folds"]), "cv_std": report.deviation(scores["folds"]), **scores})
     numbers = np.stack([choice.dice.mean(0), choice.dice_at_half.mean(0), choice.thresholds, choice.gain], 1)
     rows = [[name, *row] for name, row in zip(experiment.data.classes, numbers.tolist(), strict=True)]
-    run.table("classes", ["class", "oof_dice", "oof_dice_at_half", "threshold", "cross_fitted_gain"], rows)
-    for name, path in pictures.items():
-        run.picture(name, path)
     # An ensemble may be made where its members' fold file is not.
     files = [path for path in (Path(experiment.folds.file), folder / SCORES) if path.is_file()]
-    run.artifact(f"{config['name']}-cross-validation", "ensemble", files)
-    run.finish()
+    tracking = configs.build(config, "tracking")
+    with tracking.start(config["name"], "ensemble", "cross-validation", config, folder) as run:
+        run.summarise({"cv_mean": np.mean(scores["folds"]), "cv_std": report.deviation(scores["folds"]), **scores})
+        run.table("classes", ["class", "oof_dice", "oof_dice_at_half", "threshold", "cross_fitted_gain"], rows)
+        for name, path in pictures.items():
+            run.picture(name, path)
+        run.artifact(f"{config['name']}-cross-validation", "ensemble", files)

@@ -71,7 +71,7 @@ def _checked(experiment: Experiment, fold: int) -> "FoldDataModule":
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
     if draws := experiment.cohort.describe_draws(training, data.sampling):
         say(f"sampler: {draws}; sampler.floor={data.sampling.floor:g}, sampler.cap={data.sampling.cap:g}")
-    for group in ("loss", "mixing"):
+    for group in ("loss", "mixing", "tracking"):
         configs.build(experiment.config, group)
     experiment.views.check(experiment.augmentation.shows, "augment")
     _ = experiment.cohort.store, experiment.windows, experiment.postprocess
@@ -87,18 +87,19 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
         configs.save(config, folder / CONFIG)
     elif warning := mixed_versions([folder]):
         say(warning)
-    tracked = configs.build(config, "tracking").start(config["name"], "fold", f"fold-{fold}", config, experiment.folder)
-    try:
-        if not (folder / WEIGHTS).is_file():
-            _train(experiment, fold, data, tracked)
-        if step.damage():  # of a fold that is only predicted again, it stays noted what trained it
-            step.record()
-        _predict(experiment, fold, tracked)
-    except BonepipeError:
-        _withdraw(experiment, fold)
-        raise
-    finally:
-        tracked.finish()
+    with configs.build(config, "tracking").start(config["name"], "fold", f"fold-{fold}", config, folder.parent) as run:
+        try:
+            trained = (folder / WEIGHTS).is_file()
+            if trained or (folder / CHECKPOINT).is_file():
+                run.earlier_epochs(folder / METRICS, complete=trained)
+            if not trained:
+                _train(experiment, fold, data, run)
+            if step.damage():  # of a fold that is only predicted again, it stays noted what trained it
+                step.record()
+            _predict(experiment, fold, run)
+        except BonepipeError:
+            _withdraw(experiment, fold)
+            raise
 
 
 def _withdraw(experiment: Experiment, fold: int) -> None:
@@ -166,6 +167,7 @@ def _predict(experiment: Experiment, fold: int, tracked: Any) -> None:
 
 def _report(experiment: Experiment, fold: int, validation: Sequence[int], dice: np.ndarray, tracked: Any) -> None:
     """Tell the user and the dashboard how the fold went."""
+    from bonepipe.inference.fold_model import read_facts
     from bonepipe.inference.oof.results import MASKS, mean_pixel_accuracy
     from bonepipe.report.examples import extremes, read_masks
     from bonepipe.report.overlay import label_map
@@ -175,7 +177,8 @@ def _report(experiment: Experiment, fold: int, validation: Sequence[int], dice: 
     per_class = dict(zip(data.classes, dice.mean(0).tolist(), strict=True))
     accuracy = mean_pixel_accuracy([folder / MASKS], store, [store.names[index] for index in validation])
     means = {"oof_dice": dice.mean(), "oof_miou": iou_of_dice(dice).mean(), "oof_pixel_accuracy": accuracy}
-    tracked.summarise({**{key: float(value) for key, value in means.items()}, "oof_dice_per_class": per_class})
+    tracked.summarise({key: float(value) for key, value in means.items()})
+    tracked.summarise({"oof_dice_per_class": per_class, "chosen": read_facts(folder / WEIGHTS).get("chosen", {})})
     tracked.table("dice per class", ["class", "dice"], [[name, value] for name, value in per_class.items()])
     shown = {title: validation[position] for title, position in extremes(dice.mean(1)).items()}
     shapes = {store.names[index]: store.shape(index) for index in shown.values()}

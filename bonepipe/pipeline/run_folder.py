@@ -156,11 +156,13 @@ def kind_of(folder: Path) -> str:
 
 
 def refuse_taken(output: Path, file: str) -> None:
-    """Raise UsageError where the folder to write has no name, or holds a run or another kind of results than `file`."""
+    """Raise UsageError where the folder to write cannot be named so, or holds a run or other results than `file`."""
     others = [name for name in KINDS if name != file]
     if not output.name or any(output.glob("fold-*")) or any((output / name).is_file() for name in others):
         held = " or ".join(["a run", *(KINDS[name] for name in others)])
         raise UsageError(f"--output {output}: holds {held}; name a folder of its own, like runs/best")
+    if not configs.is_folder_name(output.name):
+        raise UsageError(f"--output {output.parent / output.name[:80]}: {configs.FOLDER_NAME}")
 
 
 def delete(folder: Path) -> bool:

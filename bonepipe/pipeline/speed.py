@@ -33,7 +33,7 @@ def _measure(experiment: Experiment, spec: Any, loading: bool) -> Any:
     data.setup("fit")
     data.sampler.stretch(spec.train_batches * spec.batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(spec, [clock], experiment.device, False, Path(folder))
+        trainer = make_trainer(spec, [clock], experiment.device, Path(folder))
         trainer.limit_val_batches = 0  # only training steps are measured
         loader: Any = data.train_dataloader()
         if not loading:

@@ -69,7 +69,7 @@ def submit(predictor: Predictor, artifacts: Sequence[str] = ()) -> dict[str, Any
     test = read_test_set(experiment)
     if fresh:
         configs.check(experiment.config)
-        _ = experiment.prediction  # which refuses what could not be done
+        _ = experiment.prediction, configs.build(experiment.config, "tracking")  # which refuse what could not be done
         if changes := step.changes():
             say(f"{experiment.folder}: the test images are predicted again, because of\n{shortened(changes)}")
         with locked(experiment.folder):
@@ -119,7 +119,7 @@ def _score(experiment: Experiment, answer: submission.Answer | None) -> dict[str
 
 def _track(experiment: Experiment, files: Sequence[Path], scores: Mapping[str, Any]) -> None:
     config = experiment.config
-    run = configs.build(config, "tracking").start(config["name"], "submission", "submission", config, experiment.folder)
-    run.summarise(scores)
-    run.artifact(f"{config['name']}-submission", "submission", list(files))
-    run.finish()
+    tracking = configs.build(config, "tracking")
+    with tracking.start(config["name"], "submission", "submission", config, experiment.folder) as run:
+        run.summarise(scores)
+        run.artifact(f"{config['name']}-submission", "submission", list(files))

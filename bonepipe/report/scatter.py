@@ -79,6 +79,7 @@ def _write_names(axes: Axes, runs: Sequence[tuple[str, Sequence[float], float]])
         for x, offset, align in ((scores[-1], (9, 0), "left"), (scores[0], (-9, 0), "right"),
                                  (middle, (0, 12), "center"), (middle, (0, -12), "center")):  # fmt: skip
             text = axes.annotate(name, (x, score), offset, textcoords="offset points", ha=align, va="center")
+            text.set_parse_math(False)
             box = text.get_window_extent()
             if frame.contains(*box.min) and frame.contains(*box.max) and not box.count_overlaps(taken):
                 taken.append(box)

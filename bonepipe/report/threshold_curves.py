@@ -41,14 +41,15 @@ def draw(
         axes = figure.add_subplot(rows, COLUMNS, place)
         high = min(folds[:, label].max(), mean[label].max() + 0.3 * span) + 0.06 * span
         axes.set(xlim=(-0.02, 1.02), ylim=(high - 1.1 * span, high), xticks=(0, 0.25, 0.5, 0.75, 1))
-        axes.set_title(classes[label], loc="left", color=INK, size=10, weight="bold")
+        axes.set_title(classes[label], loc="left", color=INK, size=10, weight="bold", parse_math=False)
         _curves(axes, mean[label], folds[:, label])
         _mark(axes, mean[label], float(choice.thresholds[label]), choice.gain[label], choice.kept[label])
         others = ((name, other.thresholds[label]) for name, other in (by_stratum or {}).items() if other.kept[label])
         for row, (name, threshold) in enumerate(others):
             axes.axvline(threshold, color=STRATUM, linestyle="--", label="chosen threshold of a stratum")
-            axes.text(threshold, 0.03 + 0.1 * row, f" {name} {threshold:.3f} ", transform=axes.get_xaxis_transform(),
-                      ha="right" if threshold > HALF else "left", color=STRATUM, size=8, weight="bold")  # fmt: skip
+            words, side = f" {name} {threshold:.3f} ", "right" if threshold > HALF else "left"
+            axes.text(threshold, 0.03 + 0.1 * row, words, transform=axes.get_xaxis_transform(), ha=side,
+                      color=STRATUM, size=8, weight="bold", parse_math=False)  # fmt: skip
     drawn = (axes.get_legend_handles_labels() for axes in figure.axes)
     legend = {words: line for panel in drawn for line, words in zip(*panel, strict=True)}
     figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=len(legend), frameon=False)

@@ -15,6 +15,7 @@ from torch import nn
 from bonepipe.files import epoch_file, replacing, write_csv
 from bonepipe.training.averaging import model_of
 from bonepipe.training.optim import Plateau
+from bonepipe.training.tracking import Run
 
 METRIC = "val/dice"
 
@@ -141,6 +142,19 @@ class History(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.rows = state_dict["rows"]
+
+
+class TrackEpochs(pl.Callback):
+    """Shows the rows of metrics.csv on the dashboard; a resumed training's earlier ones first."""
+
+    def __init__(self, run: Run, history: History) -> None:
+        self.run, self.history = run, history
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell what was not told yet; after the history wrote its row."""
+        self.run.epochs(self.history.rows)
+
+    on_train_start = on_train_epoch_end
 
 
 class SaveLast(pl.callbacks.Checkpoint):

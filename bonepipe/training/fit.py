@@ -30,6 +30,7 @@ from bonepipe.training.callbacks import (
     Patience,
     SaveLast,
     TellSchedule,
+    TrackEpochs,
 )
 from bonepipe.training.finite import REMEDIES, StopWhenNotFinite, require_finite
 from bonepipe.training.module import SegmentationModule
@@ -150,10 +151,11 @@ def train_fold(
     clock, history = StepClock(), History(folder / "metrics.csv", title)  # the history writes the clock's figures
     keep = KeepEpochs(folder, spec.keep_epochs, lambda model, path: save_weights(model, path, facts or {}))
     watch, save = StopWhenNotFinite(title, checkpoint), SaveLast(checkpoint)
-    callbacks = [best, transfer, averaging, watch, TellSchedule(), clock, history, keep, save]
+    told = [clock, history, TrackEpochs(run, history)]
+    callbacks = [best, transfer, averaging, watch, TellSchedule(), *told, keep, save]
     if spec.patience is not None:
         callbacks.append(Patience(spec.patience))
-    trainer = make_trainer(spec, callbacks, device, run.lightning_logger(), folder)
+    trainer = make_trainer(spec, callbacks, device, folder)
     _fit(trainer, module, data, checkpoint)
     if times := clock.summary():
         print(f"{title}  {times}", file=sys.stderr, flush=True)
@@ -181,7 +183,7 @@ def _lone_value(data: FoldDataModule) -> UsageError:
     )
 
 
-def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, logger: Any, folder: Path) -> pl.Trainer:
+def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, folder: Path) -> pl.Trainer:
     """Lightning's Trainer as every training here uses it."""
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
@@ -199,7 +201,7 @@ def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, l
         use_distributed_sampler=False,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
-        logger=logger,
+        logger=False,  # `TrackEpochs` tells the dashboard
         log_every_n_steps=10,
         enable_progress_bar=sys.stderr.isatty(),  # redrawn hundreds of times, a bar ruins a log file
         enable_model_summary=False,

@@ -231,7 +231,7 @@ def lightning_steps(module: Any, data: FoldDataModule, folder: Path) -> Steps:
     steps = Steps()
     spec = TrainerSpec(epochs=1, batch_size=data.batch_size, workers=0)
     callbacks = [steps, SaveLast(folder / "last.ckpt")]  # without one, Lightning adds its own
-    trainer = make_trainer(spec, callbacks, "cpu", False, folder)
+    trainer = make_trainer(spec, callbacks, "cpu", folder)
     trainer.fit(module, data.train_dataloader())
     return steps
 

@@ -21,6 +21,11 @@ def test_mirrored_order_swaps_the_pairs():
     [
         ({"classes": ()}, "data.classes"),
         ({"classes": ("a", "a")}, "data.classes"),
+        ({"classes": ("a", "")}, "data.classes: ''"),
+        ({"classes": ("a", "b\n")}, r"data.classes: 'b\\n'"),
+        ({"classes": ("a", "\udcff")}, "data.classes"),
+        ({"classes": ("a", "손" * 70)}, "data.classes: '손+': a name is"),
+        ({"classes": ("a/b", "a_b")}, "data.classes: two names differ by / and _"),
         ({"others": ("heart",)}, "data.others name none of them"),
         ({"size": 16}, "data.size=16"),
         ({"size": (64, 31)}, "data.size"),

@@ -44,6 +44,24 @@ def test_overfitting_trains_and_validates_on_the_same_images(words, monkeypatch)
     assert seen["again"] == seen["other"]
 
 
+@pytest.mark.parametrize(("error", "code"), [(BonepipeError("bad data"), 1), (KeyboardInterrupt(), 130)])
+def test_a_fold_that_fails_is_tracked_as_failed(words, monkeypatch, wandb_records, error, code):
+    def fail(*given, **named):
+        raise error
+
+    monkeypatch.setattr("bonepipe.training.fit.train_fold", fail)
+    assert main(["train", *words, "name='손뼈'", "tracking=wandb", "tracking.mode=offline"]) == code
+    (part,) = Path("runs/손뼈/wandb").glob("offline-run-*")
+    assert [record.exit.exit_code for record in wandb_records(part) if record.HasField("exit")] == [1]
+
+
+@pytest.mark.parametrize("word", ["tracking.mode=bogus", "tracking.project=a/b"])
+def test_tracking_that_cannot_be_is_refused_before_anything_is_written(words, word, capsys):
+    assert main(["train", *words, "tracking=wandb", word]) == 2
+    assert word.partition("=")[2] in capsys.readouterr().err
+    assert not Path("runs/debug").exists()
+
+
 def test_a_fraction_of_the_patients_trains_and_all_validate(words):
     experiment = Experiment(compose([*words, "trainer.fraction=0.5"]))
     training, validation = experiment.cohort.indices(0)

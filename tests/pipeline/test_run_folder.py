@@ -134,6 +134,9 @@ def test_a_folder_that_holds_something_else_is_not_written_over(tmp_path):
     for folder, file in (("run", "ensemble.yaml"), ("best", "cascade.json")):
         with pytest.raises(UsageError, match=f"--output .*{folder}: holds a run or"):
             run_folder.refuse_taken(tmp_path / folder, file)
+    for name in (".hidden", "..", "x" * 201, "a\nb"):  # such a folder could be written, but never be opened again
+        with pytest.raises(UsageError, match="one folder below runs="):
+            run_folder.refuse_taken(tmp_path / name, "ensemble.yaml")
     run_folder.refuse_taken(tmp_path / "best", "ensemble.yaml")
     run_folder.refuse_taken(tmp_path / "new", "cascade.json")
 

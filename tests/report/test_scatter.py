@@ -1,5 +1,7 @@
 """Cross-validation against the leaderboard, as a chart."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -46,6 +48,14 @@ def test_runs_are_named_and_correlations_told():
     told = [text.get_text() for text in axes.get_legend().get_texts()]
     assert told[0] == f"OOF: Pearson {pearson:.2f}, Spearman 1.00 over 3 runs"
     assert "public" in axes.get_title("left")
+
+
+def test_a_name_is_drawn_as_it_is(tmp_path):
+    """matplotlib takes what stands between two dollar signs for a formula, and stops where it is none."""
+    entries = [replace(entry, name="$\\no{$") for entry in runs_of(*enumerate([(0.90, 0.88), (0.92, 0.89)]))]
+    scatter.save(tmp_path / "x.png", entries, agreements(entries))
+    (axes,) = scatter.draw(entries, agreements(entries)).axes
+    assert {text.get_text() for text in axes.texts} == {"$\\no{$"}
 
 
 def test_names_cover_neither_each_other_nor_points():

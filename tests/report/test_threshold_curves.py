@@ -83,6 +83,18 @@ def test_a_stratum_with_a_threshold_of_its_own_is_marked():
             assert marked[0][:, 0] == pytest.approx([0.25, 0.25])
 
 
+def test_names_are_drawn_as_they_are(tmp_path, monkeypatch):
+    """matplotlib takes what stands between two dollar signs for a formula, and stops where it is none."""
+    monkeypatch.setattr(picture, "COLUMNS", 1)
+    mean = curves()[:1]
+    only = ThresholdChoice(
+        *(np.array([value]) for value in (0.4, True, 0.01, 0.001)), mean[None, :, 9], mean[None, :, 9]
+    )
+    figure = picture.draw(["$\\no{$"], mean, mean[None], only, {"$\\no{$": only})
+    figure.savefig(tmp_path / "x.png")
+    assert figure.axes[0].get_title("left") == "$\\no{$"
+
+
 def test_the_legend_names_what_is_drawn_once():
     (legend,) = drawn().legends
     assert [text.get_text() for text in legend.get_texts()] == [

@@ -26,7 +26,7 @@ def times_of(make_module, tmp_path):
     def run(loader):
         clock = StepClock()
         spec = TrainerSpec(epochs=2, batch_size=4)
-        module, trainer = make_module(), make_trainer(spec, [clock], "cpu", False, tmp_path)
+        module, trainer = make_module(), make_trainer(spec, [clock], "cpu", tmp_path)
         trainer.fit(module, loader)
         assert len(clock.epochs) == 2
         return clock.summary()
