@@ -16,6 +16,7 @@ from bonepipe.data.sampling import Draw, EpochSampler
 from bonepipe.data.store import Store
 from bonepipe.labels import bitplane
 from bonepipe.models.presence import PresenceNet
+from bonepipe.training.batch_norm import calibration_images, recalibrate
 from bonepipe.training.module import normalise
 
 SMALLEST = 32  # pixels; below, an encoder's last maps would have no inside
@@ -142,6 +143,7 @@ def train_presence(
             optimizer.step()
             schedule.step()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    recalibrate(model, (normalise(grey.to(device), mean, std) for grey in calibration_images(loader)))
     model.eval()
 
 
