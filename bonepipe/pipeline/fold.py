@@ -7,6 +7,7 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.pipeline import idle_settings
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked
 from bonepipe.pipeline.steps import OUT_OF_FOLD, Steps
@@ -32,9 +33,10 @@ def run(experiment: Experiment, fold: int) -> bool:
         return False
     configs.check(experiment.config)
     steps.refuse_stale(fold)
-    for warning in transfer_warnings(experiment):
-        say(warning)
+    odd = transfer_warnings(experiment)
     data = _checked(experiment, fold)
+    for warning in odd + idle_settings.warnings(experiment, len(data.split[0])):
+        say(warning)
     with locked(experiment.fold_folder(fold)):
         _run(experiment, steps, fold, data)
     return True
@@ -111,7 +113,7 @@ def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: A
         transfer=transfer,
         facts=facts,
     )
-    say(f"fold {fold}: predicts with its {chosen.source} ({chosen.epoch}), Dice {chosen.dice:.4f} without views")
+    say(f"fold {fold}: predicts with {chosen}")
     save_weights(module.model, folder / WEIGHTS, {**facts, "chosen": vars(chosen)})
 
 
