@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader
 
 from bonepipe.data.sampling import EpochSampler
 
-IMAGES = (
-    128  # measured with EfficientNet-B0 in the midst of its training: the Dice errs by about 0.007 (docs/choices.md)
-)
+# EfficientNet-B0 from scratch, 240 steps of 16 images of 96 pixels, six draws each: the Dice's deviation from what all
+# images give is at most 0.009, 0.006, 0.006 and 0.004 with 32, 64, 96 and 128 images, after 192 steps below 0.002.
+IMAGES = 128
 
 
 def learning_norms(model: nn.Module) -> list[_BatchNorm]:

@@ -132,7 +132,8 @@ class SegmentationModule(pl.LightningModule):
         if not learning_norms(model):
             return
         if not self._calibration:
-            self._calibration = calibration_images(self.trainer.train_dataloader)
+            loader: Any = self.trainer.train_dataloader
+            self._calibration = calibration_images(loader)
         device = next(model.parameters()).device
         with self.trainer.precision_plugin.forward_context():
             recalibrate(model, (self.images({"image": grey.to(device)}) for grey in self._calibration))
