@@ -127,13 +127,17 @@ class EpochSampler:
             shares = np.resize(self.shares, count)
             self.shares = shares / shares.sum()
 
-    def __iter__(self) -> Iterator[Draw]:
-        generator = np.random.default_rng((self.seed, self.epoch))
+    def draws(self, epoch: int) -> list[Draw]:
+        """What an epoch draws."""
+        generator = np.random.default_rng((self.seed, epoch))
         if self.shares is None:
             order = generator.permutation(self.indices)
         else:
             order = generator.choice(self.indices, len(self.indices), p=self.shares)
-        return iter(zip(order.tolist(), generator.integers(2**31, size=len(order)).tolist(), strict=True))
+        return list(zip(order.tolist(), generator.integers(2**31, size=len(order)).tolist(), strict=True))
+
+    def __iter__(self) -> Iterator[Draw]:
+        return iter(self.draws(self.epoch))
 
     def __len__(self) -> int:
         return len(self.indices)

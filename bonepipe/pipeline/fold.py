@@ -9,6 +9,7 @@ from bonepipe import config as configs
 from bonepipe.data.frame import aspects
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.labels.dice import iou_of_dice
+from bonepipe.pipeline import idle_settings
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked, mixed_versions
 from bonepipe.pipeline.steps import OUT_OF_FOLD, Steps
@@ -39,9 +40,10 @@ def run(experiment: Experiment, fold: int, words: Sequence[str] = ()) -> bool:
         return False
     configs.check(experiment.config)
     steps.refuse_stale(fold)
-    for line in (*configs.outliving(words), *transfer_warnings(experiment)):
-        say(line)
+    odd = [*configs.outliving(words), *transfer_warnings(experiment)]
     data = _checked(experiment, fold)
+    for warning in odd + idle_settings.warnings(experiment, len(data.split[0])):
+        say(warning)
     with locked(experiment.fold_folder(fold)):
         _run(experiment, steps, fold, data)
     return True
@@ -135,7 +137,7 @@ def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: A
         transfer=transfer,
         facts=facts,
     )
-    say(f"fold {fold}: predicts with its {chosen.source} ({chosen.epoch}), Dice {chosen.dice:.4f} without views")
+    say(f"fold {fold}: predicts with {chosen}")
     save_weights(module.model, folder / WEIGHTS, {**facts, "chosen": vars(chosen)})
 
 

@@ -5,13 +5,12 @@ the checkpoint. When training is over, `averaged_model` gives a copy to calibrat
 weights.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
@@ -24,25 +23,6 @@ def model_of(pl_module: pl.LightningModule) -> nn.Module:
     return model
 
 
-@torch.no_grad()
-def recalibrate(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """Recompute the running statistics of BatchNorm layers in training mode, as means over batches `[N, 1, h, w]`.
-
-    Layers in evaluation mode, those of a frozen encoder, keep theirs; torch's `update_bn` would recompute them too.
-    """
-    momenta = {m: m.momentum for m in model.modules() if isinstance(m, _BatchNorm) and m.training}
-    if not momenta:
-        return
-    for norm in momenta:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over all batches
-    device = next(model.parameters()).device
-    for images in batches:
-        model(images.to(device))
-    for norm, momentum in momenta.items():
-        norm.momentum = momentum
-
-
 class WeightAveraging(pl.Callback):
     """What the averages share: their state, its way through the checkpoint, and the finished model.
 
@@ -51,6 +31,7 @@ class WeightAveraging(pl.Callback):
     """
 
     hold_from: float | None = None
+    wanted: bool = True  # not where the settings switch averaging off
 
     def __init__(self) -> None:
         self._averaged: AveragedModel | None = None
@@ -60,6 +41,14 @@ class WeightAveraging(pl.Callback):
     def count(self) -> int:
         """How many times weights were added so far."""
         return 0 if self._averaged is None else int(self._averaged.n_averaged)
+
+    def check(self, epochs: int) -> list[str]:
+        """Warnings about a training of so many epochs."""
+        return []
+
+    def missed(self, epochs: int) -> str:
+        """What to say of a training that ended after so many epochs without an average that was wanted, or nothing."""
+        return f"averaging never began (training ended after epoch {epochs})" if self.wanted and not self.count else ""
 
     def _start(self, model: nn.Module) -> AveragedModel:
         """An average without anything in it."""
@@ -79,13 +68,13 @@ class WeightAveraging(pl.Callback):
             self._restored = None
 
     def averaged_model(
-        self, batches: Iterable[torch.Tensor], prepare: Callable[[nn.Module], None] | None = None
+        self, calibrate: Callable[[nn.Module], None], prepare: Callable[[nn.Module], None] | None = None
     ) -> nn.Module | None:
         """The averaged model with BatchNorm statistics of its own, or None where nothing was averaged.
 
         Running means and variances of single steps fit their weights, not the average, and averaging them as well
-        would only blur them; so they are recomputed from `batches` of normalised images `[N, 1, h, w]`. Models without
-        BatchNorm skip that. `prepare` may put parts whose statistics shall stay into evaluation mode.
+        would only blur them; so `calibrate` recomputes them. `prepare` may put parts whose statistics shall stay into
+        evaluation mode.
         """
         if self._averaged is None or not self.count:
             return None
@@ -93,7 +82,7 @@ class WeightAveraging(pl.Callback):
         model.train()
         if prepare is not None:
             prepare(model)
-        recalibrate(model, batches)
+        calibrate(model)
         return model.eval()
 
     def state_dict(self) -> dict[str, Any]:
@@ -117,12 +106,22 @@ class StochasticWeightAveraging(WeightAveraging):
     def __init__(self, *, start: float = 0.75, hold: bool = False) -> None:
         if not 0 <= start <= 1:
             raise ValueError(f"start={start} must lie between 0 and 1")
+        if hold and start == 1:
+            raise ValueError("hold=True, start=1: nothing is averaged that the rate could be held for; lower start")
         super().__init__()
-        self.start, self.hold_from = start, start if hold else None
+        self.start, self.hold_from, self.wanted = start, start if hold else None, start < 1
 
     def start_epoch(self, epochs: int) -> int:
         """The first epoch that is averaged, counted from 0; `epochs` for none."""
         return round(self.start * epochs)
+
+    def check(self, epochs: int) -> list[str]:
+        """Warnings about a training of so many epochs that averages no weights, or those of one epoch."""
+        count = epochs - self.start_epoch(epochs)
+        if not self.wanted or count > 1:
+            return []
+        what = "averages the last epoch alone" if count else "never begins to average"
+        return [f"warning: averaging.start={self.start} of trainer.epochs={epochs} {what}; lower it, or averaging=none"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add this epoch's weights."""
@@ -152,6 +151,10 @@ class ExponentialMovingAverage(WeightAveraging):
             raise ValueError(f"decay={decay} must be at least 0 and below 1")
         super().__init__()
         self.decay, self._seen = decay, 0
+
+    def check(self, epochs: int) -> list[str]:
+        """A warning about an average that is none."""
+        return [] if self.decay else ["warning: averaging.decay=0: the average is the last step's weights"]
 
     def _start(self, model: nn.Module) -> AveragedModel:
         def update(averaged: Tensors, current: Tensors, count: torch.Tensor | int) -> None:

@@ -77,6 +77,18 @@ class KeepEpochs(pl.Callback):
         (self.folder / epoch_file(epoch - self.count)).unlink(missing_ok=True)
 
 
+class ValidateLast(pl.Callback):
+    """Has the last epoch validated whatever `validate_every` says: what training arrives at must be a candidate.
+
+    The last is that of the plan, or the one in which something asks the trainer to stop.
+    """
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Lightning decides after this hook."""
+        if trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+
 class TellSchedule(pl.Callback):
     """Tells a schedule that waits for plateaus how validation went, before the epoch's checkpoint is saved."""
 

@@ -12,7 +12,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from safetensors.torch import save_file
 from torch import nn
 
@@ -31,6 +30,7 @@ from bonepipe.training.callbacks import (
     SaveLast,
     TellSchedule,
     TrackEpochs,
+    ValidateLast,
 )
 from bonepipe.training.finite import REMEDIES, StopWhenNotFinite, require_finite
 from bonepipe.training.module import SegmentationModule
@@ -58,7 +58,7 @@ class TrainerSpec:
         precision: `auto` is bf16 on GPUs that have it, fp16 with loss scaling on other GPUs, else 32.
         clip: largest gradient norm, or null.
         workers: loader processes; null for one a core, at most 8.
-        validate_every: epochs between validations.
+        validate_every: epochs between validations; the last epoch is always validated.
         patience: validations without a better Dice before training stops, or null.
         keep_epochs: keep the weights of the last so many epochs too, for ensembles over epochs; 0 for none. They
             average the outputs; the mean of the weights themselves is averaging=swa.
@@ -116,6 +116,12 @@ class Chosen:
     source: str  # `best epoch` or `average`
     epoch: int  # of the best weights, counted from 1; number of epochs (SWA) or steps (EMA) averaged
     dice: float  # on the fold's validation images at threshold 0.5, without test-time augmentation
+    other: str = ""  # what became of the other candidate, in words
+
+    def __str__(self) -> str:
+        """For people."""
+        other = f"; {self.other}" if self.other else ""
+        return f"its {self.source} ({self.epoch}), Dice {self.dice:.4f} without views{other}"
 
 
 def train_fold(
@@ -134,7 +140,8 @@ def train_fold(
     """Train, going on from `folder/last.ckpt` where there is one, and load the better weights into the module.
 
     With `spec.keep_epochs` the last epochs' weights are kept in the folder too, with these facts.
-    Best epoch and weight average are both scored on the validation images; the average must be strictly better.
+    Best epoch and weight average are both scored on the validation images, with running statistics of the same training
+    images; the average must be strictly better.
 
     Raises:
         BonepipeError: the checkpoint cannot be gone on from (`require_sound`), or numbers are no longer finite.
@@ -149,10 +156,19 @@ def train_fold(
     if checkpoint.is_file():
         require_sound(checkpoint, module)
     clock, history = StepClock(), History(folder / "metrics.csv", title)  # the history writes the clock's figures
-    keep = KeepEpochs(folder, spec.keep_epochs, lambda model, path: save_weights(model, path, facts or {}))
+    keep = KeepEpochs(folder, spec.keep_epochs, partial(_keep, module, facts=facts or {}))
     watch, save = StopWhenNotFinite(title, checkpoint), SaveLast(checkpoint)
-    told = [clock, history, TrackEpochs(run, history)]
-    callbacks = [best, transfer, averaging, watch, TellSchedule(), *told, keep, save]
+    told = [TellSchedule(), clock, history, TrackEpochs(run, history)]
+    callbacks = [
+        best,
+        transfer,
+        averaging,
+        watch,
+        *told,
+        keep,
+        save,
+        ValidateLast(),
+    ]  # the last sees every wish to stop
     if spec.patience is not None:
         callbacks.append(Patience(spec.patience))
     trainer = make_trainer(spec, callbacks, device, folder)
@@ -160,6 +176,12 @@ def train_fold(
     if times := clock.summary():
         print(f"{title}  {times}", file=sys.stderr, flush=True)
     return _choose(trainer, module, data, best, averaging, transfer)
+
+
+def _keep(module: SegmentationModule, model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
+    """Save an epoch's weights, validated or not, with running statistics that fit them."""
+    module.refresh()
+    save_weights(model, path, facts)
 
 
 def _refuse_lone_values(model: nn.Module, data: FoldDataModule, spec: TrainerSpec) -> None:
@@ -264,19 +286,17 @@ def _choose(
     transfer: Transfer,
 ) -> Chosen:
     if not best.weights:
-        raise BonepipeError("no validation ran, so there are no weights to choose; lower trainer.validate_every")
-    data.sampler.set_epoch(trainer.max_epochs or 0)
-    torch.manual_seed(module.seed)  # dropout while the statistics are recomputed must not depend on what ran before
-    device = trainer.strategy.root_device  # when the fit ends, Lightning moves the module, not the average, to the CPU
-    batches = (module.images({"image": batch["image"].to(device)}) for batch in data.train_dataloader())
-    average = averaging.averaged_model(batches, partial(transfer.settle, epoch=trainer.current_epoch - 1))
+        raise BonepipeError("no validation gave a Dice, so there are no weights to choose")
+    average = averaging.averaged_model(module.calibrate, partial(transfer.settle, epoch=trainer.current_epoch - 1))
+    other = averaging.missed(trainer.current_epoch)
     if average is not None:
         module.model.load_state_dict(average.state_dict())
         dice = trainer.validate(module, datamodule=data, verbose=False)[0][METRIC]
         if dice > best.dice:
-            return Chosen("average", averaging.count, dice)
+            return Chosen("average", averaging.count, dice, f"epoch {best.epoch + 1} has Dice {best.dice:.4f}")
+        other = f"the average of {averaging.count} has Dice {dice:.4f}"
     module.model.load_state_dict(best.weights)
-    return Chosen("best epoch", best.epoch + 1, best.dice)
+    return Chosen("best epoch", best.epoch + 1, best.dice, other)
 
 
 def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:

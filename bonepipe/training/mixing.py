@@ -5,14 +5,12 @@ has no partners and is left alone.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from bonepipe.labels import bitplane
@@ -171,20 +169,6 @@ def semantic_map(logits: torch.Tensor, planes: torch.Tensor) -> torch.Tensor:
     occurs = bitplane.unpack_torch(planes, logits.shape[1], torch.bool).flatten(2).any(2)
     seen = (logits.float().sigmoid() * occurs[..., None, None]).sum(1) + 1e-8
     return seen / seen.sum((1, 2), keepdim=True)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """The model as it predicts, without gradients; afterwards each module is in the mode that it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield model
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        torch.clear_autocast_cache()  # it would keep weights that were cast without gradients for the training step
 
 
 def _shift(samples: int, rng: np.random.Generator) -> int:

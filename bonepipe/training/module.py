@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -15,8 +16,9 @@ from bonepipe.data.batches import Batch
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane, upsample
 from bonepipe.models.outputs import Outputs
+from bonepipe.training.batch_norm import calibration_images, evaluating, learning_norms, recalibrate
 from bonepipe.training.losses import Loss
-from bonepipe.training.mixing import Mixed, Part, Predict, evaluating, unmixed
+from bonepipe.training.mixing import Mixed, Part, Predict, unmixed
 
 HALF = 0.5  # the threshold until better ones are known
 
@@ -112,6 +114,8 @@ class SegmentationModule(pl.LightningModule):
         # Outside the module tree: the compiled wrapper would store every weight a second time under another name.
         self._call = (torch.compile(network) if compiled else network,)
         self._dice: list[np.ndarray] = []
+        self._calibration: list[torch.Tensor] = []  # grey bytes [N, h, w] that running statistics are computed from
+        self._fresh = -1  # the optimiser step whose weights they were last computed for
 
     def images(self, batch: Batch) -> torch.Tensor:
         """The batch's images as the model wants them."""
@@ -120,6 +124,30 @@ class SegmentationModule(pl.LightningModule):
     def forward(self, images: torch.Tensor) -> torch.Tensor | Outputs:
         """The network's answer to normalised images: logits, or `Outputs` while it is trained."""
         return self._call[0](images)
+
+    def calibrate(self, model: nn.Module) -> None:
+        """Recompute a network's running statistics as the module's own, from the same training images.
+
+        In the mode of training, with its frozen parts in evaluation mode; while the module's trainer trains, or after.
+        """
+        if not learning_norms(model):
+            return
+        if not self._calibration:
+            loader: Any = self.trainer.train_dataloader
+            self._calibration = calibration_images(loader)
+        device = next(model.parameters()).device
+        with self.trainer.precision_plugin.forward_context():
+            recalibrate(model, (self.images({"image": grey.to(device)}) for grey in self._calibration))
+
+    def refresh(self) -> None:
+        """Calibrate the module's own network, unless its weights are those of the last time."""
+        if self._fresh != self.trainer.global_step:
+            self.calibrate(self.model)
+            self._fresh = self.trainer.global_step
+
+    def on_fit_start(self) -> None:
+        """Forget another training's images."""
+        self._calibration, self._fresh = [], -1
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         """Dropout and its like depend on epoch and batch alone, not on what ran before.
@@ -156,6 +184,12 @@ class SegmentationModule(pl.LightningModule):
         return window_weight(
             batch_index, batch_samples, batches, samples, loader.batch_size, self.trainer.accumulate_grad_batches
         )
+
+    def on_validation_model_eval(self) -> None:
+        """The last moment that tells which layers learn; what is validated are the weights, not statistics that lag."""
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self.refresh()
+        super().on_validation_model_eval()
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation or test."""

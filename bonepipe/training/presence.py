@@ -17,6 +17,7 @@ from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane
 from bonepipe.models.presence import PresenceNet
+from bonepipe.training.batch_norm import calibration_images, recalibrate
 from bonepipe.training.finite import require_finite
 from bonepipe.training.module import normalise
 
@@ -147,6 +148,7 @@ def train_presence(
                 raise BonepipeError(f"presence: the loss is {value} in step {bar.n + 1}; try a lower cam.lr")
             bar.set_postfix(loss=f"{value:.3f}", refresh=False)
     require_finite(model.state_dict(), "presence", "try a lower cam.lr")
+    recalibrate(model, (normalise(grey.to(device), mean, std) for grey in calibration_images(loader)))
     model.eval()
 
 

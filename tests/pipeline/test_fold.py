@@ -1,5 +1,6 @@
 """Modes of `bonepipe train` that change what is trained on, or what from."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +76,13 @@ def test_a_fraction_of_the_patients_trains_and_all_validate(words):
 
 
 def test_a_frozen_encoder_without_weights_is_warned_of_and_stays_as_it_was(words, capsys):
-    assert main(["train", *words, "transfer=frozen", "optimizer.lookahead=true", "averaging=ema"]) == 0
-    assert "warning: transfer=frozen freezes an encoder without pretrained weights" in capsys.readouterr().err
+    assert main(["train", *words, "transfer=frozen", "optimizer.lookahead=true", "averaging=swa"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("warning: transfer=frozen freezes an encoder without pretrained weights") == 1
+    assert told.count("warning: averaging.start=0.75 of trainer.epochs=1 never begins to average") == 1
+    assert re.search(r"predicts with its best epoch \(1\), Dice .*; averaging never began \(training ended", told)
+    chosen = read_facts(Path("runs/debug/fold-0/weights.safetensors"))["chosen"]
+    assert chosen["other"] == "averaging never began (training ended after epoch 1)"
     trained = load_file("runs/debug/fold-0/weights.safetensors")
     experiment = Experiment(compose([*words, "transfer=frozen"]))
     torch.manual_seed(0)

@@ -5,7 +5,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from bonepipe.training.averaging import StochasticWeightAveraging
+from bonepipe.training.averaging import ExponentialMovingAverage, StochasticWeightAveraging
+from bonepipe.training.batch_norm import calibration_images
 from bonepipe.training.callbacks import METRIC
 from bonepipe.training.fit import TrainerSpec, train_fold
 from bonepipe.training.optim import cosine
@@ -37,6 +38,10 @@ def mean_of(states):
     return {key: torch.stack([state[key].double() for state in states]).mean(0) for key in states[0]}
 
 
+def untouched(model):
+    """Statistics left as they are."""
+
+
 def assert_average(model, states):
     parameters = dict(model.named_parameters())
     for key, value in mean_of([{k: s[k] for k in parameters} for s in states]).items():
@@ -66,7 +71,7 @@ def test_the_average_is_the_mean_of_the_epochs_from_the_start_to_the_last(train,
     train(averaging, norm=norm)
     assert len(averaging.seen) == 4
     assert averaging.count == 4 - first
-    assert_average(averaging.averaged_model([torch.zeros(2, 1, 8, 8)]), averaging.seen[first:])
+    assert_average(averaging.averaged_model(untouched), averaging.seen[first:])
     if first < 3:
         key = "first.weight"
         assert not torch.allclose(averaging.seen[first][key], averaging.seen[3][key], atol=1e-4)
@@ -76,8 +81,26 @@ def test_start_1_averages_nothing(train):
     averaging = Recording(start=1)
     _, _, chosen = train(averaging)
     assert averaging.count == 0
-    assert averaging.averaged_model([]) is None
-    assert chosen.source == "best epoch"
+    assert averaging.averaged_model(untouched) is None
+    assert (chosen.source, chosen.other) == ("best epoch", "")  # nobody wanted one
+
+
+@pytest.mark.parametrize(("start", "epochs", "what"), [
+    (0.75, 2, "never begins"), (0.85, 3, "never begins"), (0.75, 3, "last epoch alone"), (0.5, 4, None), (1, 2, None),
+])  # fmt: skip
+def test_an_average_of_nothing_is_told_beforehand(start, epochs, what):
+    warnings = StochasticWeightAveraging(start=start).check(epochs)
+    assert len(warnings) == bool(what)
+    beginning = f"averaging.start={start} of trainer.epochs={epochs}"
+    assert all(what in warning and beginning in warning for warning in warnings)
+
+
+def test_an_average_without_a_step_or_of_the_last_step_alone_is_told():
+    assert ExponentialMovingAverage().missed(4) == "averaging never began (training ended after epoch 4)"
+    assert len(ExponentialMovingAverage(decay=0).check(4)) == 1
+    assert ExponentialMovingAverage().check(1) == []
+    with pytest.raises(ValueError, match=r"hold=True, start=1"):
+        StochasticWeightAveraging(start=1, hold=True)
 
 
 @pytest.mark.parametrize("norm", [False, True])
@@ -111,7 +134,7 @@ def test_accumulation_does_not_disturb_the_average(train):
     averaging = Recording(start=0.5)
     train(averaging, accumulate=2)
     assert averaging.count == 2
-    assert_average(averaging.averaged_model([]), averaging.seen[2:])
+    assert_average(averaging.averaged_model(untouched), averaging.seen[2:])
 
 
 def test_early_stopping_ends_the_average_with_the_last_epoch_that_ran(train):
@@ -119,24 +142,24 @@ def test_early_stopping_ends_the_average_with_the_last_epoch_that_ran(train):
     train(averaging, epochs=8, patience=3, bias=-30.0)  # predicts nothing, so that the Dice stays what it is
     assert len(averaging.seen) == 4
     assert averaging.count == 2
-    assert_average(averaging.averaged_model([]), averaging.seen[2:])
+    assert_average(averaging.averaged_model(untouched), averaging.seen[2:])
 
 
 def test_stopping_before_the_start_leaves_no_average(train):
     averaging = Recording(start=0.75)
     _, _, chosen = train(averaging, epochs=8, patience=2, bias=-30.0)
     assert len(averaging.seen) == 3
-    assert averaging.averaged_model([]) is None
+    assert averaging.averaged_model(untouched) is None
     assert chosen.source == "best epoch"
+    assert str(chosen).endswith("; averaging never began (training ended after epoch 3)")
 
 
-def test_batchnorm_statistics_are_those_of_the_averaged_weights_over_the_training_batches(train):
+def test_batchnorm_statistics_are_those_of_the_averaged_weights_over_training_images(train):
     averaging = Recording(start=0.5)
     module, data, _ = train(averaging, norm=True)
-    data.sampler.set_epoch(4)
-    batches = [module.images(batch) for batch in data.train_dataloader()]
-    assert [len(batch) for batch in batches] == [3, 3, 2]
-    model = averaging.averaged_model(iter(batches))
+    batches = [module.images({"image": grey}) for grey in calibration_images(data.train_dataloader())]
+    assert [len(batch) for batch in batches] == [4, 4]  # in training 3, 3 and 2
+    model = averaging._averaged.module
     features = [model.first(batch).detach().double().transpose(0, 1).flatten(1) for batch in batches]
     mean = torch.stack([feature.mean(1) for feature in features]).mean(0)
     variance = torch.stack([feature.var(1, unbiased=True) for feature in features]).mean(0)

@@ -177,6 +177,40 @@ def test_validating_less_often_leaves_the_trained_weights_unchanged(train, same_
     assert counts == [1, 1]
 
 
+def validated(folder):
+    return [number for number, row in enumerate(read_rows(folder / "metrics.csv"), 1) if row["val/dice"]]
+
+
+RISING = {"dropout": 0.0, "bias": 1.0, "lr": 0.02}  # the Dice of such a training rises from epoch to epoch
+
+
+def test_the_last_epoch_is_always_validated_and_a_candidate(train):
+    settings = {"epochs": 7, "validate_every": 4}
+    _, chosen, folder = train(settings=settings, **RISING)
+    assert validated(folder) == [4, 7]
+    assert chosen.epoch == 7
+    with pytest.raises(Crash):
+        train("broken", Crashing(start=1, at=(6, 1)), settings=settings, **RISING)
+    _, again, folder = train("broken", settings=settings, **RISING)
+    assert validated(folder) == [4, 7]
+    assert again == chosen
+
+
+class Stopping(Crashing):
+    """Asks for an end of the training, as a time limit does."""
+
+    def on_train_batch_end(self, trainer, *given):
+        trainer.should_stop = (trainer.current_epoch, given[-1]) == self.at
+
+
+def test_the_epoch_in_which_training_is_stopped_is_validated(train):
+    stopping = Stopping(start=1)
+    stopping.on_train_batch_start, stopping.at = lambda *given: None, (6, 1)
+    _, chosen, folder = train(averaging=stopping, settings={"epochs": 9, "validate_every": 5}, **RISING)
+    assert validated(folder) == [5, 7]
+    assert chosen.epoch == 7
+
+
 def test_training_without_any_validation_is_refused():
     with pytest.raises(ValueError, match=r"validate_every=9: more than trainer\.epochs=4"):
         TrainerSpec(epochs=4, batch_size=2, validate_every=9)
@@ -445,6 +479,12 @@ def test_a_fraction_outside_its_range_is_refused(fraction):
         TrainerSpec(epochs=1, batch_size=1, fraction=fraction)
 
 
-def test_overfitting_on_no_batch_is_refused():
-    with pytest.raises(ValueError, match=r"trainer\.overfit_batches=0"):
-        TrainerSpec(epochs=1, batch_size=1, overfit_batches=0)
+@pytest.mark.parametrize(("name", "count"), [("overfit_batches", 0), ("train_batches", 0), ("val_batches", -1)])
+def test_too_few_batches_are_refused(name, count):
+    with pytest.raises(ValueError, match=rf"trainer\.{name}={count}"):
+        TrainerSpec(epochs=1, batch_size=1, **{name: count})
+
+
+def test_a_training_without_validation_is_refused_before_it_starts(train):
+    with pytest.raises(UsageError, match=r"trainer\.val_batches=0"):
+        train(settings={"val_batches": 0})

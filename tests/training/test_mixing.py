@@ -8,7 +8,7 @@ import torch
 from bonepipe.labels import bitplane
 from bonepipe.models.outputs import Outputs
 from bonepipe.training.losses import Boundary, DiceFocal
-from bonepipe.training.mixing import CutMix, MixUp, Part, SnapMix, evaluating, no_mixing, semantic_map
+from bonepipe.training.mixing import CutMix, MixUp, Part, SnapMix, no_mixing, semantic_map
 
 CLASSES = 11
 KINDS = (MixUp, CutMix, SnapMix)
@@ -179,26 +179,6 @@ def test_the_batch_itself_is_not_changed(kind):
 def test_impossible_mixing_settings_are_refused(kind, settings, field):
     with pytest.raises(ValueError, match=field):
         kind(**settings)
-
-
-def test_evaluating_gives_every_module_its_mode_back():
-    model = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1))
-    model[1].eval()  # as a frozen encoder is
-    statistics = model[1].running_mean.clone()
-    with evaluating(model):
-        assert not model.training
-        assert not model(torch.randn(2, 1, 3, 3)).requires_grad
-    assert (model.training, model[0].training, model[1].training) == (True, True, False)
-    assert torch.equal(model[1].running_mean, statistics)
-
-
-def test_evaluating_under_autocast_leaves_the_gradients_of_the_step():
-    model = torch.nn.Conv2d(1, 1, 1)
-    with torch.autocast("cpu", torch.bfloat16):
-        with evaluating(model):
-            model(torch.ones(1, 1, 2, 2))
-        model(torch.ones(1, 1, 2, 2)).float().sum().backward()
-    assert model.weight.grad is not None
 
 
 class Talkative(torch.nn.Module):

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import update_bn
 
 from bonepipe.data.augment import Augmentation
+from bonepipe.data.sampling import EpochSampler
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import Store
 from bonepipe.labels import bitplane
@@ -70,6 +72,21 @@ def train(store, seed, steps):
     )
     assert not model.training
     return model
+
+
+def test_a_classifier_ends_with_running_statistics_of_its_last_weights(tmp_path):
+    store = shapes_store(tmp_path)
+    model = train(store, 0, 4)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.BatchNorm2d)}
+    kept = {name: (layer.running_mean.clone(), layer.running_var.clone()) for name, layer in layers.items()}
+    crops, draws = Crops(store, Augmentation(DATA), (48, 48), 0.5), EpochSampler(range(8), 0)
+    drawn = [draw for epoch in range(4) for draw in draws.draws(epoch)]
+    images = normalise(torch.stack([torch.from_numpy(crops[draw]["image"]) for draw in drawn]), 0.15, 0.2)
+    for layer in layers.values():
+        layer.train()
+    update_bn(images.split(8), model)
+    for name, layer in layers.items():
+        torch.testing.assert_close((layer.running_mean, layer.running_var), kept[name])
 
 
 def test_the_same_seed_trains_the_same_classifier(tmp_path):
