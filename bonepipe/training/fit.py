@@ -12,6 +12,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from safetensors.torch import save_file
 from torch import nn
 
