@@ -96,6 +96,11 @@ class DataSpec:
     def __post_init__(self) -> None:
         if len(set(self.labels)) != len(self.labels) or not self.classes:
             raise ValueError("data.classes must be a list of different names, and data.others name none of them")
+        for label in self.labels:
+            if not label.isprintable():
+                raise ValueError(
+                    f"data.classes: {label!r} holds a line break or control character, which no CSV can hold"
+                )
         if min(self.shape) < 32:
             raise ValueError(f"data.size={self.size}: at least 32 pixels a side")
         if self.palette and len(self.palette) != len(self.classes):
