@@ -160,16 +160,7 @@ def train_fold(
     keep = KeepEpochs(folder, spec.keep_epochs, partial(_keep, module, facts=facts or {}))
     watch, save = StopWhenNotFinite(title, checkpoint), SaveLast(checkpoint)
     told = [TellSchedule(), clock, history, TrackEpochs(run, history)]
-    callbacks = [
-        best,
-        transfer,
-        averaging,
-        watch,
-        *told,
-        keep,
-        save,
-        ValidateLast(),
-    ]  # the last sees every wish to stop
+    callbacks = [best, transfer, averaging, watch, *told, keep, save, ValidateLast()]  # which sees all wishes to stop
     if spec.patience is not None:
         callbacks.append(Patience(spec.patience))
     trainer = make_trainer(spec, callbacks, device, folder)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 
@@ -108,3 +109,15 @@ def test_training_runs_on_mended_and_pseudo_labelled_data(copied_run):
     ]  # fmt: skip
     assert cli.main(["train", *more]) == 0
     assert (folder / "runs" / "second" / "fold-1" / "oof_dice.csv").is_file()
+
+
+def test_an_image_that_cannot_be_read_is_named_before_any_is_predicted(copied_run, phantom_root, tmp_path, capsys):
+    _, words = copied_run
+    root = shutil.copytree(phantom_root, tmp_path / "data")
+    path = max((root / "test").rglob("*.png"))
+    path.write_bytes(path.read_bytes()[:-20])
+    capsys.readouterr()
+    assert cli.main(["pseudo", *words, f"data.root={root}"]) == 1
+    told = capsys.readouterr().err
+    assert f"{path}: truncated PNG" in told
+    assert "image/s" not in told, "the bar of the prediction"
