@@ -104,7 +104,7 @@ def drawn_run(tmp_path_factory, phantom_root):
         seed_everything(fold)
         here = experiment.fold_folder(fold)
         configs.save(experiment.config, here / "config.yaml")
-        facts = {"classes": classes, "augmentations": experiment.augmentation.names, "fold": fold}
+        facts = {"classes": classes, "augmentations": experiment.augmentation.names, "fold": fold, "aspects": [1, 1]}
         save_weights(undecided(experiment.model()), here / "weights.safetensors", facts)
         (here / "metrics.csv").write_text("epoch\n")
         Steps(experiment).training(fold).record()

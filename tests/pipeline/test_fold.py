@@ -191,6 +191,7 @@ def test_the_weights_tell_what_the_model_saw(words, capsys):
     assert main(["train", *words, AFFINE % "scale: [0.8, 1.2]", SCALED.replace("1.3", "1.1")]) == 0
     path = Path("runs/debug/fold-0/weights.safetensors")
     assert read_facts(path)["seen"] == {"Scale": [0.8, 1.2]}
+    assert read_facts(path)["aspects"] == [1, 1]
     experiment = Experiment(compose([*words, SCALED]))
     with pytest.raises(BonepipeError, match=r"weights\.safetensors: .* Scale 1\.3, which .*Scale 0\.8 to 1\.2"):
         experiment.fold_model(0)

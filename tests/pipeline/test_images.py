@@ -13,10 +13,12 @@ from bonepipe import cli
 from bonepipe import config as configs
 from bonepipe.data.annotation import read_annotation
 from bonepipe.data.catalog import test_images as find_test_images
+from bonepipe.data.frame import Frame
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane, polygon, rle
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.images import find_images
+from bonepipe.pipeline.predictors.run import open_run
 from bonepipe.pipeline.run_folder import locked
 
 
@@ -238,3 +240,42 @@ def test_predict_refuses_what_it_cannot_find(drawn_run, chest_root, tmp_path, ca
     unfinished = [*words, "name=other"]
     assert cli.main(["predict", str(picture), "-o", str(tmp_path / "out"), *unfinished]) == 1
     assert "other/fold-0: is not trained yet; run `bonepipe train-all`" in capsys.readouterr().err
+
+
+def as_if_made_before(folder):
+    """A run whose config and fingerprint know nothing of data.fit yet."""
+    for here in (folder / "runs" / "demo").glob("fold-*"):
+        config = configs.load(here / "config.yaml")
+        del config["data"]["fit"]
+        configs.save(config, here / "config.yaml")
+        record = json.loads((here / "fingerprint.json").read_text())
+        del record["training"]["inputs"]["settings"]["data"]["fit"]
+        (here / "fingerprint.json").write_text(json.dumps(record))
+
+
+def test_a_run_is_never_shown_images_in_another_way_than_in_training(copied_run, phantom_root, tmp_path, capsys):
+    folder, words = copied_run
+    image = str(next((phantom_root / "test").rglob("*.png")))
+    command = ["predict", image, "-o", str(tmp_path / "out")]
+    assert cli.main([*command, *words, "data.size=96"]) == 1
+    assert "data.size: 64 -> 96" in capsys.readouterr().err
+    as_if_made_before(folder)
+    assert cli.main([*command, *words]) == 1
+    message = "was trained on images that were shown in another way:\n  data.fit: 'stretch' -> 'pad'"
+    assert message in capsys.readouterr().err
+    assert open_run(folder / "runs" / "demo").windows.frame == Frame((64, 64), "stretch")
+    assert cli.main([*command, "--run", str(folder / "runs" / "demo"), "device=cpu"]) == 0
+
+
+def test_images_of_an_aspect_that_was_not_trained_on_are_named(drawn_run, tmp_path, capsys):
+    _, words = drawn_run
+    square = np.random.default_rng(0).integers(0, 200, (96, 96)).astype(np.uint8)
+    for name, picture in (("square", square), ("wide", np.pad(square, ((0, 0), (48, 48))))):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+    images = [str(tmp_path / f"{name}.png") for name in ("square", "wide")]
+    assert cli.main(["predict", *images, "-o", str(tmp_path / "out"), *words]) == 0
+    told = capsys.readouterr().err
+    assert "1 of 2 images have another aspect (height / width 0.50 to 0.50; wide.png)" in told
+    assert "than those trained on (1.00 to 1.00): they are padded" in told
+    assert cli.main(["predict", images[0], "-o", str(tmp_path / "other"), *words]) == 0
+    assert "another aspect" not in capsys.readouterr().err

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -102,3 +104,14 @@ def test_weak_masks_are_scored_at_the_original_size(store):
         assert found.dice[number] == pytest.approx(expected, abs=1e-9)
     assert found.dice[:2].min() > 0.75
     assert found.texts[2] == ""
+
+
+def test_weak_masks_of_a_padded_image_are_those_of_the_image(store):
+    settings = {"mean": 0.0, "std": 1.0, "crop": (24, 24), "threshold": 0.5, "smooth": 0.0}
+    beside = (0, 0), (0, 0), (20, 20)
+    images, planes = np.pad(store.images, beside), np.pad(store.planes, (*beside, (0, 0)))
+    padded = replace(store, images=images, planes=planes, fit="pad")
+    (plain,), (found,) = (weak_labels.weak_masks(Knows(), each, [0], **settings) for each in (store, padded))
+    assert found.dice == pytest.approx(plain.dice, abs=0.02)
+    (wrong,) = weak_labels.weak_masks(Knows(), replace(padded, fit="stretch"), [0], **settings)
+    assert wrong.dice[:2].max() < 0.75

@@ -12,12 +12,13 @@ from bonepipe.pipeline import decisions, run_folder
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.predictors.base import Maps, require_current
 from bonepipe.pipeline.run_folder import WEIGHTS, Inputs, Step
-from bonepipe.pipeline.steps import Steps, prediction_settings, training_settings
+from bonepipe.pipeline.steps import Steps, prediction_settings
 
 if TYPE_CHECKING:
     from bonepipe.inference.oof.results import Pooled
     from bonepipe.inference.predict import Whole
 
+SHOWN = ("size", "fit", "mean", "std", "region")  # of a dataset: how an image looks to a network
 WAY_OUT = "run `bonepipe train-all` with the run's settings first"
 
 
@@ -118,9 +119,13 @@ def require_folds(experiment: Experiment) -> None:
 
 
 def seen_otherwise(then: Mapping[str, Any], config: configs.Config) -> list[str]:
-    """The settings of the data that trained weights depend on and that are not what they were, in words."""
-    now = training_settings(config)["data"]
-    return run_folder.differences({"settings": {"data": then["data"]}}, {"settings": {"data": now}})
+    """The settings of what a network sees of an image that are not those its weights were trained with, in words."""
+    nodes = ({"_target_": data["_target_"], **_shown(data)} for data in (then["data"], config["data"]))
+    return run_folder.differences(*({"settings": {"data": node}} for node in nodes))
+
+
+def _shown(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: data[key] for key in SHOWN if key in data}
 
 
 def open_run(folder: Path, words: Sequence[str] = ()) -> Experiment:
