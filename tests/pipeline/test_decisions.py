@@ -123,6 +123,8 @@ GOOD = '"thresholds": {"Ulna": 0.5, "뼈": 0.25}'
         '{"thresholds": {"Ulna": 0.5}}',
         '{"thresholds": {"Ulna": 0.5, "뼈": "high"}}',
         '{"thresholds": {"Ulna": 0.5, "뼈": null}}',
+        '{"thresholds": {"Ulna": 0.5, "뼈": NaN}}',
+        '{"thresholds": {"Ulna": 0.5, "뼈": 1.5}}',
         f'{{{GOOD}, "by_stratum": 3}}',
         f'{{{GOOD}, "by_stratum": {{"rotated": {{}}}}}}',
         f'{{{GOOD}, "by_stratum": {{"rotated": {{"thresholds": {{"Ulna": 0.5}}}}}}}}',

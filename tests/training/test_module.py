@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.optim.lr_scheduler import LambdaLR
 
+from bonepipe.errors import BonepipeError
 from bonepipe.labels import upsample
 from bonepipe.training import mixing
 from bonepipe.training.losses import BinaryCrossEntropy, Dice
@@ -161,6 +162,16 @@ def test_a_plain_trainer_resumes_to_the_very_weights_of_three_epochs_in_one_go(
     fit(1)
     resumed = fit(3, tmp_path / "epoch=0.ckpt")
     assert same_weights(resumed, fit(3))
+
+
+def test_a_validation_of_numbers_that_are_not_finite_is_no_dice_of_nothing(
+    make_store, make_data, make_module, tmp_path
+):
+    module, data = make_module(), make_data(make_store(6))
+    module.model.last.bias.data[1] = torch.nan
+    trainer = pl.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
+    with pytest.raises(BonepipeError, match=r"validation: probabilities are not finite.*trainer\.precision=32"):
+        trainer.validate(module, datamodule=data, verbose=False)
 
 
 def test_a_checkpoint_is_validated_without_training_data(make_store, make_data, make_module, tmp_path):

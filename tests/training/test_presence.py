@@ -7,6 +7,7 @@ from bonepipe.data.augment import Augmentation
 from bonepipe.data.sampling import EpochSampler
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import Store
+from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane
 from bonepipe.training.module import normalise
 from bonepipe.training.presence import CamSpec, Crops, classifier, presence, train_presence
@@ -94,6 +95,16 @@ def test_the_same_seed_trains_the_same_classifier(tmp_path):
     first, again, other = (train(store, seed, 2).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+
+
+def test_a_classifier_that_breaks_down_says_when(tmp_path):
+    spec = CamSpec(steps=4, batch_size=2, lr=1e30, crop=0.5)
+    model = classifier(3, spec, 0)
+    with pytest.raises(BonepipeError, match=r"presence: .*not finite.*lower cam\.lr|presence: the loss is nan in step"):
+        train_presence(
+            model, shapes_store(tmp_path, 4), range(4), Augmentation(DATA), spec, shape=spec.crop_shape((96, 96)),
+            mean=0.3, std=0.2, seed=0, device="cpu",
+        )  # fmt: skip
 
 
 def test_it_learns_which_classes_crops_of_new_images_show(tmp_path):

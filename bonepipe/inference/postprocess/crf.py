@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 CERTAIN = 1e-6  # probabilities nearer to 0 or 1 count as if they were so far away: their logits stay finite
+NARROWEST = 1e-6  # the square of a smaller deviation is 0 in single precision, and 0 / 0 not a number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,8 @@ class CrfSpec:
     def __post_init__(self) -> None:
         if min(self.radius, self.iterations) < 1 or min(self.appearance, self.smoothness) < 0:
             raise ValueError("crf: radius and iterations must be at least 1, the weights not negative")
-        if min(self.spatial, self.contrast, self.smooth_spatial) <= 0:
-            raise ValueError("crf: the standard deviations must be positive")
+        if not min(self.spatial, self.contrast, self.smooth_spatial) >= NARROWEST:
+            raise ValueError(f"crf: the standard deviations must be positive, {NARROWEST} or more")
 
 
 @torch.inference_mode()

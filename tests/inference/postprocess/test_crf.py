@@ -85,7 +85,8 @@ def test_an_edge_of_the_image_holds_a_blurred_prediction():
 
 
 @pytest.mark.parametrize("values", [
-    {"radius": 0}, {"iterations": 0}, {"appearance": -1.0}, {"contrast": 0.0}, {"spatial": 0.0}
+    {"radius": 0}, {"iterations": 0}, {"appearance": -1.0}, {"contrast": 0.0}, {"spatial": 0.0},
+    {"contrast": 1e-25}, {"spatial": float("nan")},
 ])  # fmt: skip
 def test_impossible_kernels_are_refused(values):
     with pytest.raises(ValueError, match="crf: "):
