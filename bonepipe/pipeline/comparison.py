@@ -82,7 +82,7 @@ def _patients(config: configs.Config) -> dict[str, str]:
     try:
         data: DataSpec = configs.build(config, "data")
         return {image.name: image.patient for image in read_catalog(replace(data, metadata=None))}
-    except BonepipeError:
+    except (BonepipeError, KeyError, ValueError):
         return {}
 
 
