@@ -9,6 +9,7 @@ from bonepipe import config as configs
 from bonepipe.data.frame import aspects
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.labels.dice import iou_of_dice
+from bonepipe.outliving import outliving
 from bonepipe.pipeline import idle_settings
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked, mixed_versions
@@ -40,7 +41,7 @@ def run(experiment: Experiment, fold: int, words: Sequence[str] = ()) -> bool:
         return False
     configs.check(experiment.config)
     steps.refuse_stale(fold)
-    odd = [*configs.outliving(words), *transfer_warnings(experiment)]
+    odd = [*outliving(words), *transfer_warnings(experiment)]
     data = _checked(experiment, fold)
     for warning in odd + idle_settings.warnings(experiment, len(data.split[0])):
         say(warning)
@@ -121,7 +122,7 @@ def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: A
     say(f"{folder}: {start}")
     facts: dict[str, Any] = {"classes": experiment.data.classes, "fold": fold}
     facts |= {"augmentations": recipe.names, "seen": recipe.shows}
-    module = experiment.module(fold)
+    module = experiment.module(fold, pretrained=not resumed)
     if experiment.data.region is None:
         facts["aspects"] = aspects(data.cohort.store.shape(index) for index in data.split[0])
     averaging, transfer = (configs.build(experiment.config, group) for group in ("averaging", "transfer"))
