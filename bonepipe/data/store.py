@@ -35,7 +35,7 @@ from bonepipe.parallel import cores
 
 WIDE = "wide"  # folder of the wider crops
 DIGESTS = "digests.json"  # beside the stores: of files' contents, see `bonepipe.digests`
-VERSION = 2  # of the store's content; raise it when images or planes are computed differently
+VERSION = 3  # of the store's content; raise it when images or planes are computed differently
 
 
 class Layers(NamedTuple):
