@@ -23,6 +23,8 @@ from bonepipe.errors import BonepipeError
 from bonepipe.parallel import cores
 
 COMMON_SHARE = 0.9  # where so many images have one size, another size is worth a look
+OPEN_STEPS, OPEN_SHARE = 3.0, 0.2  # an outline is open whose gap is so many times its longest step, and its length
+NEAR_BORDER = 0.02  # of the image's width or height
 LARGEST_ASPECT = 4.0  # long side to short side; a radiograph beyond it is probably a strip of one
 
 
@@ -229,6 +231,20 @@ def check_annotation(
             yield Finding("warning", path, "annotations", message, "label repeated")
     for polygon in polygons:
         yield from _check_outline(path, polygon, classes, shape)
+    yield from _check_frame(path, polygons, shape)
+
+
+def _check_frame(path: Path, polygons: Sequence[Polygon], shape: tuple[int, int] | None) -> Iterator[Finding]:
+    """Outlines drawn on a smaller picture, or in percent, all lie towards the top left."""
+    if shape is None or len(polygons) < 3:
+        return
+    right, bottom = np.concatenate([points for _, points in polygons]).max(0).tolist()
+    if 2 * right < shape[1] and 2 * bottom < shape[0]:
+        message = (
+            f"all outlines end at x = {right}, y = {bottom} of an image of {shape[1]} x {shape[0]} pixels: were they "
+            "drawn on a smaller picture, or are they percent?"
+        )
+        yield Finding("warning", path, "annotations", message, "outlines in the top left quarter")
 
 
 def _check_outline(
@@ -240,10 +256,29 @@ def _check_outline(
         yield Finding("warning", path, name, f"an outline of {len(points)} points has no area", "outline without area")
     if shape is None:
         return
+    if gap := opening(points, shape):
+        message = f"the outline is open: its ends are {gap:.0f} pixels apart and are joined by a straight line"
+        yield Finding("warning", path, name, message, "open outline")
     outside = int(((points < 0) | (points >= np.array(shape[::-1]))).any(1).sum())
     if outside:
         message = f"{outside} of {len(points)} points lie outside the image of {shape[1]} x {shape[0]} pixels"
         yield Finding("warning", path, name, message, "points outside the image")
+
+
+def opening(points: np.ndarray, shape: tuple[int, int]) -> float:
+    """How far the ends of an outline `[K, 2]` are apart, pixels; 0 where it goes all the way round.
+
+    What is drawn all round ends near its beginning, compared with its other steps and with its length, or leaves out
+    the border of the image.
+    """
+    ends = points[[0, -1]].astype(float)
+    steps = np.hypot(*np.diff(points, axis=0).T)
+    gap = float(np.hypot(*(ends[1] - ends[0])))
+    if len(points) < 4 or gap <= OPEN_STEPS * steps.max() or gap <= OPEN_SHARE * steps.sum():
+        return 0.0
+    size = np.array(shape[::-1])
+    near = np.concatenate([ends < NEAR_BORDER * size, ends >= (1 - NEAR_BORDER) * size - 1], axis=1)
+    return 0.0 if near.any(1).all() else gap
 
 
 def check_duplicates(checked: Sequence[Checked]) -> Iterator[Finding]:

@@ -127,6 +127,45 @@ def test_annotations_worth_a_look(doctor, root):
     assert found["warning: outline without area"] == [f"{path}: Left Lung: an outline of 1 points has no area"]
 
 
+def test_outlines_that_are_open_and_those_that_only_end_at_the_border(doctor, root):
+    path = root / LABELS / "case00/scan000.json"  # 120 pixels wide, 96 high
+    turn = np.linspace(0, np.pi, 30)
+    arch = np.rint(60 + 30 * np.stack([np.cos(turn), np.sin(turn)], axis=1)).astype(int)
+    border = np.stack([60 + 30 * np.cos(turn), 95 - 60 * np.sin(turn)], axis=1).round().astype(int)
+    edit(path, lambda entries: (entries[0].update(points=arch.tolist()), entries[1].update(points=border.tolist())))
+    code, found, _ = doctor()
+    assert code == 0
+    assert found["warning: open outline"] == [
+        f"{path}: Left Lung: the outline is open: its ends are 60 pixels apart and are joined by a straight line"
+    ]
+
+
+def test_outlines_in_other_units(doctor, root):
+    """Fractions, percent of a larger image, a box, a line and numbers as text."""
+    path, percent = root / LABELS / "case00/scan000.json", root / LABELS / "case03/scan007.json"
+
+    def damage(entries):
+        entries[0]["points"] = [[x / 120, y / 96] for x, y in entries[0]["points"]]
+        entries[1]["points"] = [[20, 30], [70, 80]]
+        entries[2].update(type="bbox", points=[[20, 30], [70, 80]])
+        entries[3]["points"] = [[str(x), str(y)] for x, y in entries[3]["points"]]
+        entries[4]["points"] = [[x > 60, y > 40] for x, y in entries[4]["points"]]
+
+    edit(path, damage)
+    edit(percent, lambda entries: [e.update(points=[[0.4 * x, 0.4 * y] for x, y in e["points"]]) for e in entries])
+    code, found, _ = doctor()
+    assert code == 1
+    assert [line.removeprefix(f"{path}: ")[:45] for line in found["error: bad annotation"]] == [
+        "annotations[0].points: lie within 0 and 1: fr",
+        "annotations[1].points: two points are a line ",
+        "annotations[2].type: 'bbox' is not filled; re",
+        "annotations[3].points: expected a list of [x,",
+        "annotations[4].points: expected a list of [x,",
+    ]
+    (line,) = found["warning: outlines in the top left quarter"]
+    assert line.startswith(f"{percent}: annotations: all outlines end at x = ")
+
+
 def test_files_without_partner(doctor, root):
     (root / LABELS / "case00/scan000.json").unlink()
     (root / TRAIN / "case01/scan003.png").unlink()
