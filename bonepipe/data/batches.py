@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, default_collate
 from bonepipe.data import submission
 from bonepipe.data.augment import Augmentation
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.image import read_grey, resize_grey
+from bonepipe.data.image import resize_grey
 from bonepipe.data.sampling import Draw
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
@@ -122,7 +122,7 @@ class TestImages(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image = self.images[index]
-        grey = read_grey(image.path)
+        grey = image.read()
         return {"image": self._resized(grey), "shape": torch.tensor(grey.shape), "index": index, "name": image.name}
 
     def _resized(self, grey: np.ndarray) -> Any:

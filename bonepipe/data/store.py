@@ -23,10 +23,11 @@ from bonepipe.data import corrections, pseudo
 from bonepipe.data.annotation import Polygon, read_annotation
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.corrections import Correction
-from bonepipe.data.image import read_grey, resize_grey
+from bonepipe.data.image import resize_grey
 from bonepipe.data.pseudo import PseudoLabel
 from bonepipe.data.region import cut, jittered, smallest_box
 from bonepipe.data.spec import DataSpec
+from bonepipe.data.thumbnails import Thumbnails, thumbnail
 from bonepipe.digests import combined, digests
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane, polygon
@@ -78,6 +79,7 @@ class Store:
         shapes: original height and width, int64 `[N, 2]`.
         points, starts, classes, owners: the outlines: int32 `[M, 2]`, and a row an outline of where its points start
             (one more than outlines), its class, and its image's index.
+        thumbnails: of the whole images, float32 `[N, s, s]`, see `bonepipe.data.thumbnails`.
         class_count: number of classes.
         ignored: the pixels whose labels do not count, by class, as `planes`; None where all count.
         crops: where the spec names a region, the part of the original that each image shows, int64 `[N, 4]` as top,
@@ -97,6 +99,7 @@ class Store:
     starts: np.ndarray
     classes: np.ndarray
     owners: np.ndarray
+    thumbnails: Thumbnails
     class_count: int
     ignored: np.ndarray | None = None
     crops: np.ndarray | None = None
@@ -169,7 +172,7 @@ def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Sto
 
 def _load(folder: Path, names: tuple[str, ...], class_count: int) -> Store:
     with np.load(folder / "outlines.npz") as file:
-        arrays = {name: file[name] for name in ("shapes", "points", "starts", "classes", "owners")}
+        arrays = {name: file[name] for name in ("shapes", "points", "starts", "classes", "owners", "thumbnails")}
         crops = file.get("crops")
     images, planes, ignored = _open_layers(folder)
     wide = _open_layers(folder / WIDE) if (folder / WIDE).is_dir() else None
@@ -226,7 +229,8 @@ def key(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> str:
     partial = [[image.name, *image.annotated] for image in images if image.annotated is not None]
     region = asdict(spec.region) if spec.region else None
     height, width = spec.shape
-    content = [VERSION, height, width, spec.classes, spec.labels, contents, partial, region]
+    negatives = [image.name for image in images if image.negative]
+    content = [VERSION, height, width, spec.classes, spec.labels, contents, partial, region, negatives]
     return f"{spec.name}-{height}x{width}-{combined(content)[:12]}"
 
 
@@ -281,7 +285,8 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
         for layer in (layer for layers in made for layer in layers if layer is not None):
             layer.flush()  # type: ignore[attr-defined]  # a memory map
         crops: dict[str, Any] = {"crops": np.array([row.crop for row in rows], np.int64)} if spec.region else {}
-        np.savez(temporary / "outlines.npz", **_flatten(rows), **crops)
+        thumbnails = np.array([row.thumbnail for row in rows], np.float32)
+        np.savez(temporary / "outlines.npz", **_flatten(rows), **crops, thumbnails=thumbnails)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -306,6 +311,7 @@ class Prepared(NamedTuple):
         image, planes: grey bytes `[h, w]` and bit-planes `[h, w, P]` at training size.
         shape: the original's height and width; where there is a region, those of the crop from it.
         outlines: the annotation's, in pixels of that shape.
+        thumbnail: of the whole image.
         ignored: bit-planes of what does not count, or None.
         crop: the part of the original that is shown; empty where the region's classes are missing or there is none.
         wide: the wider crop, or None.
@@ -315,6 +321,7 @@ class Prepared(NamedTuple):
     planes: np.ndarray
     shape: tuple[int, int]
     outlines: list[Polygon]
+    thumbnail: np.ndarray
     ignored: np.ndarray | None = None
     crop: Box = Box(0, 0, 0, 0)
     wide: Layers | None = None
@@ -331,7 +338,7 @@ def prepare(image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLab
     An amendment changes the planes; the outlines are the annotation's all the same, because validation compares with
     the truth. Raises BonepipeError, naming the image, where an amendment does not fit the image.
     """
-    grey, count = read_grey(image.path), len(spec.classes)
+    grey, count = image.read(), len(spec.classes)
     polygons = [] if image.annotation is None else read_annotation(image.annotation, spec.labels)
     planes, ignored = polygon.rasterise(polygons, grey.shape, len(spec.labels)), None
     if amendment is not None:
@@ -344,7 +351,7 @@ def prepare(image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLab
     if spec.region is not None:
         return _prepare_region(whole, polygons, spec)
     small = whole.resized(spec.shape)
-    return Prepared(small.images, small.planes, grey.shape, polygons, small.ignored)
+    return Prepared(small.images, small.planes, grey.shape, polygons, thumbnail(grey), small.ignored)
 
 
 def _prepare_region(whole: Layers, polygons: list[Polygon], spec: DataSpec) -> Prepared:
@@ -352,15 +359,16 @@ def _prepare_region(whole: Layers, polygons: list[Polygon], spec: DataSpec) -> P
     assert spec.region is not None
     flags = np.zeros(len(spec.classes), np.bool_)
     flags[spec.region_classes] = True
-    box = smallest_box(np.asarray((whole.planes & bitplane.pack(flags)).any(axis=-1)))
+    little, box = thumbnail(whole.images), smallest_box(np.asarray((whole.planes & bitplane.pack(flags)).any(axis=-1)))
     if box is None:
         small = whole.resized(spec.shape)
-        return Prepared(small.images, small.planes, whole.images.shape, polygons, small.ignored)
+        return Prepared(small.images, small.planes, whole.images.shape, polygons, little, small.ignored)
     crop = spec.region.crop(box, spec.shape)
     small, corner = whole.cut(crop).resized(spec.shape), np.array([crop.left, crop.top], np.int32)
     shifted = [(label, points - corner) for label, points in polygons]
     wide = whole.cut(spec.region.wide(crop)).resized(spec.region.wide_shape(spec.shape)) if spec.region.jitter else None
-    return Prepared(small.images, small.planes, (crop.height, crop.width), shifted, small.ignored, crop, wide)
+    shape = (crop.height, crop.width)
+    return Prepared(small.images, small.planes, shape, shifted, little, small.ignored, crop, wide)
 
 
 def _flatten(rows: Sequence[Prepared]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from bonepipe.data import submission
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.image import SUFFIXES, read_grey
+from bonepipe.data.image import SUFFIXES
 from bonepipe.digests import combined, digest
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.labels import cutout, rle
@@ -90,6 +90,6 @@ def _predict_missing(predictor: Predictor, images: Sequence[Radiograph], out: Pa
         for image in missing:
             files.polygons_file(out, image.path).unlink(missing_ok=True)
     for image, texts in tqdm(masks(predictor, missing), "predict", len(missing), unit="image"):
-        grey = read_grey(image.path)
+        grey = image.read()
         cutouts = [cutout.from_runs(rle.parse(text), grey.shape) for text in texts]
         files.write_masks(out, image.path, grey, cutouts, predictor.experiment.data, marks[image.path])

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from bonepipe.cli import main
+from bonepipe.data.image import read_grey
 
 TRAIN, LABELS = "train/DCM", "train/outputs_json"
 
@@ -185,7 +186,7 @@ def test_names_duplicates_and_patients(doctor, root):
     code, found, _ = doctor()
     assert code == 1
     assert found["error: file name used twice"] == [f"{copy}: has the same file name as {first}"]
-    assert found["warning: duplicate image"] == [f"{copy}: is the same file as {first}"]
+    assert found["warning: duplicate image"] == [f"{copy}: has the same pixels as {first}, a train image"]
     assert found["warning: patient in train and test"] == [
         f"{copy.parent}: patient case00 also has train images ({first.parent})"
     ]
@@ -275,6 +276,57 @@ def test_no_damage_crashes_it(doctor, root, seed):
     assert code == 1
     assert f"{sum(len(v) for k, v in found.items() if k.startswith('error'))} errors" in verdict
     assert doctor("data.metadata=meta.xlsx") == (code, found, verdict)
+
+
+def rewrite(path, change, source=None):
+    """Write an image's changed pixels, of another image where one is given, into its file."""
+    assert cv2.imwrite(str(path), change(read_grey(source or path)))
+
+
+def test_the_same_picture_in_other_bytes_is_found(doctor, root):
+    train = [root / TRAIN / f"case0{number // 2}/scan00{number}.png" for number in range(10)]
+    test = root / "test/DCM/case06/scan012.png"
+    rewrite(train[4], lambda grey: np.dstack([grey] * 3), train[0])
+    rewrite(train[6], lambda grey: cv2.resize(grey, (100, 90)), train[1])
+    rewrite(test, lambda grey: np.clip(grey * 1.1 + 5, 0, 255).astype(np.uint8), train[2])
+    code, found, _ = doctor()
+    assert code == 0
+    same, near = found["warning: duplicate image"], found["warning: nearly the same image"]
+    assert same == [f"{train[4]}: has the same pixels as {train[0]}, of another patient (case00)"]
+    assert near == [
+        f"{train[6]}: shows nearly the same picture as {train[1]}, of another patient (case00)",
+        f"{test}: shows nearly the same picture as {train[2]}, a train image",
+    ]
+
+
+def test_negatives_are_named_and_turned_back_on_request(doctor, root):
+    paths = [root / TRAIN / "case01/scan002.png", root / "test/DCM/case07/scan014.png"]
+    for path in paths:
+        rewrite(path, lambda grey: 255 - grey)
+    code, found, _ = doctor()
+    assert code == 0
+    assert [line.split(": ")[0] for line in found["warning: negative"]] == [str(path) for path in paths]
+    assert "data.negatives=[scan002.png] turns it back" in found["warning: negative"][0]
+    assert "warning: unusual exposure" not in found
+    assert "warning: negative" not in doctor("data.negatives=[case01/scan002.png,scan014.png]")[1]
+    (line,) = doctor("data.negatives=[case01/scan002.png,scan014.png,scan001.png]")[1]["warning: negative"]
+    assert "scan001.png: looks like a negative" in line
+    assert "has turned it" in line
+    code, found, _ = doctor("data.negatives=[scan002.pgn]")
+    assert code == 1
+    assert "'scan002.pgn' fits no image" in found["error: unused setting"][0]
+
+
+@pytest.mark.parametrize("gain", [0.3, 2.2])
+def test_an_exposure_far_from_the_training_images_is_named(doctor, root, gain):
+    for path in root.glob("*/DCM/*/*.png"):
+        rewrite(path, lambda grey: (grey * 0.4).astype(np.uint8))
+    path = root / "test/DCM/case06/scan013.png"
+    rewrite(path, lambda grey: np.clip(grey * gain, 0, 255).astype(np.uint8))
+    code, found, _ = doctor()
+    assert code == 0
+    assert [line.split(": ")[0] for line in found["warning: unusual exposure"]] == [str(path)]
+    assert "while half of the train images have " in found["warning: unusual exposure"][0]
 
 
 @pytest.fixture

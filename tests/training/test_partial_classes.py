@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -30,12 +31,15 @@ PRESENT = [1, 3]
 
 @pytest.fixture(scope="module")
 def more(chest_root, tmp_path_factory):
-    """The chests once more under other names; two patients."""
+    """The chests once more under other names, upside down: copies would not be trained on; two patients."""
     root = tmp_path_factory.mktemp("more")
     for path in sorted(path for path in (chest_root / "train").rglob("case0[01]/*") if path.is_file()):
         target = root / path.relative_to(chest_root).with_name(f"more{path.name}")
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+        if path.suffix == ".png":
+            cv2.imwrite(str(target), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[::-1])
+        else:
+            shutil.copy(path, target)
     return root
 
 

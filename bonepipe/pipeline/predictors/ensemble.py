@@ -36,6 +36,7 @@ OWN = (
     "tracking",
     "device",
     "data.root",
+    "data.negatives",
 )
 
 OUTPUTS = ("oof.csv", "histograms.npz", "oof_dice.csv")  # of a cross-validation beside thresholds.json
