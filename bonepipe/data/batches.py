@@ -2,7 +2,8 @@
 
 A training batch has `weight` float32 [B, 1, h, w] as well where the loss asks for pixel weights, `ignored` uint8
 [B, h, w, P] where the labels of some pixels do not count, and `share` float32 [B] where images weigh differently.
-Batches to compare with have a list `truth` of `Truth`, batches to predict `shape` int64 [B, 2] and a list `name`.
+Batches to compare with have a list `truth` of `Truth`, batches to predict `shape` int64 [B, 2],
+`thumbnail` float32 [B, s, s] and a list `name`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import resize_grey
 from bonepipe.data.sampling import Draw
 from bonepipe.data.store import Store
+from bonepipe.data.thumbnails import thumbnail
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import cutout, rle
 from bonepipe.labels.cutout import Cutout
@@ -109,7 +111,7 @@ class ValidationImages(Dataset[dict[str, Any]]):
 
 
 class TestImages(Dataset[dict[str, Any]]):
-    """Images at model size with their name and original shape; of several sizes all are made from one decoding.
+    """Images at model size with their name, original shape and thumbnail; of several sizes all are from one decoding.
 
     Args:
         shape: height and width; or several in a frozenset, and `image` is a dictionary with an image of each.
@@ -123,7 +125,8 @@ class TestImages(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         image = self.images[index]
         grey = image.read()
-        return {"image": self._resized(grey), "shape": torch.tensor(grey.shape), "index": index, "name": image.name}
+        size, little = torch.tensor(grey.shape), thumbnail(grey)
+        return {"image": self._resized(grey), "shape": size, "index": index, "name": image.name, "thumbnail": little}
 
     def _resized(self, grey: np.ndarray) -> Any:
         if isinstance(self.shape, frozenset):

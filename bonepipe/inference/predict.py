@@ -63,10 +63,12 @@ class Whole(NamedTuple):
     Attributes:
         maps: probabilities float32 `[C, h, w]`.
         shape: height and width of the image in pixels.
+        thumbnail: of the image, see `bonepipe.data.thumbnails`.
     """
 
     maps: NDArray[np.float32]
     shape: Shape
+    thumbnail: NDArray[np.float32]
 
     def cutouts(self, thresholds: Sequence[float]) -> list[Cutout]:
         """One mask a class, upsampled only inside the box where its threshold can be reached."""
@@ -86,8 +88,9 @@ def predictions(
     source, pin = TestImages(images, shape), torch.cuda.is_available()
     for batch in DataLoader(source, spec.batch_size, num_workers=spec.workers, pin_memory=pin):
         maps = predict(batch["image"]).cpu().numpy()
-        for index, of_image, size in zip(batch["index"].tolist(), maps, batch["shape"].tolist(), strict=True):
-            yield images[index], Whole(of_image, tuple(size))
+        rows = zip(batch["index"].tolist(), maps, batch["shape"].tolist(), batch["thumbnail"].numpy(), strict=True)
+        for index, of_image, size, little in rows:
+            yield images[index], Whole(of_image, tuple(size), little)
 
 
 def encode(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe.data.thumbnails import Usual
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked
@@ -112,12 +113,20 @@ def _withdraw(experiment: Experiment, fold: int) -> None:
 
 
 def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: Any) -> None:
+    from bonepipe.pipeline.predictors.unlike import FACT
     from bonepipe.training.fit import save_weights, train_fold
 
     folder, recipe = experiment.fold_folder(fold), experiment.augmentation
     if (folder / CHECKPOINT).is_file():
         say(f"{folder}: goes on from {CHECKPOINT}")
-    facts = {"classes": experiment.data.classes, "augmentations": recipe.names, "seen": recipe.shows, "fold": fold}
+    usual = Usual.of(experiment.cohort.store.thumbnails[data.split[0]]).plain()
+    facts = {
+        "classes": experiment.data.classes,
+        "augmentations": recipe.names,
+        "seen": recipe.shows,
+        "fold": fold,
+        FACT: usual,
+    }
     module = experiment.module(fold)
     averaging, transfer = (configs.build(experiment.config, group) for group in ("averaging", "transfer"))
     chosen = train_fold(

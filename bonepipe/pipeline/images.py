@@ -35,10 +35,11 @@ def predict(predictor: Predictor, images: Sequence[Radiograph], out: Path, *, fo
     return submission.write(out / TABLE, rows)
 
 
-def find_images(paths: Sequence[Path], out: Path) -> list[Radiograph]:
+def find_images(paths: Sequence[Path], out: Path, *, negative: bool = False) -> list[Radiograph]:
     """The images that files and folders stand for, each once, in the order given, folders sorted.
 
-    Results of an earlier call, in a folder of OUT that lies among the images, are none.
+    Results of an earlier call, in a folder of OUT that lies among the images, are none. With `negative` dark and bright
+    are exchanged back in all of them.
 
     Raises:
         BonepipeError: a path does not exist, a folder holds no image, or two images have one name.
@@ -58,7 +59,7 @@ def find_images(paths: Sequence[Path], out: Path) -> list[Radiograph]:
             why = "one name twice, suffixes aside; results are told apart by it, so use two folders"
             raise BonepipeError(f"{other} and {file}: {why}")
         names[file.stem] = file
-    return [Radiograph(file.name, patient=file.parent.name, path=file, split="test") for file in there.values()]
+    return [Radiograph(file.name, file.parent.name, file, "test", negative=negative) for file in there.values()]
 
 
 def _images_in(folder: Path, out: Path) -> list[Path]:
@@ -79,8 +80,13 @@ def _claim(step: Step, force: bool) -> None:
     step.record()
 
 
+def _mark(image: Radiograph, source: str) -> str:
+    """What an image's results are made from."""
+    return combined([digest(image.path), source, *["negative"][: image.negative]])
+
+
 def _predict_missing(predictor: Predictor, images: Sequence[Radiograph], out: Path, source: str, force: bool) -> None:
-    marks = {image.path: combined([digest(image.path), source]) for image in images}
+    marks = {image.path: _mark(image, source) for image in images}
     missing = [image for image in images if force or not files.is_finished(out, image.path, marks[image.path])]
     if len(missing) < len(images):
         say(f"{out}: {len(images) - len(missing)} images are finished already")

@@ -23,6 +23,7 @@ from bonepipe.pipeline import run_folder
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.base import Maps, require_current
 from bonepipe.pipeline.predictors.member import EnsembleMember, open_members
+from bonepipe.pipeline.predictors.unlike import warned
 from bonepipe.pipeline.run_folder import CONFIG, ENSEMBLE, THRESHOLDS, Inputs, Step
 from bonepipe.pipeline.steps import Steps
 
@@ -87,7 +88,8 @@ class EnsemblePredictor:
             return average_batch(maps, weights, self.shape, self.mean)
 
         shapes = frozenset(shape for shape, _ in predictors)
-        return predictions(predict, images, shapes, self.experiment.prediction)
+        first, told = self.members[0], predictions(predict, images, shapes, self.experiment.prediction)
+        return warned(told, first.experiment.weights(first.folds[0], first.epochs[0]))
 
     def _distinct(self) -> list[tuple[EnsembleMember, NDArray[np.float64]]]:
         """Members with their weights `[C]`; entries that differ in these alone are one, which predicts once."""

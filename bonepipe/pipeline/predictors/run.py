@@ -30,12 +30,14 @@ class Run:
     def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Whole]]":
         """Every image with the mean probabilities of all fold models and views."""
         from bonepipe.inference.predict import predictions
+        from bonepipe.pipeline.predictors.unlike import warned
 
-        experiment = self.experiment
-        models = [experiment.fold_model(fold) for fold in voting_folds(experiment)]
+        experiment, folds = self.experiment, voting_folds(self.experiment)
+        models = [experiment.fold_model(fold) for fold in folds]
         say(f"{len(models)} models x {experiment.ways} on {experiment.device}")
         predict = experiment.predictor(models, refined_classes(experiment))
-        return predictions(predict, images, experiment.windows.shape, experiment.prediction)
+        told = predictions(predict, images, experiment.windows.shape, experiment.prediction)
+        return warned(told, experiment.weights(folds[0]))
 
     def out_of_fold(self) -> "Pooled":
         """The histograms of all folds."""
