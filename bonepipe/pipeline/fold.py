@@ -47,6 +47,28 @@ def transfer_warnings(experiment: Experiment) -> list[str]:
     return transfer.check(experiment.config["model"].get("encoder_weights"), experiment.trainer.epochs)
 
 
+def copy_notes(experiment: Experiment, fold: int) -> list[str]:
+    """Which pictures are there twice, and what becomes of them."""
+    copied, leaks = list(experiment.cohort.copied.items()), experiment.cohort.leaks(fold)
+    notes = []
+    if copied:
+        notes.append(
+            f"{len(copied)} external or pseudo-labelled images show the same pictures as the dataset's own and are "
+            f"left out ({_pairs(copied)})"
+        )
+    if leaks:
+        notes.append(
+            f"warning: {len(leaks)} images that fold {fold} is validated on show the same pictures as images that it "
+            f"is trained on ({_pairs(leaks)}), so its out-of-fold Dice will look too good; see `bonepipe doctor`"
+        )
+    return notes
+
+
+def _pairs(names: Sequence[tuple[str, str]], most: int = 3) -> str:
+    """The first pairs of names."""
+    return ", ".join([*(f"{a} = {b}" for a, b in names[:most]), *["..."][: len(names) > most]])
+
+
 def _checked(experiment: Experiment, fold: int) -> "FoldDataModule":
     """The fold's data, all settings tried before anything is written: what is refused leaves no run behind."""
     folder, data = experiment.fold_folder(fold), experiment.datamodule(fold)
@@ -54,33 +76,14 @@ def _checked(experiment: Experiment, fold: int) -> "FoldDataModule":
     if experiment.data.region is not None and (lacking := experiment.cohort.store.lacking()):
         names = ", ".join(experiment.cohort.images[index].name for index in lacking[:3])
         say(f"{len(lacking)} images show none of data.region.classes and are left out ({names}, ...)")
-    _tell_copies(experiment, fold)
     say(f"{folder}: {len(training)} images to train on, {len(validation)} to validate on, device {experiment.device}")
     for group in ("loss", "mixing"):
         configs.build(experiment.config, group)
     experiment.views.check(experiment.augmentation.shows, "augment")
     _ = experiment.cohort.store, experiment.windows, experiment.postprocess
+    for note in copy_notes(experiment, fold):
+        say(note)
     return data
-
-
-def _tell_copies(experiment: Experiment, fold: int) -> None:
-    """Say which pictures are there twice, and what becomes of them."""
-    cohort = experiment.cohort
-    if cohort.copied:
-        say(
-            f"{len(cohort.copied)} external or pseudo-labelled images show the same pictures as the dataset's own and "
-            f"are left out ({_pairs(list(cohort.copied.items()))})"
-        )
-    if leaks := cohort.leaks(fold):
-        say(
-            f"warning: {len(leaks)} images that fold {fold} is validated on show the same pictures as images that it "
-            f"is trained on ({_pairs(leaks)}), so its out-of-fold Dice will look too good; see `bonepipe doctor`"
-        )
-
-
-def _pairs(names: Sequence[tuple[str, str]], most: int = 3) -> str:
-    """The first pairs of names."""
-    return ", ".join([*(f"{a} = {b}" for a, b in names[:most]), *["..."][: len(names) > most]])
 
 
 def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule") -> None:

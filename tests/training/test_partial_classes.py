@@ -18,6 +18,7 @@ from bonepipe.data.catalog import external_images, train_images
 from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.data.spec import DataSpec, External
 from bonepipe.data.store import amendments, key, open_store
+from bonepipe.inference.fold_model import read_facts
 from bonepipe.labels import bitplane
 from bonepipe.models.outputs import Outputs
 from bonepipe.training import losses
@@ -176,6 +177,7 @@ def test_two_steps_with_such_an_external_set_from_the_command_line(chest_root, m
     assert main([*words, external]) == 0
     folder = tmp_path / "runs" / "chest" / "fold-0"
     assert (folder / "oof_dice.csv").is_file()
+    assert len(read_facts(folder / "weights.safetensors")["usual"]["picture"]) == 32 * 32
     assert "more" not in (folder / "oof_dice.csv").read_text()
     (stored,) = [path for path in (tmp_path / "runs" / ".store").iterdir() if path.is_dir()]
     assert np.load(stored / "ignored.npy").any((1, 2, 3)).sum() == 4
