@@ -1,6 +1,8 @@
 """The two errors that a user may cause; everything else is a bug and shows its traceback."""
 
 from collections.abc import Iterable
+from reprlib import Repr
+from typing import Any
 
 
 class BonepipeError(Exception):
@@ -17,3 +19,10 @@ def suggestion(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
 
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def quoted(value: Any, most: int = 80) -> str:
+    """What a file holds, as a message shows it: a million letters or numbers are cut to their beginning and end."""
+    shortener = Repr()
+    shortener.maxstring = shortener.maxother = most
+    return shortener.repr(value)

@@ -26,11 +26,12 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("images", metavar="IMAGE_OR_FOLDER", nargs="+", help="a folder is searched for images")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the folder to write")
     parser.add_argument("--force", action="store_true", help="predict finished images again")
+    parser.add_argument("--negative", action="store_true", help="the images are negatives: exchange dark and bright")
     given = parser.read(words)
     from bonepipe.pipeline.images import find_images, predict
     from bonepipe.pipeline.predictors.opening import open_predictor
 
-    images = find_images([Path(name) for name in given.images], given.output)
+    images = find_images([Path(name) for name in given.images], given.output, negative=given.negative)
     count, rows = predict(open_predictor(given.run, given.overrides), images, given.output, force=given.force)
     print(f"wrote {given.output}: {count} images, {rows} masks")
     return 0

@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bonepipe.errors import BonepipeError, suggestion
+from bonepipe.errors import BonepipeError, quoted, suggestion
 from bonepipe.files import write_json
 
 Polygon = tuple[int, np.ndarray]  # class index, int32 points [K, 2] as x, y in pixels
 Shape = tuple[int, int]
 Fault = tuple[str, str]  # field of the file, what is wrong with it
 FARTHEST = 1 << 20  # pixels; a point farther away is a slip of the pen, and would overflow on its way into OpenCV
+LONGEST = 1 << 17  # pixels; a longer outline is a scribble, and filling it may take minutes
+LONGEST_LABEL = 80  # letters that are compared with the classes
+FILLED = ("polyseg", "polygon", "poly")  # types of entries whose points go round an area; dashes and case aside
 
 
 def read_annotation(path: Path, classes: Sequence[str]) -> list[Polygon]:
@@ -44,13 +48,13 @@ def read_with_faults(path: Path, classes: Sequence[str]) -> tuple[list[Polygon],
         if not isinstance(entry, dict):
             faults.append((field, "is not an object"))
             continue
-        label, points = entry.get("label"), _points(entry.get("points"))
+        label = entry.get("label")
         known = index.get(label) if isinstance(label, str) else None
         if known is None:
-            hint = f"{suggestion(str(label), classes)} (data.classes lists the known ones)"
-            faults.append((f"{field}.label", f"unknown class {label!r}{hint}"))
-        if points is None:
-            faults.append((f"{field}.points", "expected a list of [x, y] pairs in pixels"))
+            hint = f"{suggestion(str(label)[:LONGEST_LABEL], classes)} (data.classes lists the known ones)"
+            faults.append((f"{field}.label", f"unknown class {quoted(label)}{hint}"))
+        points, wrong = _outline(entry)
+        faults += [(f"{field}.{key}", message) for key, message in wrong]
         if known is not None and points is not None:
             polygons.append((known, points))
     return polygons, faults
@@ -109,11 +113,36 @@ def _entries(path: Path) -> list[Any]:
     return entries
 
 
-def _points(points: Any) -> np.ndarray | None:
+def _outline(entry: dict[str, Any]) -> tuple[np.ndarray | None, list[Fault]]:
+    """The points int32 `[K, 2]` of an entry; or None, and why they are no outline in pixels."""
+    kind, array = entry.get("type"), _pairs(entry.get("points"))
+    if kind is not None and str(kind).lower().replace("_", "").replace("-", "") not in FILLED:
+        message = f"{quoted(kind)} is not filled; redraw it as a polygon (poly_seg), or remove the entry"
+        return None, [("type", message)]
+    wrong = "expected a list of [x, y] pairs in pixels" if array is None else _oddity(array)
+    return (None, [("points", wrong)]) if array is None or wrong else (np.rint(array).astype(np.int32), [])
+
+
+def _oddity(points: np.ndarray) -> str:
+    """Why points `[K, 2]` are no outline in pixels; empty where they are one."""
+    if points.min() >= 0 and points.max() <= 1 and (points % 1).any():
+        return "lie within 0 and 1: fractions of the image; multiply them by its width and height in pixels"
+    if len(points) == 2 and np.ptp(points, axis=0).max() > 1:
+        return "two points are a line or the corners of a box; an outline needs all of its points"
+    length = np.hypot(*np.diff(points, axis=0).T).sum()
+    if length > LONGEST:
+        return f"{len(points)} points make an outline {length:.0f} pixels long, a scribble; redraw it"
+    return ""
+
+
+def _pairs(points: Any) -> np.ndarray | None:
+    """Points as float64 `[K, 2]`; None where they are anything but pairs of numbers within reach."""
     try:
+        if not set(map(type, chain.from_iterable(points))) <= {int, float}:  # no booleans, and no numbers as text
+            return None
         array = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         return None
     if array.ndim != 2 or array.shape[1] != 2 or not (np.abs(array) < FARTHEST).all():  # NaN is not below it either
         return None
-    return np.rint(array).astype(np.int32)
+    return array

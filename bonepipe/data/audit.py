@@ -15,19 +15,32 @@ import numpy as np
 from tqdm import tqdm
 
 from bonepipe.data.annotation import Polygon, read_with_faults
-from bonepipe.data.catalog import ANNOTATION, IMAGE, Radiograph, annotation_path, image_paths, patient_of
+from bonepipe.data.catalog import (
+    ANNOTATION,
+    IMAGE,
+    Radiograph,
+    annotation_path,
+    image_paths,
+    is_negative,
+    patient_of,
+    unused_negatives,
+)
 from bonepipe.data.folds import FoldSpec, check_rule, find_faults
 from bonepipe.data.frame import aspects, strangers
-from bonepipe.data.image import ENDS, SUFFIXES, read_grey
+from bonepipe.data.image import ENDS, SUFFIXES
 from bonepipe.data.metadata import ROTATED_FILE, read_rotated
 from bonepipe.data.metadata import read_with_faults as read_metadata
 from bonepipe.data.spec import DataSpec
+from bonepipe.data.thumbnails import SIDE, Usual, copies, thumbnail
 from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.files import find_files, name_fault, passed_over, printable
 from bonepipe.parallel import cores
 
 COMMON_SHARE = 0.9  # where so many images have one size, another size is worth a look
 WASTEFUL = 1.5  # from this factor between the aspects of images and training size on, another size suits better
+OPEN_STEPS, OPEN_SHARE = 3.0, 0.2  # an outline is open whose gap is so many times its longest step, and its length
+NEAR_BORDER = 0.02  # of the image's width or height
+TURNED = "data.negatives names it and has turned it"
 LARGEST_ASPECT = 4.0  # long side to short side; a radiograph beyond it is probably a strip of one
 
 
@@ -53,12 +66,23 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known about an image once it has been opened; the size and digest are None where that failed."""
+    """What is known about an image once it has been opened; all but the findings is None where that failed.
 
-    path: Path
+    Attributes:
+        digest: of its pixels.
+        thumbnail: see `bonepipe.data.thumbnails`.
+    """
+
+    image: Radiograph
     findings: tuple[Finding, ...]
     shape: tuple[int, int] | None = None
     digest: bytes | None = None
+    thumbnail: np.ndarray | None = None
+
+    @property
+    def path(self) -> Path:
+        """The image's file."""
+        return self.image.path
 
 
 def audit(spec: DataSpec, folds: FoldSpec) -> list[Finding]:
@@ -74,6 +98,7 @@ def audit(spec: DataSpec, folds: FoldSpec) -> list[Finding]:
     findings += [finding for image in [*checked, *external] for finding in image.findings]
     findings += [*check_duplicates([*checked, *external]), *check_sizes(checked, spec)]
     findings += check_aspects(checked, external, {image.path for image in images if image.split == "test"}, spec)
+    findings += [*check_greys(checked, external)]
     return sorted(findings, key=lambda finding: finding.severity)
 
 
@@ -86,9 +111,12 @@ def find_images(spec: DataSpec) -> tuple[list[Radiograph], list[Finding]]:
             continue
         annotation = annotation_path(spec, path) if split == "train" else None
         try:
-            images.append(Radiograph(path.name, patient_of(spec, path, split), path, split, annotation))
+            patient, negative = patient_of(spec, path, split), is_negative(spec, path)
+            images.append(Radiograph(path.name, patient, path, split, annotation, negative=negative))
         except BonepipeError as error:
             findings.append(_from_error(error, path, "unknown patient"))
+    for pattern in unused_negatives(spec, [image.path for image in images]):
+        findings.append(Finding("error", spec.path, "data.negatives", f"{pattern!r} fits no image", "unused setting"))
     return images, findings
 
 
@@ -107,7 +135,7 @@ def find_external(spec: DataSpec) -> tuple[list[Radiograph], list[Finding]]:
             folder = other.path / other.train_images
             more.append(Finding("error", folder, "data.external", "no train images here", "no external dataset"))
         findings += [*more, *check_annotation_files(other, train), *check_metadata(other, there)]
-        images += [replace(image, annotated=external.classes) for image in train]
+        images += [replace(image, split="external", annotated=external.classes) for image in train]
     return images, findings
 
 
@@ -208,13 +236,12 @@ def check_files(images: Sequence[Radiograph], spec: DataSpec) -> list[Checked]:
 def check_image(image: Radiograph, classes: Sequence[str]) -> Checked:
     """Decode one image and check its annotation against it."""
     findings: list[Finding] = []
-    shape = digest = None
+    shape = digest = little = None
     try:
-        grey = read_grey(image.path)
-        shape = grey.shape
-        data = image.path.read_bytes()
-        digest = hashlib.sha256(data).digest()
-        if not data.startswith(ENDS["PNG"][0]):
+        grey = image.read()
+        shape, little = grey.shape, thumbnail(grey)
+        digest = hashlib.sha256(f"{shape}".encode() + grey.tobytes()).digest()
+        if not _is_png(image.path):
             message = "is no PNG inside; it is read as what it is, but JPEG has lost detail"
             findings.append(Finding("warning", image.path, "", message, "suffix of another format"))
         if grey.min() == grey.max():
@@ -223,7 +250,13 @@ def check_image(image: Radiograph, classes: Sequence[str]) -> Checked:
         findings.append(_from_error(error, image.path, "unreadable image"))
     if image.annotation is not None and image.annotation.is_file():
         findings += check_annotation(image.annotation, classes, shape, image.annotated)
-    return Checked(image.path, tuple(findings), shape, digest)
+    return Checked(image, tuple(findings), shape, digest, little)
+
+
+def _is_png(path: Path) -> bool:
+    mark = ENDS["PNG"][0]
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
 
 
 def check_annotation(
@@ -251,6 +284,20 @@ def check_annotation(
             yield Finding("warning", path, "annotations", message, "label repeated")
     for polygon in polygons:
         yield from _check_outline(path, polygon, classes, shape)
+    yield from _check_frame(path, polygons, shape)
+
+
+def _check_frame(path: Path, polygons: Sequence[Polygon], shape: tuple[int, int] | None) -> Iterator[Finding]:
+    """Outlines drawn on a smaller picture, or in percent, all lie towards the top left."""
+    if shape is None or len(polygons) < 3:
+        return
+    right, bottom = np.concatenate([points for _, points in polygons]).max(0).tolist()
+    if 2 * right < shape[1] and 2 * bottom < shape[0]:
+        message = (
+            f"all outlines end at x = {right}, y = {bottom} of an image of {shape[1]} x {shape[0]} pixels: were they "
+            "drawn on a smaller picture, or are they percent?"
+        )
+        yield Finding("warning", path, "annotations", message, "outlines in the top left quarter")
 
 
 def _check_outline(
@@ -262,16 +309,72 @@ def _check_outline(
         yield Finding("warning", path, name, f"an outline of {len(points)} points has no area", "outline without area")
     if shape is None:
         return
+    if gap := opening(points, shape):
+        message = f"the outline is open: its ends are {gap:.0f} pixels apart and are joined by a straight line"
+        yield Finding("warning", path, name, message, "open outline")
     outside = int(((points < 0) | (points >= np.array(shape[::-1]))).any(1).sum())
     if outside:
         message = f"{outside} of {len(points)} points lie outside the image of {shape[1]} x {shape[0]} pixels"
         yield Finding("warning", path, name, message, "points outside the image")
 
 
+def opening(points: np.ndarray, shape: tuple[int, int]) -> float:
+    """How far the ends of an outline `[K, 2]` are apart, pixels; 0 where it goes all the way round.
+
+    What is drawn all round ends near its beginning, compared with its other steps and with its length, or leaves out
+    the border of the image.
+    """
+    ends = points[[0, -1]].astype(float)
+    steps = np.hypot(*np.diff(points, axis=0).T)
+    gap = float(np.hypot(*(ends[1] - ends[0])))
+    if len(points) < 4 or gap <= OPEN_STEPS * steps.max() or gap <= OPEN_SHARE * steps.sum():
+        return 0.0
+    size = np.array(shape[::-1])
+    near = np.concatenate([ends < NEAR_BORDER * size, ends >= (1 - NEAR_BORDER) * size - 1], axis=1)
+    return 0.0 if near.any(1).all() else gap
+
+
 def check_duplicates(checked: Sequence[Checked]) -> Iterator[Finding]:
-    """Files that are equal byte for byte."""
+    """Images with the same pixels, whatever their files' bytes, and those that show the same picture nearly."""
+    by_path, same = {image.path: image.image for image in checked}, set()
     for path, first in _repeats((image.digest, image.path) for image in checked if image.digest is not None):
-        yield Finding("warning", path, "", f"is the same file as {first}", "duplicate image")
+        same.add(path)
+        message = f"has the same pixels as {first}{_leak(by_path[path], by_path[first])}"
+        yield Finding("warning", path, "", message, "duplicate image")
+    images = [image for image in checked if image.thumbnail is not None and image.path not in same]
+    for later, first_one in copies(_thumbnails(images)):
+        image, other = images[later].image, images[first_one].image
+        message = f"shows nearly the same picture as {other.path}{_leak(image, other)}"
+        yield Finding("warning", image.path, "", message, "nearly the same image")
+
+
+def _leak(image: Radiograph, other: Radiograph) -> str:
+    """What makes two images with one picture worse than a repetition."""
+    if image.split == "external" != other.split:
+        return f", a {other.split} image of the dataset"
+    if image.split != other.split:
+        return f", a {other.split} image"
+    return "" if image.patient == other.patient else f", of another patient ({other.patient})"
+
+
+def check_greys(checked: Sequence[Checked], external: Sequence[Checked]) -> Iterator[Finding]:
+    """Images that are negatives, and those exposed unlike the others, measured by the dataset's train images."""
+    images = [image for image in [*checked, *external] if image.thumbnail is not None]
+    train = [image for image in images if image.image.split == "train"]
+    if not train:
+        return
+    usual, greys = Usual.of(_thumbnails(train)), _thumbnails(images)
+    for index in np.flatnonzero(usual.negatives(greys)):
+        path = images[index].path
+        way_out = f"data.negatives=[{path.name}] turns it back" if not images[index].image.negative else TURNED
+        yield Finding("warning", path, "", f"looks like a negative of the train images; {way_out}", "negative")
+    for index in np.flatnonzero(usual.misexposed(greys)):
+        message = f"mean grey {greys[index].mean():.1f}, while half of the train images have {usual.range}"
+        yield Finding("warning", images[index].path, "", message, "unusual exposure")
+
+
+def _thumbnails(images: Sequence[Checked]) -> np.ndarray:
+    return np.array([image.thumbnail for image in images], np.float32).reshape(-1, SIDE, SIDE)
 
 
 def check_sizes(checked: Sequence[Checked], spec: DataSpec) -> Iterator[Finding]:

@@ -2,8 +2,8 @@
 
 A training batch has `weight` float32 [B, 1, h, w] as well where the loss asks for pixel weights, `ignored` uint8
 [B, h, w, P] where the labels of some pixels do not count, and `share` float32 [B] where images weigh differently.
-Batches to predict have the images' original `shape` int64 [B, 2], those of files a list `name`, and batches to compare
-with a list `truth` of `Truth`.
+Batches to predict have the images' original `shape` int64 [B, 2], those of files a list `name` and `thumbnail` float32
+[B, s, s] too, and batches to compare with a list `truth` of `Truth`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +18,10 @@ from bonepipe.data import submission
 from bonepipe.data.augment import Augmentation
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.frame import Frame, Shape
-from bonepipe.data.image import read_grey, resize_grey
+from bonepipe.data.image import resize_grey
 from bonepipe.data.sampling import Draw
 from bonepipe.data.store import Store
+from bonepipe.data.thumbnails import thumbnail
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import cutout, rle
 from bonepipe.labels.cutout import Cutout
@@ -119,7 +120,7 @@ class ValidationImages(Dataset[dict[str, Any]]):
 
 
 class TestImages(Dataset[dict[str, Any]]):
-    """Images as a model sees them, with their name and original shape; for several models all from one decoding.
+    """Images as a model sees them, with name, original shape and thumbnail; for several models all from one decoding.
 
     Args:
         frame: how they are shown; or several in a frozenset, and `image` is a dictionary with an image of each.
@@ -132,8 +133,9 @@ class TestImages(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image = self.images[index]
-        grey = read_grey(image.path)
-        return {"image": self._shown(grey), "shape": torch.tensor(grey.shape), "index": index, "name": image.name}
+        grey = image.read()
+        size, little = torch.tensor(grey.shape), thumbnail(grey)
+        return {"image": self._shown(grey), "shape": size, "index": index, "name": image.name, "thumbnail": little}
 
     def _shown(self, grey: np.ndarray) -> Any:
         if isinstance(self.frame, frozenset):

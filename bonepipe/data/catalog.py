@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from bonepipe.config import conf_dir
 from bonepipe.data.annotation import read_labels
+from bonepipe.data.image import read_grey
 from bonepipe.data.metadata import read_metadata, read_rotated
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError, UsageError
@@ -30,6 +32,7 @@ class Radiograph:
         split: `train`, `test`, or `external` for further images to train on.
         side: `R`, `L`, or None where the name does not tell.
         annotated: the classes that its annotation knows; None for all.
+        negative: whether dark and bright are exchanged in its file, so that they are exchanged back when it is read.
         rotated: whether the wrist is bent sideways; None where unknown.
         age, sex, weight, height: years, `F` or `M`, kilograms, centimetres; None where unknown.
     """
@@ -41,6 +44,7 @@ class Radiograph:
     annotation: Path | None = None
     annotated: tuple[str, ...] | None = None
     side: str | None = None
+    negative: bool = False
     rotated: bool | None = None
     age: float | None = None
     sex: str | None = None
@@ -51,13 +55,18 @@ class Radiograph:
         """Whether its annotation tells where a class is, or that it is nowhere."""
         return self.annotation is not None and (self.annotated is None or label in self.annotated)
 
+    def read(self) -> np.ndarray:
+        """Its grey values as all that look at it see them, uint8 `[H, W]`. Raises BonepipeError, see `read_grey`."""
+        grey = read_grey(self.path)
+        return 255 - grey if self.negative else grey
+
 
 def read_catalog(spec: DataSpec) -> list[Radiograph]:
     """Find the images of a dataset, train before test, each part in sorted path order.
 
     Raises:
         BonepipeError: no dataset there, no images in it, one file name used twice, one that no CSV can hold, unreadable
-            metadata.
+            metadata, or a pattern of `data.negatives` that fits no image.
     """
     if not spec.path.is_dir():
         raise BonepipeError(
@@ -71,7 +80,19 @@ def read_catalog(spec: DataSpec) -> list[Radiograph]:
         bent = None if rotated is None else patient in rotated
         rows.append(_radiograph(spec, path, split, patient=patient, rotated=bent, **metadata.get(patient, {})))
     _check_names(spec, rows)
+    for pattern in unused_negatives(spec, [row.path for row in rows]):
+        raise BonepipeError(f"data.negatives: {pattern!r} fits no image of {spec.root}; correct or remove it")
     return rows
+
+
+def is_negative(spec: DataSpec, path: Path) -> bool:
+    """Whether `data.negatives` names an image."""
+    return any(path.match(pattern) for pattern in spec.negatives)
+
+
+def unused_negatives(spec: DataSpec, paths: Sequence[Path]) -> list[str]:
+    """The patterns of `data.negatives` that fit none of these images."""
+    return [pattern for pattern in spec.negatives if not any(path.match(pattern) for path in paths)]
 
 
 def image_paths(spec: DataSpec) -> list[tuple[str, Path]]:
@@ -87,8 +108,8 @@ def _radiograph(spec: DataSpec, path: Path, split: str, **facts: Any) -> Radiogr
     expected = annotation_path(spec, path) if split == "train" else None
     annotation = expected if expected is not None and expected.is_file() else None
     side = re.search(r"_([RL])$", path.stem)  # most names do not tell, and order is no proof
-    hand = side.group(1) if side else None
-    return Radiograph(path.name, path=path, split=split, annotation=annotation, side=hand, **facts)
+    hand, negative = side.group(1) if side else None, is_negative(spec, path)
+    return Radiograph(path.name, path=path, split=split, annotation=annotation, side=hand, negative=negative, **facts)
 
 
 def train_images(spec: DataSpec) -> list[Radiograph]:

@@ -17,6 +17,7 @@ from bonepipe.data.sampling import SamplerSpec, describe_draws, draw_weights
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import Store, amendments, open_store
 from bonepipe.data.strata import StrataSpec
+from bonepipe.data.thumbnails import copies
 from bonepipe.errors import BonepipeError
 
 
@@ -70,6 +71,27 @@ class Cohort:
         return amendments(self.images, self.spec)
 
     @cached_property
+    def twins(self) -> list[tuple[Radiograph, Radiograph]]:
+        """Pairs of images to train or validate on that show the same picture, the later one first."""
+        return [(self.images[later], self.images[first]) for later, first in copies(self.store.thumbnails)]
+
+    @cached_property
+    def copied(self) -> dict[str, str]:
+        """The external and pseudo-labelled images that show the same picture as one of the dataset's own -> its name.
+
+        No fold trains on them: another one would be validated on what it was trained on.
+        """
+        if len(self.images) == len(self.own_images):
+            return {}
+        return {a.name: b.name for a, b in self.twins if (a.split == "train") < (b.split == "train")}
+
+    def leaks(self, fold: int) -> list[tuple[str, str]]:
+        """The fold's validation images that show the same picture as one of its training images, with that one."""
+        training, validation = ({self.images[index].name for index in part} for part in self.indices(fold))
+        pairs = [(a.name, b.name) for pair in self.twins for a, b in (pair, pair[::-1])]
+        return [(a, b) for a, b in pairs if a in validation and b in training]
+
+    @cached_property
     def shares(self) -> np.ndarray | None:
         """Weight of each image in the loss, float32 `[N]`; None where all count alike."""
         if self.spec.pseudo is None:
@@ -97,6 +119,8 @@ class Cohort:
     def indices(self, fold: int) -> tuple[list[int], list[int]]:
         """Store indices that a fold trains on and validates on; only training leaves out what a correction drops.
 
+        Nor does it see copies of the dataset's own images among the external and pseudo-labelled ones.
+
         Where data.region names a part of the image, images without it are in neither.
         """
         numbers = [self.assignment.get(image.name, TRAIN_ONLY) for image in self.images]
@@ -111,7 +135,7 @@ class Cohort:
 
     def _left_out(self, image: Radiograph) -> bool:
         amendment = self.amended.get(image.name)
-        return isinstance(amendment, Correction) and amendment.dropped
+        return image.name in self.copied or (isinstance(amendment, Correction) and amendment.dropped)
 
     def fraction(self, indices: Sequence[int], share: float, seed: int) -> list[int]:
         """Those of the indices that belong to a share of their patients, drawn by the seed."""

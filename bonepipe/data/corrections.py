@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from bonepipe.data.masks import code
-from bonepipe.errors import BonepipeError, suggestion
+from bonepipe.errors import BonepipeError, quoted, suggestion
 from bonepipe.files import read_csv, write_csv
 from bonepipe.labels import bitplane, rle
 
@@ -107,7 +107,7 @@ def read(path: Path, classes: Sequence[str], names: Sequence[str]) -> Correction
         where = f"{path}: line {line}"
         if row["image_name"] not in known:
             raise BonepipeError(
-                f"{where}: column image_name: {row['image_name']!r} is not in the dataset"
+                f"{where}: column image_name: {quoted(row['image_name'])} is not in the dataset"
                 f"{suggestion(row['image_name'], names)}"
             )
         grouped.setdefault(row["image_name"], []).append((where, row))
@@ -121,7 +121,7 @@ def _correction(entries: Sequence[tuple[str, Row]], index: Mapping[str, int]) ->
     for where, row in entries:
         action = row["action"]
         if action not in ACTIONS:
-            raise BonepipeError(f"{where}: column action: {action!r} is not one of {', '.join(ACTIONS)}")
+            raise BonepipeError(f"{where}: column action: {quoted(action)} is not one of {', '.join(ACTIONS)}")
         if action == "drop" and not row["class"]:
             dropped = True
             continue
@@ -144,7 +144,7 @@ def _correction(entries: Sequence[tuple[str, Row]], index: Mapping[str, int]) ->
 def _class(where: str, column: str, row: Row, index: Mapping[str, int]) -> int:
     label = row[column]
     if label not in index:
-        raise BonepipeError(f"{where}: column {column}: unknown class {label!r}{suggestion(label, index)}")
+        raise BonepipeError(f"{where}: column {column}: unknown class {quoted(label)}{suggestion(label, index)}")
     return index[label]
 
 

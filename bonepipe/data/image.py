@@ -15,6 +15,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")  # of files with r
 # How a file begins, and what it must hold to be whole. The decoder notices where a TIFF or BMP stops short.
 ENDS = {"PNG": (b"\x89PNG", b"IEND\xaeB`\x82"), "JPEG": (b"\xff\xd8\xff", b"\xff\xd9")}
 DICOM_MARK = b"DICM"  # after a preamble of 128 bytes
+STRAY = 0.005  # share of a 16-bit image's pixels that may lie beyond the picture's depth
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its messages do not name the file; ours do
 
@@ -23,8 +24,9 @@ def read_grey(path: Path) -> np.ndarray:
     """Read an image as uint8 `[H, W]`, the first one of a file with several.
 
     Colours become luma; an alpha channel is ignored (in a TIFF of 8 bits it dims the image). 16-bit images are scaled
-    from the smallest of 8, 10, 12, 14 or 16 bits that holds their brightest pixel, because detectors store 12-bit
-    values in 16-bit files. An image that its file says is turned or mirrored is read as viewers show it.
+    from the smallest of 8, 10, 12, 14 or 16 bits that holds them, because detectors store 12-bit values in 16-bit
+    files; hot pixels and a burnt-in marker beyond it become white, see `used_bits`. An image that its file says is
+    turned or mirrored is read as viewers show it.
 
     Raises:
         BonepipeError: the file is missing, is no image, was cut short, is DICOM, or has neither 8 nor 16 bits.
@@ -53,8 +55,24 @@ def read_grey(path: Path) -> np.ndarray:
 
 
 def _to_bytes(image: np.ndarray) -> np.ndarray:
-    bits = next(bits for bits in (8, 10, 12, 14, 16) if int(image.max()) < 1 << bits)
-    return np.rint(image * (255.0 / ((1 << bits) - 1))).astype(np.uint8)
+    full = (1 << used_bits(image)) - 1
+    table = np.rint(np.minimum(np.arange(1 << 16), full) * (255.0 / full)).astype(np.uint8)
+    return table[image]
+
+
+def used_bits(image: np.ndarray) -> int:
+    """The bits of an image uint16 `[H, W]` that its picture uses: 8, 10, 12, 14 or 16.
+
+    A marker that was burnt in afterwards has one value, on less than half of the pixels; hot pixels and a marker's
+    blurred edges are at most STRAY of them. Neither says how deep the picture is.
+    """
+    for bits in (8, 10, 12, 14):
+        beyond = image[image >> bits > 0]
+        if not beyond.size:
+            return bits
+        if 2 * beyond.size < image.size and beyond.size - np.bincount(beyond).max() <= STRAY * image.size:
+            return bits
+    return 16
 
 
 def _white_is_zero(data: bytes) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bonepipe.errors import BonepipeError, suggestion
+from bonepipe.errors import BonepipeError, quoted, suggestion
 from bonepipe.files import read_csv
 from bonepipe.labels import bitplane, rle
 
@@ -22,7 +22,7 @@ def read_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict
     where = f"data.masks={path}"
     rows = [row for _, row in read_csv(path, COLUMNS, where, unique=COLUMNS[:2])]
     for label in sorted({row["class"] for row in rows} - set(classes)):
-        raise BonepipeError(f"{where}: unknown class {label!r}{suggestion(label, classes)}")
+        raise BonepipeError(f"{where}: unknown class {quoted(label)}{suggestion(label, classes)}")
     texts = {(row["image_name"], row["class"]): row["rle"] for row in rows}
     for name, label in product(names, classes):
         if (name, label) not in texts:

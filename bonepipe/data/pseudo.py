@@ -12,7 +12,7 @@ from pathlib import Path
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.masks import code, planes_of, read_masks
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError, suggestion
+from bonepipe.errors import BonepipeError, quoted, suggestion
 from bonepipe.files import read_csv, write_csv
 from bonepipe.labels import bitplane
 
@@ -70,7 +70,7 @@ def read(path: Path, classes: Sequence[str]) -> dict[str, PseudoLabel]:
     for line, row in read_csv(path, COLUMNS, f"data.pseudo: {path}", "; `bonepipe pseudo` writes it", COLUMNS[:2]):
         where = f"{path}: line {line}"
         if row["class"] not in classes:
-            raise BonepipeError(f"{where}: unknown class {row['class']!r}{suggestion(row['class'], classes)}")
+            raise BonepipeError(f"{where}: unknown class {quoted(row['class'])}{suggestion(row['class'], classes)}")
         codes_of.setdefault(row["image_name"], {})[row["class"]] = code(where, row), code(where, row, "ambiguous")
     return {name: _label(path, name, codes, classes) for name, codes in codes_of.items()}
 

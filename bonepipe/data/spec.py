@@ -20,6 +20,7 @@ class External:
         prefix: put before its patients, so that none of them is taken for one of the dataset's own.
         classes: those that it annotates; None for all. Of its images no pixel counts for another class in the loss,
             because what is not annotated may be there all the same.
+        negatives: as `DataSpec.negatives`, of its images.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic's name: a misspelt key is refused
@@ -27,17 +28,24 @@ class External:
     root: str
     prefix: str = "external"
     classes: tuple[str, ...] | None = None
+    negatives: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prefix:
             raise ValueError(f"data.external: {self.root} needs a prefix for its patients, for example 'more'")
         if self.classes is not None and not self.classes:
             raise ValueError(f"data.external: {self.root}: classes is empty; name those that it annotates, or null")
+        _check_patterns(f"data.external: {self.root}: negatives", self.negatives)
 
     def check_classes(self, known: Sequence[str]) -> None:
         """Raise ValueError, with the nearest name, where it annotates a class that is not known."""
         for label in self.classes or ():
             _check_class(f"data.external: {self.root}: classes", label, known)
+
+
+def _check_patterns(where: str, patterns: Sequence[str]) -> None:
+    if not all(pattern.strip() for pattern in patterns):
+        raise ValueError(f"{where}: a pattern is empty; name images, for example 'ID040/*' or '*.png'")
 
 
 def _check_class(where: str, label: str, known: Sequence[str]) -> None:
@@ -71,6 +79,8 @@ class DataSpec:
             that validation compares with stay as they are annotated.
         pseudo: CSV of pseudo-labels of test images to train on as well, see `bonepipe.data.pseudo`.
         pseudo_weight: of such an image in the loss, where an annotated one has 1.
+        negatives: patterns of images whose dark and bright are exchanged in the file, by the end of their path
+            (`a.png`, `ID040/*`, `test/DCM/*/*`); they are turned back wherever they are read.
         others: labels of the annotations that are not learned, for runs that specialise in some classes; None for none.
         region: the part of each image that is seen, at `size`; None for the whole image. `bonepipe cascade` uses
             such a run.
@@ -96,6 +106,7 @@ class DataSpec:
     corrections: str | None = None
     pseudo: str | None = None
     pseudo_weight: float = 0.5
+    negatives: tuple[str, ...] = ()
     others: tuple[str, ...] | None = None
     region: Region | None = None
 
@@ -110,6 +121,7 @@ class DataSpec:
         if self.palette and len(self.palette) != len(self.classes):
             raise ValueError(f"data.palette has {len(self.palette)} colours for {len(self.classes)} classes")
         self._check_patient()
+        _check_patterns("data.negatives", self.negatives)
         if self.masks is not None and self.corrections is not None:
             raise ValueError("data.masks and data.corrections: the masks take the place of annotations, so mend them")
         if not 0 < self.pseudo_weight <= 1:
@@ -170,7 +182,7 @@ class DataSpec:
 
     def of(self, external: External) -> "DataSpec":
         """The form of an external dataset: this one's, at another place."""
-        return replace(self, root=external.root, external=())
+        return replace(self, root=external.root, external=(), negatives=external.negatives)
 
     def mirrored_order(self, axis: str) -> tuple[int, ...]:
         """For each class, the index of the class whose place it takes when the image is mirrored along an axis."""

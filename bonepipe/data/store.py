@@ -25,10 +25,11 @@ from bonepipe.data.annotation import Polygon, read_annotation
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.corrections import Correction
 from bonepipe.data.frame import Fit, Frame
-from bonepipe.data.image import read_grey, resize_grey
+from bonepipe.data.image import resize_grey
 from bonepipe.data.pseudo import PseudoLabel
 from bonepipe.data.region import cut, jittered, smallest_box
 from bonepipe.data.spec import DataSpec
+from bonepipe.data.thumbnails import Thumbnails, thumbnail
 from bonepipe.digests import combined, digests
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane, polygon
@@ -85,6 +86,7 @@ class Store:
         shapes: original height and width, int64 `[N, 2]`.
         points, starts, classes, owners: the outlines: int32 `[M, 2]`, and a row an outline of where its points start
             (one more than outlines), its class, and its image's index.
+        thumbnails: of the whole images, float32 `[N, s, s]`, see `bonepipe.data.thumbnails`.
         class_count: number of classes.
         ignored: the pixels whose labels do not count, by class, as `planes`; None where all count.
         crops: where the spec names a region, the part of the original that each image shows, int64 `[N, 4]` as top,
@@ -106,6 +108,7 @@ class Store:
     starts: np.ndarray
     classes: np.ndarray
     owners: np.ndarray
+    thumbnails: Thumbnails
     class_count: int
     ignored: np.ndarray | None = None
     crops: np.ndarray | None = None
@@ -201,7 +204,7 @@ def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Sto
 
 def _load(folder: Path, names: tuple[str, ...], class_count: int, fit: Fit) -> Store:
     with np.load(folder / "outlines.npz") as file:
-        arrays = {name: file[name] for name in ("shapes", "points", "starts", "classes", "owners")}
+        arrays = {name: file[name] for name in ("shapes", "points", "starts", "classes", "owners", "thumbnails")}
         boxes = {name: file.get(name) for name in ("crops", "sources")}
     images, planes, ignored = _open_layers(folder)
     wide = _open_layers(folder / WIDE) if (folder / WIDE).is_dir() else None
@@ -258,7 +261,8 @@ def key(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> str:
     partial = [[image.name, *image.annotated] for image in images if image.annotated is not None]
     region = asdict(spec.region) if spec.region else None
     height, width = spec.shape
-    content = [VERSION, height, width, spec.frame.fit, spec.classes, spec.labels, contents, partial, region]
+    negatives, fit = [image.name for image in images if image.negative], spec.frame.fit
+    content = [VERSION, height, width, fit, spec.classes, spec.labels, contents, partial, region, negatives]
     return f"{spec.name}-{height}x{width}-{combined(content)[:12]}"
 
 
@@ -314,7 +318,8 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
             layer.flush()  # type: ignore[attr-defined]  # a memory map
         boxes = {"crops": [row.crop for row in rows], "sources": [row.source for row in rows]} if spec.region else {}
         crops: dict[str, Any] = {name: np.array(of_images, np.int64) for name, of_images in boxes.items()}
-        np.savez(temporary / "outlines.npz", **_flatten(rows), **crops)
+        thumbnails = np.array([row.thumbnail for row in rows], np.float32)
+        np.savez(temporary / "outlines.npz", **_flatten(rows), **crops, thumbnails=thumbnails)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -343,6 +348,7 @@ class Prepared(NamedTuple):
         crop: the part of the original that is shown; empty where the region's classes are missing or there is none.
         source: the same for training, around the amended labels.
         wide: what training draws from, or None.
+        thumbnail: of the whole image.
     """
 
     image: np.ndarray
@@ -353,6 +359,7 @@ class Prepared(NamedTuple):
     crop: Box = Box(0, 0, 0, 0)
     source: Box = Box(0, 0, 0, 0)
     wide: Layers | None = None
+    thumbnail: np.ndarray = NOTHING
 
     @property
     def layers(self) -> Layers:
@@ -367,7 +374,7 @@ def prepare(image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLab
     sees, are the annotation's all the same, because validation compares with the truth. Raises BonepipeError, naming
     the image, where an amendment does not fit the image.
     """
-    grey, count = read_grey(image.path), len(spec.classes)
+    grey, count = image.read(), len(spec.classes)
     polygons = [] if image.annotation is None else read_annotation(image.annotation, spec.labels)
     planes, ignored = polygon.rasterise(polygons, grey.shape, len(spec.labels)), None
     annotated = _region_box(planes, spec)
@@ -380,9 +387,10 @@ def prepare(image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLab
         planes, ignored = bitplane.first(planes, count), None if ignored is None else bitplane.first(ignored, count)
     whole = Layers(grey, planes, ignored)
     if spec.region is not None:
-        return _prepare_region(whole, polygons, drawn if image.annotation is None else annotated, drawn, spec)
+        region = _prepare_region(whole, polygons, drawn if image.annotation is None else annotated, drawn, spec)
+        return region._replace(thumbnail=thumbnail(grey))
     small = whole.framed(spec.frame)
-    return Prepared(small.images, small.planes, grey.shape, polygons, small.ignored)
+    return Prepared(small.images, small.planes, grey.shape, polygons, small.ignored, thumbnail=thumbnail(grey))
 
 
 def _region_box(planes: bitplane.Planes, spec: DataSpec) -> Box | None:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.image import read_grey
 from bonepipe.data.wrist import bend_angle
 from bonepipe.parallel import cores
 
@@ -88,7 +87,7 @@ def _wrists(images: Sequence[Radiograph], spec: StrataSpec) -> list[str]:
 def _measure(images: Sequence[Radiograph], limit: float) -> list[bool | None]:
     """Whether each wrist is rotated, by the images alone; None where no hand is found."""
     with ThreadPoolExecutor(cores()) as pool:  # decoding releases the GIL
-        angles = pool.map(lambda image: bend_angle(read_grey(image.path)), images)
+        angles = pool.map(lambda image: bend_angle(image.read()), images)
         return [None if np.isnan(angle) else bool(angle >= limit) for angle in angles]
 
 

@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, quoted
 from bonepipe.files import write_csv
 from bonepipe.labels import rle
 from bonepipe.labels.dice import iou_of_dice
@@ -252,9 +252,9 @@ def _split(text: str) -> list[str]:
 
 def _row_faults(row: Row, images: Mapping[str, tuple[int, int]], classes: set[str]) -> Iterator[str]:
     if row.image not in images:
-        yield f"unknown image {row.image!r}"
+        yield f"unknown image {quoted(row.image)}"
     if row.label not in classes:
-        yield f"unknown class {row.label!r}"
+        yield f"unknown class {quoted(row.label)}"
     try:
         parsed = rle.parse(row.rle)
         rle.check(parsed, math.prod(images[row.image]) if row.image in images else None)

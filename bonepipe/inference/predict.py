@@ -65,10 +65,12 @@ class Whole(NamedTuple):
     Attributes:
         maps: probabilities float32 `[C, h, w]`, without the padding of a frame.
         shape: height and width of the image in pixels.
+        thumbnail: of the image, see `bonepipe.data.thumbnails`.
     """
 
     maps: Maps
     shape: Shape
+    thumbnail: NDArray[np.float32]
 
     def cutouts(self, thresholds: Sequence[float]) -> list[Cutout]:
         """One mask a class, upsampled only inside the box where its threshold can be reached."""
@@ -91,10 +93,11 @@ def predictions(
     source, pin = TestImages(images, frozenset(frame for frame, _ in members)), torch.cuda.is_available()
     for batch in DataLoader(source, spec.batch_size, num_workers=spec.workers, pin_memory=pin):
         answers = zip(*(predict(batch["image"][frame]).cpu().numpy() for frame, predict in members), strict=True)
-        for index, maps, shape in zip(batch["index"].tolist(), answers, batch["shape"].tolist(), strict=True):
+        facts = batch["index"].tolist(), batch["shape"].tolist(), batch["thumbnail"].numpy()
+        for index, shape, little, maps in zip(*facts, answers, strict=True):
             size = (shape[0], shape[1])
             shown = [frame.content(of_member, size) for (frame, _), of_member in zip(members, maps, strict=True)]
-            yield images[index], Whole(mean(shown), size)
+            yield images[index], Whole(mean(shown), size, little)
 
 
 def encode(

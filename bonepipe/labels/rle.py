@@ -277,7 +277,7 @@ def _parse_numbers(text: str) -> Runs:
 def _raise_not_integer(text: str) -> NoReturn:
     words = text.split()
     index = next((i for i, word in enumerate(words) if not re.fullmatch(r"-?[0-9]+", word)), 0)
-    raise ValueError(f"run {index // 2 + 1}: {words[index]!r} is not an integer")
+    raise ValueError(f"run {index // 2 + 1}: {words[index][:80]!r} is not an integer")
 
 
 def _raise_first_fault(runs: Runs, pixels: int | None) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.data import strata
-from bonepipe.data.image import read_grey
 from bonepipe.data.region import cut
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
@@ -289,7 +288,7 @@ def _picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> Path:
         index, name = cohort.index[names[position]], names[position]
         predicted = read_masks(tables(name), {name: cohort.store.shape(index)})[name]
         image, crop = cohort.images[index], cohort.store.crop(index)
-        grey = read_grey(image.path) if crop is None else cut(read_grey(image.path), crop)
+        grey = image.read() if crop is None else cut(image.read(), crop)
         label = f"{title}, Dice {dice[position]:.3f}: {image.patient} {image.path.stem}"
         rows.append((label, grey, cohort.store.truth(index), predicted))
     path = experiment.folder / "examples.jpg"

@@ -7,6 +7,7 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.data.frame import aspects
+from bonepipe.data.thumbnails import Usual
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.labels.dice import iou_of_dice
 from bonepipe.outliving import outliving
@@ -64,6 +65,28 @@ def encoder_start(model: Mapping[str, Any]) -> str:
     return f"encoder {name} starts from {start}"
 
 
+def copy_notes(experiment: Experiment, fold: int) -> list[str]:
+    """Which pictures are there twice, and what becomes of them."""
+    copied, leaks = list(experiment.cohort.copied.items()), experiment.cohort.leaks(fold)
+    notes = []
+    if copied:
+        notes.append(
+            f"{len(copied)} external or pseudo-labelled images show the same pictures as the dataset's own and are "
+            f"left out ({_pairs(copied)})"
+        )
+    if leaks:
+        notes.append(
+            f"warning: {len(leaks)} images that fold {fold} is validated on show the same pictures as images that it "
+            f"is trained on ({_pairs(leaks)}), so its out-of-fold Dice will look too good; see `bonepipe doctor`"
+        )
+    return notes
+
+
+def _pairs(names: Sequence[tuple[str, str]], most: int = 3) -> str:
+    """The first pairs of names."""
+    return ", ".join([*(f"{a} = {b}" for a, b in names[:most]), *["..."][: len(names) > most]])
+
+
 def _checked(experiment: Experiment, fold: int) -> "FoldDataModule":
     """The fold's data, all settings tried before anything is written: what is refused leaves no run behind."""
     folder, data = experiment.fold_folder(fold), experiment.datamodule(fold)
@@ -78,6 +101,8 @@ def _checked(experiment: Experiment, fold: int) -> "FoldDataModule":
         configs.build(experiment.config, group)
     experiment.views.check(experiment.augmentation.shows, "augment")
     _ = experiment.cohort.store, experiment.windows, experiment.postprocess
+    for note in copy_notes(experiment, fold):
+        say(note)
     return data
 
 
@@ -114,6 +139,7 @@ def _withdraw(experiment: Experiment, fold: int) -> None:
 
 
 def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: Any) -> None:
+    from bonepipe.pipeline.predictors.unlike import FACT
     from bonepipe.training.fit import save_weights, train_fold
 
     folder, recipe = experiment.fold_folder(fold), experiment.augmentation
@@ -122,6 +148,7 @@ def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: A
     say(f"{folder}: {start}")
     facts: dict[str, Any] = {"classes": experiment.data.classes, "fold": fold}
     facts |= {"augmentations": recipe.names, "seen": recipe.shows}
+    facts[FACT] = Usual.of(data.cohort.store.thumbnails[data.split[0]]).plain()
     module = experiment.module(fold, pretrained=not resumed)
     if experiment.data.region is None:
         facts["aspects"] = aspects(data.cohort.store.shape(index) for index in data.split[0])

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from bonepipe.data import submission
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.image import SUFFIXES, read_grey
+from bonepipe.data.image import SUFFIXES
 from bonepipe.digests import combined, digest
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import append_csv, find_files, require_writable_names
@@ -49,7 +49,7 @@ def predict(predictor: Predictor, images: Sequence[Radiograph], out: Path, *, fo
     with locked(out):
         _claim(Step(out, "predictions", source, (), out / "digests.json"), force)
         table = _read_tables(out, classes)
-        marks = {image.path: combined([digest(image.path), combined(source)]) for image in images}
+        marks = {image.path: _mark(image, combined(source)) for image in images}
         missing = [image for image in images if force or not _is_finished(out, image, marks[image.path], table)]
         if len(missing) < len(images):
             say(f"{out}: {len(images) - len(missing)} images are finished already")
@@ -61,10 +61,11 @@ def predict(predictor: Predictor, images: Sequence[Radiograph], out: Path, *, fo
     return len(table), count
 
 
-def find_images(paths: Sequence[Path], out: Path) -> list[Radiograph]:
+def find_images(paths: Sequence[Path], out: Path, *, negative: bool = False) -> list[Radiograph]:
     """The images that files and folders stand for, each once, in the order given, folders sorted.
 
-    Results of an earlier call, in a folder of OUT that lies among the images, are none.
+    Results of an earlier call, in a folder of OUT that lies among the images, are none. With `negative` dark and bright
+    are exchanged back in all of them.
 
     Raises:
         BonepipeError: a path does not exist, a folder holds no image, two images have one name, or one has a name that
@@ -86,7 +87,7 @@ def find_images(paths: Sequence[Path], out: Path) -> list[Radiograph]:
             why = "one name twice, suffixes aside; results are told apart by it, so use two folders"
             raise BonepipeError(f"{other} and {file}: {why}")
         names[file.stem] = file
-    return [Radiograph(file.name, patient=file.parent.name, path=file, split="test") for file in there.values()]
+    return [Radiograph(file.name, file.parent.name, file, "test", negative=negative) for file in there.values()]
 
 
 def _images_in(folder: Path, out: Path) -> list[Path]:
@@ -110,6 +111,11 @@ def _claim(step: Step, force: bool) -> None:
         for name in (TABLE, JOURNAL):  # masks of other weights may stay as files, but one table has those of one source
             (step.folder / name).unlink(missing_ok=True)
     step.record()
+
+
+def _mark(image: Radiograph, source: str) -> str:
+    """What an image's results are made from."""
+    return combined([digest(image.path), source, *["negative"][: image.negative]])
 
 
 def _read_tables(out: Path, classes: Sequence[str]) -> Table:
@@ -152,7 +158,7 @@ def _predict(predictor: Predictor, images: Sequence[Radiograph], out: Path, mark
         files.polygons_file(out, image.path).unlink(missing_ok=True)
     data = predictor.experiment.data
     for image, texts in tqdm(masks(predictor, images), "predict", len(images), unit="image"):
-        grey = read_grey(image.path)
+        grey = image.read()
         cutouts = [cutout.from_runs(rle.parse(text), grey.shape) for text in texts]
         append_csv(out / JOURNAL, zip(repeat(image.name), data.classes, texts))
         files.write_masks(out, image.path, grey, cutouts, data, marks[image.path])

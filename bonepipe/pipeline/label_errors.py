@@ -10,7 +10,6 @@ import numpy as np
 from tqdm import tqdm
 
 from bonepipe.data import corrections, submission
-from bonepipe.data.image import read_grey
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_csv
 from bonepipe.inference import label_errors as suspects
@@ -99,7 +98,8 @@ def _write_pictures(experiment: Experiment, ranked: Sequence[LabelError], texts:
 def _picture(experiment: Experiment, number: int, suspect: LabelError, codes: Sequence[str]) -> np.ndarray:
     data, store = experiment.data, experiment.cohort.store
     index = store.index[suspect.name]
-    image, grey = experiment.cohort.images[index], read_grey(experiment.cohort.images[index].path)
+    image = experiment.cohort.images[index]
+    grey = image.read()
     labels = ", ".join(data.classes[label] for label in suspect.classes)
     remark = f"{len(suspect.classes)} labels" if suspect.moved else f"{labels}: {suspect.remark}"
     title = f"{number}  {suspect.kind} {suspect.score:.2f}  {image.patient} {image.path.stem}  {remark}"

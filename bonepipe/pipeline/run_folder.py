@@ -107,7 +107,7 @@ def differences(before: Inputs, now: Inputs) -> list[str]:
     before, now = ({"settings": {}, **part} for part in (before, json.loads(json.dumps(now))))
     changed = configs.differences(before.pop("settings"), now.pop("settings"))
     lines = [f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items()]
-    old, new = configs.flatten(before), configs.flatten(now)
+    old, new = (configs.flatten({key: part for key, part in inputs.items() if part != {}}) for inputs in (before, now))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             how = "is new" if key not in old else "is gone" if key not in new else "has changed"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Settings that no trained weights depend on: names, places, devices, and what follows training.
 NOT_TRAINING = (
     "name", "fold", "runs", "device", "executor", "tracking", "tta", "windows", "postprocess", "prediction",
-    "thresholds", "search", "cam", "data.palette", "trainer.workers", "trainer.compile",
+    "thresholds", "search", "cam", "data.palette", "data.negatives", "trainer.workers", "trainer.compile",
     "trainer.detect_anomaly",
 )  # fmt: skip
 # Settings that name files: their contents count, and not where they lie.
@@ -51,13 +51,19 @@ def without(config: Mapping[str, Any], keys: Sequence[str]) -> configs.Config:
     }
 
 
+def turned(images: Sequence[Radiograph]) -> dict[str, bool]:
+    """The images that are read as negatives, by name: settings name them by patterns, and these alone say nothing."""
+    return {f"{image.name} as a negative": True for image in images if image.negative}
+
+
 def training_settings(config: configs.Config) -> configs.Config:
     """The settings that trained weights depend on."""
     left_out = [*NOT_TRAINING, *FILES]
     if config["sampler"].get("balance") is None:
         left_out += ["strata", "data.strata"]  # they then only weight the report
     settings = without(config, left_out)
-    external = [{**dataset, "root": None} for dataset in settings["data"].get("external") or ()]
+    listed = settings["data"].get("external") or ()
+    external = [{**without(dataset, ["negatives"]), "root": None} for dataset in listed]
     return {**settings, "data": {**settings["data"], "external": external}}
 
 
@@ -90,6 +96,7 @@ class Steps:
             "settings": training_settings(config),
             "files": self.digests(files),
             "folds": self._folds([image for image in images if image.split == "train"]),
+            "negatives": turned(images),
         }
 
     def _folds(self, images: Sequence[Radiograph]) -> fold_files.Folds:
@@ -133,9 +140,18 @@ class Steps:
                 "data": {"strata": config["data"].get("strata")},
             },
             "files": self.digests({name: path for name, path in folds.items() if path.is_file()}),
-            **({"dataset": self.digests(self.strata_files())} if dataset else {}),
+            **(
+                {"dataset": self.digests(self.strata_files()), "negatives": self._turned_for_strata()}
+                if dataset
+                else {}
+            ),
         }
         return run_folder.Step(experiment.folder, "cross_validation", inputs, (THRESHOLDS,), self.cache)
+
+    def _turned_for_strata(self) -> dict[str, bool]:
+        """The test images that are read as negatives, where the mix of strata is told from them."""
+        told = self.experiment.strata.by and self.experiment.strata.test_mix is None
+        return turned(self.test_images) if told else {}
 
     def strata_files(self) -> dict[str, Path]:
         """What the test set's mix is told from; nothing where no strata are told apart."""
@@ -144,10 +160,16 @@ class Steps:
             return {}
         return self.tables() | ({} if strata.test_mix is not None else self.test_files())
 
+    @cached_property
+    def test_images(self) -> list[Radiograph]:
+        """The test images; there may be none."""
+        data = replace(self.experiment.data, metadata=None)
+        return [image for image in read_catalog(data) if image.split == "test"]
+
     def test_files(self) -> dict[str, Path]:
-        """The test images; nothing where there are none, and none of the files that only training needs."""
-        data = replace(self.experiment.data, metadata=None, corrections=None, pseudo=None, masks=None)
-        return files_of([image for image in read_catalog(data) if image.split == "test"], data)
+        """The files of the test images, and none of those that only training needs."""
+        data = replace(self.experiment.data, corrections=None, pseudo=None, masks=None)
+        return files_of(self.test_images, data)
 
     def submission(self, provenance: run_folder.Inputs) -> run_folder.Step:
         """The test images' masks, from a predictor's provenance and the folder's thresholds."""
@@ -155,7 +177,12 @@ class Steps:
         files = {**self.test_files(), THRESHOLDS: folder / THRESHOLDS}
         if provenance["decisions"]["by_stratum"]:
             files |= self.tables()
-        inputs = {**provenance, "test": self.digests(files), "classes": list(self.experiment.data.classes)}
+        inputs = {
+            **provenance,
+            "test": self.digests(files),
+            "negatives": turned(self.test_images),
+            "classes": list(self.experiment.data.classes),
+        }
         return run_folder.Step(folder, "submission", inputs, (SUBMISSION,), self.cache)
 
     def score(self) -> run_folder.Step:

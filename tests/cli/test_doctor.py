@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bonepipe.cli import main
+from bonepipe.data.image import read_grey
 
 TRAIN, LABELS = "train/DCM", "train/outputs_json"
 
@@ -128,6 +129,45 @@ def test_annotations_worth_a_look(doctor, root):
     assert found["warning: outline without area"] == [f"{path}: Left Lung: an outline of 1 points has no area"]
 
 
+def test_outlines_that_are_open_and_those_that_only_end_at_the_border(doctor, root):
+    path = root / LABELS / "case00/scan000.json"  # 120 pixels wide, 96 high
+    turn = np.linspace(0, np.pi, 30)
+    arch = np.rint(60 + 30 * np.stack([np.cos(turn), np.sin(turn)], axis=1)).astype(int)
+    border = np.stack([60 + 30 * np.cos(turn), 95 - 60 * np.sin(turn)], axis=1).round().astype(int)
+    edit(path, lambda entries: (entries[0].update(points=arch.tolist()), entries[1].update(points=border.tolist())))
+    code, found, _ = doctor()
+    assert code == 0
+    assert found["warning: open outline"] == [
+        f"{path}: Left Lung: the outline is open: its ends are 60 pixels apart and are joined by a straight line"
+    ]
+
+
+def test_outlines_in_other_units(doctor, root):
+    """Fractions, percent of a larger image, a box, a line and numbers as text."""
+    path, percent = root / LABELS / "case00/scan000.json", root / LABELS / "case03/scan007.json"
+
+    def damage(entries):
+        entries[0]["points"] = [[x / 120, y / 96] for x, y in entries[0]["points"]]
+        entries[1]["points"] = [[20, 30], [70, 80]]
+        entries[2].update(type="bbox", points=[[20, 30], [70, 80]])
+        entries[3]["points"] = [[str(x), str(y)] for x, y in entries[3]["points"]]
+        entries[4]["points"] = [[x > 60, y > 40] for x, y in entries[4]["points"]]
+
+    edit(path, damage)
+    edit(percent, lambda entries: [e.update(points=[[0.4 * x, 0.4 * y] for x, y in e["points"]]) for e in entries])
+    code, found, _ = doctor()
+    assert code == 1
+    assert [line.removeprefix(f"{path}: ")[:45] for line in found["error: bad annotation"]] == [
+        "annotations[0].points: lie within 0 and 1: fr",
+        "annotations[1].points: two points are a line ",
+        "annotations[2].type: 'bbox' is not filled; re",
+        "annotations[3].points: expected a list of [x,",
+        "annotations[4].points: expected a list of [x,",
+    ]
+    (line,) = found["warning: outlines in the top left quarter"]
+    assert line.startswith(f"{percent}: annotations: all outlines end at x = ")
+
+
 def test_files_without_partner(doctor, root):
     (root / LABELS / "case00/scan000.json").unlink()
     (root / TRAIN / "case01/scan003.png").unlink()
@@ -147,7 +187,7 @@ def test_names_duplicates_and_patients(doctor, root):
     code, found, _ = doctor()
     assert code == 1
     assert found["error: file name used twice"] == [f"{copy}: has the same file name as {first}"]
-    assert found["warning: duplicate image"] == [f"{copy}: is the same file as {first}"]
+    assert found["warning: duplicate image"] == [f"{copy}: has the same pixels as {first}, a train image"]
     assert found["warning: patient in train and test"] == [
         f"{copy.parent}: patient case00 also has train images ({first.parent})"
     ]
@@ -259,6 +299,57 @@ def test_no_damage_crashes_it(doctor, root, seed):
     assert code == 1
     assert f"{sum(len(v) for k, v in found.items() if k.startswith('error'))} errors" in verdict
     assert doctor("data.metadata=meta.xlsx") == (code, found, verdict)
+
+
+def rewrite(path, change, source=None):
+    """Write an image's changed pixels, of another image where one is given, into its file."""
+    assert cv2.imwrite(str(path), change(read_grey(source or path)))
+
+
+def test_the_same_picture_in_other_bytes_is_found(doctor, root):
+    train = [root / TRAIN / f"case0{number // 2}/scan00{number}.png" for number in range(10)]
+    test = root / "test/DCM/case06/scan012.png"
+    rewrite(train[4], lambda grey: np.dstack([grey] * 3), train[0])
+    rewrite(train[6], lambda grey: cv2.resize(grey, (100, 90)), train[1])
+    rewrite(test, lambda grey: np.clip(grey * 1.1 + 5, 0, 255).astype(np.uint8), train[2])
+    code, found, _ = doctor()
+    assert code == 0
+    same, near = found["warning: duplicate image"], found["warning: nearly the same image"]
+    assert same == [f"{train[4]}: has the same pixels as {train[0]}, of another patient (case00)"]
+    assert near == [
+        f"{train[6]}: shows nearly the same picture as {train[1]}, of another patient (case00)",
+        f"{test}: shows nearly the same picture as {train[2]}, a train image",
+    ]
+
+
+def test_negatives_are_named_and_turned_back_on_request(doctor, root):
+    paths = [root / TRAIN / "case01/scan002.png", root / "test/DCM/case07/scan014.png"]
+    for path in paths:
+        rewrite(path, lambda grey: 255 - grey)
+    code, found, _ = doctor()
+    assert code == 0
+    assert [line.split(": ")[0] for line in found["warning: negative"]] == [str(path) for path in paths]
+    assert "data.negatives=[scan002.png] turns it back" in found["warning: negative"][0]
+    assert "warning: unusual exposure" not in found
+    assert "warning: negative" not in doctor("data.negatives=[case01/scan002.png,scan014.png]")[1]
+    (line,) = doctor("data.negatives=[case01/scan002.png,scan014.png,scan001.png]")[1]["warning: negative"]
+    assert "scan001.png: looks like a negative" in line
+    assert "has turned it" in line
+    code, found, _ = doctor("data.negatives=[scan002.pgn]")
+    assert code == 1
+    assert "'scan002.pgn' fits no image" in found["error: unused setting"][0]
+
+
+@pytest.mark.parametrize("gain", [0.3, 2.2])
+def test_an_exposure_far_from_the_training_images_is_named(doctor, root, gain):
+    for path in root.glob("*/DCM/*/*.png"):
+        rewrite(path, lambda grey: (grey * 0.4).astype(np.uint8))
+    path = root / "test/DCM/case06/scan013.png"
+    rewrite(path, lambda grey: np.clip(grey * gain, 0, 255).astype(np.uint8))
+    code, found, _ = doctor()
+    assert code == 0
+    assert [line.split(": ")[0] for line in found["warning: unusual exposure"]] == [str(path)]
+    assert "while half of the train images have " in found["warning: unusual exposure"][0]
 
 
 @pytest.fixture

@@ -22,11 +22,11 @@ def entries(*items):
 
 
 def test_polygons_keep_their_order_and_repeat(tmp_path):
-    other = {"label": "Radius", "points": [[1.4, 2.6], [5, 6]]}
+    other = {"label": "Radius", "points": [[1.4, 2.6], [5, 6], [2, 8]]}
     polygons = read_annotation(write(tmp_path, entries(GOOD, other, GOOD)), CLASSES)
     assert [label for label, _ in polygons] == [1, 0, 1]
     assert polygons[1][1].dtype == np.int32
-    assert polygons[1][1].tolist() == [[1, 3], [5, 6]]
+    assert polygons[1][1].tolist() == [[1, 3], [5, 6], [2, 8]]
 
 
 def test_the_fields_that_lie_are_not_read(tmp_path):
@@ -64,11 +64,48 @@ def test_labels_are_listed_even_where_unknown(tmp_path):
         (entries(GOOD | {"points": [[float("nan"), 2]]}), r"annotations\[0\]\.points: expected"),
         (entries(GOOD | {"points": [[1e12, 2]]}), r"annotations\[0\]\.points: expected"),
         (entries(GOOD | {"points": [[10**400, 2]]}), r"annotations\[0\]\.points: expected"),
+        (entries(GOOD | {"points": [[True, False], [False, 4], [3, 3]]}), r"annotations\[0\]\.points: expected"),
+        (entries(GOOD | {"points": [["1", "2"], ["5", "2"], ["1", "9"]]}), r"annotations\[0\]\.points: expected"),
+        (entries(GOOD | {"points": [[0, 0], [0.7, 0], [0, 1]]}), r"annotations\[0\]\.points: lie within 0 and 1"),
+        (
+            entries(GOOD | {"points": [[10, 10], [200, 300]]}),
+            r"annotations\[0\]\.points: two points are a line or .*box",
+        ),
+        (entries(GOOD, GOOD | {"type": "bbox"}), r"annotations\[1\]\.type: 'bbox' is not filled"),
+        (entries(GOOD | {"type": "polyline"}), r"annotations\[0\]\.type: 'polyline' is not filled"),
+        (entries(GOOD | {"type": 3}), r"annotations\[0\]\.type: 3 is not filled"),
     ],
 )
 def test_each_fault_names_file_and_field(tmp_path, content, field):
     with pytest.raises(BonepipeError, match=rf"a\.json: .*{field}"):
         read_annotation(write(tmp_path, content), CLASSES)
+
+
+@pytest.mark.parametrize("kind", ["poly_seg", "polygon", "Polygon", "POLY-SEG", "poly", None])
+def test_types_that_mean_an_outline_are_filled(tmp_path, kind):
+    assert len(read_annotation(write(tmp_path, entries(GOOD | {"type": kind})), CLASSES)) == 1
+
+
+def test_a_tiny_outline_in_whole_pixels_is_no_fraction(tmp_path):
+    corner = {"label": "Ulna", "points": [[0, 0], [1, 0], [1, 1]]}
+    assert len(read_annotation(write(tmp_path, entries(corner)), CLASSES)) == 1
+
+
+@pytest.mark.parametrize("label", ["x" * 10**6, ["x"] * 10**6])
+def test_a_label_of_a_million_letters_is_not_repeated(tmp_path, label):
+    with pytest.raises(BonepipeError) as error:
+        read_annotation(write(tmp_path, entries(GOOD | {"label": label})), CLASSES)
+    assert "annotations[0].label: unknown class" in str(error.value)
+    assert len(str(error.value)) < len(str(tmp_path)) + 300
+
+
+def test_a_scribble_of_many_points_is_refused_and_a_dense_outline_is_read(tmp_path):
+    scribble = np.random.default_rng(0).integers(0, 2048, (10**5, 2)).tolist()
+    with pytest.raises(BonepipeError, match=r"a\.json: annotations\[0\]\.points: 100000 points make an outline"):
+        read_annotation(write(tmp_path, entries(GOOD | {"points": scribble})), CLASSES)
+    turn = np.linspace(0, 2 * np.pi, 10**5)
+    dense = np.rint(1024 + 900 * np.stack([np.cos(turn), np.sin(turn)], axis=1)).tolist()
+    assert len(read_annotation(write(tmp_path, entries(GOOD | {"points": dense})), CLASSES)[0][1]) == 10**5
 
 
 def test_bytes_that_are_no_text_and_missing_files(tmp_path):

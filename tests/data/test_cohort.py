@@ -1,5 +1,7 @@
+import shutil
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -27,14 +29,59 @@ def test_store_and_index_are_in_the_order_of_the_images(cohort, tmp_path):
     assert [image.split for image in cohort.test_images] == ["test"] * 4
 
 
-def test_external_images_train_in_every_fold_and_validate_in_none(cohort, chest_root, tmp_path):
-    more = tmp_path / "more"
-    for path in (chest_root / "train").rglob("*"):
-        if path.is_file():
-            target = more / path.relative_to(chest_root).with_name(f"more-{path.name}")
-            target.parent.mkdir(parents=True, exist_ok=True)
+def as_it_is(pixels):
+    return pixels
+
+
+def upside_down(pixels):
+    """Another picture."""
+    return pixels[::-1]
+
+
+def resaved(pixels):
+    """The same picture in other bytes and pixels: smaller, compressed, brighter."""
+    grey = pixels if pixels.ndim == 2 else pixels[..., 0]
+    grey = cv2.resize(grey if grey.dtype == np.uint8 else (grey >> 4).astype(np.uint8), (90, 90))
+    bright = np.clip(grey * 1.1 + 4, 0, 255).astype(np.uint8)
+    return cv2.imdecode(cv2.imencode(".jpg", bright, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_UNCHANGED)
+
+
+def wider_by(cohort, chest_root, more, change):
+    """The cohort with its own train images once more as an external dataset, changed."""
+    for path in (path for path in (chest_root / "train").rglob("*") if path.is_file()):
+        target = more / path.relative_to(chest_root).with_name(f"more-{path.name}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".png":
+            cv2.imwrite(str(target), change(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)))
+        else:
             target.write_bytes(path.read_bytes())
-    wider = replace(cohort, spec=replace(cohort.spec, external=(External(root=str(more)),)))
+    return replace(cohort, spec=replace(cohort.spec, external=(External(root=str(more)),)))
+
+
+@pytest.mark.parametrize("change", [as_it_is, resaved])
+def test_external_copies_of_own_images_train_in_no_fold(cohort, chest_root, tmp_path, change):
+    wider = wider_by(cohort, chest_root, tmp_path / "more", change)
+    assert wider.copied == {f"more-{image.name}": image.name for image in cohort.images}
+    for fold in (0, 1):
+        assert wider.indices(fold) == cohort.indices(fold)
+        assert wider.leaks(fold) == []
+    assert cohort.copied == {}
+
+
+def test_a_validation_image_that_another_patient_trains_with_is_told(cohort, chest_root, tmp_path):
+    root = shutil.copytree(chest_root, tmp_path / "data")
+    (training, validation), names = cohort.indices(0), [image.path for image in cohort.images]
+    source, target = (root / names[part[0]].relative_to(chest_root) for part in (validation, training))
+    cv2.imwrite(str(target), resaved(cv2.imread(str(source), cv2.IMREAD_UNCHANGED)))
+    twin = replace(cohort, spec=replace(cohort.spec, root=str(root)))
+    assert twin.leaks(0) == [(source.name, target.name)]
+    assert twin.leaks(1) == [(target.name, source.name)]
+    assert twin.copied == {}
+    assert cohort.leaks(0) == []
+
+
+def test_external_images_train_in_every_fold_and_validate_in_none(cohort, chest_root, tmp_path):
+    wider = wider_by(cohort, chest_root, tmp_path / "more", upside_down)
     assert len(wider.own_images) == 12
     assert len(wider.images) == 24
     for fold in (0, 1):

@@ -66,6 +66,39 @@ def test_deep_images_are_scaled_from_their_bit_depth(tmp_path, brightest, full):
     assert (read_grey(save(tmp_path / "a.png", deep)) == np.rint(deep * (255.0 / full))).all()
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_hot_pixels_and_markers_do_not_darken_a_deep_image(tmp_path, bits):
+    eight = cv2.resize(smooth(), (400, 300), interpolation=cv2.INTER_LINEAR)
+    deep = np.rint(eight * (((1 << bits) - 1) / 255)).astype(np.uint16)
+    hot, marked = deep.copy(), deep.copy()
+    hot[7, 9] = 1 << bits
+    marked[10:50, 20:80] = 65535  # 2% of the pixels
+    blurred = cv2.GaussianBlur(marked, (3, 3), 0)
+    both = marked.copy()
+    both[20:30, 20:30], both[100, 100], both[200, 200] = 60000, 50000, 1 << bits
+    inside = np.zeros(deep.shape, bool)
+    inside[8:52, 18:82] = True
+    for pixels in (deep, hot, marked, blurred, both):
+        read = read_grey(save(tmp_path / "a.png", pixels))
+        apart = np.abs(read[~inside].astype(int) - eight[~inside])
+        assert (apart > (2 if pixels is blurred else 0)).sum() <= 3
+    assert (read[12:48, 22:78] == 255).all(), "a marker is white"
+
+
+@pytest.mark.parametrize("factor", [1, 4, 16, 64, 257])
+def test_the_same_radiograph_reads_alike_however_deep_it_was_saved(tmp_path, factor):
+    eight = smooth()
+    read = read_grey(save(tmp_path / "a.png", eight.astype(np.uint16) * factor))
+    assert np.abs(read.astype(int) - eight).max() <= 1
+
+
+def test_bright_bone_on_a_few_pixels_is_no_marker(tmp_path):
+    deep = np.zeros((100, 100), np.uint16)
+    deep[:, :40] = np.linspace(0, 1000, 40)
+    deep[40:50, 50:60] = np.arange(2000, 4000, 20).reshape(10, 10)  # 1% of the pixels, of many values
+    assert (read_grey(save(tmp_path / "a.png", deep)) == np.rint(deep * (255 / 4095))).all()
+
+
 def test_deep_colour_is_read(tmp_path):
     deep = np.random.default_rng(3).integers(0, 4096, (10, 12, 3)).astype(np.uint16)
     deep[0, 0] = 4095

@@ -11,6 +11,7 @@ import torch
 
 from bonepipe import config as configs
 from bonepipe.data import submission
+from bonepipe.data.thumbnails import Usual
 from bonepipe.inference.oof.predict import Validation, predict_fold
 from bonepipe.labels import bitplane
 from bonepipe.pipeline.experiment import Experiment, seed_everything
@@ -99,12 +100,13 @@ def drawn_run(tmp_path_factory, phantom_root):
     folder = tmp_path_factory.mktemp("drawn")
     words = settings(phantom_root, folder)
     experiment = Experiment(configs.compose(words))
-    classes = experiment.data.classes
+    classes, usual = experiment.data.classes, Usual.of(experiment.cohort.store.thumbnails).plain()
     for fold in (0, 1):
         seed_everything(fold)
         here = experiment.fold_folder(fold)
         configs.save(experiment.config, here / "config.yaml")
         facts = {"classes": classes, "augmentations": experiment.augmentation.names, "fold": fold, "aspects": [1, 1]}
+        facts["usual"] = usual
         save_weights(undecided(experiment.model()), here / "weights.safetensors", facts)
         (here / "metrics.csv").write_text("epoch\n")
         Steps(experiment).training(fold).record()

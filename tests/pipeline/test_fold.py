@@ -1,6 +1,7 @@
 """Modes of `bonepipe train` that change what is trained on, or what from."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from bonepipe.config import compose
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.fold_model import read_facts
 from bonepipe.pipeline.experiment import Experiment
-from bonepipe.pipeline.fold import _checked, encoder_start
+from bonepipe.pipeline.fold import _checked, copy_notes, encoder_start
 
 
 @pytest.fixture
@@ -73,6 +74,28 @@ def test_a_fraction_of_the_patients_trains_and_all_validate(words):
     assert light == [index for index in training if experiment.cohort.images[index].patient in chosen]
     assert len(validation) > 0
     assert same == validation
+
+
+def test_pictures_that_are_there_twice_are_told_and_left_out(words, phantom_root, tmp_path):
+    """A test image that is a train image, pseudo-labelled; and a patient's image under another patient."""
+    root = shutil.copytree(phantom_root, tmp_path / "data")
+    here = Experiment(compose([*words, f"data.root={root}"]))
+    (training, validation), images = here.cohort.indices(0), here.cohort.images
+    assert copy_notes(here, 0) == []
+    test = sorted((root / "test" / "DCM").rglob("*.png"))[0]
+    shutil.copy(images[training[1]].path, test)
+    shutil.copy(images[validation[0]].path, images[training[0]].path)
+    rows = [f"{test.name},{label},," for label in here.data.classes]
+    (tmp_path / "pseudo.csv").write_text("\n".join(["image_name,class,rle,ambiguous", *rows]))
+    again = Experiment(compose([*words, f"data.root={root}", f"data.pseudo={tmp_path / 'pseudo.csv'}"]))
+    copied, leaked = copy_notes(again, 0)
+    assert copied.startswith("1 external or pseudo-labelled images show the same pictures as the dataset's own and")
+    assert copied.endswith(f"({test.name} = {images[training[1]].name})")
+    assert leaked.startswith(
+        "warning: 1 images that fold 0 is validated on show the same pictures as images that it is"
+    )
+    assert f"({images[validation[0]].name} = {images[training[0]].name})" in leaked
+    assert again.cohort.indices(0) == (training, validation)
 
 
 def test_a_frozen_encoder_without_weights_is_warned_of_and_stays_as_it_was(words, capsys):

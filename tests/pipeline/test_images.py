@@ -132,6 +132,33 @@ def test_predict_finds_what_a_person_sees_in_a_folder(tmp_path):
         find_images([pictures], out)
 
 
+def test_negatives_and_odd_exposures_are_named_and_negatives_turned_back(
+    drawn_run, rows_of, phantom_root, tmp_path, capsys
+):
+    _, words = drawn_run
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.mkdir(), bad.mkdir()
+    for number, source in enumerate(sorted((phantom_root / "test").rglob("*.png"))[:3]):
+        grey = cv2.imread(str(source), cv2.IMREAD_GRAYSCALE)
+        changed = [255 - grey, 255 - grey, grey // 4][number]
+        for folder, pixels in ((good, grey), (bad, changed)):
+            assert cv2.imwrite(str(folder / f"{number}.png"), pixels)
+    assert cli.main(["predict", str(good), "-o", str(tmp_path / "a"), *words]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert cli.main(["predict", str(bad), "-o", str(tmp_path / "b"), *words]) == 0
+    told = capsys.readouterr().err
+    assert "warning: 2 images (0.png, 1.png): look like negatives of the training images" in told
+    assert "warning: 1 images (2.png): far darker or brighter than the training images" in told
+    first = str(bad / "0.png")
+    assert cli.main(["predict", first, "-o", str(tmp_path / "b"), "--negative", "--force", *words]) == 0
+    assert "warning" not in capsys.readouterr().err
+    rows, right = rows_of(tmp_path / "b" / "predictions.csv"), rows_of(tmp_path / "a" / "predictions.csv")
+    near = [rle.dice(code, right[key]) for key, code in rows.items() if key[0] == "0.png" and code]
+    assert np.mean(near) > 0.99, "one image alone is predicted a rounding apart from three"
+    overlays = [cv2.imread(str(tmp_path / name / "overlays" / "0.jpg")) for name in "ab"]
+    assert np.abs(overlays[0].astype(int) - overlays[1]).mean() < 1, "overlays show what the model saw"
+
+
 def test_predict_does_not_mix_predictions_of_other_weights(copied_run, set_thresholds, chest_root, tmp_path, capsys):
     _, words = copied_run
     picture = next((chest_root / "test").rglob("*.png"))

@@ -10,6 +10,7 @@ import pytest
 
 from bonepipe.cli import main
 from bonepipe.config import compose
+from bonepipe.data.store import key
 from bonepipe.errors import BonepipeError
 from bonepipe.pipeline import leaderboard
 from bonepipe.pipeline.experiment import Experiment
@@ -189,6 +190,30 @@ def test_strata_may_change_later_only_where_nothing_was_drawn_by_them(
     step.record()
     changed = Steps(Experiment(compose([*words, "strata.by=[sex]", "strata.bend=20"]))).training(0).changes()
     assert [line.partition(":")[0] for line in changed] == (["strata.bend", "strata.by"] if noted else [])
+
+
+def test_negatives_make_stale_what_reads_them_and_nothing_else(phantom_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words, provenance = ["experiment=debug", f"data.root={phantom_root}"], {"decisions": {"by_stratum": False}}
+    train, test = (sorted((phantom_root / part / "DCM").rglob("*.png"))[0].name for part in ("train", "test"))
+    plain = Steps(Experiment(compose(words)))
+    plain.experiment.folder.mkdir(parents=True)
+    (plain.experiment.folder / "thresholds.json").write_text("{}")
+    for step in (plain.training(0), plain.submission(provenance)):
+        step.folder.mkdir(exist_ok=True)
+        step.record()
+    for names, trained, submitted in (
+        (train, [f"{train} as a negative is new"], []),
+        (test, [], [f"{test} as a negative is new"]),
+    ):
+        here = Steps(Experiment(compose([*words, f"data.negatives=[{names}]"])))
+        assert here.training(0).changes() == trained
+        assert here.submission(provenance).changes() == submitted
+    store = key(plain.experiment.cohort.images, plain.experiment.data, tmp_path)
+    turned = Experiment(compose([*words, f"data.negatives=[{train}]"]))
+    assert key(turned.cohort.images, turned.data, tmp_path) != store
+    with pytest.raises(BonepipeError, match=r"data\.negatives: 'none\.png' fits no image"):
+        _ = Experiment(compose([*words, "data.negatives=[none.png]"])).cohort.images
 
 
 def test_recorded_leaderboard_scores_outlive_training_and_submitting_again(run):

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from bonepipe.data.catalog import external_images, train_images
 from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.data.spec import DataSpec, External
 from bonepipe.data.store import amendments, key, open_store
+from bonepipe.inference.fold_model import read_facts
 from bonepipe.labels import bitplane
 from bonepipe.models.outputs import Outputs
 from bonepipe.training import losses
@@ -30,12 +32,15 @@ PRESENT = [1, 3]
 
 @pytest.fixture(scope="module")
 def more(chest_root, tmp_path_factory):
-    """The chests once more under other names; two patients."""
+    """The chests once more under other names, upside down: copies would not be trained on; two patients."""
     root = tmp_path_factory.mktemp("more")
     for path in sorted(path for path in (chest_root / "train").rglob("case0[01]/*") if path.is_file()):
         target = root / path.relative_to(chest_root).with_name(f"more{path.name}")
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+        if path.suffix == ".png":
+            cv2.imwrite(str(target), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[::-1])
+        else:
+            shutil.copy(path, target)
     return root
 
 
@@ -172,6 +177,7 @@ def test_two_steps_with_such_an_external_set_from_the_command_line(chest_root, m
     assert main([*words, external]) == 0
     folder = tmp_path / "runs" / "chest" / "fold-0"
     assert (folder / "oof_dice.csv").is_file()
+    assert len(read_facts(folder / "weights.safetensors")["usual"]["picture"]) == 32 * 32
     assert "more" not in (folder / "oof_dice.csv").read_text()
     (stored,) = [path for path in (tmp_path / "runs" / ".store").iterdir() if path.is_dir()]
     assert np.load(stored / "ignored.npy").any((1, 2, 3)).sum() == 4

@@ -10,7 +10,6 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.image import read_grey
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.inference.cascade import BlendedStages, SecondStage, blend_stages, predict_second_stage
 from bonepipe.inference.oof.predict import Predict
@@ -87,7 +86,7 @@ def shown(whole: Iterable[tuple[Radiograph, np.ndarray]], second: Experiment) ->
     """
 
     def read(item: tuple[Radiograph, np.ndarray]) -> Shown:
-        return item[0], read_grey(item[0].path), item[1]
+        return item[0], item[0].read(), item[1]
 
     return overlapped(read, whole, second.prediction.batch_size)
 

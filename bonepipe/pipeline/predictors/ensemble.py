@@ -22,6 +22,7 @@ from bonepipe.pipeline import run_folder
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.base import Maps, require_current
 from bonepipe.pipeline.predictors.member import EnsembleMember, open_members
+from bonepipe.pipeline.predictors.unlike import warned
 from bonepipe.pipeline.run_folder import CONFIG, ENSEMBLE, THRESHOLDS, Inputs, Step
 from bonepipe.pipeline.steps import Steps
 
@@ -35,6 +36,7 @@ OWN = (
     "tracking",
     "device",
     "data.root",
+    "data.negatives",
 )
 
 OUTPUTS = ("oof.csv", "histograms.npz", "oof_dice.csv")  # of a cross-validation beside thresholds.json
@@ -75,7 +77,8 @@ class EnsemblePredictor:
         predictors = [(member.frame, member.predict()) for member, _ in distinct]
         weights = np.array([shares for _, shares in distinct])
         mean = partial(average, weights=weights, mean=self.mean)
-        return predictions(predictors, images, self.experiment.prediction, mean)
+        first, told = self.members[0], predictions(predictors, images, self.experiment.prediction, mean)
+        return warned(told, first.experiment.weights(first.folds[0], first.epochs[0]))
 
     def _distinct(self) -> list[tuple[EnsembleMember, NDArray[np.float64]]]:
         """Members with their weights `[C]`; entries that differ in these alone are one, which predicts once."""

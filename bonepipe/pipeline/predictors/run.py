@@ -31,6 +31,7 @@ class Run:
     def predictions(self, images: Sequence[Radiograph]) -> "Iterator[tuple[Radiograph, Whole]]":
         """Every image with the mean probabilities of all fold models and views."""
         from bonepipe.inference.predict import predictions
+        from bonepipe.pipeline.predictors.unlike import warned
 
         experiment = self.experiment
         folds = voting_folds(experiment)
@@ -39,7 +40,8 @@ class Run:
         models = [experiment.fold_model(fold) for fold in folds]
         say(f"{len(models)} models x {experiment.ways} on {experiment.device}")
         predict = experiment.predictor(models, refined_classes(experiment))
-        return predictions([(experiment.windows.frame, predict)], images, experiment.prediction)
+        told = predictions([(experiment.windows.frame, predict)], images, experiment.prediction)
+        return warned(told, experiment.weights(folds[0]))
 
     def out_of_fold(self) -> "Pooled":
         """The histograms of all folds."""
