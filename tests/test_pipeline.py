@@ -195,7 +195,7 @@ def tracked(folder: Path, wandb_records) -> tuple[list, str, list[int]]:
     records = wandb_records(part)
     history = [record.history for record in records if record.HasField("history")]
     rows = [{item.key or item.nested_key[0]: json.loads(item.value_json) for item in row.item} for row in history]
-    keys = ("epoch", "trainer/global_step", "train/loss", "val/dice")
+    keys = ("epoch", "trainer/global_step", "train/loss", "val/dice", "lr")
     told = [(row.step.num, [values.get(key) for key in keys]) for row, values in zip(history, rows, strict=True)]
     (run,) = [record.run for record in records if record.HasField("run")]
     settings = {item.key: item.value_json for item in run.config.update if item.key != "_wandb"}

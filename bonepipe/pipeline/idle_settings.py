@@ -1,6 +1,7 @@
 """Settings of a training that would do nothing, each said once when a fold starts: a long run shall be no surprise."""
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,7 @@ def warnings(experiment: Experiment, images: int) -> list[str]:
         *of_schedule(config["scheduler"], plan, averaging.hold_from),
         *of_optimizer(config["optimizer"], plan, frozen),
         *of_mixing(config["mixing"], spec.batch_size),
+        *of_choices(config),
     ]
     return averaging.check(spec.epochs) + [f"warning: {text}" for text in idle]
 
@@ -102,3 +104,44 @@ def of_mixing(node: Mapping[str, Any], batch_size: int) -> Iterator[str]:
         yield "mixing.p=0: no batch is mixed; mixing=none says so"
     elif "p" in node and batch_size == 1:
         yield "trainer.batch_size=1: mixing needs two images a batch, none is mixed"
+
+
+Acts = Callable[[configs.Config], Any]
+SUPERVISED: Acts = lambda config: config["model"].get("deep_supervision")  # noqa: E731 - a table of conditions
+# Settings that act under a condition alone, each with the condition and what to set for it.
+CONDITIONS: dict[str, tuple[Acts, str]] = {
+    "data.pseudo_weight": (lambda config: config["data"].get("pseudo"), "data.pseudo names no pseudo-labels"),
+    "loss.presence_weight": (
+        lambda config: config["model"].get("presence") or config["model"].get("classification"),
+        "the network does not tell which classes occur (model.presence, or model.classification of a U-Net 3+)",
+    ),
+    "loss.side_weight": (SUPERVISED, "the network has one answer (model.deep_supervision)"),
+    "loss.gamma": (lambda config: config["loss"].get("focal_weight", 1), "loss.focal_weight=0"),
+    "loss.alpha": (lambda config: config["loss"].get("focal_weight", 1), "loss.focal_weight=0"),
+    "loss.focal_floor": (lambda config: config["loss"].get("focal_weight", 1), "loss.focal_weight=0"),
+    "loss.k": (lambda config: config["loss"].get("topk_weight", 1), "loss.topk_weight=0"),
+    "loss.smooth": (lambda config: config["loss"].get("dice_weight", 1), "loss.dice_weight=0"),
+    "sampler.floor": (lambda config: config["sampler"].get("balance"), "sampler.balance=null draws each image once"),
+    "sampler.cap": (lambda config: config["sampler"].get("balance"), "sampler.balance=null draws each image once"),
+    "strata.ages": (lambda config: "age" in config["strata"]["by"], "strata.by does not name age"),
+    "strata.wrist": (lambda config: "wrist" in config["strata"]["by"], "strata.by does not name wrist"),
+    "strata.bend": (lambda config: "wrist" in config["strata"]["by"], "strata.by does not name wrist"),
+    "postprocess.min_area": (
+        lambda config: "min_area" in config["postprocess"]["operations"],
+        "postprocess.operations does not name min_area",
+    ),
+}
+
+
+def of_choices(config: configs.Config) -> Iterator[str]:
+    """Settings of something that was not chosen, where they are not what they are unless told."""
+    for key, (acts, why) in CONDITIONS.items():
+        group, _, name = key.partition(".")
+        if name in config[group] and config[group][name] != _default(config[group], name) and not acts(config):
+            yield f"{key}={config[group][name]}: {why}, so it does nothing"
+
+
+def _default(node: Mapping[str, Any], name: str) -> Any:
+    """What a setting is where no config names it; a list where that is a tuple, as YAML has it."""
+    default = inspect.signature(configs.locate(node["_target_"])).parameters[name].default
+    return list(default) if isinstance(default, tuple) else default

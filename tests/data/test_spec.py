@@ -27,7 +27,6 @@ def test_mirrored_order_swaps_the_pairs():
         ({"classes": ("a", "손" * 70)}, "data.classes: '손+': a name is"),
         ({"classes": ("a/b", "a_b")}, "data.classes: two names differ by / and _"),
         ({"others": ("heart",)}, "data.others name none of them"),
-        ({"classes": ("left", "ri\nght")}, r"data.classes: 'ri\\nght' holds a line break"),
         ({"size": 16}, "data.size=16"),
         ({"size": (64, 31)}, "data.size"),
         ({"palette": ((1, 2, 3),)}, "data.palette has 1 colours for 3 classes"),

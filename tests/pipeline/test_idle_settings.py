@@ -2,10 +2,10 @@
 
 import pytest
 
-from bonepipe.config import compose
+from bonepipe.config import compose, flatten
 from bonepipe.errors import UsageError
 from bonepipe.pipeline.experiment import Experiment
-from bonepipe.pipeline.idle_settings import Plan, warnings
+from bonepipe.pipeline.idle_settings import CONDITIONS, Plan, warnings
 
 IMAGES = 40  # ten batches an epoch, 100 steps
 
@@ -57,6 +57,39 @@ def test_what_would_do_nothing_is_said_once(fine, idle, text):
     (warning,) = said(*idle)
     assert warning.startswith("warning: ")
     assert text in warning
+
+
+@pytest.mark.parametrize(
+    ("word", "with_what", "text"),
+    [
+        ("data.pseudo_weight=0.3", "data.pseudo=x.csv", "data.pseudo names no pseudo-labels"),
+        ("loss.presence_weight=0.2", "model.presence=true", "does not tell which classes occur"),
+        ("loss.side_weight=0.2", "model=unet3plus", "the network has one answer"),
+        ("loss.smooth=2", "loss.focal_weight=0", ""),
+        ("+sampler.cap=4", "sampler.balance=test", "sampler.balance=null draws each image once"),
+        ("strata.ages=[40]", "strata.by=[age]", "strata.by does not name age"),
+        ("+postprocess.min_area=0.01", "postprocess.operations=[min_area]", "postprocess.operations does not name"),
+    ],
+)
+def test_settings_of_what_was_not_chosen_are_said(word, with_what, text):
+    assert said(word, with_what) == []
+    told, key = said(word), word.partition("=")[0].removeprefix("+")
+    assert len(told) == bool(text)
+    assert all(text in warning and warning.startswith(f"warning: {key}=") for warning in told)
+
+
+@pytest.mark.parametrize("word", ["loss.gamma=3", "loss.alpha=0.3", "loss.focal_floor=0.2"])
+def test_settings_of_a_term_without_weight_are_said(word):
+    assert said(word) == []
+    (warning,) = said(word, "loss.focal_weight=0")
+    assert "loss.focal_weight=0, so it does nothing" in warning
+
+
+def test_all_settings_that_act_under_a_condition_are_settings():
+    """A renamed one would be forgotten here."""
+    nodes = [compose([*words, "data.root=x"]) for words in ([], ["loss=dice_topk"], ["sampler=weighted"])]
+    known = {key for node in nodes for key in flatten(node)} | {"strata.ages", "postprocess.min_area"}
+    assert CONDITIONS.keys() <= known
 
 
 def test_a_warm_up_below_zero_is_refused_before_anything_is_written():
