@@ -65,3 +65,13 @@ def test_classes_that_an_external_dataset_annotates_are_checked_by_name():
         DataSpec(**settings, external=(External(root="b", classes=("xyz",)),))
     with pytest.raises(ValueError, match=r"data\.external: b: classes is empty"):
         External(root="b", classes=())
+
+
+def test_an_empty_pattern_of_negatives_is_refused_and_external_data_has_its_own():
+    settings = {"name": "x", "root": "a", "classes": ("Ulna",), "size": 64, "negatives": ("a.png",)}
+    with pytest.raises(ValueError, match=r"data\.negatives: a pattern is empty"):
+        DataSpec(**{**settings, "negatives": ("a.png", " ")})
+    with pytest.raises(ValueError, match=r"data\.external: b: negatives: a pattern is empty"):
+        External(root="b", negatives=("",))
+    external = External(root="b", negatives=("ID001/*",))
+    assert DataSpec(**settings, external=(external,)).of(external).negatives == ("ID001/*",)
