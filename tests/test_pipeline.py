@@ -152,7 +152,8 @@ def train_in_a_process(folder: Path, root: Path, *more: str) -> subprocess.Popen
     words = overrides(root, "fold=0", "tracking.mode=offline", "trainer.epochs=4", *more)
     log = (folder / "log.txt").open("a")
     command = [sys.executable, "-m", "bonepipe", "train", *words]
-    return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}  # of this process
+    return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
 
 
 def epochs_done(folder: Path) -> int:

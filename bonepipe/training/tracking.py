@@ -211,7 +211,7 @@ class Tracking:
             name=name,
             id=identity,
             resume="allow" if mode == "online" else None,
-            dir=str(folder),
+            dir=str(folder.resolve()),  # W&B's service may have been started in another folder
             mode=mode,  # type: ignore[arg-type]
             settings=wandb.Settings(silent=True, finish_timeout=PATIENCE, finish_timeout_raises=True),
             **about,
