@@ -164,10 +164,13 @@ class Experiment:
 
     def model(self, *, pretrained: bool = True) -> "nn.Module":
         """A new model, its weights drawn from the seed; with pretrained ones where its settings name some."""
+        return configs.build({"model": self._model_node(pretrained)}, "model", len(self.data.classes))
+
+    def _model_node(self, pretrained: bool) -> configs.Config:
         node = dict(self.config["model"])
         if not pretrained and "encoder_weights" in node:
             node["encoder_weights"] = None
-        return configs.build({"model": node}, "model", len(self.data.classes))
+        return node
 
     def datamodule(self, fold: int) -> "FoldDataModule":
         """The batches of a fold."""
@@ -188,14 +191,15 @@ class Experiment:
             overfit_batches=spec.overfit_batches,
         )
 
-    def module(self, fold: int) -> "SegmentationModule":
-        """A new module to train on a fold; its first weights are the same for each, drawn from the seed."""
+    def module(self, fold: int, *, pretrained: bool = True) -> "SegmentationModule":
+        """A new module to train on a fold; its first weights are the same for each, as those of `model`."""
         from bonepipe.training.module import SegmentationModule
 
         config, data = self.config, self.data
         seed_everything(config["seed"])
         return SegmentationModule(
-            *(config[group] for group in ("model", "loss", "optimizer", "scheduler", "mixing")),
+            self._model_node(pretrained),
+            *(config[group] for group in ("loss", "optimizer", "scheduler", "mixing")),
             classes=data.classes,
             mean=data.mean,
             std=data.std,

@@ -111,7 +111,7 @@ def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: A
     start = f"goes on from {CHECKPOINT}" if resumed else encoder_start(experiment.config["model"])
     say(f"{folder}: {start}")
     facts = {"classes": experiment.data.classes, "augmentations": recipe.names, "seen": recipe.shows, "fold": fold}
-    module = experiment.module(fold)
+    module = experiment.module(fold, pretrained=not resumed)
     averaging, transfer = (configs.build(experiment.config, group) for group in ("averaging", "transfer"))
     chosen = train_fold(
         module,

