@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
-from textwrap import shorten
 from types import UnionType
 from typing import Any, TypeVar
 
@@ -117,56 +116,13 @@ def recompose(config: Config, words: Sequence[str]) -> Config:
     return result
 
 
-def outliving(words: Sequence[str]) -> list[str]:
-    """What an experiment sets inside groups of which the words choose another option than it does, a sentence each.
-
-    Settings of an experiment hold for whatever option is chosen. That is meant for some and forgotten for others: a
-    learning rate found for one optimiser, no pretrained weights for a small network.
-
-    Args:
-        words: overrides that `compose` takes.
-    """
-    chosen = {key: value.strip("\"'") for key, _, value in (word.partition("=") for word in words)}
-    root = _option("config.yaml")
-    name = chosen.get("experiment", _choices(root).get("experiment"))
-    if "~experiment" in chosen or not (conf_dir() / f"experiment/{name}.yaml").is_file():
-        return []
-    recipe = _option(f"experiment/{name}.yaml")
-    usual = {**_choices(root), **_choices(recipe)}
-    lines = []
-    for group in GROUPS:
-        if group in recipe and group in chosen and chosen[group] != usual.get(group):
-            own = flatten({group: _option(f"{group}/{chosen[group]}.yaml")})
-            given = {key: value for key, value in flatten({group: recipe[group]}).items() if key not in chosen}
-            lines += [
-                f"experiment={name} sets {key}={_plain(value)}, also with {group}={chosen[group]}"
-                + (f", whose own is {_plain(own[key])}" if key in own else "")
-                for key, value in given.items()
-                if own.get(key, ...) != value
-            ]
-    return lines
-
-
-def _option(name: str) -> Config:
+def written(name: str) -> Config:
     """What a file of conf/ says, its interpolations as they stand."""
     from omegaconf import OmegaConf
 
     content = OmegaConf.to_container(OmegaConf.load(conf_dir() / name))
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
-
-
-def _choices(content: Config) -> dict[str, str]:
-    """The option of each group that a file's defaults choose."""
-    entries = [entry for entry in content.get("defaults", []) if isinstance(entry, Mapping)]
-    return {key.removeprefix("override /"): option for entry in entries for key, option in entry.items()}
-
-
-def _plain(value: Any) -> str:
-    """A value as an override would give it, long lists cut short."""
-    from yaml import safe_dump
-
-    return shorten(safe_dump(value, default_flow_style=True, width=1000).splitlines()[0], 60, placeholder=" ...")
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> str:
@@ -202,7 +158,7 @@ def _leaf_keys(folder: Path) -> set[str]:
     keys = set(PLAIN_KEYS)
     for group in GROUPS:
         for path in folder.glob(f"{group}/*.yaml"):
-            keys |= _dotted(_option(f"{group}/{path.name}"), f"{group}.")
+            keys |= _dotted(written(f"{group}/{path.name}"), f"{group}.")
     return keys
 
 

@@ -235,45 +235,6 @@ def test_an_experiment_leaves_every_option_as_its_file_has_it(experiment, group)
         assert {key: composed[key] for key in fixed} == fixed
 
 
-WEIGHTS = "experiment=demo sets model.encoder_weights=null, also with model=effunet, whose own is imagenet"
-RATE = "experiment=demo sets optimizer.lr=0.004, also with optimizer=sgd, whose own is 0.05"
-
-
-@pytest.mark.parametrize(
-    ("words", "lines"),
-    [
-        ([], []),
-        (["experiment=demo", "model=unet_resnet18", "optimizer=adamw", "averaging=ema", "loss=bce"], []),
-        (["model=effunet"], [WEIGHTS]),
-        (['experiment="demo"', 'model="effunet"', "optimizer=sgd"], [WEIGHTS, RATE]),
-        (["model=effunet", "model.encoder_weights=imagenet", "optimizer=sgd"], [RATE]),
-        (["model=unet", "optimizer=sgd", "optimizer.lr=0.01"], []),  # this network has no pretrained weights
-        (["~experiment", "model=effunet"], []),
-        (["experiment=effunet_512", "model=unetpp"], []),
-        (
-            ["experiment=effunet_512", "data=chest"],
-            ["experiment=effunet_512 sets data.size=512, also with data=chest, whose own is 256"],
-        ),
-    ],
-)
-def test_what_an_experiment_sets_beyond_its_own_options_is_told(words, lines):
-    assert configs.compose([*words, "data.root=x"])  # the words are good ones
-    assert configs.outliving(words) == lines
-
-
-@pytest.mark.parametrize("option", ["model=segnet", "optimizer=sgd", "scheduler=polynomial", "averaging=ema"])
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_all_that_an_experiment_changes_in_another_option_is_told(experiment, option):
-    """Against the option without the experiment."""
-    group = option.partition("=")[0]
-    plain, changed = (configs.compose([word, option])[group] for word in ("~experiment", f"experiment={experiment}"))
-    told = {
-        line.partition(" sets ")[2].partition("=")[0]
-        for line in configs.outliving([f"experiment={experiment}", option])
-    }
-    assert told == {f"{group}.{key}" for key in configs.differences(plain, changed)}
-
-
 def test_the_conf_of_another_project_is_never_taken(tmp_path, monkeypatch):
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "config.yaml").write_text("name: another project's\n")

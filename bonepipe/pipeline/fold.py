@@ -7,6 +7,7 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.outliving import outliving
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked
 from bonepipe.pipeline.steps import OUT_OF_FOLD, Steps
@@ -37,7 +38,7 @@ def run(experiment: Experiment, fold: int, words: Sequence[str] = ()) -> bool:
         return False
     configs.check(experiment.config)
     steps.refuse_stale(fold)
-    for line in (*configs.outliving(words), *transfer_warnings(experiment)):
+    for line in (*outliving(words), *transfer_warnings(experiment)):
         say(line)
     data = _checked(experiment, fold)
     with locked(experiment.fold_folder(fold)):
