@@ -12,8 +12,8 @@ labels that are trained on, where corrections amend them; the crops that validat
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from bonepipe.data.image import resize_grey
 from bonepipe.data.pseudo import PseudoLabel
 from bonepipe.data.region import cut, jittered, smallest_box
 from bonepipe.data.spec import DataSpec
-from bonepipe.data.thumbnails import Thumbnails, thumbnail
+from bonepipe.data.thumbnails import SIDE, Thumbnails, thumbnail
 from bonepipe.digests import combined, digests
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane, polygon
@@ -86,7 +86,6 @@ class Store:
         shapes: original height and width, int64 `[N, 2]`.
         points, starts, classes, owners: the outlines: int32 `[M, 2]`, and a row an outline of where its points start
             (one more than outlines), its class, and its image's index.
-        thumbnails: of the whole images, float32 `[N, s, s]`, see `bonepipe.data.thumbnails`.
         class_count: number of classes.
         ignored: the pixels whose labels do not count, by class, as `planes`; None where all count.
         crops: where the spec names a region, the part of the original that each image shows, int64 `[N, 4]` as top,
@@ -94,6 +93,7 @@ class Store:
         sources: the same for training, around the amended labels.
         wide: the sources with their labels and what jitter may bring into view; None where training draws the images.
         fit: how images of another aspect than the store's lie in it, see `Frame`.
+        thumbnails: of the whole images, float32 `[N, s, s]`, see `bonepipe.data.thumbnails`.
 
     Where the spec names corrections or pseudo-labels, `planes` are the amended labels. The outlines, and with them
     `truth` and `crops`, are always those of the annotation.
@@ -108,13 +108,13 @@ class Store:
     starts: np.ndarray
     classes: np.ndarray
     owners: np.ndarray
-    thumbnails: Thumbnails
     class_count: int
     ignored: np.ndarray | None = None
     crops: np.ndarray | None = None
     sources: np.ndarray | None = None
     wide: Layers | None = None
     fit: Fit = "stretch"
+    thumbnails: Thumbnails = field(default_factory=partial(np.zeros, (0, SIDE, SIDE), np.float32))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to loader processes by name: pickling a memory map would copy it."""
