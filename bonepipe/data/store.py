@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,7 +114,7 @@ class Store:
     sources: np.ndarray | None = None
     wide: Layers | None = None
     fit: Fit = "stretch"
-    thumbnails: Thumbnails = field(default_factory=partial(np.zeros, (0, SIDE, SIDE), np.float32))
+    thumbnails: Thumbnails = field(default_factory=lambda: np.zeros((0, SIDE, SIDE), np.float32))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to loader processes by name: pickling a memory map would copy it."""

@@ -42,10 +42,11 @@ def run(experiment: Experiment, fold: int, words: Sequence[str] = ()) -> bool:
         return False
     configs.check(experiment.config)
     steps.refuse_stale(fold)
-    odd = [*outliving(words), *transfer_warnings(experiment)]
+    for line in (*outliving(words), *transfer_warnings(experiment)):
+        say(line)
     data = _checked(experiment, fold)
-    for warning in odd + idle_settings.warnings(experiment, len(data.split[0])):
-        say(warning)
+    for line in idle_settings.warnings(experiment, len(data.split[0])):
+        say(line)
     with locked(experiment.fold_folder(fold)):
         _run(experiment, steps, fold, data)
     return True

@@ -408,11 +408,21 @@ def test_a_run_of_a_region_is_not_for_whole_images(runs, words, capsys):
     assert "windows.size=(96, 96): with data.region it must be data.size" in capsys.readouterr().err
 
 
+def histogram_of(right, wrong_or_missed):
+    """Counts [2, 256] of a mask at one half: pixels outside and inside the truth by probability."""
+    counts = np.zeros((2, 256), np.int32)
+    counts[1, 200], counts[0, 200] = right, wrong_or_missed - right
+    counts[1, 50], counts[0, 50] = wrong_or_missed - right, 1000
+    return counts
+
+
 def test_what_a_cascade_says_it_gains_was_not_chosen_on_the_same_images(runs, monkeypatch):
     """Every image is scored with the weights that the other fold chooses, in the table, the scores and oof_dice.csv."""
     both = cascade.predict_both(Run(open_run(runs / "demo")), open_run(runs / "wrist"))
-    here = np.flatnonzero(both.first.folds == 0)
-    both.mixed[np.ix_(here, [1, 4])] = both.mixed[np.ix_(here, [4, 1])]  # now the folds disagree about the best weight
+    for weight in range(1, 5):  # the folds disagree about the best weight of the first class
+        for fold, best in ((0, 1), (1, 4)):
+            right = 90 if weight == best else 80
+            both.mixed[both.first.folds == fold, weight, 0] = histogram_of(right, 100)
     monkeypatch.setattr(cascade, "predict_both", lambda *_: both)
     stages = [str(runs / name) for name in ("demo", "wrist")]
     assert main(["cascade", *stages, "-o", str(runs / "gain"), "thresholds.margin=0", "--no-test"]) == 0

@@ -21,6 +21,7 @@ from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.run import refined_classes, require_finished
 from bonepipe.pipeline.steps import Steps
 from bonepipe.pipeline.submission import _write as write_submission
+from bonepipe.pipeline.submission import read_test_set
 
 WINDOWS = [
     "windows=sliding", "windows.size=96", "windows.window=64", "windows.centre=0.75", "windows.mirror=true",
@@ -307,13 +308,13 @@ def test_what_would_be_refused_is_kept(other_data, rows_of):
     words, _ = other_data
     assert main(["submit", *words]) == 0
     experiment = Experiment(compose(words))
-    path, images = experiment.folder / "submission.csv", images_to_predict(experiment.data)
-    before = path.read_bytes()
+    path, target = experiment.folder / "submission.csv", read_test_set(experiment)
+    first, before = target.images[0], path.read_bytes()
     with pytest.raises(BonepipeError, match=r"submission\.refused\.csv: is not a valid submission: line 31: .* again"):
-        write_submission(require_finished(experiment), [images[0], images[0]])
+        write_submission(require_finished(experiment), target._replace(images=[first, first]))
     assert path.read_bytes() == before
     kept = rows_of(path.with_name("submission.refused.csv"))
-    assert kept == {key: code for key, code in rows_of(path).items() if key[0] == images[0].name}
+    assert kept == {key: code for key, code in rows_of(path).items() if key[0] == first.name}
 
 
 @pytest.mark.parametrize("command", ["split", "train-all", "submit"])

@@ -139,11 +139,11 @@ def test_on_noisy_maps_a_mixture_scores_what_the_ensemble_scores(deviation):
         rng, parts = np.random.default_rng(seed), []
         for shape in (common, common, (24, 20)):
             boxes, stream = byte_maps.pack(noise(rng, shape, deviation))
-            parts.append(byte_maps.ByteMaps(["x"], shape, boxes[None], [stream]))
+            parts.append(byte_maps.ByteMaps(["x"], [shape], boxes[None], [stream]))
         pieces = library.pixels_of_image([part.image(0) for part in parts], common, size, truth, Band(64, 192))
         for counts in ((1, 0, 0), (0, 0, 1), (1, 1, 0), (1, 1, 1), (3, 1, 2), (5, 0, 1)):
             shares = np.repeat(np.array(counts)[:, None] / sum(counts), 2, 1)
-            mean = average([part.maps(0) for part in parts], shares, common)
+            mean = average([part.maps(0) for part in parts], shares)
             for k in (64, 128, 150):
                 expected = upsample.dice_scores(upsample.cutouts(mean, [k / 256] * 2, size), truth)
                 found = [join_images([piece]).dice(counts, [k])[0, 0] for piece in pieces]
