@@ -54,7 +54,7 @@ test: .venv/.ready ## Check style and types, then run all tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.ready ## Format the code, mend what can be mended, check types
 	.venv/bin/ruff format .

@@ -16,6 +16,15 @@ CHEST_SHAPES = ((96, 120), (128, 128), (150, 110), (101, 133))  # height, width 
 CHEST_MODES = ("grey", "rgb", "rgba", "16 bit")
 
 
+# Files that take a minute or more: whoever begins with them ends with short ones, and no core waits for another.
+LONGEST = ("test_every_option.py", "test_pipeline.py", "test_staleness.py", "test_wheel.py", "test_ablation.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first; `--no-loadscope-reorder` keeps that order, where xdist would begin with most tests."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 class StoredCohort:
     """A cohort whose store is there already, split in one way for every fold."""
 

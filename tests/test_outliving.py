@@ -30,11 +30,12 @@ def test_what_an_experiment_sets_beyond_its_own_options_is_told(words, lines):
     assert outliving(words) == lines
 
 
-@pytest.mark.parametrize("option", ["model=segnet", "optimizer=sgd", "scheduler=polynomial", "averaging=ema"])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_all_that_an_experiment_changes_in_another_option_is_told(experiment, option):
-    """Against the option without the experiment."""
-    group = option.partition("=")[0]
-    plain, changed = (configs.compose([word, option])[group] for word in ("~experiment", f"experiment={experiment}"))
-    told = {line.partition(" sets ")[2].partition("=")[0] for line in outliving([f"experiment={experiment}", option])}
-    assert told == {f"{group}.{key}" for key in configs.differences(plain, changed)}
+def test_all_that_an_experiment_changes_in_other_options_is_told(experiment):
+    """Against the options without the experiment."""
+    options = ["model=segnet", "optimizer=sgd", "scheduler=polynomial", "averaging=ema"]
+    plain, changed = (configs.compose([word, *options]) for word in ("~experiment", f"experiment={experiment}"))
+    lines = outliving([f"experiment={experiment}", *options])
+    told = {line.partition(" sets ")[2].partition("=")[0] for line in lines}
+    groups = [option.partition("=")[0] for option in options]
+    assert told == {f"{group}.{key}" for group in groups for key in configs.differences(plain[group], changed[group])}

@@ -22,7 +22,7 @@ rows:
   - {{{{group: loss, name: BCE, train: loss=bce}}}}
 """
 STEPS = f"""
-base: {LIGHT} {DATA} folds.count=2 trainer.epochs=1 device=cpu runs={{{{runs}}}} name=a
+base: {LIGHT} {DATA} folds=holdout trainer.epochs=1 device=cpu runs={{{{runs}}}} name=a
 rows:
   - name: one view
     commands:
