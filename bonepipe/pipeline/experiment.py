@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
 from bonepipe import config as configs
 from bonepipe.data.cohort import Cohort
@@ -267,5 +268,6 @@ def seed_everything(seed: int) -> None:
 
 
 def say(text: str) -> None:
-    """A line about progress, on standard error so that results can be piped."""
-    print(text, file=sys.stderr, flush=True)
+    """A line about progress, on standard error so that results can be piped, and above a bar that is being drawn."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
