@@ -83,11 +83,8 @@ class TrainingImages(Dataset[dict[str, Any]]):
             return *self.augmentation(image, planes, seed), None
         image, joined = self.augmentation(image, np.concatenate([planes, *uncounted], axis=-1), seed)
         planes, *warped = np.split(joined, 1 + len(uncounted), axis=-1)
-        return (
-            image,
-            planes,
-            np.bitwise_or.reduce([_still_whole(*pair) for pair in zip(uncounted, warped, strict=True)]),
-        )
+        left_out = [_still_whole(*pair) for pair in zip(uncounted, warped, strict=True)]
+        return image, planes, np.bitwise_or.reduce(left_out)
 
 
 def _still_whole(before: np.ndarray, after: np.ndarray) -> np.ndarray:

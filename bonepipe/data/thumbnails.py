@@ -14,9 +14,7 @@ SIDE = 32  # pixels
 # Correlation of two thumbnails' gradients. One picture saved again (JPEG of quality 10, half the size, gamma 0.8) has
 # more than 0.985; of 190,000 pairs of phantom hands none has more than 0.95, of 946 pairs of real chests 0.6.
 SAME = 0.98
-NEGATIVE = (
-    -0.2
-)  # correlation with the usual picture; hands and chests have more than 0.3, their negatives as much below
+NEGATIVE = -0.2  # correlation with the usual picture; above 0.3 for hands and chests, below -0.3 for their negatives
 FAR = 1.6  # a mean grey so many times beyond the middle half of the images is unusual
 BLOCK = 1024  # images that are compared with the others at a time
 

@@ -24,11 +24,11 @@ from bonepipe.inference.postprocess.operations import ChosenOperations
 from bonepipe.inference.thresholds import ThresholdChoice
 from bonepipe.labels.dice import dice_by_size
 from bonepipe.pipeline import decisions, leaderboard
-from bonepipe.pipeline.experiment import Experiment, say
+from bonepipe.pipeline.experiment import Experiment, say, tell_versions
 from bonepipe.pipeline.history import read_history
 from bonepipe.pipeline.predictors.base import Masks, Predictor, mask_maker
 from bonepipe.pipeline.predictors.run import Run
-from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, mixed_versions, shortened
+from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, shortened
 from bonepipe.pipeline.steps import Steps
 from bonepipe.pipeline.submission import read_test_set
 from bonepipe.report import cross_validation as report
@@ -123,8 +123,7 @@ def _train_missing(experiment: Experiment, missing: Sequence[int], words: Sequen
 
 def _choose(experiment: Experiment) -> str:
     """Thresholds, scores and pictures from the folds' files."""
-    if warning := mixed_versions([experiment.fold_folder(fold) for fold in range(experiment.folds.count)]):
-        say(warning)
+    tell_versions(experiment, range(experiment.folds.count))
     crf, predictor = _choose_crf(experiment), Run(experiment)
     chosen = decide(experiment, predictor.out_of_fold(), lambda: mask_maker(predictor.recall(), experiment))
     chosen = replace(chosen, crf=crf)

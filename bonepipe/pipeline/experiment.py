@@ -2,7 +2,7 @@
 
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from bonepipe.data.spec import DataSpec
 from bonepipe.data.strata import StrataSpec
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import epoch_file
-from bonepipe.pipeline.run_folder import WEIGHTS
+from bonepipe.pipeline.run_folder import WEIGHTS, mixed_versions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -265,6 +265,12 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def tell_versions(experiment: Experiment, folds: Iterable[int]) -> None:
+    """Warn where folds were trained with other versions of the libraries than each other or than those here."""
+    if warning := mixed_versions([experiment.fold_folder(fold) for fold in folds]):
+        say(warning)
 
 
 def say(text: str) -> None:

@@ -12,8 +12,8 @@ from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.labels.dice import iou_of_dice
 from bonepipe.outliving import outliving
 from bonepipe.pipeline import idle_settings
-from bonepipe.pipeline.experiment import Experiment, say
-from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked, mixed_versions
+from bonepipe.pipeline.experiment import Experiment, say, tell_versions
+from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked
 from bonepipe.pipeline.steps import OUT_OF_FOLD, Steps
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
     if begins:
         step.record()
         configs.save(config, folder / CONFIG)
-    elif warning := mixed_versions([folder]):
-        say(warning)
+    else:
+        tell_versions(experiment, [fold])
     with configs.build(config, "tracking").start(config["name"], "fold", f"fold-{fold}", config, folder.parent) as run:
         try:
             trained = (folder / WEIGHTS).is_file()

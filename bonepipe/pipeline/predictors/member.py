@@ -16,7 +16,7 @@ from bonepipe.inference.oof.predict import Predict, predict_bytes
 from bonepipe.inference.oof.store import OofStore
 from bonepipe.inference.tta import seen_in_training
 from bonepipe.pipeline import decisions, run_folder
-from bonepipe.pipeline.experiment import Experiment, say, with_group
+from bonepipe.pipeline.experiment import Experiment, say, tell_versions, with_group
 from bonepipe.pipeline.predictors.base import require_current
 from bonepipe.pipeline.predictors.run import WAY_OUT, Run, refuse_region, require_folds
 from bonepipe.pipeline.run_folder import CONFIG, Inputs
@@ -56,8 +56,7 @@ class EnsembleMember:
 
     def predict(self) -> Predict:
         """Probabilities of grey bytes `[N, *frame.shape]`: the mean over its folds, epochs and views."""
-        if warning := run_folder.mixed_versions([self.experiment.fold_folder(fold) for fold in self.folds]):
-            say(warning)
+        tell_versions(self.experiment, self.folds)
         models = self._models(self.folds)
         say(f"{self.entry.run}: {len(models)} models x {self.experiment.ways}")
         return self.experiment.predictor(models, self.refined)

@@ -9,7 +9,7 @@ from bonepipe import config as configs
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.pipeline import decisions, run_folder
-from bonepipe.pipeline.experiment import Experiment, say
+from bonepipe.pipeline.experiment import Experiment, say, tell_versions
 from bonepipe.pipeline.predictors.base import Maps, require_current
 from bonepipe.pipeline.run_folder import WEIGHTS, Inputs, Step
 from bonepipe.pipeline.steps import Steps, prediction_settings
@@ -35,8 +35,7 @@ class Run:
 
         experiment = self.experiment
         folds = voting_folds(experiment)
-        if warning := run_folder.mixed_versions([experiment.fold_folder(fold) for fold in folds]):
-            say(warning)
+        tell_versions(experiment, folds)
         models = [experiment.fold_model(fold) for fold in folds]
         say(f"{len(models)} models x {experiment.ways} on {experiment.device}")
         predict = experiment.predictor(models, refined_classes(experiment))
