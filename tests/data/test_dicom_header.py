@@ -2,12 +2,10 @@ import cv2
 import numpy as np
 import pytest
 
-from bonepipe.data.catalog import read_catalog, test_images, train_images
+from bonepipe.data import catalog
 from bonepipe.data.dicom_header import Spacing, facts, patient, spacing
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
-
-test_images.__test__ = False
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(6, 8)
 
@@ -80,18 +78,20 @@ def test_a_dataset_of_dicom_takes_its_patients_from_the_headers(tmp_path, write)
     write("test/DCM/study4/d.dicom", PatientID="r")
     settings = {"name": "x", "root": str(tmp_path), "classes": ("a",), "size": 32, "metadata": None}
     spec = DataSpec(**settings, images=(".dcm", ".dicom", ""), patient_tag="PatientID")
-    rows = read_catalog(spec)
+    rows = catalog.read_catalog(spec)
     assert [(row.name, row.patient, row.side, row.age, row.sex) for row in rows] == [
         ("a.dcm", "p", "L", 30, None), ("b.DCM", "p", None, None, "F"), ("c_R", "q", "R", None, None),
         ("d.dicom", "r", None, None, None),
     ]  # fmt: skip
-    assert [row.patient for row in read_catalog(DataSpec(**settings, images=(".dcm",)))] == ["study1", "study2"]
-    assert [row.name for row in read_catalog(DataSpec(**settings))] == ["preview.png"]
-    assert [row.name for row in test_images(tmp_path)] == ["d.dicom"], "a bare path means DICOM where there is no PNG"
+    assert [row.patient for row in catalog.read_catalog(DataSpec(**settings, images=(".dcm",)))] == ["study1", "study2"]
+    assert [row.name for row in catalog.read_catalog(DataSpec(**settings))] == ["preview.png"]
+    assert [row.name for row in catalog.test_images(tmp_path)] == ["d.dicom"], (
+        "a bare path means DICOM where there is no PNG"
+    )
     for name in ("study1/a", "study2/b", "study3/c_R"):
         (tmp_path / "train/outputs_json" / f"{name}.json").parent.mkdir(parents=True)
         (tmp_path / "train/outputs_json" / f"{name}.json").write_text("{}")
-    assert len(train_images(spec)) == 3
+    assert len(catalog.train_images(spec)) == 3
 
 
 @pytest.mark.parametrize("images", [(), ("dcm",), (".DCM",), (".",)])
