@@ -255,7 +255,8 @@ def _check_value(path: str, value: Any, kind: Any) -> None:
         require_numbers(path, TypeAdapter(kind).validate_python(value))
     except ValidationError as error:
         first = error.errors()[0]
-        inside = [] if isinstance(kind, UnionType) or get_origin(kind) is Union else first["loc"]  # a union would only add the name of one member
+        union = isinstance(kind, UnionType) or get_origin(kind) is Union  # it would only add the name of one member
+        inside = [] if union else first["loc"]
         where = ".".join(str(part) for part in (path, *inside))
         known = re.findall(r"'([^']*)'", first["ctx"]["expected"]) if first["type"] == "literal_error" else []
         hint = suggestion(str(first["input"]), known)

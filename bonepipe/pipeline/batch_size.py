@@ -139,4 +139,5 @@ def _train(experiment: Experiment, data: "FoldDataModule", size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(experiment.trainer, [], experiment.device, Path(folder))
         trainer.limit_val_batches = 0
-        trainer.fit(experiment.module(data.fold, pretrained=False), data.train_dataloader())
+        module = experiment.module(data.fold, pretrained=False)
+        trainer.fit(module, data.train_dataloader(), data.val_dataloader())
