@@ -79,7 +79,10 @@ def _remedies(what: str, work: Work) -> str:
     if what == SHARED:
         return f"lower {work.workers} (0 needs none), or enlarge /dev/shm (docker run --shm-size=8g)"
     if what == LOADER:
-        return f"that is mostly for lack of memory: lower {work.workers} (0 starts none), else {work.remedies}"
+        shared = "where a bus error is reported, enlarge /dev/shm (docker run --shm-size=8g)"
+        return (
+            f"that is mostly for lack of memory: lower {work.workers} (0 starts none); {shared}; else {work.remedies}"
+        )
     return work.remedies
 
 

@@ -39,7 +39,7 @@ def raised(do):
         (lambda: torch.empty(2**50), memory.MAIN),
         (lambda: np.empty(2**50), memory.MAIN),
         (lambda: next(iter(DataLoader(Killing(signal.SIGKILL), num_workers=1))), memory.LOADER),
-        (lambda: next(iter(DataLoader(Killing(signal.SIGBUS), num_workers=1))), memory.SHARED),
+        (lambda: next(iter(DataLoader(Killing(signal.SIGBUS), num_workers=1))), memory.LOADER),
         (lambda: torch.zeros(2) @ torch.zeros(3), None),
         (lambda: cv2.imdecode(np.zeros(0, np.uint8), 0), None),
     ],
@@ -56,9 +56,12 @@ def test_what_needs_a_gpu_or_a_full_disk_is_known_by_its_words():
 
 
 def test_it_is_said_what_to_lower_and_other_errors_pass():
-    with pytest.raises(BonepipeError, match=r"^memory ran out while training \(.*\); lower trainer\.batch_size"):
-        with memory.explained(memory.TRAINING):
-            torch.empty(2**50)
+    message = r"^memory ran out while training \(.*\); lower trainer\.batch_size"
+    with pytest.raises(BonepipeError, match=message), memory.explained(memory.TRAINING):
+        torch.empty(2**50)
+    message = r"a loader process was killed .*trainer\.workers .*--shm-size"
+    with pytest.raises(BonepipeError, match=message), memory.explained(memory.TRAINING):
+        next(iter(DataLoader(Killing(signal.SIGBUS), num_workers=1)))
     with pytest.raises(ZeroDivisionError), memory.explained(memory.TRAINING):
         1 / 0  # noqa: B018
 
