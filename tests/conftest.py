@@ -77,6 +77,50 @@ def chest_root(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def write_dicom():
+    """A function: write pixels as a DICOM file; see `written_dicom`."""
+    return written_dicom
+
+
+def written_dicom(path, pixels, syntax="ExplicitVRLittleEndian", *, bits=None, photometric="MONOCHROME2", **elements):
+    """Write pixels `[H, W]` or `[H, W, 3]` with pydicom; GDCM compresses, to a syntax of its own name for it."""
+    from pydicom import uid
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    dataset, packed = Dataset(), "JPEG" in syntax or "RLE" in syntax
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = uid.DigitalXRayImageStorageForPresentation, uid.generate_uid()
+    dataset.set_pixel_data(pixels, photometric, bits or 8 * pixels.dtype.itemsize)
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    if not packed:
+        dataset.file_meta.TransferSyntaxUID = getattr(uid, syntax)
+        if syntax == "ExplicitVRBigEndian":
+            dataset.PixelData = pixels.byteswap().tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    if packed:
+        compress_dicom(path, syntax)
+    return path
+
+
+def compress_dicom(path, syntax):
+    import gdcm
+
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    for setting, value in ((writer.SetFileName, str(path)), (writer.SetFile, reader.GetFile())):
+        setting(value)
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+
+
+@pytest.fixture(scope="session")
 def wandb_records():
     """A function: the records in the log of an offline run's folder."""
     return read_wandb_records

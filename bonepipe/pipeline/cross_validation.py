@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe import memory
 from bonepipe.data import strata
 from bonepipe.data.region import cut
 from bonepipe.errors import BonepipeError
@@ -35,6 +36,7 @@ from bonepipe.report import cross_validation as report
 from bonepipe.report.examples import extremes, picture, read_masks
 from bonepipe.report.overlay import save
 
+KILLED_FOLD = "lower trainer.batch_size, data.size, trainer.workers or executor.parallel"
 Strata = dict[str, ThresholdChoice]  # the thresholds of each
 
 
@@ -115,9 +117,10 @@ def _train_missing(experiment: Experiment, missing: Sequence[int], words: Sequen
     codes = configs.build(experiment.config, "executor").run(commands)
     failed = [fold for fold, code in zip(missing, codes, strict=True) if code]
     if failed:
+        killed = "" if memory.KILLED.isdisjoint(codes) else f" Killed, as where memory runs out: {KILLED_FOLD}."
         raise BonepipeError(
             f"{experiment.folder}: fold {', '.join(map(str, failed))} did not finish (see above); the others are kept, "
-            "and the same command goes on where they stopped"
+            f"and the same command goes on where they stopped.{killed}"
         )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe import memory
 from bonepipe.data.frame import aspects
 from bonepipe.data.thumbnails import Usual
 from bonepipe.errors import BonepipeError, UsageError
@@ -122,10 +123,12 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
             if trained or (folder / CHECKPOINT).is_file():
                 run.earlier_epochs(folder / METRICS, complete=trained)
             if not trained:
-                _train(experiment, fold, data, run)
+                with memory.explained(memory.TRAINING):
+                    _train(experiment, fold, data, run)
             if step.damage():  # of a fold that is only predicted again, it stays noted what trained it
                 step.record()
-            _predict(experiment, fold, run)
+            with memory.explained(memory.PREDICTION):
+                _predict(experiment, fold, run)
         except BonepipeError:
             _withdraw(experiment, fold)
             raise

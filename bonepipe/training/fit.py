@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -45,6 +45,7 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 for advice in (".*does not have many workers.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):
     warnings.filterwarnings("ignore", advice)
 
+AUTO = "auto"
 WITHOUT_IT = "put back a copy; without one, move it away and the fold is trained from its start"
 
 
@@ -54,8 +55,10 @@ class TrainerSpec:
 
     Attributes:
         epochs: passes over the training images.
-        batch_size: images a batch.
+        batch_size: images a batch; `auto` for as many as fit, found when a run begins.
         accumulate: batches a step of the optimiser.
+        effective_batch: images a step of the optimiser with batch_size=auto, which `accumulate` follows from; null for
+            what the experiment has otherwise.
         precision: `auto` is bf16 on GPUs that have it, fp16 with loss scaling on other GPUs, else 32.
         clip: largest gradient norm, or null.
         workers: loader processes; null for one a core, at most 8.
@@ -71,8 +74,9 @@ class TrainerSpec:
     """
 
     epochs: int
-    batch_size: int
+    batch_size: int | Literal["auto"]
     accumulate: int = 1
+    effective_batch: int | None = None
     precision: Precision = "auto"
     clip: float | None = 1.0
     workers: int | None = None
@@ -88,9 +92,14 @@ class TrainerSpec:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "validate_every"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) != AUTO and getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name}={getattr(self, name)}: at least 1")
-        for name in ("patience", "train_batches", "val_batches", "overfit_batches"):
+        if (self.batch_size == AUTO) != (self.effective_batch is not None):
+            raise ValueError(
+                f"trainer.batch_size={self.batch_size} with trainer.effective_batch={self.effective_batch}: auto needs "
+                "the images a step, and a number of images a batch has trainer.accumulate instead"
+            )
+        for name in ("effective_batch", "patience", "train_batches", "val_batches", "overfit_batches"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name}={getattr(self, name)}: at least 1, or null")
         if self.clip is not None and not 0 < self.clip < math.inf:
@@ -102,11 +111,17 @@ class TrainerSpec:
         if self.validate_every > self.epochs:
             raise ValueError(f"trainer.validate_every={self.validate_every}: more than trainer.epochs={self.epochs}")
 
+    @property
+    def batch(self) -> int:
+        """Images a batch, where that is known: `Experiment.trainer` has found it."""
+        assert isinstance(self.batch_size, int)
+        return self.batch_size
+
     def smallest_batch(self, images: int) -> int:
         """Images in the smallest batch of an epoch of so many images: the last, where it is used."""
-        full, rest = divmod(images, self.batch_size)
+        full, rest = divmod(images, self.batch)
         if full and (not rest or (self.train_batches or full + 1) <= full):
-            return self.batch_size
+            return self.batch
         return rest
 
 
@@ -178,18 +193,18 @@ def _keep(module: SegmentationModule, model: nn.Module, path: Path, facts: dict[
 
 def _refuse_lone_values(model: nn.Module, data: FoldDataModule, spec: TrainerSpec) -> None:
     """Raise UsageError where a batch of one image would leave BatchNorm one value a channel, before anything runs."""
-    if spec.smallest_batch(len(data.sampler)) <= 1 and not learns_from_one(model, _training_shape(data)):
+    if spec.smallest_batch(len(data.sampler)) <= 1 and not learns_from_one(model, training_shape(data)):
         raise _lone_value(data)
 
 
-def _training_shape(data: FoldDataModule) -> tuple[int, int]:
+def training_shape(data: FoldDataModule) -> tuple[int, int]:
     """Height and width of the images that are trained on, after augmentation."""
     height, width = data.training[next(iter(data.sampler))]["image"].shape[:2]
     return height, width
 
 
 def _lone_value(data: FoldDataModule) -> UsageError:
-    size = "x".join(str(side) for side in _training_shape(data))
+    size = "x".join(str(side) for side in training_shape(data))
     alone = f" leaves one of {len(data.sampler)} training images alone in the last batch" if data.batch_size > 1 else ""
     return UsageError(
         f"trainer.batch_size={data.batch_size}{alone}: from a single image of {size} pixels BatchNorm gets one value "
