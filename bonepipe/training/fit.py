@@ -205,7 +205,7 @@ def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, f
     `srun -n 5` and torchrun number their processes in the environment, from which Lightning would conclude that they
     train one model together. Here each trains a model of its own, and is the first of one.
     """
-    rank_zero_only.rank = 0
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         devices=1,
