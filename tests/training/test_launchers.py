@@ -25,7 +25,9 @@ def test_a_fold_trains_alone_whoever_launched_it(tmp_path, phantom_root, wandb_r
     words = ["experiment=debug", "tracking=wandb", "tracking.mode=offline", f"data.root={phantom_root}", "device=cpu"]
     command = [sys.executable, "-m", "bonepipe", "train", "fold=1", f"runs={tmp_path / 'runs'}", *words, *settings]
     variables = {**os.environ, **launcher, "PYTHONPATH": str(Path.cwd()), "HOME": str(tmp_path)}
-    done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     fold = tmp_path / "runs" / "debug" / "fold-1"
     with (fold / "metrics.csv").open() as file:

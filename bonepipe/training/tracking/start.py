@@ -1,6 +1,8 @@
 """Where a run of Weights & Biases is tracked: online, offline, or nowhere when neither can be had."""
 
 import contextlib
+import errno
+import logging
 import os
 import re
 import shutil
@@ -16,6 +18,7 @@ from bonepipe.training.tracking.run import Run
 from bonepipe.training.tracking.telling import cause, let_go, say
 
 PROJECT = "bonepipe"
+ROOM = 8 << 20  # bytes without which W&B would print thousands of lines about a full disk
 WAIT = 8.0  # seconds that a start waits for the server; all of it then stays below ten
 
 
@@ -84,6 +87,8 @@ class Tracking:
         import wandb
 
         identity, replaced = identify(folder, name, source, offline=mode == "offline", given=trial)
+        if shutil.disk_usage(folder).free < ROOM:
+            raise OSError(errno.ENOSPC, f"less than {ROOM >> 20} MiB left", str(folder))
         before = set(folder.glob(f"*run-*-{identity}*"))
         try:
             run = wandb.init(
@@ -103,6 +108,8 @@ class Tracking:
             for part in set(folder.glob(f"*run-*-{identity}*")) - before:  # nothing was told in it
                 shutil.rmtree(part, ignore_errors=True)
             raise
+        for handler in logging.getLogger("wandb").handlers:
+            handler.handleError = lambda record: None  # type: ignore[method-assign] # a full disk: pages of tracebacks
         for part in replaced:
             with contextlib.suppress(OSError):  # at worst it stays
                 (folder / REPLACED).mkdir(exist_ok=True)

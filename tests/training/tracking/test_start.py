@@ -171,6 +171,14 @@ def test_a_folder_that_cannot_be_written_costs_a_line(tmp_path, no_login):
     assert line.startswith("tracking: fold-0 is not tracked (NotADirectoryError: ")
 
 
+def test_a_full_disk_costs_a_line(tmp_path, no_login, monkeypatch, capfd):
+    monkeypatch.setattr("bonepipe.training.tracking.start.ROOM", 1 << 80)  # more than any disk has
+    assert Tracking(mode="offline").start("demo", "fold", "fold-0", {}, tmp_path).run is None
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("tracking: fold-0 is not tracked (OSError: [Errno 28] less than ")
+    assert parts_of(tmp_path) == []
+
+
 def test_a_service_that_has_ended_costs_nothing(tmp_path, no_login):
     assert train(tmp_path / "a", WANDB_SERVICE="3-999999-unix-/tmp/gone.sock") == []
     assert len(parts_of(tmp_path / "a")) == 1
