@@ -117,7 +117,9 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
         configs.save(config, folder / CONFIG)
     else:
         tell_versions(experiment, [fold])
-    with configs.build(config, "tracking").start(config["name"], "fold", f"fold-{fold}", config, folder.parent) as run:
+    about = {"results": folder, "made_from": step.inputs}
+    tracking = configs.build(config, "tracking")
+    with tracking.start(config["name"], "fold", f"fold-{fold}", config, folder.parent, **about) as run:
         try:
             trained = (folder / WEIGHTS).is_file()
             if trained or (folder / CHECKPOINT).is_file():

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from safetensors.torch import save_file
 from torch import nn
 
@@ -213,7 +215,12 @@ def _lone_value(data: FoldDataModule) -> UsageError:
 
 
 def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, folder: Path) -> pl.Trainer:
-    """Lightning's Trainer as every training here uses it."""
+    """Lightning's Trainer as every training here uses it: one process on one device, whoever launched it.
+
+    `srun -n 5` and torchrun number their processes in the environment, from which Lightning would conclude that they
+    train one model together. Here each trains a model of its own, and is the first of one.
+    """
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         devices=1,
@@ -229,7 +236,7 @@ def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, f
         deterministic="warn" if device == "cpu" else False,
         use_distributed_sampler=False,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         logger=False,  # `TrackEpochs` tells the dashboard
         log_every_n_steps=10,
         enable_progress_bar=sys.stderr.isatty(),  # redrawn hundreds of times, a bar ruins a log file

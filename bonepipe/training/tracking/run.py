@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from bonepipe.files import read_csv
+from bonepipe.training.tracking.ending import end
 from bonepipe.training.tracking.telling import cause, let_go, say
 
 
@@ -80,7 +81,7 @@ class Run:
 
     def finish(self, *, failed: bool = False) -> None:
         """Flush and end the run."""
-        self._tell(lambda run: run.finish(exit_code=int(failed)))
+        self._tell(lambda run: end(run, int(failed)))
         self.run = None
 
     def _tell(self, call: Callable[[Any], object]) -> None:
