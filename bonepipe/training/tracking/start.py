@@ -10,9 +10,11 @@ from typing import Any
 from urllib.parse import urlparse
 
 from bonepipe.training.tracking.identity import REPLACED, identify
+from bonepipe.training.tracking.labels import LONGEST_TAG, run_tags, run_title
 from bonepipe.training.tracking.run import Run
 from bonepipe.training.tracking.telling import cause, let_go, say
 
+FLUSH = 1.0  # seconds after which an epoch that was told is on the disk, whatever becomes of the process
 PATIENCE = 900.0  # seconds that the end of a run waits for uploads; what is left stays on the disk for `wandb sync`
 # What W&B's own variable may say, older words of its among them.
 WANDB_MODES = {
@@ -27,16 +29,36 @@ class Tracking:
     Args:
         project: on the dashboard.
         mode: `online`, `offline`, `disabled` for no tracking at all, or `auto`: online where a key is at hand.
+        entity: the team or user that the project belongs to; None for the login's own.
+        tags: of every run, beside data, model, loss, size and fold; 1 to 64 characters each.
+        notes: a text with every run.
+        run_name: what runs are called; `{experiment}` and `{run}` (`fold-0`, `cross-validation`) stand for their names.
     """
 
-    def __init__(self, *, project: str = "bonepipe", mode: str = "auto") -> None:
+    def __init__(
+        self,
+        *,
+        project: str = "bonepipe",
+        mode: str = "auto",
+        entity: str | None = None,
+        tags: tuple[str, ...] = (),
+        notes: str | None = None,
+        run_name: str = "{experiment} {run}",
+    ) -> None:
         if mode not in ("auto", "online", "offline", "disabled"):
             raise ValueError(f"mode={mode!r} is not auto, online, offline or disabled")
         if not re.fullmatch(r"[^/\\#?%:\r\n]{1,128}", project):
             raise ValueError(f"project={project!r}: W&B takes 1 to 128 characters, none of / \\ # ? % :")
         if mode == "auto" and (named := os.environ.get("WANDB_MODE", "")) not in WANDB_MODES:
             raise ValueError(f"the variable WANDB_MODE={named!r} is not {', '.join(filter(None, WANDB_MODES))}")
+        if entity is not None and not re.fullmatch(r"[\w.-]{1,128}", entity, re.ASCII):
+            raise ValueError(f"entity={entity!r}: the name of a team or user, of letters, digits, `_`, `-` and `.`")
+        for tag in tags:
+            if not 1 <= len(tag.strip()) <= LONGEST_TAG:
+                raise ValueError(f"tags: {tag!r}: W&B takes 1 to {LONGEST_TAG} characters")
+        run_title(run_name, "experiment", "run")
         self.project, self.mode = project, mode
+        self.entity, self.tags, self.notes, self.run_name = entity, tags, notes, run_name
 
     def start(self, experiment: str, kind: str, name: str, config: Mapping[str, Any], folder: Path) -> Run:
         """Start a run; one of the same experiment and name goes on where it was interrupted.
@@ -45,7 +67,8 @@ class Tracking:
 
         Args:
             experiment: the group.
-            kind: job type: `fold`, `ensemble` or `submission`.
+            kind: job type: `fold`, `cross-validation`, `submission` or `leaderboard`.
+            name: of the run in the experiment: `fold-0`, or its kind.
             folder: of the experiment; the run's own files go to `wandb/` in it.
         """
         if self.mode == "disabled":
@@ -76,12 +99,20 @@ class Tracking:
         identity, replaced = identify(folder / "wandb", name, offline=mode == "offline")
         run = wandb.init(
             project=self.project,
-            name=name,
+            entity=self.entity,
+            name=run_title(self.run_name, about["group"], name),
+            notes=self.notes,
+            tags=run_tags(about["config"], name, self.tags),
             id=identity,
             resume="allow" if mode == "online" else None,
             dir=str(folder.resolve()),  # W&B's service may have been started in another folder
             mode=mode,  # type: ignore[arg-type]
-            settings=wandb.Settings(silent=True, finish_timeout=PATIENCE, finish_timeout_raises=True),
+            settings=wandb.Settings(
+                silent=True,
+                finish_timeout=PATIENCE,
+                finish_timeout_raises=True,
+                x_transaction_log_flush_interval=FLUSH,
+            ),
             **about,
         )
         for part in replaced:
