@@ -125,7 +125,7 @@ def tell_cross_validation(
             run.summarise({**total_cost(rows), **model_cost(experiment)})
         _classes(run, classes, numbers, by_fold)
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        run.table("folds", columns, [[row.get(key) for key in columns] for row in rows])
+        run.table("folds/table", columns, [[row.get(key) for key in columns] for row in rows])
         _groups(run, scores)
         curves = dict(zip(classes, pooled.curves.mean(0)[:, SHOWN].tolist(), strict=True))
         run.lines("thresholds/curves", "Dice out of fold", ("threshold", THRESHOLDS[SHOWN].tolist()), curves)
