@@ -1,6 +1,6 @@
 """What the dashboard is told of results: flat values to sort runs by, tables, bars, curves and drawings of numbers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from bonepipe.labels.histogram import THRESHOLDS
 from bonepipe.pipeline import fold_costs
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.leaderboard import RECORD
-from bonepipe.pipeline.run_folder import CONFIG, METRICS, SCORES, WEIGHTS, scores_of
+from bonepipe.pipeline.run_folder import CONFIG, SCORES, WEIGHTS, scores_of
 from bonepipe.report.cross_validation import deviation
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def tell_fold(run: Any, experiment: Experiment, fold: int, dice: np.ndarray, acc
     run.summarise({f"{key}_at_half": float(value) for key, value in means.items()})
     run.summarise({"oof_dice_at_half_per_class": per_class, **chosen_weights(folder)})
     if run.active:
-        run.summarise({**fold_cost(folder), **model_cost(experiment)})
+        run.summarise({**fold_costs.of_fold(folder), **fold_costs.of_model(experiment)})
     run.table("classes/dice", ["class", "dice"], [[name, value] for name, value in per_class.items()])
     run.bars("classes/bars", "Dice out of fold at threshold 0.5", per_class)
 
@@ -60,12 +60,11 @@ def tell_fold(run: Any, experiment: Experiment, fold: int, dice: np.ndarray, acc
 def chosen_weights(folder: Path) -> dict[str, Any]:
     """What a fold predicts with, and what it was chosen from, as flat values; empty where its weights do not say."""
     from bonepipe.inference.fold_model import read_facts
-    from bonepipe.training.tracking.history import read_rows
 
     chosen = read_facts(folder / WEIGHTS).get("chosen", {})
     if not chosen:
         return {}
-    rows = read_rows(folder / METRICS)
+    rows = fold_costs.epoch_rows(folder)
     averaged = chosen["source"] == "average"
     epoch = int(rows[-1]["epoch"]) + 1 if averaged and rows else chosen["epoch"]  # an average ends with training
     told = {"chosen/source": chosen["source"], "chosen/dice": chosen["dice"], "chosen/epoch": epoch}
@@ -75,28 +74,6 @@ def chosen_weights(folder: Path) -> dict[str, Any]:
     if chosen.get("average") is not None:
         told["average/dice"] = chosen["average"]
     return told
-
-
-def fold_cost(folder: Path) -> dict[str, float]:
-    """Time and memory that a fold took, as far as it was measured."""
-    from bonepipe.training.tracking.history import read_rows
-
-    noted, rows = fold_costs.read(folder), read_rows(folder / METRICS)
-    cost = {"cost/training_s": sum(row.get("seconds", 0.0) for row in rows)} if rows else {}
-    if noted.get("seconds_an_image") is not None:
-        cost["cost/inference_ms"] = 1e3 * noted["seconds_an_image"]
-    if noted.get("peak_memory") is not None:
-        cost["cost/peak_memory_gib"] = noted["peak_memory"] / 2**30
-    return cost
-
-
-def model_cost(experiment: Experiment) -> dict[str, float]:
-    """Parameters, and operations of a forward pass of one image at the size of training."""
-    from bonepipe.models.costs import operations
-
-    model = experiment.model(pretrained=False).to("meta")
-    count = sum(parameter.numel() for parameter in model.parameters())
-    return {"cost/parameters": count, "cost/gflops": operations(model, experiment.data.shape) / 1e9}
 
 
 def tell_cross_validation(
@@ -119,10 +96,11 @@ def tell_cross_validation(
     folder, classes = experiment.folder, experiment.data.classes
     rows, by_fold = fold_rows(experiment, choice, pooled.folds), dice_by_fold(choice.dice, pooled.folds)
     numbers = np.stack([choice.dice.mean(0), choice.dice_at_half.mean(0), choice.thresholds, choice.gain], 1)
+    heat_map = save_heat_map(experiment, by_fold)
     with start(experiment, "cross-validation", facts) as run:
         run.summarise({**flat(scores), **spread("miou", [row["miou"] for row in rows])})
-        if run.active:
-            run.summarise({**total_cost(rows), **model_cost(experiment)})
+        if run.active and any(experiment.folder.glob(f"fold-*/{WEIGHTS}")):  # not of an ensemble
+            run.summarise({**fold_costs.of_all(rows), **fold_costs.of_model(experiment)})
         _classes(run, classes, numbers, by_fold)
         columns = list(dict.fromkeys(key for row in rows for key in row))
         run.table("folds/table", columns, [[row.get(key) for key in columns] for row in rows])
@@ -130,7 +108,7 @@ def tell_cross_validation(
         curves = dict(zip(classes, pooled.curves.mean(0)[:, SHOWN].tolist(), strict=True))
         run.lines("thresholds/curves", "Dice out of fold", ("threshold", THRESHOLDS[SHOWN].tolist()), curves)
         run.figure("thresholds/per class", folder / "thresholds.png")
-        run.figure("classes/heat map", save_heat_map(experiment, by_fold))
+        run.figure("classes/heat map", heat_map)
         for name, path in pictures.items():
             run.picture(name, path)
         # An ensemble may be made where its members' fold file is not.
@@ -188,21 +166,10 @@ def fold_rows(experiment: Experiment, choice: ThresholdChoice, folds: np.ndarray
                 "dice": float(choice.dice[here].mean()),
                 "dice_at_half": float(choice.dice_at_half[here].mean()),
                 "miou": float(iou_of_dice(choice.dice[here].clip(0, 1)).mean()),
-                **({**chosen_weights(folder), **fold_cost(folder)} if own else {}),
+                **({**chosen_weights(folder), **fold_costs.of_fold(folder)} if own else {}),
             }
         )
     return rows
-
-
-def total_cost(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Time of all folds, mean time of an image, and the most memory, of the folds that know it."""
-    ways: dict[str, Callable[[list[float]], Any]] = {
-        "cost/training_s": sum,
-        "cost/inference_ms": np.mean,
-        "cost/peak_memory_gib": max,
-    }
-    known = {key: [row[key] for row in rows if key in row] for key in ways}
-    return {key: float(ways[key](values)) for key, values in known.items() if values}
 
 
 def spread(name: str, folds: Sequence[float]) -> dict[str, float]:
