@@ -2,7 +2,6 @@
 
 import csv
 import json
-import struct
 
 import cv2
 import numpy as np
@@ -127,24 +126,26 @@ def wandb_records():
 
 
 def read_wandb_records(folder):
-    """W&B writes LevelDB's log format: seven bytes, then blocks of 32 KiB with chunks that no block splits."""
+    """As `offline_run.read_records`, when everything is on the disk."""
     import wandb
-    from wandb.proto.wandb_internal_pb2 import Record
+    from offline_run import read_records  # pytest's option pythonpath has this folder
 
-    wandb.teardown()  # ends wandb's own process, so that everything is on the disk
-    (path,) = folder.glob("run-*.wandb")
-    content, position, message, records = path.read_bytes(), 7, b"", []
-    while position + 7 <= len(content):
-        if 32768 - position % 32768 < 7:
-            position += 32768 - position % 32768
-            continue
-        _, length, kind = struct.unpack_from("<IHB", content, position)
-        message += content[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # a whole record, or the last chunk of one
-            records.append(Record.FromString(message))
-            message = b""
-    return records
+    wandb.teardown()  # ends wandb's own process
+    return read_records(folder)
+
+
+@pytest.fixture(scope="session")
+def see_offline_run():
+    """A function: what a team sees of an offline run's folder."""
+
+    def see(folder):
+        import wandb
+        from offline_run import see
+
+        wandb.teardown()
+        return see(folder)
+
+    return see
 
 
 def chest_outlines(shape, rng):

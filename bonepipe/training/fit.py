@@ -39,7 +39,9 @@ from bonepipe.training.finite import REMEDIES, StopWhenNotFinite, require_finite
 from bonepipe.training.module import SegmentationModule
 from bonepipe.training.precision import Precision, lightning_precision
 from bonepipe.training.speed import StepClock
+from bonepipe.training.step_history import StepHistory
 from bonepipe.training.tracking import Run
+from bonepipe.training.tracking.history import STEPS
 from bonepipe.training.transfer import Transfer
 
 # Lightning's advice on hardware it does not find and loggers it would like; the pipeline says itself what matters.
@@ -135,6 +137,7 @@ class Chosen:
     epoch: int  # of the best weights, counted from 1; number of epochs (SWA) or steps (EMA) averaged
     dice: float  # on the fold's validation images at threshold 0.5, without test-time augmentation
     other: str = ""  # what became of the other candidate, in words
+    average: float | None = None  # Dice of the weights' average, measured alike; None where nothing was averaged
 
     def __str__(self) -> str:
         """For people."""
@@ -174,9 +177,10 @@ def train_fold(
     if checkpoint.is_file():
         require_sound(checkpoint, module)
     clock, history = StepClock(), History(folder / "metrics.csv", title)  # the history writes the clock's figures
+    steps = StepHistory(folder / STEPS, clock)
     keep = KeepEpochs(folder, spec.keep_epochs, partial(_keep, module, facts=facts or {}))
     watch, save = StopWhenNotFinite(title, checkpoint), SaveLast(checkpoint)
-    told = [TellSchedule(), clock, history, TrackEpochs(run, history)]
+    told = [TellSchedule(), clock, history, steps, TrackEpochs(run, history, steps)]
     callbacks = [best, transfer, averaging, watch, *told, keep, save, ValidateLast()]  # which sees all wishes to stop
     if spec.patience is not None:
         callbacks.append(Patience(spec.patience))
@@ -302,15 +306,15 @@ def _choose(
     if not best.weights:
         raise BonepipeError("no validation gave a Dice, so there are no weights to choose")
     average = averaging.averaged_model(module.calibrate, partial(transfer.settle, epoch=trainer.current_epoch - 1))
-    other = averaging.missed(trainer.current_epoch)
+    other, averaged = averaging.missed(trainer.current_epoch), None
     if average is not None:
         module.model.load_state_dict(average.state_dict())
-        dice = trainer.validate(module, datamodule=data, verbose=False)[0][METRIC]
+        averaged = dice = trainer.validate(module, datamodule=data, verbose=False)[0][METRIC]
         if dice > best.dice:
-            return Chosen("average", averaging.count, dice, f"epoch {best.epoch + 1} has Dice {best.dice:.4f}")
+            return Chosen("average", averaging.count, dice, f"epoch {best.epoch + 1} has Dice {best.dice:.4f}", dice)
         other = f"the average of {averaging.count} has Dice {dice:.4f}"
     module.model.load_state_dict(best.weights)
-    return Chosen("best epoch", best.epoch + 1, best.dice, other)
+    return Chosen("best epoch", best.epoch + 1, best.dice, other, averaged)
 
 
 def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:

@@ -46,11 +46,11 @@ def test_a_real_offline_run_writes_everything_down(tmp_path, no_key):
         tell_everything(run, tmp_path)
         settings = run.run
         assert (settings.project, settings.group, settings.job_type, settings.name) == (
-            "bonepipe", "demo", "fold", "fold-0",
+            "bonepipe", "demo", "fold", "demo fold-0",
         )  # fmt: skip
         assert dict(settings.config) == {"seed": 7, "model": {"encoder": "x"}}
         assert settings.summary["oof_dice"] == 0.875
-        assert settings.summary["val/dice"] == 0.5
+        assert dict(settings.summary["val/dice"]) == {"max": 0.5, "last": 0.5}
         assert settings.offline
         identity = settings.id
     finally:
@@ -152,7 +152,7 @@ def test_a_resumed_run_is_one_history(tmp_path, no_key, wandb_records):
         run.table("more", ["class", "dice"], [["Radius", 0.9]])
     (part,) = parts_of(tmp_path, "fold-0")
     rows = epochs_in(wandb_records(part))
-    assert rows[:4] == [(epoch, epoch, epoch / 8) for epoch in range(4)]
+    assert rows[:4] == [(epoch, epoch + 1, epoch / 8) for epoch in range(4)]
     assert [row[0] for row in rows] == [0, 1, 2, 3, 4, 5]
     (kept,) = (tmp_path / "wandb" / "replaced").iterdir()
     identity = json.loads((tmp_path / "wandb" / "fold-0.json").read_text())["id"]

@@ -13,10 +13,12 @@ from typing import Any
 from bonepipe.training.tracking.ending import PATIENCE
 from bonepipe.training.tracking.environment import of_run, trial_of
 from bonepipe.training.tracking.identity import ID, REPLACED, Source, identify
+from bonepipe.training.tracking.labels import LONGEST_TAG, run_tags, run_title
 from bonepipe.training.tracking.login import WANDB_MODES, place
 from bonepipe.training.tracking.run import Run
 from bonepipe.training.tracking.telling import cause, let_go, say
 
+FLUSH = 1.0  # seconds after which an epoch that was told is on the disk, whatever becomes of the process
 PROJECT = "bonepipe"
 ROOM = 8 << 20  # bytes without which W&B would print thousands of lines about a full disk
 WAIT = 8.0  # seconds that a start waits for the server; all of it then stays below ten
@@ -28,16 +30,36 @@ class Tracking:
     Args:
         project: on the dashboard; WANDB_PROJECT replaces the default.
         mode: `online`, `offline`, `disabled` for no tracking at all, or `auto`: online where a key is at hand.
+        entity: the team or user that the project belongs to; None for the login's own.
+        tags: of every run, beside data, model, loss, size and fold; 1 to 64 characters each.
+        notes: a text with every run.
+        run_name: what runs are called; `{experiment}` and `{run}` (`fold-0`, `cross-validation`) stand for their names.
     """
 
-    def __init__(self, *, project: str = PROJECT, mode: str = "auto") -> None:
+    def __init__(
+        self,
+        *,
+        project: str = PROJECT,
+        mode: str = "auto",
+        entity: str | None = None,
+        tags: tuple[str, ...] = (),
+        notes: str | None = None,
+        run_name: str = "{experiment} {run}",
+    ) -> None:
         if mode not in ("auto", "online", "offline", "disabled"):
             raise ValueError(f"mode={mode!r} is not auto, online, offline or disabled")
         if not re.fullmatch(r"[^/\\#?%:\r\n]{1,128}", project):
             raise ValueError(f"project={project!r}: W&B takes 1 to 128 characters, none of / \\ # ? % :")
         if mode == "auto" and (named := os.environ.get("WANDB_MODE", "")) not in WANDB_MODES:
             raise ValueError(f"the variable WANDB_MODE={named!r} is not {', '.join(filter(None, WANDB_MODES))}")
+        if entity is not None and not re.fullmatch(r"[\w.-]{1,128}", entity, re.ASCII):
+            raise ValueError(f"entity={entity!r}: the name of a team or user, of letters, digits, `_`, `-` and `.`")
+        for tag in tags:
+            if not 1 <= len(tag.strip()) <= LONGEST_TAG:
+                raise ValueError(f"tags: {tag!r}: W&B takes 1 to {LONGEST_TAG} characters")
+        run_title(run_name, "experiment", "run")
         self.project, self.mode = project, mode
+        self.entity, self.tags, self.notes, self.run_name = entity, tags, notes, run_name
 
     def start(
         self,
@@ -57,7 +79,8 @@ class Tracking:
 
         Args:
             experiment: the group.
-            kind: job type: `fold`, `ensemble` or `submission`.
+            kind: job type: `fold`, `cross-validation`, `submission` or `leaderboard`.
+            name: of the run in the experiment: `fold-0`, or its kind.
             folder: of the experiment; the run's own files go to `wandb/` in it.
             results: the folder that the run is about and that keeps its id, where it is not the experiment's.
             made_from: what the results depend on; other results are another run.
@@ -93,13 +116,20 @@ class Tracking:
         try:
             run = wandb.init(
                 project=self._project(),
-                name=name,
+                entity=self.entity,
+                name=run_title(self.run_name, about["group"], name),
+                notes=self.notes,
+                tags=run_tags(about["config"], name, self.tags),
                 id=identity,
                 resume="allow" if mode == "online" else None,
                 dir=str(folder.parent.resolve()),  # W&B's service may have been started in another folder
                 mode=mode,  # type: ignore[arg-type]
                 settings=wandb.Settings(
-                    silent=True, init_timeout=WAIT, finish_timeout=PATIENCE, finish_timeout_raises=True
+                    silent=True,
+                    init_timeout=WAIT,
+                    finish_timeout=PATIENCE,
+                    finish_timeout_raises=True,
+                    x_transaction_log_flush_interval=FLUSH,
                 ),
                 **about,
             )
