@@ -14,6 +14,7 @@ import numpy as np
 from bonepipe import config as configs
 from bonepipe.data import strata
 from bonepipe.data.region import cut
+from bonepipe.data.synthetic import is_synthetic
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
 from bonepipe.inference import thresholds
@@ -29,6 +30,7 @@ from bonepipe.pipeline.history import read_history
 from bonepipe.pipeline.predictors.base import Masks, Predictor, mask_maker
 from bonepipe.pipeline.predictors.run import Run
 from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, shortened
+from bonepipe.pipeline.showing import show
 from bonepipe.pipeline.steps import Steps
 from bonepipe.pipeline.submission import read_test_set
 from bonepipe.report import cross_validation as report
@@ -265,12 +267,13 @@ def finish(
     folder.mkdir(parents=True, exist_ok=True)
     result = {**chosen.scores(), **(scores or {})}
     result["oof_pixel_accuracy_at_half"] = _pixel_accuracy(chosen, tables)
-    pictures = {"examples": _picture(chosen, tables), "thresholds": _threshold_picture(chosen)}
+    _picture(chosen, tables)
+    chart = _threshold_picture(chosen)
     classes, choice = experiment.data.classes, chosen.choice
     decisions.write(folder, classes, choice, chosen.by_stratum, chosen.operations, chosen.crf)
     write_json(folder / SCORES, {**result, **leaderboard.kept(folder / SCORES)})
     configs.save(experiment.config, folder / CONFIG)
-    _track(chosen, result, pictures, facts or {})
+    _track(chosen, result, chart, tables, facts or {})
     return result
 
 
@@ -279,20 +282,23 @@ def _pixel_accuracy(chosen: CrossValidation, tables: Callable[[str], Path]) -> f
     return mean_pixel_accuracy(dict.fromkeys(map(tables, names)), chosen.experiment.cohort.store, names)
 
 
-def _picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> Path:
+def _extremes(chosen: CrossValidation) -> dict[str, int]:
+    """Worst, median and best image out of fold, as positions among the pooled ones."""
+    return extremes(chosen.choice.dice_at_half.mean(1))
+
+
+def _picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> None:
     """Save examples.jpg: worst, median and best image out of fold."""
     experiment, names, dice = chosen.experiment, chosen.pooled.names, chosen.choice.dice_at_half.mean(1)
     cohort, rows = experiment.cohort, []
-    for title, position in extremes(dice).items():
+    for title, position in _extremes(chosen).items():
         index, name = cohort.index[names[position]], names[position]
         predicted = read_masks(tables(name), {name: cohort.store.shape(index)})[name]
         image, crop = cohort.images[index], cohort.store.crop(index)
         grey = image.read() if crop is None else cut(image.read(), crop)
         label = f"{title}, Dice {dice[position]:.3f}: {image.patient} {image.path.stem}"
         rows.append((label, grey, cohort.store.truth(index), predicted))
-    path = experiment.folder / "examples.jpg"
-    save(path, picture(rows, experiment.data))
-    return path
+    save(experiment.folder / "examples.jpg", picture(rows, experiment.data))
 
 
 def _threshold_picture(chosen: CrossValidation) -> Path:
@@ -307,7 +313,11 @@ def _threshold_picture(chosen: CrossValidation) -> Path:
 
 
 def _track(
-    chosen: CrossValidation, scores: Mapping[str, Any], pictures: Mapping[str, Path], facts: Mapping[str, Any]
+    chosen: CrossValidation,
+    scores: Mapping[str, Any],
+    chart: Path,
+    tables: Callable[[str], Path],
+    facts: Mapping[str, Any],
 ) -> None:
     experiment, choice = chosen.experiment, chosen.choice
     config, folder = {**experiment.config, **facts}, experiment.folder
@@ -315,10 +325,11 @@ def _track(
     rows = [[name, *row] for name, row in zip(experiment.data.classes, numbers.tolist(), strict=True)]
     # An ensemble may be made where its members' fold file is not.
     files = [path for path in (Path(experiment.folds.file), folder / SCORES) if path.is_file()]
-    tracking = configs.build(config, "tracking")
-    with tracking.start(config["name"], "ensemble", "cross-validation", config, folder) as run:
+    tracking, synthetic = configs.build(config, "tracking"), is_synthetic(experiment.data)
+    names, index = chosen.pooled.names, experiment.cohort.index
+    with tracking.start(config["name"], "ensemble", "cross-validation", config, folder, synthetic=synthetic) as run:
         run.summarise({"cv_mean": np.mean(scores["folds"]), "cv_std": report.deviation(scores["folds"]), **scores})
         run.table("classes", ["class", "oof_dice", "oof_dice_at_half", "threshold", "cross_fitted_gain"], rows)
-        for name, path in pictures.items():
-            run.picture(name, path)
+        run.chart("thresholds", chart)
+        show(run, experiment, {title: index[names[position]] for title, position in _extremes(chosen).items()}, tables)
         run.artifact(f"{config['name']}-cross-validation", "ensemble", files)

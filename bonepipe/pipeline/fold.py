@@ -7,6 +7,7 @@ import numpy as np
 
 from bonepipe import config as configs
 from bonepipe.data.frame import aspects
+from bonepipe.data.synthetic import is_synthetic
 from bonepipe.data.thumbnails import Usual
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.labels.dice import iou_of_dice
@@ -116,7 +117,8 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
         configs.save(config, folder / CONFIG)
     else:
         tell_versions(experiment, [fold])
-    with configs.build(config, "tracking").start(config["name"], "fold", f"fold-{fold}", config, folder.parent) as run:
+    tracking, synthetic = configs.build(config, "tracking"), is_synthetic(experiment.data)
+    with tracking.start(config["name"], "fold", f"fold-{fold}", config, folder.parent, synthetic=synthetic) as run:
         try:
             trained = (folder / WEIGHTS).is_file()
             if trained or (folder / CHECKPOINT).is_file():
@@ -200,8 +202,8 @@ def _report(experiment: Experiment, fold: int, validation: Sequence[int], dice: 
     """Tell the user and the dashboard how the fold went."""
     from bonepipe.inference.fold_model import read_facts
     from bonepipe.inference.oof.results import MASKS, mean_pixel_accuracy
-    from bonepipe.report.examples import extremes, read_masks
-    from bonepipe.report.overlay import label_map
+    from bonepipe.pipeline.showing import show
+    from bonepipe.report.examples import extremes
 
     data, folder, store = experiment.data, experiment.fold_folder(fold), experiment.cohort.store
     say(f"fold {fold}: out-of-fold Dice {dice.mean():.4f} at threshold 0.5, {len(experiment.views)} view(s)")
@@ -212,12 +214,6 @@ def _report(experiment: Experiment, fold: int, validation: Sequence[int], dice: 
     tracked.summarise({"oof_dice_per_class": per_class, "chosen": read_facts(folder / WEIGHTS).get("chosen", {})})
     tracked.table("dice per class", ["class", "dice"], [[name, value] for name, value in per_class.items()])
     shown = {title: validation[position] for title, position in extremes(dice.mean(1)).items()}
-    shapes = {store.names[index]: store.shape(index) for index in shown.values()}
-    predicted = read_masks(folder / "oof.csv", shapes)
-    for title, index in shown.items():
-        layers = {"truth": store.truth(index), "prediction": predicted[store.names[index]]}
-        image = np.array(store.frame.content(store.images[index], store.shape(index)))
-        maps = {key: label_map(masks, store.shape(index), image.shape) for key, masks in layers.items()}
-        tracked.overlay(f"{title} image", image, maps, list(data.classes))
+    show(tracked, experiment, shown, lambda _: folder / MASKS)
     files = [folder / name for name in (CONFIG, WEIGHTS, METRICS, *OUT_OF_FOLD)]
     tracked.artifact(f"{experiment.config['name']}-fold-{fold}", "fold", files)

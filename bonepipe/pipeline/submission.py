@@ -11,6 +11,7 @@ from bonepipe import config as configs
 from bonepipe.data import submission
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.image import read_shape
+from bonepipe.data.synthetic import is_synthetic
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing, write_json
 from bonepipe.pipeline.experiment import Experiment, say
@@ -119,7 +120,9 @@ def _score(experiment: Experiment, answer: submission.Answer | None) -> dict[str
 
 def _track(experiment: Experiment, files: Sequence[Path], scores: Mapping[str, Any]) -> None:
     config = experiment.config
-    tracking = configs.build(config, "tracking")
-    with tracking.start(config["name"], "submission", "submission", config, experiment.folder) as run:
+    tracking, synthetic = configs.build(config, "tracking"), is_synthetic(experiment.data)
+    with tracking.start(
+        config["name"], "submission", "submission", config, experiment.folder, synthetic=synthetic
+    ) as run:
         run.summarise(scores)
         run.artifact(f"{config['name']}-submission", "submission", list(files))

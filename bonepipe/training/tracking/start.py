@@ -12,6 +12,7 @@ from urllib.parse import urlparse
 from bonepipe.training.tracking.identity import REPLACED, identify
 from bonepipe.training.tracking.run import Run
 from bonepipe.training.tracking.telling import cause, let_go, say
+from bonepipe.training.tracking.upload import CHOICES, Upload
 
 PATIENCE = 900.0  # seconds that the end of a run waits for uploads; what is left stays on the disk for `wandb sync`
 # What W&B's own variable may say, older words of its among them.
@@ -27,40 +28,57 @@ class Tracking:
     Args:
         project: on the dashboard.
         mode: `online`, `offline`, `disabled` for no tracking at all, or `auto`: online where a key is at hand.
+        upload: `numbers`, `pictures`, `all`, or `auto`: all of synthetic data, of other data numbers.
     """
 
-    def __init__(self, *, project: str = "bonepipe", mode: str = "auto") -> None:
+    def __init__(self, *, project: str = "bonepipe", mode: str = "auto", upload: str = "auto") -> None:
+        if upload not in CHOICES:
+            raise ValueError(f"upload={upload!r} is not {', '.join(CHOICES[:-1])} or {CHOICES[-1]}")
         if mode not in ("auto", "online", "offline", "disabled"):
             raise ValueError(f"mode={mode!r} is not auto, online, offline or disabled")
         if not re.fullmatch(r"[^/\\#?%:\r\n]{1,128}", project):
             raise ValueError(f"project={project!r}: W&B takes 1 to 128 characters, none of / \\ # ? % :")
         if mode == "auto" and (named := os.environ.get("WANDB_MODE", "")) not in WANDB_MODES:
             raise ValueError(f"the variable WANDB_MODE={named!r} is not {', '.join(filter(None, WANDB_MODES))}")
-        self.project, self.mode = project, mode
+        self.project, self.mode, self.upload = project, mode, upload
 
-    def start(self, experiment: str, kind: str, name: str, config: Mapping[str, Any], folder: Path) -> Run:
+    def start(
+        self,
+        experiment: str,
+        kind: str,
+        name: str,
+        config: Mapping[str, Any],
+        folder: Path,
+        *,
+        synthetic: bool = False,
+    ) -> Run:
         """Start a run; one of the same experiment and name goes on where it was interrupted.
 
-        Where W&B cannot be had the run is tracked offline, and where that fails too, not at all.
+        Where W&B cannot be had the run is tracked offline, and where that fails too, not at all. A line says what is
+        sent where.
 
         Args:
             experiment: the group.
             kind: job type: `fold`, `ensemble` or `submission`.
             folder: of the experiment; the run's own files go to `wandb/` in it.
+            synthetic: whether no patient is in the data, see `bonepipe.data.synthetic`.
         """
         if self.mode == "disabled":
             return Run()
         mode, causes = self._mode(), []
+        upload = Upload.chosen(self.upload, synthetic=synthetic)
+        about = {"group": experiment, "job_type": kind, "config": upload.config(config)}
         for attempt in dict.fromkeys((mode, "offline")):
             try:
-                run = self._start(attempt, folder, name, group=experiment, job_type=kind, config=dict(config))
+                run = self._start(attempt, folder, name, upload, **about)
             except Exception as error:  # of any kind: no network, no permission, a bad key
                 causes.append(cause(error))
                 let_go()
             else:
-                if causes:
-                    say(f"{name} is tracked offline in {folder / 'wandb'} ({causes[0]})")
-                return Run(run)
+                why = f" ({causes[0]})" if causes else ""
+                place = f"offline in {folder / 'wandb'}" if attempt == "offline" else f"at {run.project_url}"
+                say(f"{name} is tracked {place}{why}: {upload}")
+                return Run(run, upload)
         say(f"{name} is not tracked ({causes[-1]})")
         return Run()
 
@@ -70,7 +88,9 @@ class Tracking:
         named = WANDB_MODES[os.environ.get("WANDB_MODE", "")]
         return named or ("online" if _has_key() else "offline")
 
-    def _start(self, mode: str, folder: Path, name: str, **about: Any) -> Any:
+    def _start(self, mode: str, folder: Path, name: str, upload: Upload, **about: Any) -> Any:
+        if upload is not Upload.ALL:  # else W&B is told of its own errors, with what the program did
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         identity, replaced = identify(folder / "wandb", name, offline=mode == "offline")
@@ -81,7 +101,9 @@ class Tracking:
             resume="allow" if mode == "online" else None,
             dir=str(folder.resolve()),  # W&B's service may have been started in another folder
             mode=mode,  # type: ignore[arg-type]
-            settings=wandb.Settings(silent=True, finish_timeout=PATIENCE, finish_timeout_raises=True),
+            settings=wandb.Settings(
+                silent=True, finish_timeout=PATIENCE, finish_timeout_raises=True, **upload.settings
+            ),
             **about,
         )
         for part in replaced:
