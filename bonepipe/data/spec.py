@@ -76,6 +76,7 @@ class DataSpec:
         masks: CSV of run-length codes (`image_name,class,rle`) of every training image, trained on instead of the
             annotations; validation compares with the annotations all the same. None for the annotations.
         palette: a colour `[R, G, B]` a class for pictures; empty for evenly spaced hues.
+        closeup: classes whose part of the image the dashboard shows enlarged as well; empty for none.
         strata: in what the test set may differ from the training images, see `bonepipe.data.strata`.
         external: further datasets to train on.
         corrections: CSV of what to leave out, rename or replace in training, see `bonepipe.data.corrections`; the masks
@@ -106,6 +107,7 @@ class DataSpec:
     swaps: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     masks: str | None = None
     palette: tuple[tuple[int, int, int], ...] = ()
+    closeup: tuple[str, ...] = ()
     strata: tuple[Literal["wrist", "sex", "age"], ...] = ()
     external: tuple[External, ...] = ()
     corrections: str | None = None
@@ -134,6 +136,8 @@ class DataSpec:
             raise ValueError(f"data.pseudo_weight={self.pseudo_weight}: above 0 and at most 1")
         for label in self.region.classes if self.region else ():
             _check_class("data.region.classes", label, self.classes)
+        for label in self.closeup:
+            _check_class("data.closeup", label, self.labels)
         for axis in self.swaps:
             self.mirrored_order(axis)
         for external in self.external:

@@ -6,6 +6,7 @@ A run, an ensemble and a cascade end here, so that whatever one of them can choo
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from bonepipe.pipeline.history import read_history
 from bonepipe.pipeline.predictors.base import Masks, Predictor, mask_maker
 from bonepipe.pipeline.predictors.run import Run
 from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, shortened
+from bonepipe.pipeline.showing import show
 from bonepipe.pipeline.steps import Steps
 from bonepipe.pipeline.submission import read_test_set
 from bonepipe.report import cross_validation as report
@@ -268,14 +270,17 @@ def finish(
     folder.mkdir(parents=True, exist_ok=True)
     result = {**chosen.scores(), **(scores or {})}
     result["oof_pixel_accuracy_at_half"] = _pixel_accuracy(chosen, tables)
-    examples = _picture(chosen, tables)
+    _picture(chosen, tables)
     _save_threshold_picture(chosen)
     classes, choice = experiment.data.classes, chosen.choice
     decisions.write(folder, classes, choice, chosen.by_stratum, chosen.operations, chosen.crf)
     scores_now = {**result, **leaderboard.kept(folder / SCORES)}
     write_json(folder / SCORES, scores_now)
     configs.save(experiment.config, folder / CONFIG)
-    tracked.tell_cross_validation(experiment, choice, chosen.pooled, scores_now, {"examples": examples}, facts or {})
+    index = experiment.cohort.index
+    shown = {title: index[chosen.pooled.names[position]] for title, position in _extremes(chosen).items()}
+    with_images = partial(show, experiment=experiment, shown=shown, tables=tables)
+    tracked.tell_cross_validation(experiment, choice, chosen.pooled, scores_now, with_images, facts or {})
     return result
 
 
@@ -284,20 +289,23 @@ def _pixel_accuracy(chosen: CrossValidation, tables: Callable[[str], Path]) -> f
     return mean_pixel_accuracy(dict.fromkeys(map(tables, names)), chosen.experiment.cohort.store, names)
 
 
-def _picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> Path:
+def _extremes(chosen: CrossValidation) -> dict[str, int]:
+    """Worst, median and best image out of fold, as positions among the pooled ones."""
+    return extremes(chosen.choice.dice_at_half.mean(1))
+
+
+def _picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> None:
     """Save examples.jpg: worst, median and best image out of fold."""
     experiment, names, dice = chosen.experiment, chosen.pooled.names, chosen.choice.dice_at_half.mean(1)
     cohort, rows = experiment.cohort, []
-    for title, position in extremes(dice).items():
+    for title, position in _extremes(chosen).items():
         index, name = cohort.index[names[position]], names[position]
         predicted = read_masks(tables(name), {name: cohort.store.shape(index)})[name]
         image, crop = cohort.images[index], cohort.store.crop(index)
         grey = image.read() if crop is None else cut(image.read(), crop)
         label = f"{title}, Dice {dice[position]:.3f}: {image.patient} {image.path.stem}"
         rows.append((label, grey, cohort.store.truth(index), predicted))
-    path = experiment.folder / "examples.jpg"
-    save(path, picture(rows, experiment.data))
-    return path
+    save(experiment.folder / "examples.jpg", picture(rows, experiment.data))
 
 
 def _save_threshold_picture(chosen: CrossValidation) -> None:

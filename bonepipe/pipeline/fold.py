@@ -204,20 +204,14 @@ def _predict(experiment: Experiment, fold: int, run: Any) -> None:
 def _report(experiment: Experiment, fold: int, validation: Sequence[int], dice: np.ndarray, run: Any) -> None:
     """Tell the user and the dashboard how the fold went."""
     from bonepipe.inference.oof.results import MASKS, mean_pixel_accuracy
-    from bonepipe.report.examples import extremes, read_masks
-    from bonepipe.report.overlay import label_map
+    from bonepipe.pipeline.showing import show
+    from bonepipe.report.examples import extremes
 
-    data, folder, store = experiment.data, experiment.fold_folder(fold), experiment.cohort.store
+    folder, store = experiment.fold_folder(fold), experiment.cohort.store
     say(f"fold {fold}: out-of-fold Dice {dice.mean():.4f} at threshold 0.5, {len(experiment.views)} view(s)")
     accuracy = mean_pixel_accuracy([folder / MASKS], store, [store.names[index] for index in validation])
     tracked.tell_fold(run, experiment, fold, dice, accuracy)
     shown = {title: validation[position] for title, position in extremes(dice.mean(1)).items()}
-    shapes = {store.names[index]: store.shape(index) for index in shown.values()}
-    predicted = read_masks(folder / "oof.csv", shapes)
-    for title, index in shown.items():
-        layers = {"truth": store.truth(index), "prediction": predicted[store.names[index]]}
-        image = np.array(store.frame.content(store.images[index], store.shape(index)))
-        maps = {key: label_map(masks, store.shape(index), image.shape) for key, masks in layers.items()}
-        run.overlay(f"{title} image", image, maps, list(data.classes))
+    show(run, experiment, shown, lambda _: folder / MASKS)
     files = [folder / name for name in (CONFIG, WEIGHTS, METRICS, *OUT_OF_FOLD)]
     run.artifact(f"{experiment.config['name']}-fold-{fold}", "fold", files)

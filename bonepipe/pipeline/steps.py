@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Settings that no trained weights depend on: names, places, devices, and what follows training.
 NOT_TRAINING = (
     "name", "fold", "runs", "device", "executor", "tracking", "tta", "windows", "postprocess", "prediction",
-    "thresholds", "search", "cam", "data.palette", "data.images", "data.negatives", "trainer.workers",
+    "thresholds", "search", "cam", "data.palette", "data.images", "data.closeup", "data.negatives", "trainer.workers",
     "trainer.compile", "trainer.detect_anomaly",
 )  # fmt: skip
 # Settings that name files: their contents count, and not where they lie.

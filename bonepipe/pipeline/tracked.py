@@ -1,12 +1,13 @@
 """What the dashboard is told of results: flat values to sort runs by, tables, bars, curves and drawings of numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe.data.synthetic import is_synthetic
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
 from bonepipe.inference.thresholds import ThresholdChoice
@@ -42,9 +43,12 @@ def start(
     config = {**experiment.config, **(facts or {})}
     shown = {key: value for key, value in config.items() if key != "fold"} | ({} if fold is None else {"fold": fold})
     name = kind if fold is None else f"fold-{fold}"
-    results = None if fold is None else experiment.fold_folder(fold)
-    tracking = configs.build(config, "tracking")
-    return tracking.start(config["name"], kind, name, shown, experiment.folder, results=results, made_from=made_from)
+    about = {
+        "results": None if fold is None else experiment.fold_folder(fold),
+        "made_from": made_from,
+        "synthetic": is_synthetic(experiment.data),
+    }
+    return configs.build(config, "tracking").start(config["name"], kind, name, shown, experiment.folder, **about)
 
 
 def tell_fold(run: Any, experiment: Experiment, fold: int, dice: np.ndarray, accuracy: float) -> None:
@@ -90,7 +94,7 @@ def tell_cross_validation(
     choice: ThresholdChoice,
     pooled: "Pooled",
     scores: Mapping[str, Any],
-    pictures: Mapping[str, Path],
+    show: Callable[[Any], None],
     facts: Mapping[str, Any],
 ) -> None:
     """Everything that is known of all folds together.
@@ -99,7 +103,7 @@ def tell_cross_validation(
         choice: with the Dice of everything that was chosen.
         pooled: what it was chosen from.
         scores: as scores.json holds them.
-        pictures: of images, by name.
+        show: shows the run images with their masks.
         facts: what the dashboard shows beside the experiment's config.
     """
     folder, classes = experiment.folder, experiment.data.classes
@@ -118,8 +122,7 @@ def tell_cross_validation(
         run.lines("thresholds/curves", "Dice out of fold", ("threshold", THRESHOLDS[SHOWN].tolist()), curves)
         run.figure("thresholds/per class", folder / "thresholds.png")
         run.figure("classes/heat map", heat_map)
-        for name, path in pictures.items():
-            run.picture(name, path)
+        show(run)
         # An ensemble may be made where its members' fold file is not.
         files = [path for path in (Path(experiment.folds.file), folder / SCORES) if path.is_file()]
         run.artifact(f"{experiment.config['name']}-cross-validation", "cross-validation", files)

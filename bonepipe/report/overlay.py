@@ -9,7 +9,7 @@ import numpy as np
 
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
-from bonepipe.labels.cutout import Cutout, to_mask
+from bonepipe.labels.cutout import Cutout
 
 Colour = tuple[int, int, int]
 
@@ -44,22 +44,6 @@ def draw(image: np.ndarray, masks: Sequence[Cutout], colours: Sequence[Colour], 
         corner = (mask.box.left, mask.box.top)
         cv2.drawContours(canvas, outlines, -1, colour, width, cv2.LINE_AA, offset=corner)
     return canvas
-
-
-def label_map(masks: Sequence[Cutout], shape: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """One label a pixel, uint8 `size`: 0 background, 1 + class; where classes overlap, the later one shows.
-
-    Args:
-        masks: one a class, at `shape`.
-        shape: height and width of the image.
-        size: height and width of the map.
-    """
-    rows = ((np.arange(size[0]) + 0.5) * shape[0] / size[0]).astype(int)
-    columns = ((np.arange(size[1]) + 0.5) * shape[1] / size[1]).astype(int)
-    labels = np.zeros(size, np.uint8)
-    for number, mask in enumerate(masks, 1):
-        labels[to_mask(mask, shape)[np.ix_(rows, columns)]] = number
-    return labels
 
 
 def titled(panels: Sequence[tuple[str, np.ndarray]], height: int = 640) -> np.ndarray:

@@ -15,6 +15,7 @@ from bonepipe.data.phantom import PLANTED_SHARE
 from bonepipe.data.phantom.metadata import metadata_table, write_metadata
 from bonepipe.data.phantom.plan import Plan, make_plan
 from bonepipe.data.phantom.sample import Outcome, Task, write_sample
+from bonepipe.data.synthetic import write_mark
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_csv
 from bonepipe.parallel import cores
@@ -53,6 +54,7 @@ def write_dataset(
         tasks = [Task(root, visit, hand, size, seed) for visit in plan.visits for hand in (0, 1)]
         outcomes = _work(tasks, _worker_count(workers, len(tasks), size))
         _write_tables(root, plan, outcomes, seed)
+        write_mark(root)
 
 
 def _check(out: Path, patients: int, test_patients: int, size: int) -> None:

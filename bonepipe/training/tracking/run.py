@@ -15,16 +15,21 @@ import numpy as np
 from bonepipe.training.tracking.ending import end
 from bonepipe.training.tracking.history import AXES, STEPS, Row, extremes, read_rows, told_rows
 from bonepipe.training.tracking.telling import cause, let_go, say
+from bonepipe.training.tracking.upload import Upload
 
 
 class Run:
     """What the pipeline tells about a run of Weights & Biases while it lasts; None tells nobody.
 
     As a context it ends the run, as failed where an exception leaves the block.
+
+    Args:
+        run: of W&B.
+        upload: what may be sent; of the rest nothing is written either.
     """
 
-    def __init__(self, run: Any = None) -> None:
-        self.run = run
+    def __init__(self, run: Any = None, upload: Upload = Upload.NUMBERS) -> None:
+        self.run, self.upload = run, upload
         self._told = 0  # rows of the history
         self._complained = False
 
@@ -68,7 +73,7 @@ class Run:
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Final values, for the table of runs."""
-        self._tell(lambda run: run.summary.update(dict(values)))
+        self._tell(lambda run: run.summary.update(self.upload.values(values)))
 
     def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
         """A table on the run's page; None is an empty cell."""
@@ -92,15 +97,16 @@ class Run:
         """A drawing of numbers, from a file: nothing in it is of an image."""
         self._show(name, lambda wandb: wandb.Image(str(path)))
 
-    def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: list[str]) -> None:
-        """An image uint8 `[H, W]` with label maps `[H, W]` (0 background, 1 + class) to switch on and off."""
-        labels = dict(enumerate(["background", *classes]))
-        masks = {key: {"mask_data": layer, "class_labels": labels} for key, layer in layers.items()}
-        self._show(name, lambda wandb: wandb.Image(image, masks=masks))
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether there is anybody to show radiographs to."""
+        return self.run is not None and self.upload >= Upload.PICTURES
 
-    def picture(self, name: str, path: Path) -> None:
-        """A picture from a file."""
-        self._show(name, lambda wandb: wandb.Image(str(path)))
+    def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
+        """A radiograph uint8 `[H, W]` with label maps `[H, W]` (0 background, 1 + class) to switch on and off."""
+        masks = {key: {"mask_data": layer, "class_labels": _labels(layer, classes)} for key, layer in layers.items()}
+        if self.shows_pictures:
+            self._show(name, lambda wandb: wandb.Image(image, masks=masks))
 
     def _show(self, name: str, make: Callable[[Any], Any]) -> None:
         """What a function makes of the module wandb, on the run's page."""
@@ -108,7 +114,8 @@ class Run:
 
     def artifact(self, name: str, kind: str, files: list[Path]) -> None:
         """Files to keep with the run, under a name that W&B takes."""
-        self._tell(lambda run: _log_artifact(run, artifact_name(name), kind, files))
+        if self.upload >= Upload.ALL:
+            self._tell(lambda run: _log_artifact(run, artifact_name(name), kind, files))
 
     def finish(self, *, failed: bool = False) -> None:
         """Flush and end the run."""
@@ -134,6 +141,11 @@ def artifact_name(name: str) -> str:
     """A name as W&B takes it, at most 128 ASCII letters, digits, `_`, `-` and `.`; different for different names."""
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:100]
     return name if plain == name else f"{plain}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:10]}"
+
+
+def _labels(layer: np.ndarray, classes: Sequence[str]) -> dict[int, str]:
+    """The names of the labels in a map: W&B lists all that it is given."""
+    return {0: "background"} | {label: classes[label - 1] for label in np.unique(layer).tolist() if label}
 
 
 def _log_artifact(run: Any, name: str, kind: str, files: list[Path]) -> None:

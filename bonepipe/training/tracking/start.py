@@ -17,6 +17,7 @@ from bonepipe.training.tracking.labels import LONGEST_TAG, run_tags, run_title
 from bonepipe.training.tracking.login import WANDB_MODES, place
 from bonepipe.training.tracking.run import Run
 from bonepipe.training.tracking.telling import cause, let_go, say
+from bonepipe.training.tracking.upload import CHOICES, Upload
 
 FLUSH = 1.0  # seconds after which an epoch that was told is on the disk, whatever becomes of the process
 PROJECT = "bonepipe"
@@ -34,6 +35,7 @@ class Tracking:
         tags: of every run, beside data, model, loss, size and fold; 1 to 64 characters each.
         notes: a text with every run.
         run_name: what runs are called; `{experiment}` and `{run}` (`fold-0`, `cross-validation`) stand for their names.
+        upload: `numbers`, `pictures`, `all`, or `auto`: all of synthetic data, of other data numbers.
     """
 
     def __init__(
@@ -45,7 +47,10 @@ class Tracking:
         tags: tuple[str, ...] = (),
         notes: str | None = None,
         run_name: str = "{experiment} {run}",
+        upload: str = "auto",
     ) -> None:
+        if upload not in CHOICES:
+            raise ValueError(f"upload={upload!r} is not {', '.join(CHOICES[:-1])} or {CHOICES[-1]}")
         if mode not in ("auto", "online", "offline", "disabled"):
             raise ValueError(f"mode={mode!r} is not auto, online, offline or disabled")
         if not re.fullmatch(r"[^/\\#?%:\r\n]{1,128}", project):
@@ -58,7 +63,7 @@ class Tracking:
             if not 1 <= len(tag.strip()) <= LONGEST_TAG:
                 raise ValueError(f"tags: {tag!r}: W&B takes 1 to {LONGEST_TAG} characters")
         run_title(run_name, "experiment", "run")
-        self.project, self.mode = project, mode
+        self.project, self.mode, self.upload = project, mode, upload
         self.entity, self.tags, self.notes, self.run_name = entity, tags, notes, run_name
 
     def start(
@@ -71,11 +76,12 @@ class Tracking:
         *,
         results: Path | None = None,
         made_from: Mapping[str, Any] | None = None,
+        synthetic: bool = False,
     ) -> Run:
         """Start a run; one that tells of the same results goes on where it was interrupted.
 
         Where W&B cannot be had the run is tracked offline, and where that fails too, not at all. Nothing asks for a
-        login, and nothing waits for a network for more than ten seconds.
+        login, and nothing waits for a network for more than ten seconds. A line says what is sent where.
 
         Args:
             experiment: the group.
@@ -84,11 +90,13 @@ class Tracking:
             folder: of the experiment; the run's own files go to `wandb/` in it.
             results: the folder that the run is about and that keeps its id, where it is not the experiment's.
             made_from: what the results depend on; other results are another run.
+            synthetic: whether no patient is in the data, see `bonepipe.data.synthetic`.
         """
         if self.mode == "disabled":
             return Run()
         source = Source.of(results / ID if results else folder / "wandb" / f"{name}.json", made_from)
-        about = {"group": experiment, "job_type": kind, "config": dict(config)}
+        upload = Upload.chosen(self.upload, synthetic=synthetic)
+        about = {"group": experiment, "job_type": kind, "config": upload.config(config)}
         with of_run(trial := trial_of(kind)):
             where, reason = place(self.mode)
             if where == "disabled":
@@ -96,17 +104,20 @@ class Tracking:
             causes = [reason] if reason else []
             for mode in dict.fromkeys((where, "offline")):
                 try:
-                    run = self._start(mode, folder / "wandb", name, source, trial, **about)
+                    run = self._start(mode, folder / "wandb", name, source, trial, upload, **about)
                 except Exception as error:  # of any kind: no network, no permission, a bad key
                     causes.append(cause(error))
                 else:
-                    if causes:
-                        say(f"{name} is tracked offline in {folder / 'wandb'} ({causes[0]})")
-                    return Run(run)
+                    why = f" ({causes[0]})" if causes else ""
+                    there = f"offline in {folder / 'wandb'}" if mode == "offline" else f"at {run.project_url}"
+                    say(f"{name} is tracked {there}{why}: {upload}")
+                    return Run(run, upload)
         say(f"{name} is not tracked ({causes[-1]})")
         return Run()
 
-    def _start(self, mode: str, folder: Path, name: str, source: Source, trial: str | None, **about: Any) -> Any:
+    def _start(
+        self, mode: str, folder: Path, name: str, source: Source, trial: str | None, upload: Upload, **about: Any
+    ) -> Any:
         import wandb
 
         identity, replaced = identify(folder, name, source, offline=mode == "offline", given=trial)
@@ -130,6 +141,7 @@ class Tracking:
                     finish_timeout=PATIENCE,
                     finish_timeout_raises=True,
                     x_transaction_log_flush_interval=FLUSH,
+                    **upload.settings,
                 ),
                 **about,
             )

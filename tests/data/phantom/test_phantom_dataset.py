@@ -56,7 +56,7 @@ def test_same_seed_same_bytes_whatever_the_workers(tmp_path):
     write_dataset(tmp_path / "other", 3, 1, 96, seed=6, workers=0)
     one, two, other = (tree(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
-    assert len(one) == 8 + 6 + 4
+    assert len(one) == 8 + 6 + 5
     assert one["meta_data.xlsx"] != other["meta_data.xlsx"]
 
 
@@ -313,5 +313,5 @@ def test_the_command_writes_and_says_so(tmp_path, capsys):
     assert cli.main(["phantom", str(out), "--patients", "1", "--test-patients", "1", "--size", "96"]) == 0
     assert "4 images of 96 x 96" in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == [
-        "answer.csv", "meta_data.xlsx", "planted.csv", "rotated.csv", "test", "train",
+        "answer.csv", "meta_data.xlsx", "planted.csv", "rotated.csv", "synthetic.json", "test", "train",
     ]  # fmt: skip
