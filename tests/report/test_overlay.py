@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bonepipe.labels.cutout import Box, Cutout, empty, from_mask
+from bonepipe.labels.cutout import empty, from_mask
 from bonepipe.report import overlay
 
 RED, BLUE = (200, 0, 0), (0, 0, 250)

@@ -41,7 +41,9 @@ def test_a_real_offline_run_writes_everything_down(tmp_path, no_key):
     import wandb
 
     folder = tmp_path / "wandb here"
-    run = Tracking(mode="offline").start("demo", "fold", "fold-0", {"seed": 7, "model": {"encoder": "x"}}, folder, synthetic=True)
+    run = Tracking(mode="offline").start(
+        "demo", "fold", "fold-0", {"seed": 7, "model": {"encoder": "x"}}, folder, synthetic=True
+    )
     try:
         tell_everything(run, tmp_path)
         settings = run.run
