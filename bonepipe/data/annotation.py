@@ -82,7 +82,12 @@ def write_annotation(
 
 
 def document(
-    polygons: Iterable[tuple[str, str, np.ndarray]], name: str, folder: str, shape: Shape, file_id: str, worker: str = ""
+    polygons: Iterable[tuple[str, str, np.ndarray]],
+    name: str,
+    folder: str,
+    shape: Shape,
+    file_id: str,
+    worker: str = "",
 ) -> dict[str, Any]:
     """The content of an annotation file as the annotation tool exports it: identifier, label and points an entry."""
     return {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bonepipe.data.formats import FORMATS, guess
 from bonepipe.data.formats.folder import Images
-from bonepipe.data.formats.model import Dataset, Notes, as_masks, as_polygons
+from bonepipe.data.formats.model import Annotated, Dataset, Notes, as_masks, as_polygons
 from bonepipe.errors import BonepipeError, UsageError
 
 
@@ -53,8 +53,8 @@ def convert(
     data = read(source, Images(images, notes), notes)
     if not data.images:
         raise BonepipeError(f"{source}: no annotated images in it")
-    change = {"polygons": partial(as_polygons, notes=notes), "masks": as_masks, None: lambda image: image}[shapes]
-    data = Dataset([change(image) for image in data.images], list(dict.fromkeys([*classes, *data.classes])))
+    drawn = [_drawn(image, shapes, notes) for image in data.images]
+    data = Dataset(drawn, list(dict.fromkeys([*classes, *data.classes])))
     write = FORMATS[to].write if to != "competition" else partial(FORMATS[to].write, patient=patient, copy=copy)
     out.parent.mkdir(parents=True, exist_ok=True)
     if not folder:
@@ -69,3 +69,9 @@ def convert(
         shutil.rmtree(part, ignore_errors=True)
         raise
     return data, notes
+
+
+def _drawn(image: Annotated, shapes: str | None, notes: Notes) -> Annotated:
+    if shapes is None:
+        return image
+    return as_masks(image) if shapes == "masks" else as_polygons(image, notes)

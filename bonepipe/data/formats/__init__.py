@@ -39,7 +39,9 @@ def guess(path: Path) -> str:
         raise BonepipeError(f"{path}: no such file or folder")
     name = _of_folder(path) if path.is_dir() else _of_content(read_bytes(path))
     if name is None:
-        raise BonepipeError(f"{path}: looks like no known annotations; --from names the format, an archive is unpacked first")
+        raise BonepipeError(
+            f"{path}: looks like no known annotations; --from names the format, an archive is unpacked first"
+        )
     return name
 
 
@@ -47,7 +49,9 @@ def _of_folder(path: Path) -> str | None:
     if (path / competition.ANNOTATIONS).is_dir():
         return "competition"
     if (path / "predictions.csv").is_file():
-        raise BonepipeError(f"{path}: holds predictions in several forms; name predictions.csv, masks/ or polygons/ in it")
+        raise BonepipeError(
+            f"{path}: holds predictions in several forms; name predictions.csv, masks/ or polygons/ in it"
+        )
     if files := find_files(path, (".json",)):
         return _of_content(read_bytes(files[0]))
     return "masks" if find_files(path, (".png",)) else None

@@ -42,8 +42,10 @@ def decode(code: bytes, shape: tuple[int, int]) -> NDArray[np.bool_]:
         length = read(lengths[read(2)]) + 1
         if done + length > words:
             raise ValueError(f"more than {words} words")
-        block = read(WORD) if kind == RUN else read(WORD * length).to_bytes(length)
-        flat[done : done + length] = block if kind == RUN else np.frombuffer(block, np.uint8)
+        if kind == RUN:
+            flat[done : done + length] = read(WORD)
+        else:
+            flat[done : done + length] = np.frombuffer(read(WORD * length).to_bytes(length), np.uint8)
         done += length
     return flat.reshape(*shape, CHANNELS)[..., -1] > 0
 

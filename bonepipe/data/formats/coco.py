@@ -31,12 +31,14 @@ def read(path: Path, images: Images, notes: Notes) -> Dataset:
             raise BonepipeError(f"{where}: images[{number}].id: {key} is there twice")
         places[key] = _place(entry, images, f"{where}: images[{number}]")
     shapes: dict[int, list[Shape]] = {key: [] for key in places}
-    for number, entry in enumerate(fields.progress(fields.member(content, "annotations", list, where), "annotations")):
+    for number, entry in enumerate(
+        fields.progress(fields.member(content, "annotations", list, where), "read", "annotation")
+    ):
         field = f"{where}: annotations[{number}]"
         image, category = (fields.member(entry, key, int, field) for key in ("image_id", "category_id"))
-        for key, known, of in (("image_id", places, "image"), ("category_id", names, "category")):
-            if entry[key] not in known:
-                raise BonepipeError(f"{field}.{key}: no {of} has the id {entry[key]}")
+        for name, known in (("image_id", places.keys()), ("category_id", names.keys())):
+            if entry[name] not in known:
+                raise BonepipeError(f"{field}.{name}: nothing has the id {entry[name]}")
         shapes[image] += _shapes(entry, names[category], places[image].size, number + 1, field, notes)
     found = zip(places.items(), entries, strict=True)
     annotated = [

@@ -75,7 +75,11 @@ def write(data: Dataset, out: Path, notes: Notes, patient: str | None = None, *,
 
 def _content(image: Annotated, patient: str, notes: Notes) -> dict[str, Any]:
     whole = [np.rint(shape.points).astype(np.int64) for shape in image.shapes if shape.points is not None]
-    changed = sum(bool((shape.points != points).any()) for shape, points in zip(image.shapes, whole, strict=True))
+    changed = sum(
+        not np.array_equal(shape.points, w)
+        for shape, w in zip(image.shapes, whole, strict=True)
+        if shape.points is not None
+    )
     notes[ROUNDED] += changed
     entries = ((f"{n:024x}", shape.label, p) for n, (shape, p) in enumerate(zip(image.shapes, whole, strict=True)))
     content = document(entries, PurePosixPath(image.name).name, patient, image.size, "")

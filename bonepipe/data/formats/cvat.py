@@ -1,4 +1,4 @@
-"""CVAT for images, XML 1.1 (https://docs.cvat.ai/docs/other/xml_format/): polygons, and masks as run lengths in boxes."""
+"""CVAT for images, XML 1.1 (https://docs.cvat.ai/docs/other/xml_format/): polygons, and masks as runs in boxes."""
 
 import re
 from collections.abc import Iterator

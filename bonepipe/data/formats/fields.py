@@ -18,13 +18,13 @@ from bonepipe.labels import cutout, rle
 from bonepipe.labels.cutout import Box, Cutout
 
 T = TypeVar("T")
-BAR_FROM = 50  # images
+BAR_FROM = 50  # items
 NO_CLASSES = ("__ignore__", "_background_")  # which LabelMe's own converters want on top of a list
 
 
-def progress(items: Sequence[T], what: str) -> Iterable[T]:
+def progress(items: Sequence[T], what: str, unit: str = "image") -> Iterable[T]:
     """Go through items under a bar, where there are many."""
-    return tqdm(items, what, unit="image", disable=len(items) < BAR_FROM)
+    return tqdm(items, what, unit=unit, disable=len(items) < BAR_FROM)
 
 
 def read_bytes(path: Path) -> bytes:

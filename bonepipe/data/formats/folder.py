@@ -48,7 +48,7 @@ class Images:
             trusted: whether a declared size must be that of the image; otherwise the image's own counts.
 
         Raises:
-            BonepipeError: the size is told nowhere, or differently; the name fits two files, or leads out of its folder.
+            BonepipeError: the size is told nowhere, or differently; the name fits two files, or leads elsewhere.
         """
         path = next(filter(None, (self._find(name, where) for name in names)), None)
         if path is not None and self.folder is not None:

@@ -42,12 +42,17 @@ def _image(task: Any, images: Images, where: str, notes: Notes) -> Annotated:
     sizes = {fields.size(region, "original_height", "original_width", at) for at, region in regions if _is_area(region)}
     if len(sizes) > 1:
         raise BonepipeError(f"{field}: regions of images of different sizes (height, width): {sorted(sizes)}")
-    place = images.place(names, next(iter(sizes), None), where)
+    place = images.place(names, next(iter(sizes), _declared(task["data"], where)), where)
     shapes = [shape for at, region in regions for shape in _shapes(region, place.size, at, notes)]
     return Annotated(
         name=place.name, height=place.size[0], width=place.size[1], shapes=tuple(shapes), path=place.path,
         attributes=fields.optional(task, "meta"),
     )  # fmt: skip
+
+
+def _declared(data: dict[str, Any], where: str) -> tuple[int, int] | None:
+    """The size that `write` leaves beside the image's path: a task without regions has none else."""
+    return fields.size(data, "height", "width", f"{where}.data") if {"height", "width"} <= data.keys() else None
 
 
 def _names(data: dict[str, Any], where: str) -> list[str]:
@@ -125,7 +130,7 @@ def write(data: Dataset, out: Path, notes: Notes) -> None:
     identifier = count(1)
     tasks = [
         {
-            "data": {"image": LOCAL + quote(image.name)},
+            "data": {"image": LOCAL + quote(image.name), "height": image.height, "width": image.width},
             "meta": dict(image.attributes),
             "annotations": [{"result": [_region(shape, image, f"r{next(identifier)}") for shape in image.shapes]}],
         }

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from bonepipe.data.annotation import pairs
 from bonepipe.data.formats import fields
 from bonepipe.data.formats.folder import Images
 from bonepipe.data.formats.model import (
@@ -24,7 +25,7 @@ from bonepipe.data.formats.model import (
     mask,
     numbers,
 )
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, quoted
 from bonepipe.files import find_files, write_json
 
 VERSION = "5.5.0"  # of the format, the first with masks being 5.3
@@ -67,11 +68,19 @@ def _shapes(entry: Any, size: tuple[int, int], where: str, notes: Notes) -> Iter
         outline = fields.outline(points, f"{where}.points")
         yield Shape(label=label, points=outline, group=group, attributes=attributes)
     elif kind == "mask":
-        corner = fields.outline(points, f"{where}.points")[0].astype(int).tolist() if points else [0, 0]
+        corner = _corner(points, f"{where}.points")
         runs = fields.runs_at(_decoded(entry.get("mask"), f"{where}.mask"), corner[1], corner[0], size, where)
         yield Shape(label=label, runs=runs, group=group, attributes=attributes)
     else:
         notes[f"shapes left out: a {kind} is no outline"] += 1
+
+
+def _corner(points: Any, where: str) -> list[int]:
+    """The first pixel (x, y) of a mask's box, which its first point tells."""
+    corners = pairs(points)
+    if corners is None:
+        raise BonepipeError(f"{where}: expected the corners of the mask's box, not {quoted(points)}")
+    return corners[0].astype(int).tolist()
 
 
 def _decoded(text: Any, where: str) -> np.ndarray:
@@ -92,7 +101,7 @@ def write(data: Dataset, out: Path, notes: Notes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # From a temporary folder beside the final one, so the way to the image is the same.
         to_image = os.path.relpath(image.path.absolute(), path.parent.absolute()) if image.path else ""
-        content = {
+        content: dict[str, Any] = {
             "version": VERSION,
             "flags": {},
             "shapes": [_entry(shape, image) for shape in image.shapes],

@@ -5,7 +5,8 @@ from pathlib import Path, PurePosixPath
 
 from bonepipe.data.formats.folder import Images, Place
 from bonepipe.data.formats.model import Annotated, Dataset, Notes, Shape, by_stem, class_runs, dataset
-from bonepipe.data.submission import COLUMNS, write as write_rows
+from bonepipe.data.submission import COLUMNS
+from bonepipe.data.submission import write as write_rows
 from bonepipe.errors import BonepipeError
 from bonepipe.files import read_csv
 from bonepipe.labels import rle
