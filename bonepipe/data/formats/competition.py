@@ -10,7 +10,7 @@ import numpy as np
 from bonepipe.data.annotation import document, is_filled, read_document
 from bonepipe.data.formats import fields
 from bonepipe.data.formats.folder import Images, safe
-from bonepipe.data.formats.model import Annotated, Dataset, Notes, Shape, as_polygons, by_stem, dataset
+from bonepipe.data.formats.model import Annotated, Dataset, Notes, Points, Shape, as_polygons, by_stem, dataset
 from bonepipe.errors import BonepipeError, UsageError, quoted
 from bonepipe.files import find_files, write_json
 
@@ -74,18 +74,17 @@ def write(data: Dataset, out: Path, notes: Notes, patient: str | None = None, *,
 
 
 def _content(image: Annotated, patient: str, notes: Notes) -> dict[str, Any]:
-    whole = [np.rint(shape.points).astype(np.int64) for shape in image.shapes if shape.points is not None]
-    changed = sum(
-        not np.array_equal(shape.points, w)
-        for shape, w in zip(image.shapes, whole, strict=True)
-        if shape.points is not None
-    )
-    notes[ROUNDED] += changed
-    entries = ((f"{n:024x}", shape.label, p) for n, (shape, p) in enumerate(zip(image.shapes, whole, strict=True)))
+    pairs = [(shape, np.rint(_points(shape)).astype(np.int64)) for shape in image.shapes]
+    notes[ROUNDED] += sum(not np.array_equal(_points(shape), points) for shape, points in pairs)
+    entries = ((f"{number:024x}", shape.label, points) for number, (shape, points) in enumerate(pairs))
     content = document(entries, PurePosixPath(image.name).name, patient, image.size, "")
     for entry, shape in zip(content["annotations"], image.shapes, strict=True):
         entry["attributes"] = dict(shape.attributes)
     return content | {"attributes": dict(image.attributes)}
+
+
+def _points(shape: Shape) -> Points:
+    return np.zeros((0, 2)) if shape.points is None else shape.points  # as_polygons leaves outlines only
 
 
 def _patient(image: Annotated, pattern: str | None, notes: Notes) -> str:

@@ -42,6 +42,10 @@ def labelme(shape=None, **changes):
     return content | {"imageData": None, "imageHeight": H, "imageWidth": W} | changes
 
 
+def labelme_mask(corners, mask):
+    return labelme({"shape_type": "mask", "points": corners, "mask": mask})
+
+
 def png(mask):
     return base64.b64encode(cv2.imencode(".png", mask.astype(np.uint8))[1].tobytes()).decode()
 
@@ -80,7 +84,7 @@ GOOD = {
     "coco polygons": ("coco", coco()),
     "coco crowd": ("coco", coco({"size": [H, W], "counts": COUNTS})),
     "labelme polygon": ("labelme", labelme()),
-    "labelme mask": ("labelme", labelme({"shape_type": "mask", "points": [[2, 1], [4, 2]], "mask": png(np.ones((2, 3)))})),
+    "labelme mask": ("labelme", labelme_mask([[2, 1], [4, 2]], png(np.ones((2, 3))))),
     "cvat polygon": ("cvat", cvat(CVAT_POLYGON)),
     "cvat mask": ("cvat", cvat(CVAT_MASK)),
     "studio polygon": ("label-studio", studio("polygonlabels", {"points": PERCENT, "closed": True})),
@@ -129,7 +133,7 @@ BAD = [
     ("coco", coco({"size": [W, H], "counts": COUNTS}), "is not the image's"),
     ("labelme", labelme({"label": ""}), r"shapes\[0\].label: expected the name of a class"),
     ("labelme", labelme({"points": [[1, 2], [4, 5]]}), r"shapes\[0\].points: two points are a line"),
-    ("labelme", labelme({"shape_type": "mask", "points": [[5, 3], [9, 9]], "mask": png(np.ones((7, 5)))}), "inside the image"),
+    ("labelme", labelme_mask([[5, 3], [9, 9]], png(np.ones((7, 5)))), "inside the image"),
     ("labelme", labelme({"shape_type": "mask", "mask": "AAAA"}), "is no PNG"),
     ("cvat", BOMB, "document type"),
     ("cvat", "<annotations><image", "broken XML"),
