@@ -13,7 +13,7 @@ views, averaged in one graph. The suffix of the file tells the format:
   model.pt2    a program of torch.export, for torch alone
 It takes grey bytes `image` uint8 [N, 1, h, w] and gives `probabilities` float32 [N, C, h, w], h x w being the size that
 the run sees; with --any-size any, and the probabilities at that size. Class names, thresholds, size, fit and what is
-not in the graph (post-processing, a CRF) are in its metadata. The file is compared with the pipeline on one image before
+not in the graph (post-processing, a CRF) are in its metadata. The file is compared with the pipeline on an image before
 it is put in place. docs/export.md has a script that runs it without bonepipe."""
 KEYS = ("prediction", "data")
 EXAMPLES = """\

@@ -261,8 +261,8 @@ def _compare(run: "Callable[[NDArray[np.uint8]], Maps]", predictor: Whole, graph
     grows = graph.any_size and any(side < full for side, full in zip(grey.shape, graph.frame.shape, strict=True))
     if not difference <= (ALIKE if not grows else 1):
         raise BonepipeError(
-            f"{path.name}: predicts {image.name} otherwise than the pipeline (probabilities differ by {difference:.2g}), "
-            "so nothing is written; try the other format, .onnx or .pt2"
+            f"{path.name}: predicts {image.name} otherwise than the pipeline (probabilities are {difference:.2g} off); "
+            "nothing is written; try the other format, .onnx or .pt2"
         )
     limits = np.array(graph.facts["thresholds"], np.float32)[:, None, None]
     dice = _mean_dice((got >= limits)[plain], (want >= limits)[plain])
