@@ -111,6 +111,9 @@ class WandbServer(ThreadingHTTPServer):
         about = {"id": "user-1", "entity": ENTITY, "username": "someone", "email": "", "flags": "{}", "admin": False}
         return {"viewer": {**about, "teams": {"edges": [{"node": {"name": ENTITY}}]}}}
 
+    def server_features_query(self, _: Variables) -> dict[str, Any]:
+        return {"serverInfo": {"features": []}}
+
     def run_resume_status(self, asked: Variables) -> dict[str, Any]:
         run = self.runs.get(asked["name"])
         bucket = run.bucket() if run else None
