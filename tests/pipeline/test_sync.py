@@ -14,7 +14,9 @@ HISTORY = [{"epoch": float(epoch), "step": 5.0 * (epoch + 1), "val/dice": epoch 
 def quick(wandb_server, monkeypatch):
     """The stand-in server, and a client that gives up soon."""
     for name in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER"):
-        monkeypatch.setenv(f"WANDB__{name}_RETRY_MAX", "0")
+        monkeypatch.setenv(f"WANDB__{name}_RETRY_MAX", "1")
+        monkeypatch.setenv(f"WANDB__{name}_RETRY_WAIT_MIN_SECONDS", "0.1")
+        monkeypatch.setenv(f"WANDB__{name}_RETRY_WAIT_MAX_SECONDS", "0.1")
     return wandb_server
 
 
