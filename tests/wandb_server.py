@@ -50,7 +50,7 @@ class ToldRun:
         """What the server answers about the run."""
         tail = [line for _, line in sorted(self.lines.get("wandb-history.jsonl", {}).items())][-1:]
         about = {"id": f"id-{self.name}", "name": self.name, "displayName": self.about.get("displayName")}
-        about |= {"description": None, "sweepName": None, "tags": [], "notes": None, "wandbConfig": "{}"}
+        about |= {"description": None, "sweepName": None, "tags": [], "notes": None, "wandbConfig": '{"t": 1}'}
         about |= {"config": self.about.get("config", "{}"), "summaryMetrics": json.dumps(self.summary)}
         about |= {"historyLineCount": len(self.history), "historyTail": json.dumps(tail), "eventsTail": "[]"}
         project = {"id": "project-1", "name": self.about.get("project"), "entity": {"id": "entity-1", "name": ENTITY}}
