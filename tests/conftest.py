@@ -86,13 +86,14 @@ def wandb_records():
 @pytest.fixture
 def wandb_server(monkeypatch, tmp_path):
     """A `WandbServer` that stands in for W&B's: this process and its children know its address and its key."""
-    from wandb_server import KEY, WandbServer  # pytest's option pythonpath has this folder
-
     import wandb
+    from wandb.sdk.lib import wbauth
+    from wandb_server import KEY, WandbServer  # pytest's option pythonpath has this folder
 
     for name in [name for name in os.environ if name.startswith("WANDB")]:
         monkeypatch.delenv(name)
     wandb.teardown()  # its service keeps the settings that it began with
+    wbauth.unauthenticate_session()
     server = WandbServer()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
@@ -104,9 +105,8 @@ def wandb_server(monkeypatch, tmp_path):
 
 def read_wandb_records(folder):
     """W&B writes LevelDB's log format: seven bytes, then blocks of 32 KiB with chunks that no block splits."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
     import wandb
+    from wandb.proto.wandb_internal_pb2 import Record
 
     wandb.teardown()  # ends wandb's own process, so that everything is on the disk
     (path,) = folder.glob("run-*.wandb")

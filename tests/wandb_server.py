@@ -162,6 +162,10 @@ class WandbServer(ThreadingHTTPServer):
     def artifact_type(self, asked: Variables) -> dict[str, Any]:
         return {"project": {"artifact": None}}  # none of this name yet
 
+    def upsert_view(self, asked: Variables) -> dict[str, Any]:
+        self.views.append(asked)
+        return {"upsertView": {"view": {"id": "view-1", "name": asked["name"]}, "inserted": True}}
+
     def commit_artifact(self, asked: Variables) -> dict[str, Any]:
         return {"commitArtifact": {"artifact": {"id": asked["artifactID"], "digest": "d"}}}
 

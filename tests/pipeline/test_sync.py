@@ -59,6 +59,8 @@ def test_offline_runs_arrive_whole_in_order_and_once(tmp_path, quick, wandb_reco
         assert run.config == {"seed": 7}
         assert run.exit_code == 0
     assert quick.stored["/artifact/demo-fold-0/weights.bin"] == weights.read_bytes()
+    assert not [path for path in (tmp_path / "home").rglob("*") if "wandb" in str(path) and path.is_file()]
+    assert not any((folder / "wandb" / name).exists() for name in ("data", "cache", "logs"))
     quick.requests.clear()
     assert main(["sync", str(tmp_path / "runs")]) == 0
     assert "demo: 2 uploaded before" in capsys.readouterr().out
@@ -89,6 +91,18 @@ def test_an_interrupted_online_run_goes_on_in_the_same_run(tmp_path, quick):
     assert [row["_step"] for row in run.history] == [0, 1, 2, 3]
     assert [row["val/dice"] for row in run.history] == [row["val/dice"] for row in HISTORY]
     assert run.exit_code == 0
+
+
+def test_an_artifact_is_uploaded_as_it_was_and_takes_no_space_twice(tmp_path, quick):
+    weights = tmp_path / "demo" / "weights.bin"
+    weights.parent.mkdir()
+    weights.write_bytes(b"w" * 1000)
+    track(tmp_path / "demo", "fold-0", HISTORY, files=[weights])
+    assert weights.stat().st_nlink == 2
+    (tmp_path / "new").write_bytes(b"n")
+    (tmp_path / "new").replace(weights)  # as the pipeline writes
+    assert main(["sync", str(tmp_path / "demo")]) == 0
+    assert quick.stored["/artifact/demo-fold-0/weights.bin"] == b"w" * 1000
 
 
 def test_without_a_key_or_a_tracked_run_it_says_what_to_do(tmp_path, quick, monkeypatch, capsys):

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from bonepipe.files import read_csv
+from bonepipe.training.tracking.staging import add_file
 from bonepipe.training.tracking.telling import cause, let_go, say
 
 
@@ -114,5 +115,5 @@ def _log_artifact(run: Any, name: str, kind: str, files: list[Path]) -> None:
 
     artifact = wandb.Artifact(name, kind)
     for path in files:
-        artifact.add_file(str(path))
+        add_file(artifact, path, Path(run.dir).parent)
     run.log_artifact(artifact)

@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 
 from bonepipe.training.tracking.identity import REPLACED, identify
 from bonepipe.training.tracking.run import Run
+from bonepipe.training.tracking.staging import keep_in
 from bonepipe.training.tracking.telling import cause, let_go, say
 
 PATIENCE = 900.0  # seconds that the end of a run waits for uploads; what is left stays on the disk for `wandb sync`
@@ -74,6 +75,7 @@ class Tracking:
         import wandb
 
         identity, replaced = identify(folder / "wandb", name, offline=mode == "offline")
+        keep_in(folder / "wandb")
         run = wandb.init(
             project=self.project,
             name=name,
