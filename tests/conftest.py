@@ -92,8 +92,8 @@ def wandb_server(monkeypatch, tmp_path):
 
     for name in [name for name in os.environ if name.startswith("WANDB")]:
         monkeypatch.delenv(name)
+    wbauth.unauthenticate_session(update_settings=False)
     wandb.teardown()  # its service keeps the settings that it began with
-    wbauth.unauthenticate_session()
     server = WandbServer()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_BASE_URL", server.url)

@@ -52,7 +52,7 @@ def workspace(group: str, entity: str, project: str) -> Any:
 
     bars = [reports.BarPlot(title=key, metrics=[key]) for key in SCORES]
     curves = [
-        reports.LinePlot(title=key, x="epoch", y=[key], groupby="job_type", groupby_rangefunc="minmax")
+        reports.LinePlot(title=key, x="epoch", y=[key], groupby=reports.Metric("Group"), groupby_rangefunc="minmax")
         for key in CURVES
     ]
     tables = {title: reports.WeavePanelSummaryTable(table_name=key) for title, key in TABLES.items()}

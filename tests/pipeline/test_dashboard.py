@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from bonepipe import config as configs
 from bonepipe.cli import main
 
 
@@ -11,7 +12,8 @@ def run(tmp_path):
     """A folder with settings alone."""
     folder = tmp_path / "runs" / "demo" / "fold-0"
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text("name: demo\ntracking: {project: bones}\n")
+    config = configs.compose(["experiment=demo", "tracking.project=bones"], checked=False)
+    configs.save(config, folder / "config.yaml")
     return folder.parent
 
 
@@ -24,7 +26,7 @@ def test_a_view_of_the_group_is_saved(run, wandb_server, capsys):
     sections = {part["name"]: part["panels"] for part in spec["section"]["panelBankConfig"]["sections"]}
     assert list(sections)[:5] == ["Scores", "Folds", "Classes", "Thresholds", "Overlays"]
     (dice,) = [panel["config"] for panel in sections["Folds"] if panel["config"].get("metrics") == ["val/dice"]][:1]
-    assert dice["xAxis"] == "epoch"
+    assert (dice["xAxis"], dice["groupBy"]) == ("epoch", "group")
     assert sections["Scores"][0]["config"]["metrics"] == ["cv/dice_mean"]
     assert sections["Overlays"][0]["config"]["mediaKeys"] == ["examples/worst", "examples/median", "examples/best"]
     assert '"group"' in json.dumps(spec["section"]["runSets"])
