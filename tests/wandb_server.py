@@ -66,8 +66,7 @@ class WandbServer(ThreadingHTTPServer):
         stored: path of an upload -> its bytes.
         views: the UpsertView inputs.
         requests: operations of GraphQL, `file_stream` and `upload`, in order.
-        down: answers everything with 503; set it, or have `down_at` set it.
-        down_at: the request (an operation, `file_stream` or `upload`) before which the server goes down.
+        refuses: names of requests, as in `requests`, that are answered with 503.
     """
 
     daemon_threads = True
@@ -80,8 +79,7 @@ class WandbServer(ThreadingHTTPServer):
         self.stored: dict[str, bytes] = {}
         self.views: list[Variables] = []
         self.requests: list[str] = []
-        self.down = False
-        self.down_at: str | None = None
+        self.refuses: set[str] = set()
         threading.Thread(target=self.serve_forever, daemon=True, kwargs={"poll_interval": 0.02}).start()
 
     def close(self) -> None:
@@ -110,6 +108,8 @@ class WandbServer(ThreadingHTTPServer):
     def viewer(self, _: Variables) -> dict[str, Any]:
         about = {"id": "user-1", "entity": ENTITY, "username": "someone", "email": "", "flags": "{}", "admin": False}
         return {"viewer": {**about, "teams": {"edges": [{"node": {"name": ENTITY}}]}}}
+
+    get_default_entity = viewer
 
     def server_features_query(self, _: Variables) -> dict[str, Any]:
         return {"serverInfo": {"features": []}}
@@ -202,14 +202,14 @@ class Handler(BaseHTTPRequestHandler):
         self._answer({})
 
     def _refused(self, name: str) -> bool:
-        """Whether the server is down, or does not know the key of a call of its API."""
+        """Whether such requests are refused, or the server does not know the key of a call of its API."""
         self.server.requests.append(name)
-        self.server.down |= name == self.server.down_at
         sent = base64.b64decode(self.headers.get("Authorization", "").removeprefix("Basic "))
         known = self.command == "PUT" or "/otel/" in self.path or sent == f"api:{KEY}".encode()
-        if self.server.down or not known:
-            self._answer({"errors": [{"message": "refused"}]}, 503 if self.server.down else 401)
-        return self.server.down or not known
+        refused = name in self.server.refuses
+        if refused or not known:
+            self._answer({"errors": [{"message": "refused"}]}, 503 if refused else 401)
+        return refused or not known
 
     def _body(self) -> bytes:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -46,7 +46,10 @@ def test_offline_runs_arrive_whole_in_order_and_once(tmp_path, quick, wandb_reco
     track(folder, "fold-0", HISTORY[:2])
     track(folder, "fold-0", HISTORY, files=[weights])  # resumed
     track(folder, "fold-1", HISTORY[:1])
-    offline = {part.name[28:]: told(rows_offline(wandb_records(part))) for part in (folder / "wandb").glob("offline-*")}
+    offline = {
+        next(part.glob("*.wandb")).stem[4:]: told(rows_offline(wandb_records(part)))
+        for part in (folder / "wandb").glob("offline-*")
+    }
     assert main(["sync", str(folder)]) == 0
     printed = capsys.readouterr().out
     assert sorted(quick.runs) == sorted(offline)
@@ -67,17 +70,17 @@ def test_offline_runs_arrive_whole_in_order_and_once(tmp_path, quick, wandb_reco
     assert "UpsertBucket" not in quick.requests
 
 
-@pytest.mark.parametrize("request_", ["UpsertBucket", "upload"])
+@pytest.mark.parametrize("request_", ["UpsertBucket", "file_stream", "upload"])
 def test_what_could_not_be_uploaded_is_uploaded_by_the_next_call(tmp_path, quick, capsys, request_):
     weights = tmp_path / "weights.bin"
     weights.write_bytes(b"w" * 1000)
     track(tmp_path / "demo", "fold-0", HISTORY, files=[weights])
-    quick.down_at = request_
+    quick.refuses = {request_}
     assert main(["sync", str(tmp_path / "demo")]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "not uploaded (" in error
     assert error.endswith("1 left, run the same command again to go on")
-    quick.down, quick.down_at = False, None
+    quick.refuses = set()
     assert main(["sync", str(tmp_path / "demo")]) == 0
     (run,) = quick.runs.values()
     assert [row["val/dice"] for row in run.history] == [row["val/dice"] for row in HISTORY]
@@ -106,8 +109,8 @@ def test_an_artifact_is_uploaded_as_it_was_and_takes_no_space_twice(tmp_path, qu
 
 
 def test_without_a_key_or_a_tracked_run_it_says_what_to_do(tmp_path, quick, monkeypatch, capsys):
-    track(tmp_path / "demo", "fold-0", HISTORY[:1])
     monkeypatch.delenv("WANDB_API_KEY")
+    track(tmp_path / "demo", "fold-0", HISTORY[:1])
     assert main(["sync", str(tmp_path / "demo")]) == 1
     assert "`wandb login` or the variable WANDB_API_KEY" in capsys.readouterr().err
     (tmp_path / "plain").mkdir()
