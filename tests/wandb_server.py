@@ -162,7 +162,7 @@ class WandbServer(ThreadingHTTPServer):
     def artifact_type(self, asked: Variables) -> dict[str, Any]:
         return {"project": {"artifact": None}}  # none of this name yet
 
-    def upsert_view(self, asked: Variables) -> dict[str, Any]:
+    def upsert_view2(self, asked: Variables) -> dict[str, Any]:
         self.views.append(asked)
         return {"upsertView": {"view": {"id": "view-1", "name": asked["name"]}, "inserted": True}}
 
