@@ -36,7 +36,7 @@ def save(run: Path) -> str:
     try:
         tracking = config.get("tracking", {})
         entity = tracking.get("entity") or wandb.Api(timeout=10).default_entity
-        view = workspace(config["name"], entity, tracking.get("project", "bonepipe"))
+        view = workspace(config["name"], str(entity), tracking.get("project", "bonepipe"))
         return str(view.save().url)
     except Exception as error:  # of any kind: no network, a refused key, no right to the project
         raise BonepipeError(f"{run}: W&B does not take the view ({' '.join(str(error).split())[:300]})") from error

@@ -83,7 +83,8 @@ def test_what_could_not_be_uploaded_is_uploaded_by_the_next_call(tmp_path, quick
     quick.refuses = set()
     assert main(["sync", str(tmp_path / "demo")]) == 0
     (run,) = quick.runs.values()
-    assert [row["val/dice"] for row in run.history] == [row["val/dice"] for row in HISTORY]
+    # Where only a file was missing, W&B's client appends the history once more, under the same steps.
+    assert {row["_step"]: row["val/dice"] for row in run.history} == {row["epoch"]: row["val/dice"] for row in HISTORY}
     assert quick.stored["/artifact/demo-fold-0/weights.bin"] == weights.read_bytes()
 
 
@@ -129,5 +130,6 @@ def test_a_fold_at_work_is_not_uploaded(tmp_path, quick, capsys):
 
 
 def test_help_is_quick_to_import():
-    code = "import sys; from bonepipe.cli import main; main(['sync', '--help']); assert 'wandb' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    code = "import sys; from bonepipe.cli import main; main(['sync', '--help']); print('wandb' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False"
