@@ -24,6 +24,8 @@ COMMANDS = {
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",
     "leaderboard": "record leaderboard scores beside runs, and how well cross-validation predicts them",
+    "sync": "upload to Weights & Biases what was tracked offline",
+    "dashboard": "save a view of a run on Weights & Biases: scores, curves, classes, thresholds, overlays",
     "compare": "which settings differ between two runs, and how the Dice changed",
     "select": "which finished runs to average: writes the ensemble that is best out of fold",
     "clean": "delete the results of an experiment",

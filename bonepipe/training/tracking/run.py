@@ -14,6 +14,7 @@ import numpy as np
 
 from bonepipe.training.tracking.ending import end
 from bonepipe.training.tracking.history import AXES, STEPS, Row, extremes, read_rows, told_rows
+from bonepipe.training.tracking.staging import add_file
 from bonepipe.training.tracking.telling import cause, let_go, say
 from bonepipe.training.tracking.upload import Upload
 
@@ -153,5 +154,5 @@ def _log_artifact(run: Any, name: str, kind: str, files: list[Path]) -> None:
 
     artifact = wandb.Artifact(name, kind)
     for path in files:
-        artifact.add_file(str(path))
+        add_file(artifact, path, Path(run.dir).parent)
     run.log_artifact(artifact)

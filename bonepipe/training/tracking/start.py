@@ -16,6 +16,7 @@ from bonepipe.training.tracking.identity import ID, REPLACED, Source, identify
 from bonepipe.training.tracking.labels import LONGEST_TAG, run_tags, run_title
 from bonepipe.training.tracking.login import WANDB_MODES, place
 from bonepipe.training.tracking.run import Run
+from bonepipe.training.tracking.staging import keep_in
 from bonepipe.training.tracking.telling import cause, let_go, say
 from bonepipe.training.tracking.upload import CHOICES, Upload
 
@@ -97,6 +98,7 @@ class Tracking:
         source = Source.of(results / ID if results else folder / "wandb" / f"{name}.json", made_from)
         upload = Upload.chosen(self.upload, synthetic=synthetic)
         about = {"group": experiment, "job_type": kind, "config": upload.config(config)}
+        keep_in(folder / "wandb")
         with of_run(trial := trial_of(kind)):
             where, reason = place(self.mode)
             if where == "disabled":
