@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe import memory
 from bonepipe.data import strata
 from bonepipe.data.region import cut
 from bonepipe.errors import BonepipeError
@@ -23,7 +24,7 @@ from bonepipe.inference.postprocess import crf_choice, operations
 from bonepipe.inference.postprocess.operations import ChosenOperations
 from bonepipe.inference.thresholds import ThresholdChoice
 from bonepipe.labels.dice import dice_by_size
-from bonepipe.pipeline import decisions, leaderboard
+from bonepipe.pipeline import decisions, leaderboard, tracked
 from bonepipe.pipeline.experiment import Experiment, say, tell_versions
 from bonepipe.pipeline.history import read_history
 from bonepipe.pipeline.predictors.base import Masks, Predictor, mask_maker
@@ -35,6 +36,7 @@ from bonepipe.report import cross_validation as report
 from bonepipe.report.examples import extremes, picture, read_masks
 from bonepipe.report.overlay import save
 
+KILLED_FOLD = "lower trainer.batch_size, data.size, trainer.workers or executor.parallel"
 Strata = dict[str, ThresholdChoice]  # the thresholds of each
 
 
@@ -115,9 +117,10 @@ def _train_missing(experiment: Experiment, missing: Sequence[int], words: Sequen
     codes = configs.build(experiment.config, "executor").run(commands)
     failed = [fold for fold, code in zip(missing, codes, strict=True) if code]
     if failed:
+        killed = "" if memory.KILLED.isdisjoint(codes) else f" Killed, as where memory runs out: {KILLED_FOLD}."
         raise BonepipeError(
             f"{experiment.folder}: fold {', '.join(map(str, failed))} did not finish (see above); the others are kept, "
-            "and the same command goes on where they stopped"
+            f"and the same command goes on where they stopped.{killed}"
         )
 
 
@@ -265,12 +268,14 @@ def finish(
     folder.mkdir(parents=True, exist_ok=True)
     result = {**chosen.scores(), **(scores or {})}
     result["oof_pixel_accuracy_at_half"] = _pixel_accuracy(chosen, tables)
-    pictures = {"examples": _picture(chosen, tables), "thresholds": _threshold_picture(chosen)}
+    examples = _picture(chosen, tables)
+    _save_threshold_picture(chosen)
     classes, choice = experiment.data.classes, chosen.choice
     decisions.write(folder, classes, choice, chosen.by_stratum, chosen.operations, chosen.crf)
-    write_json(folder / SCORES, {**result, **leaderboard.kept(folder / SCORES)})
+    scores_now = {**result, **leaderboard.kept(folder / SCORES)}
+    write_json(folder / SCORES, scores_now)
     configs.save(experiment.config, folder / CONFIG)
-    _track(chosen, result, pictures, facts or {})
+    tracked.tell_cross_validation(experiment, choice, chosen.pooled, scores_now, {"examples": examples}, facts or {})
     return result
 
 
@@ -295,30 +300,11 @@ def _picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> Path:
     return path
 
 
-def _threshold_picture(chosen: CrossValidation) -> Path:
+def _save_threshold_picture(chosen: CrossValidation) -> None:
     """Save thresholds.png: Dice at every threshold, class by class."""
     from bonepipe.report.threshold_curves import draw
 
     experiment, curves, folds = chosen.experiment, chosen.pooled.curves, chosen.pooled.folds
     per_fold = np.stack([curves[folds == fold].mean(0) for fold in np.unique(folds)])
-    path = experiment.folder / "thresholds.png"
-    draw(experiment.data.classes, curves.mean(0), per_fold, chosen.choice, chosen.by_stratum).savefig(path)
-    return path
-
-
-def _track(
-    chosen: CrossValidation, scores: Mapping[str, Any], pictures: Mapping[str, Path], facts: Mapping[str, Any]
-) -> None:
-    experiment, choice = chosen.experiment, chosen.choice
-    config, folder = {**experiment.config, **facts}, experiment.folder
-    numbers = np.stack([choice.dice.mean(0), choice.dice_at_half.mean(0), choice.thresholds, choice.gain], 1)
-    rows = [[name, *row] for name, row in zip(experiment.data.classes, numbers.tolist(), strict=True)]
-    # An ensemble may be made where its members' fold file is not.
-    files = [path for path in (Path(experiment.folds.file), folder / SCORES) if path.is_file()]
-    tracking = configs.build(config, "tracking")
-    with tracking.start(config["name"], "ensemble", "cross-validation", config, folder) as run:
-        run.summarise({"cv_mean": np.mean(scores["folds"]), "cv_std": report.deviation(scores["folds"]), **scores})
-        run.table("classes", ["class", "oof_dice", "oof_dice_at_half", "threshold", "cross_fitted_gain"], rows)
-        for name, path in pictures.items():
-            run.picture(name, path)
-        run.artifact(f"{config['name']}-cross-validation", "ensemble", files)
+    figure = draw(experiment.data.classes, curves.mean(0), per_fold, chosen.choice, chosen.by_stratum)
+    figure.savefig(experiment.folder / "thresholds.png")
