@@ -9,6 +9,8 @@ from typing import NoReturn
 from bonepipe.cli.overrides import positions
 from bonepipe.errors import UsageError, suggestion
 
+COMPLETE = "--complete"  # `bonepipe completion` asks what the words after it may go on with
+
 
 class Parser(argparse.ArgumentParser):
     """A command's parser, which tells overrides from files and flags; see `make_parser`."""
@@ -17,6 +19,8 @@ class Parser(argparse.ArgumentParser):
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(f"bonepipe {command}", description=summary, formatter_class=formatter, allow_abbrev=False)
         self.keys, self.examples = keys, examples.strip("\n").splitlines()
+        if keys is not None:
+            self.add_argument("--cfg", action="store_true", help="print the settings as YAML, resolved, and do nothing")
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
         """The parser's own arguments, and as `overrides` the words that are settings, in their order.
@@ -24,13 +28,40 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UsageError: an unknown flag, an argument too many or too few, a value of the wrong type.
         """
+        if words[:1] == [COMPLETE]:
+            from bonepipe.cli.candidates import candidates
+
+            print("\n".join(candidates(words[1:], self._actions, settings=self.keys is not None)))
+            self.exit()
         settings = [] if self.keys is None else positions(words, self._actions)
         rest = [word for position, word in enumerate(words) if position not in settings]
+        if self.keys is not None and "--cfg" in rest:
+            self._need_nothing()
         given, unknown = self.parse_known_intermixed_args(rest)
         if unknown:
             raise UsageError(self._unknown(unknown[0]))
         given.overrides = [words[position] for position in settings]
+        if getattr(given, "cfg", False):
+            self._print_settings(given)
         return given
+
+    def _need_nothing(self) -> None:
+        """What a command works on may be left out where only its settings are asked for."""
+        for action in self._actions:
+            action.required = False
+            action.nargs = "*" if action.nargs == "+" else action.nargs
+
+    def _print_settings(self, given: argparse.Namespace) -> NoReturn:
+        from bonepipe import config as configs
+
+        if getattr(given, "run", None):
+            from bonepipe.pipeline.predictors.opening import open_predictor
+
+            settings = open_predictor(given.run, given.overrides).experiment.config
+        else:
+            settings = configs.compose(given.overrides, checked=False)
+        print(configs.as_yaml(settings), end="")
+        self.exit()
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError; the nearest name is suggested for a value that is none of a fixed set."""

@@ -36,6 +36,9 @@ def main(words: Sequence[str]) -> int:
     add("-o", "--output", metavar="OUT", type=Path, help="the folder to write; FIRST-SECOND if not given")
     add("--no-test", action="store_true", help="cross-validate only")
     given = parser.read(words)
+    from bonepipe.pipeline.predictors.own_settings import own_settings
+
+    own_settings(given.overrides)  # a misspelt one waits for no import
     from bonepipe.pipeline import cascade, submission
     from bonepipe.pipeline.predictors.cascade import open_cascade
     from bonepipe.pipeline.run_folder import CASCADE

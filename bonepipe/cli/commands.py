@@ -30,6 +30,7 @@ COMMANDS = {
     "select": "which finished runs to average: writes the ensemble that is best out of fold",
     "clean": "delete the results of an experiment",
     "vote": "combine several submission CSVs by majority vote",
+    "completion": "print a script that lets TAB finish commands, flags and settings (bash, zsh, fish)",
 }
 
 

@@ -45,6 +45,9 @@ def main(words: Sequence[str]) -> int:
     add("--mean", choices=("arithmetic", "geometric"), help="of probabilities or of logits (the file's)")
     add("--no-test", action="store_true", help="cross-validate only")
     given = parser.read(words)
+    from bonepipe.pipeline.predictors.own_settings import own_settings
+
+    own_settings(given.overrides)  # a misspelt one waits for no import
     from bonepipe.pipeline import ensemble, submission
     from bonepipe.pipeline.predictors.ensemble import assemble
     from bonepipe.pipeline.run_folder import ENSEMBLE

@@ -29,10 +29,11 @@ def main(words: Sequence[str]) -> int:
     """Compare, rank, write."""
     given = make_parser("label-errors", SUMMARY, keys=KEYS, examples=EXAMPLES, run=True).read(words)
     from bonepipe.pipeline.experiment import say
-    from bonepipe.pipeline.label_errors import rank_annotations
     from bonepipe.pipeline.predictors.opening import open_predictor
 
     predictor = open_predictor(given.run, given.overrides)
+    from bonepipe.pipeline.label_errors import rank_annotations  # heavy, so it comes after the settings
+
     ranked = rank_annotations(predictor)
     print("\n".join(ranked.lines))
     folder = predictor.experiment.folder
