@@ -15,7 +15,7 @@ It takes grey bytes `image` uint8 [N, 1, h, w] and gives `probabilities` float32
 the run sees; with --any-size any, and the probabilities at that size. Class names, thresholds, size, fit and what is
 not in the graph (post-processing, a CRF) are in its metadata. The file is compared with the pipeline on an image before
 it is put in place. docs/export.md has a script that runs it without bonepipe."""
-KEYS = ("prediction", "data")
+KEYS = ("prediction", "data.root")
 EXAMPLES = """\
 bonepipe export runs/demo -o model.onnx                # all folds and views
 bonepipe export runs/demo -o fold-0.onnx --fold 0      # one model: five times as fast
