@@ -1,7 +1,7 @@
 """What a half-written command line may go on with; read from conf/ without any YAML library, so that TAB is instant."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bonepipe.config import DEVICES, GROUPS, PLAIN_KEYS, conf_dir
 from bonepipe.files import find_files
@@ -58,5 +58,5 @@ def _keys(group: str) -> dict[str, str]:
     return {row.name: row.value for path in paths for row in settings.rows(f"{group}/{path.name}", f"{group}.")}
 
 
-def _like(current: str, names: Sequence[str] | Iterator[str] | dict) -> list[str]:
-    return [name for name in names if str(name).startswith(current)]
+def _like(current: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(current)]

@@ -115,8 +115,10 @@ def _train_missing(experiment: Experiment, missing: Sequence[int], words: Sequen
     _ = experiment.cohort.assignment, experiment.cohort.store, experiment.augmentation, experiment.views
     _ = experiment.windows, experiment.cohort.test_mix  # a test image that cannot be read is found before the training
     shared = [word for word in words if not word.startswith("fold=")]
-    commands = [[sys.executable, "-m", "bonepipe", "train", f"fold={fold}", *shared] for fold in missing]
-    codes = configs.build(experiment.config, "executor").run(commands)
+    executor, base = configs.build(experiment.config, "executor"), [sys.executable, "-m", "bonepipe", "train"]
+    after = executor.rounds_after(len(missing))
+    rows = zip(missing, after, strict=True)
+    codes = executor.run([[*base, f"fold={fold}", f"--after={rounds}", *shared] for fold, rounds in rows])
     failed = [fold for fold, code in zip(missing, codes, strict=True) if code]
     if failed:
         killed = "" if memory.KILLED.isdisjoint(codes) else f" Killed, as where memory runs out: {KILLED_FOLD}."
