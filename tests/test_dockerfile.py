@@ -34,10 +34,7 @@ def test_everything_that_is_tracked_and_needed_is_sent_and_nothing_else():
 def test_its_words_are_targets_of_make_and_the_base_is_an_argument():
     text, makefile = DOCKERFILE.read_text(), (ROOT / "Makefile").read_text()
     assert re.search(r"^ARG BASE=\S+\nFROM \$\{BASE\}$", text, re.MULTILINE)
-    for target in [
-        *re.findall(r"^RUN make (\S+)", text, re.MULTILINE),
-        *re.findall(r'^CMD \["(\w+)"', text, re.MULTILINE),
-    ]:
+    for target in re.findall(r'^(?:RUN make |CMD \[")(\w+)', text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     assert 'ENTRYPOINT ["make"]' in text
     folder = re.search(r"^WORKDIR (\S+)", text, re.MULTILINE)[1]

@@ -1,13 +1,15 @@
 """What a cross-validation chose and what it is worth, as text."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bonepipe.inference import thresholds
-from bonepipe.inference.postprocess.operations import ChosenOperations
 from bonepipe.inference.thresholds import ThresholdChoice
+
+if TYPE_CHECKING:
+    from bonepipe.inference.postprocess.operations import ChosenOperations  # imports PyTorch
 
 NO_CHOICE = (
     "nothing was chosen: all images validate one fold, and no choice can be tried on another; thresholds stay 0.5 and "
@@ -19,8 +21,8 @@ def text(
     classes: Sequence[str],
     choice: ThresholdChoice,
     by_stratum: Mapping[str, ThresholdChoice],
-    operations: ChosenOperations | None,
-    crf: ChosenOperations | None,
+    operations: "ChosenOperations | None",
+    crf: "ChosenOperations | None",
     scores: Mapping[str, Any],
 ) -> str:
     """Classes from the worst to the best, the Dice over all, by stratum and by size, and what each choice gains."""
@@ -74,8 +76,8 @@ def _strata(scores: Mapping[str, Any]) -> Iterator[str]:
 def _choices(
     choice: ThresholdChoice,
     by_stratum: Mapping[str, ThresholdChoice],
-    operations: ChosenOperations | None,
-    crf: ChosenOperations | None,
+    operations: "ChosenOperations | None",
+    crf: "ChosenOperations | None",
 ) -> Iterator[str]:
     yield from _thresholds(choice, by_stratum)
     yield from _selection("post-processing of masks", operations, "at these thresholds")
@@ -92,7 +94,7 @@ def _thresholds(choice: ThresholdChoice, by_stratum: Mapping[str, ThresholdChoic
         yield f"thresholds by stratum: {moved} of {len(kept)} classes leave the common one, {gain:+.4f} out of fold"
 
 
-def _selection(title: str, selection: ChosenOperations | None, where: str) -> Iterator[str]:
+def _selection(title: str, selection: "ChosenOperations | None", where: str) -> Iterator[str]:
     """How many classes gain by an optional step, and what that is worth over all classes."""
     if selection is not None:
         kept, count = sum(map(bool, selection.operations)), len(selection.operations)

@@ -68,7 +68,6 @@ def test_an_audit_waits_for_no_pytorch(phantom_root, tmp_path):
     done = light("doctor", *words, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ready for training" in done.stdout
-    assert light("split", *words, folder=tmp_path).returncode == 0
 
 
 def test_an_audit_still_refuses_a_value_of_the_wrong_type_that_is_named(capsys):

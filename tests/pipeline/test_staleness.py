@@ -259,7 +259,8 @@ def test_a_retrained_fold(submitted, call):
     code, out, err = call("submit")
     scores = json.loads((submitted / "runs/tiny/scores.json").read_text())
     assert code == 0 and abs(scores["oof_dice"] - old) > 1e-3
-    assert f"oof_dice {scores['oof_dice']:.4f}" in out and f"{old:.4f}" not in out
+    assert f"out-of-fold Dice {scores['oof_dice']:.4f}" in out and "oof_dice" not in out  # told once
+    assert err.splitlines()[-1] == f"open {Path('runs/tiny/examples.jpg')}"
     again = submission.score_tables(
         submission.read(submitted / "runs/tiny/submission.csv"), submission.read(submitted / "data/answer.csv")
     )

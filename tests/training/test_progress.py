@@ -84,7 +84,7 @@ def shown(written):
 def test_a_bar_stands_below_whole_lines_and_counts_from_1(on_a_terminal):
     *lines, last = shown(on_a_terminal)
     assert last == "done"
-    assert [line[:29] for line in lines] == [f"fold 2/5 (fold=1)  epoch {n}/3  " for n in (1, 2, 3)]
+    assert [line[:30] for line in lines] == [f"fold 2/5 (fold=1)  epoch {n}/3  " for n in (1, 2, 3)]
     for line in lines:
         assert "loss" in line and "dice" in line and line.endswith("left") and "run 00:0" in line and "|" not in line
     frames = [frame for frame in on_a_terminal.split("\r") if "|" in frame]
