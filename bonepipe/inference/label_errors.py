@@ -90,10 +90,12 @@ class Usual:
         known = self.mean[~np.isnan(self.mean)]
         return float(known.mean()) if known.size else 0.0
 
-    @property
-    def judges(self) -> NDArray[np.bool_]:
-        """Bool `[C]`, whether the model is good enough at a class, and on the whole, to suggest corrections of it."""
-        return (self.mean >= JUDGES) & (self.overall >= JUDGES)
+    def judges(self, labels: Sequence[int]) -> bool:
+        """Whether the model is good enough, on the whole and on average at these classes, to suggest corrections.
+
+        On average, as a permutation of many labels is seen by all of them together.
+        """
+        return self.overall >= JUDGES and bool(self.mean[list(labels)].mean() >= JUDGES)
 
 
 @dataclass(frozen=True)
@@ -240,13 +242,8 @@ def rank(evidence: Sequence[ImageEvidence], classes: Sequence[str]) -> list[Labe
     """All candidates, the most suspicious first; an image's class is in one of them at the most."""
     habits = usual(evidence)
     found = [candidate for item in evidence for candidate in _of_image(item, habits, classes)]
-    candidates = [replace(candidate, judged=_judged(candidate, habits)) for candidate in found]
+    candidates = [replace(candidate, judged=habits.judges(candidate.classes)) for candidate in found]
     return sorted(candidates, key=lambda candidate: (-candidate.score, candidate.name, candidate.classes))
-
-
-def _judged(candidate: LabelError, habits: Usual) -> bool:
-    labels = {*candidate.classes, *(candidate.moved or {}).values()}
-    return bool(habits.judges[list(labels)].all())
 
 
 def weakness(habits: Usual, classes: Sequence[str]) -> str | None:

@@ -238,7 +238,8 @@ def test_a_weak_model_suggests_no_correction_and_a_warning_says_why():
 def test_a_class_that_the_model_does_not_see_is_not_corrected():
     items = weak_model([4])
     habits = label_errors.usual(items)
-    assert habits.judges.tolist() == [True] * 4 + [False]
+    assert [habits.judges([label]) for label in range(5)] == [True] * 4 + [False]
+    assert habits.judges([0, 1, 2, 4])  # a permutation is seen by all its classes together
     candidates, rows = corrections_of(items)
     assert ("5.png", (4,)) in [(candidate.name, candidate.classes) for candidate in candidates]
     assert rows == []
