@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bonepipe.labels.cutout import Box, Cutout, empty, from_mask
+from bonepipe.labels.cutout import empty, from_mask
 from bonepipe.report import overlay
 
 RED, BLUE = (200, 0, 0), (0, 0, 250)
@@ -37,31 +37,6 @@ def test_later_classes_are_drawn_over_earlier_ones():
 def test_masks_and_colours_must_match():
     with pytest.raises(ValueError, match="shorter"):
         overlay.draw(np.zeros((8, 8), np.uint8), [empty()], [])
-
-
-def test_a_label_map_has_one_label_a_pixel_and_later_classes_win():
-    shape = (8, 6)
-    first, second = np.zeros(shape, bool), np.zeros(shape, bool)
-    first[0:4, 0:4] = True
-    second[2:6, 2:6] = True
-    labels = overlay.label_map([from_mask(first), from_mask(second), empty()], shape, shape)
-    expected = np.zeros(shape, int)
-    expected[first], expected[second] = 1, 2
-    np.testing.assert_array_equal(labels, expected)
-    assert labels.dtype == np.uint8
-
-
-def test_a_smaller_label_map_takes_the_pixel_under_each_centre():
-    shape = (9, 12)
-    mask = np.random.default_rng(0).random(shape) < 0.5
-    labels = overlay.label_map([Cutout(Box(0, 0, *shape), mask)], shape, (3, 4))
-    np.testing.assert_array_equal(labels, mask[1::3, 1::3])
-
-
-def test_a_larger_label_map_repeats_pixels():
-    mask = np.random.default_rng(1).random((3, 4)) < 0.5
-    labels = overlay.label_map([Cutout(Box(0, 0, 3, 4), mask)], (3, 4), (9, 8))
-    np.testing.assert_array_equal(labels, np.repeat(np.repeat(mask, 3, 0), 2, 1))
 
 
 def test_palette_gives_different_colours_or_those_given():

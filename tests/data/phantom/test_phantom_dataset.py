@@ -313,5 +313,5 @@ def test_the_command_writes_and_says_so(tmp_path, capsys):
     assert cli.main(["phantom", str(out), "--patients", "1", "--test-patients", "1", "--size", "96"]) == 0
     assert "4 images of 96 x 96" in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == [
-        "answer.csv", "meta_data.xlsx", "planted.csv", "rotated.csv", "test", "train",
+        "answer.csv", "meta_data.xlsx", "planted.csv", "rotated.csv", "synthetic.json", "test", "train",
     ]  # fmt: skip
