@@ -7,6 +7,7 @@ knows (the number of classes, the parameters to optimise) is positional-only in 
 
 import importlib
 import inspect
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import is_dataclass
 from itertools import takewhile
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Union, get_origin
 
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import find_files, replacing
@@ -71,10 +72,26 @@ def compose(overrides: Sequence[str], *, checked: bool = True) -> Config:
     Raises:
         UsageError: an unknown key or option, a value of the wrong type; nothing has been run yet.
     """
-    config = _composed("config", overrides, overrides)
+    config = _with_effective_batch(_composed("config", overrides, overrides), overrides)
     if checked:
         check(config)
     return config
+
+
+def _with_effective_batch(config: Config, words: Sequence[str]) -> Config:
+    """With trainer.batch_size=auto a step keeps its images: as many as there are without that word.
+
+    They are noted as trainer.effective_batch, unless that is set; `accumulate` follows from it.
+    """
+    trainer = config["trainer"]
+    if not isinstance(trainer, Mapping) or trainer.get("batch_size") != "auto":
+        return config
+    if (effective := trainer.get("effective_batch")) is None:
+        others = [word for word in words if word.lstrip("+").partition("=")[0] != "trainer.batch_size"]
+        recipe = _composed("config", others, words)["trainer"]
+        sizes = recipe.get("batch_size"), recipe.get("accumulate", 1)
+        effective = math.prod(sizes) if all(isinstance(size, int) for size in sizes) else None
+    return {**config, "trainer": {**trainer, "effective_batch": effective, "accumulate": 1}}
 
 
 def _composed(name: str, words: Sequence[str], given: Sequence[str]) -> Config:
@@ -238,7 +255,8 @@ def _check_value(path: str, value: Any, kind: Any) -> None:
         require_numbers(path, TypeAdapter(kind).validate_python(value))
     except ValidationError as error:
         first = error.errors()[0]
-        inside = [] if isinstance(kind, UnionType) else first["loc"]  # a union would only add the name of one member
+        union = isinstance(kind, UnionType) or get_origin(kind) is Union  # it would only add the name of one member
+        inside = [] if union else first["loc"]
         where = ".".join(str(part) for part in (path, *inside))
         known = re.findall(r"'([^']*)'", first["ctx"]["expected"]) if first["type"] == "literal_error" else []
         hint = suggestion(str(first["input"]), known)

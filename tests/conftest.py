@@ -2,7 +2,6 @@
 
 import csv
 import json
-import struct
 
 import cv2
 import numpy as np
@@ -77,30 +76,76 @@ def chest_root(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def write_dicom():
+    """A function: write pixels as a DICOM file; see `written_dicom`."""
+    return written_dicom
+
+
+def written_dicom(path, pixels, syntax="ExplicitVRLittleEndian", *, bits=None, photometric="MONOCHROME2", **elements):
+    """Write pixels `[H, W]` or `[H, W, 3]` with pydicom; GDCM compresses, to a syntax of its own name for it."""
+    from pydicom import uid
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    dataset, packed = Dataset(), "JPEG" in syntax or "RLE" in syntax
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = uid.DigitalXRayImageStorageForPresentation, uid.generate_uid()
+    dataset.set_pixel_data(pixels, photometric, bits or 8 * pixels.dtype.itemsize)
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    if not packed:
+        dataset.file_meta.TransferSyntaxUID = getattr(uid, syntax)
+        if syntax == "ExplicitVRBigEndian":
+            dataset.PixelData = pixels.byteswap().tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    if packed:
+        compress_dicom(path, syntax)
+    return path
+
+
+def compress_dicom(path, syntax):
+    import gdcm
+
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    for setting, value in ((writer.SetFileName, str(path)), (writer.SetFile, reader.GetFile())):
+        setting(value)
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+
+
+@pytest.fixture(scope="session")
 def wandb_records():
     """A function: the records in the log of an offline run's folder."""
     return read_wandb_records
 
 
 def read_wandb_records(folder):
-    """W&B writes LevelDB's log format: seven bytes, then blocks of 32 KiB with chunks that no block splits."""
+    """As `offline_run.read_records`, when everything is on the disk."""
     import wandb
-    from wandb.proto.wandb_internal_pb2 import Record
+    from offline_run import read_records  # pytest's option pythonpath has this folder
 
-    wandb.teardown()  # ends wandb's own process, so that everything is on the disk
-    (path,) = folder.glob("run-*.wandb")
-    content, position, message, records = path.read_bytes(), 7, b"", []
-    while position + 7 <= len(content):
-        if 32768 - position % 32768 < 7:
-            position += 32768 - position % 32768
-            continue
-        _, length, kind = struct.unpack_from("<IHB", content, position)
-        message += content[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # a whole record, or the last chunk of one
-            records.append(Record.FromString(message))
-            message = b""
-    return records
+    wandb.teardown()  # ends wandb's own process
+    return read_records(folder)
+
+
+@pytest.fixture(scope="session")
+def see_offline_run():
+    """A function: what a team sees of an offline run's folder."""
+
+    def see(folder):
+        import wandb
+        from offline_run import see
+
+        wandb.teardown()
+        return see(folder)
+
+    return see
 
 
 def chest_outlines(shape, rng):

@@ -3,12 +3,14 @@
 import csv
 import json
 import os
+import shutil
 import site
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -17,6 +19,10 @@ TINY = (
     "experiment=debug", "data.root=hands", "data.name=hands", "folds.count=2", "device=cpu",
     "model.encoder=tu-mobilenetv3_small_050", "model.settings.decoder_channels=[16,8,8,8,8]",
 )  # fmt: skip
+EXECUTE = """
+import sys, nbclient, nbformat
+nbclient.NotebookClient(nbformat.read(sys.argv[1], 4), kernel_name="python3").execute()
+"""
 COMPOSE = """
 from pathlib import Path
 import bonepipe
@@ -97,3 +103,22 @@ def test_a_dataset_is_made_and_a_submission_handed_in(run):
     with (run.folder / "runs" / "debug" / "submission.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 2 * 2 * 29
     assert run("bonepipe", "check", "runs/debug/submission.csv", "--data", "hands").startswith("ok: ")
+
+
+def test_the_kaggle_notebook_installs_the_wheel_and_submits_a_finished_run(run, environment, wheel, tmp_path):
+    """From top to bottom with the wheel, the data and the run in places of their own."""
+    book = nbformat.read(ROOT / "docs" / "kaggle.ipynb", 4)
+    trained, uploaded = run.folder / "runs" / "debug", tmp_path / "input" / "debug"
+    leave = shutil.ignore_patterns("last.ckpt", "submission.csv", "wandb")
+    shutil.copytree(trained, uploaded, ignore=leave)
+    places = {"WHEELS": wheel.parent, "RUN": uploaded, "DATA": run.folder / "hands", "WORK": tmp_path / "working"}
+    (cell,) = (cell for cell in book.cells if cell.source.startswith("WHEELS = "))
+    cell.source = "\n".join(f"{name} = {str(path)!r}" for name, path in places.items())
+    nbformat.write(book, tmp_path / "kaggle.ipynb")
+    variables = {**os.environ, "PATH": f"{environment / 'bin'}:{os.environ['PATH']}"}
+    variables.pop("PYTHONPATH", None)
+    command = [environment / "bin" / "python", "-c", EXECUTE, tmp_path / "kaggle.ipynb"]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    written = tmp_path / "working" / "submission.csv"
+    assert written.read_bytes() == (trained / "submission.csv").read_bytes()

@@ -6,10 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from bonepipe import __version__
+from bonepipe import __version__, memory
 from bonepipe.cli.commands import COMMANDS, usage
 from bonepipe.cli.encoding import ensure_utf8
 from bonepipe.errors import BonepipeError, UsageError, suggestion
+
+TRAIN = ("train", "train-all", "speed", "autoaugment", "weak-labels")
+PREDICT = ("submit", "predict", "ensemble", "cascade", "select", "label-errors", "pseudo")
+WORK = dict.fromkeys(TRAIN, memory.TRAINING) | dict.fromkeys(PREDICT, memory.PREDICTION)
 
 
 def run(command: str, words: Sequence[str]) -> int:
@@ -17,7 +21,8 @@ def run(command: str, words: Sequence[str]) -> int:
     if command not in COMMANDS:
         raise UsageError(f"no such command: {command!r}{suggestion(command, COMMANDS)} (`bonepipe --help` lists them)")
     module = importlib.import_module(f"bonepipe.cli.{command.replace('-', '_')}")
-    return int(module.main(list(words)) or 0)
+    with memory.explained(WORK.get(command, memory.ANYTHING)):
+        return int(module.main(list(words)) or 0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -57,9 +57,10 @@ def _record(given: argparse.Namespace, scores: Mapping[str, float]) -> int:
             raise UsageError(f"--{board} {score:g}: a Dice lies from 0 to 1; 95.1 percent are 0.951")
     if len(given.runs) > 1 or given.output is not None or given.json:
         raise UsageError("--public and --private record the scores of one run: name one, without -o and --json")
-    from bonepipe.pipeline import leaderboard
+    from bonepipe.pipeline import leaderboard, tracked
 
     path = given.runs[0] / leaderboard.SCORES
     record = leaderboard.record(path, scores, datetime.date.today().isoformat())
+    tracked.tell_leaderboard(path.parent)
     print(f"{path}: leaderboard {', '.join(f'{board} {record[board]:.4f}' for board in BOARDS if board in record)}")
     return 0

@@ -1,7 +1,7 @@
 """Annotation files: JSON with one polygon an entry, see `read_annotation`."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,13 @@ def read_labels(path: Path) -> list[str]:
 
 
 def write_annotation(
-    path: Path, polygons: Sequence[Polygon], classes: Sequence[str], image: Path, shape: Shape, file_id: str = ""
+    path: Path,
+    polygons: Sequence[Polygon],
+    classes: Sequence[str],
+    image: Path,
+    shape: Shape,
+    file_id: str = "",
+    attributes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write polygons in the format that `read_annotation` reads and labelling tools of the competition open.
 
@@ -76,9 +82,11 @@ def write_annotation(
         image: the image's file, for the fields that name it.
         shape: the image's height and width in pixels.
         file_id: of the file, whatever the tool that reads it makes of that.
+        attributes: of the image, plain values that JSON can hold.
     """
     entries = [(f"{number:024x}", classes[index], points) for number, (index, points) in enumerate(polygons)]
-    write_json(path, document(entries, image.name, image.parent.name, shape, file_id), indent=None)
+    content = document(entries, image.name, image.parent.name, shape, file_id)
+    write_json(path, {**content, "attributes": dict(attributes or {})}, indent=None)
 
 
 def document(

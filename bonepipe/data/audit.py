@@ -14,10 +14,10 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
+from bonepipe.data import dicom
 from bonepipe.data.annotation import Polygon, read_with_faults
 from bonepipe.data.catalog import (
     ANNOTATION,
-    IMAGE,
     Radiograph,
     annotation_path,
     image_paths,
@@ -28,6 +28,7 @@ from bonepipe.data.catalog import (
 from bonepipe.data.folds import FoldSpec, check_rule, find_faults
 from bonepipe.data.frame import aspects, strangers
 from bonepipe.data.image import ENDS, SUFFIXES
+from bonepipe.data.image import find_images as find_image_files
 from bonepipe.data.metadata import ROTATED_FILE, read_rotated
 from bonepipe.data.metadata import read_with_faults as read_metadata
 from bonepipe.data.spec import DataSpec
@@ -146,9 +147,11 @@ def check_parts(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Findin
         folder = spec.path / name
         if split not in splits:
             severity: Literal["error", "warning"] = "error" if split == "train" else "warning"
-            yield Finding(severity, folder, "", f"no {split} images, expected <patient>/*.png", f"no {split} images")
-        for path in find_files(folder, {*SUFFIXES, ".dcm"} - {*IMAGE}):
-            yield Finding("warning", path, "", "is passed over: only *.png is read", "image with another suffix")
+            what = f"no {split} images"
+            yield Finding(severity, folder, "", f"{what}, expected <patient>/{spec.patterns}", what)
+        for path in find_image_files(folder, {*SUFFIXES, ""} - {*spec.images}):
+            message = f"is passed over: only {spec.patterns} is read; data.images names what else shall be"
+            yield Finding("warning", path, "", message, "image with another suffix")
         for path, reason in passed_over(folder, SUFFIXES):
             yield Finding("warning", path, "", f"is passed over: {reason}", "hidden image")
 
@@ -241,8 +244,7 @@ def check_image(image: Radiograph, classes: Sequence[str]) -> Checked:
         grey = image.read()
         shape, little = grey.shape, thumbnail(grey)
         digest = hashlib.sha256(f"{shape}".encode() + grey.tobytes()).digest()
-        if not _is_png(image.path):
-            message = "is no PNG inside; it is read as what it is, but JPEG has lost detail"
+        if message := _other_content(image.path):
             findings.append(Finding("warning", image.path, "", message, "suffix of another format"))
         if grey.min() == grey.max():
             findings.append(Finding("warning", image.path, "", f"every pixel is {grey.min()}", "blank image"))
@@ -253,10 +255,16 @@ def check_image(image: Radiograph, classes: Sequence[str]) -> Checked:
     return Checked(image, tuple(findings), shape, digest, little)
 
 
-def _is_png(path: Path) -> bool:
-    mark = ENDS["PNG"][0]
+def _other_content(path: Path) -> str:
+    """What to tell of a file that is not what its suffix says; empty where it is."""
+    suffix = path.suffix.lower()
     with path.open("rb") as file:
-        return file.read(len(mark)) == mark
+        head = file.read(dicom.HEAD)
+    if suffix == ".png" and not head.startswith(ENDS["PNG"][0]):
+        return "is no PNG inside; it is read as what it is, but JPEG has lost detail"
+    if suffix in dicom.SUFFIXES and not dicom.is_dicom(head):
+        return "is no DICOM inside; it is read as what it is, and has no header"
+    return ""
 
 
 def check_annotation(

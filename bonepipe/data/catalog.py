@@ -11,14 +11,15 @@ import numpy as np
 import yaml
 
 from bonepipe.config import conf_dir
+from bonepipe.data import dicom, dicom_header
 from bonepipe.data.annotation import read_labels
-from bonepipe.data.image import read_grey
+from bonepipe.data.image import SUFFIXES, find_images, read_grey
 from bonepipe.data.metadata import read_metadata, read_rotated
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import find_files, require_writable_names
 
-IMAGE, ANNOTATION = (".png",), (".json",)  # suffixes, in any case
+ANNOTATION = (".json",)  # suffixes, in any case
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def read_catalog(spec: DataSpec) -> list[Radiograph]:
     for split, path in paths:
         patient = patient_of(spec, path, split)
         bent = None if rotated is None else patient in rotated
-        rows.append(_radiograph(spec, path, split, patient=patient, rotated=bent, **metadata.get(patient, {})))
+        known = {key: fact for key, fact in metadata.get(patient, {}).items() if fact is not None}
+        rows.append(_radiograph(spec, path, split, patient=patient, rotated=bent, **known))
     _check_names(spec, rows)
     for pattern in unused_negatives(spec, [row.path for row in rows]):
         raise BonepipeError(f"data.negatives: {pattern!r} fits no image of {spec.root}; correct or remove it")
@@ -97,7 +99,7 @@ def unused_negatives(spec: DataSpec, paths: Sequence[Path]) -> list[str]:
 
 def image_paths(spec: DataSpec) -> list[tuple[str, Path]]:
     """The images as (`train` or `test`, path), train before test, each part in sorted path order."""
-    return [(split, path) for split in ("train", "test") for path in find_files(_folder(spec, split), IMAGE)]
+    return [(split, path) for split in ("train", "test") for path in find_images(_folder(spec, split), spec.images)]
 
 
 def _folder(spec: DataSpec, split: str) -> Path:
@@ -108,8 +110,16 @@ def _radiograph(spec: DataSpec, path: Path, split: str, **facts: Any) -> Radiogr
     expected = annotation_path(spec, path) if split == "train" else None
     annotation = expected if expected is not None and expected.is_file() else None
     side = re.search(r"_([RL])$", path.stem)  # most names do not tell, and order is no proof
-    hand, negative = side.group(1) if side else None, is_negative(spec, path)
-    return Radiograph(path.name, path=path, split=split, annotation=annotation, side=hand, negative=negative, **facts)
+    told = {**header_facts(path), **({"side": side.group(1)} if side else {}), **facts}
+    return Radiograph(
+        path.name, path=path, split=split, annotation=annotation, negative=is_negative(spec, path), **told
+    )
+
+
+def header_facts(path: Path) -> dict[str, Any]:
+    """What an image's header tells of side, age, sex, weight and height, where that is DICOM."""
+    plain = set(SUFFIXES) - set(dicom.SUFFIXES)
+    return {} if path.suffix.lower() in plain else dicom_header.facts(path)
 
 
 def train_images(spec: DataSpec) -> list[Radiograph]:
@@ -144,7 +154,7 @@ def external_images(spec: DataSpec) -> list[Radiograph]:
 def _annotated(spec: DataSpec, catalog: Sequence[Radiograph]) -> list[Radiograph]:
     rows = [row for row in catalog if row.split == "train"]
     if not rows:
-        raise BonepipeError(f"{spec.path / spec.train_images}: no training images (*.png) here")
+        raise BonepipeError(f"{spec.path / spec.train_images}: no training images ({spec.patterns}) here")
     bare = [row for row in rows if row.annotation is None]
     if bare:
         expected = annotation_path(spec, bare[0].path)
@@ -155,14 +165,19 @@ def _annotated(spec: DataSpec, catalog: Sequence[Radiograph]) -> list[Radiograph
 
 
 def test_images(root: str | Path | DataSpec) -> list[Radiograph]:
-    """The images to predict, in the order of the submission. A bare path is read in the competition's layout."""
+    """The images to predict, in the order of the submission.
+
+    A bare path is read in the competition's layout, its images being PNG or, where there is none, DICOM.
+    """
     if isinstance(root, DataSpec):
         spec = root
     else:
         spec = DataSpec(name="any", root=str(root), classes=("any",), size=32, metadata=None)
+        if not find_images(_folder(spec, "test"), spec.images):
+            spec = replace(spec, images=(*dicom.SUFFIXES, ""))
     rows = [row for row in read_catalog(spec) if row.split == "test"]
     if not rows:
-        raise BonepipeError(f"{spec.path / spec.test_images}: no test images (*.png) here")
+        raise BonepipeError(f"{spec.path / spec.test_images}: no test images ({spec.patterns}) here")
     return rows
 
 
@@ -194,7 +209,13 @@ def _listed(path: Path) -> list[str]:
 
 
 def patient_of(spec: DataSpec, path: Path, split: str) -> str:
-    """The patient of a `train` or `test` image. Raises BonepipeError where data.patient does not fit its path."""
+    """The patient of a `train` or `test` image.
+
+    Raises:
+        BonepipeError: data.patient does not fit its path, or its header lacks what data.patient_tag names.
+    """
+    if spec.patient_tag is not None:
+        return dicom_header.patient(path, spec.patient_tag)
     relative = path.relative_to(_folder(spec, split)).as_posix()
     match = re.search(spec.patient, relative)
     if not match or match.group(1) is None:
@@ -216,7 +237,8 @@ def annotation_path(spec: DataSpec, path: Path) -> Path:
 def _check_names(spec: DataSpec, rows: list[Radiograph]) -> None:
     if not rows:
         raise BonepipeError(
-            f"{spec.root}: no images; expected {spec.train_images}/<patient>/*.png, {spec.test_images}/<patient>/*.png"
+            f"{spec.root}: no images ({spec.patterns}); expected in {spec.train_images}/<patient>/ and "
+            f"{spec.test_images}/<patient>/"
         )
     twice = [name for name, count in Counter(row.path.stem for row in rows).items() if count > 1]
     if twice:

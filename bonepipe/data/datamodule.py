@@ -103,7 +103,7 @@ class FoldDataModule(pl.LightningDataModule):
         if spec.region is not None:
             raise BonepipeError("data.region: a run that sees a part of each image predicts no test images by itself")
         if not images:
-            raise BonepipeError(f"{spec.path / spec.test_images}: no test images (*.png) here")
+            raise BonepipeError(f"{spec.path / spec.test_images}: no test images ({spec.patterns}) here")
         return TestImages(images, spec.frame)
 
     def _answer(self) -> Answer:

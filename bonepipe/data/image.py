@@ -1,20 +1,23 @@
-"""Reading radiographs: PNG, JPEG, TIFF or BMP (grey, colour, palette, alpha; 8 or 16 bit) as grey bytes."""
+"""Reading radiographs as grey bytes: PNG, JPEG, TIFF or BMP (grey, colour, palette, alpha; 8 or 16 bit), and DICOM."""
 
 import contextlib
 import os
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
 import cv2
 import numpy as np
 
+from bonepipe.data import dicom
 from bonepipe.errors import BonepipeError
+from bonepipe.files import find_files
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")  # of files with radiographs, in small letters
+# Of files with radiographs, in small letters.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", *dicom.SUFFIXES)
 # How a file begins, and what it must hold to be whole. The decoder notices where a TIFF or BMP stops short.
 ENDS = {"PNG": (b"\x89PNG", b"IEND\xaeB`\x82"), "JPEG": (b"\xff\xd8\xff", b"\xff\xd9")}
-DICOM_MARK = b"DICM"  # after a preamble of 128 bytes
 STRAY = 0.005  # share of a 16-bit image's pixels that may lie beyond the picture's depth
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its messages do not name the file; ours do
@@ -26,15 +29,14 @@ def read_grey(path: Path) -> np.ndarray:
     Colours become luma; an alpha channel is ignored (in a TIFF of 8 bits it dims the image). 16-bit images are scaled
     from the smallest of 8, 10, 12, 14 or 16 bits that holds them, because detectors store 12-bit values in 16-bit
     files; hot pixels and a burnt-in marker beyond it become white, see `used_bits`. An image that its file says is
-    turned or mirrored is read as viewers show it.
+    turned or mirrored is read as viewers show it. What a DICOM header asks for is done, see `bonepipe.data.dicom`.
 
     Raises:
-        BonepipeError: the file is missing, is no image, was cut short, is DICOM, or has neither 8 nor 16 bits.
+        BonepipeError: the file is missing, is no image, was cut short, or has neither 8 nor 16 bits.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
+    data = _content(path)
+    if dicom.is_dicom(data):
+        return dicom.read_grey(data, path)
     for kind, (start, end) in ENDS.items():
         if data.startswith(start) and end not in data:
             raise BonepipeError(
@@ -44,14 +46,19 @@ def read_grey(path: Path) -> np.ndarray:
     with contextlib.suppress(cv2.error):  # no bytes at all, or a header that claims an absurd size
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     if image is None:
-        if data.startswith(DICOM_MARK, 128) or path.suffix.lower() == ".dcm":
-            raise BonepipeError(f"{path}: is a DICOM file, which is not read; export it as PNG first")
         raise BonepipeError(f"{path}: cannot be decoded as an image; copy the file again")
     if image.dtype == np.uint8:
         return image
     if image.dtype != np.uint16:
         raise BonepipeError(f"{path}: has {image.dtype} pixels; export it with 8 or 16 bits a pixel")
     return 255 - _to_bytes(image) if _white_is_zero(data) else _to_bytes(image)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _to_bytes(image: np.ndarray) -> np.ndarray:
@@ -87,7 +94,9 @@ def _white_is_zero(data: bytes) -> bool:
 
 
 def read_shape(path: Path) -> tuple[int, int]:
-    """Height and width of an image as `read_grey` gives it; a whole PNG's from its headers, anything else is decoded.
+    """Height and width of an image as `read_grey` gives it.
+
+    Those of a whole PNG or DICOM file come from its headers; anything else is decoded.
 
     Raises:
         BonepipeError: as `read_grey`.
@@ -97,7 +106,14 @@ def read_shape(path: Path) -> tuple[int, int]:
             shape = _png_shape(file)
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
+    if shape is None and dicom.is_dicom_file(path):
+        shape = dicom.read_shape(_content(path), path)
     return shape or read_grey(path).shape
+
+
+def find_images(folder: Path, suffixes: Collection[str] = (*SUFFIXES, "")) -> list[Path]:
+    """The images below a folder, see `find_files`; of files without suffix, where "" is among them, DICOM alone."""
+    return [path for path in find_files(folder, suffixes) if path.suffix or dicom.is_dicom_file(path)]
 
 
 def _png_shape(file: BinaryIO) -> tuple[int, int] | None:

@@ -66,8 +66,11 @@ class DataSpec:
             and what is black counts neither in the loss nor in a score; `stretch` fills all of it, as runs did whose
             config lacks this setting. A region's crops have the aspect of `size` anyway.
         train_images, test_images, annotations: folders below the root.
+        images: suffixes of the images there, in small letters; files have them in any case. An empty one stands for
+            DICOM files without suffix.
         metadata: spreadsheet below the root, or None.
         patient: regular expression on an image's path below its folder; its first group is the patient.
+        patient_tag: keyword of the DICOM element that is the patient instead, such as `PatientID`; None for the path.
         mean, std: of the grey values, on the scale 0 to 1.
         swaps: class pairs that trade places when an image is mirrored, by axis (`horizontal`, `vertical`).
         masks: CSV of run-length codes (`image_name,class,rle`) of every training image, trained on instead of the
@@ -95,8 +98,10 @@ class DataSpec:
     train_images: str = "train/DCM"
     test_images: str = "test/DCM"
     annotations: str = "train/outputs_json"
+    images: tuple[str, ...] = (".png",)
     metadata: str | None = "meta_data.xlsx"
     patient: str = "^([^/]+)/"
+    patient_tag: str | None = None
     mean: float = 0.5
     std: float = 0.25
     swaps: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
@@ -123,6 +128,7 @@ class DataSpec:
         if self.palette and len(self.palette) != len(self.classes):
             raise ValueError(f"data.palette has {len(self.palette)} colours for {len(self.classes)} classes")
         self._check_patient()
+        self._check_suffixes()
         _check_patterns("data.negatives", self.negatives)
         if self.masks is not None and self.corrections is not None:
             raise ValueError("data.masks and data.corrections: the masks take the place of annotations, so mend them")
@@ -158,6 +164,18 @@ class DataSpec:
             raise ValueError(f"data.patient={self.patient!r}: no regular expression ({error})") from error
         if groups < 1:
             raise ValueError(f"data.patient={self.patient!r}: the pattern needs a group, for example '^([^/]+)/'")
+
+    def _check_suffixes(self) -> None:
+        for suffix in self.images or ("nothing",):
+            if suffix and (not suffix.startswith(".") or suffix != suffix.lower() or len(suffix) < 2):
+                raise ValueError(
+                    f"data.images: {suffix!r}: suffixes in small letters, for example ['.png'] or ['.dcm']"
+                )
+
+    @property
+    def patterns(self) -> str:
+        """Which files are its images, in words."""
+        return ", ".join(f"*{suffix}" if suffix else "DICOM without suffix" for suffix in self.images)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -120,7 +120,9 @@ def _improve(curves: np.ndarray, split: Split, margin: float, before: np.ndarray
 
 
 def summary(classes: Sequence[str], choice: ThresholdChoice, folds: np.ndarray) -> dict[str, Any]:
-    """What scores.json keeps of a choice: Dice and mean IoU over all, Dice at 0.5, by fold (at 0.5), and by class.
+    """What scores.json keeps of a choice: Dice and mean IoU over all, Dice at 0.5, by fold and by class.
+
+    Folds are at 0.5 (`folds`) and at the thresholds (`folds_chosen`).
 
     `folds` is the fold that each image validates, `[N]`.
     """
@@ -129,5 +131,6 @@ def summary(classes: Sequence[str], choice: ThresholdChoice, folds: np.ndarray) 
         "oof_miou": float(iou_of_dice(choice.dice.clip(0, 1)).mean()),
         "oof_dice_at_half": float(choice.dice_at_half.mean()),
         "folds": [float(choice.dice_at_half[folds == fold].mean()) for fold in np.unique(folds)],
+        "folds_chosen": [float(choice.dice[folds == fold].mean()) for fold in np.unique(folds)],
         "oof_dice_per_class": dict(zip(classes, choice.dice.mean(0).tolist(), strict=True)),
     }

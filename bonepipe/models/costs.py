@@ -73,11 +73,15 @@ def milliseconds(model: nn.Module, size: int, repeats: int) -> float:
         return 1000 * statistics.median(timeit.repeat(lambda: model(images), number=1, repeat=repeats))
 
 
-def operations(model: nn.Module, size: int) -> int:
-    """Floating-point operations of one image in evaluation mode: convolutions, matrix products, attention."""
-    device = next(model.parameters()).device
+def operations(model: nn.Module, size: int | tuple[int, int]) -> int:
+    """Floating-point operations of one image in evaluation mode: convolutions, matrix products, attention.
+
+    Args:
+        size: pixels a side, or height and width.
+    """
+    device, shape = next(model.parameters()).device, (size, size) if isinstance(size, int) else size
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(torch.empty(1, 1, size, size, device=device))
+        model.eval()(torch.empty(1, 1, *shape, device=device))
     return counter.get_total_flops()
 
 

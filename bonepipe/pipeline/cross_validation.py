@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe import memory
 from bonepipe.data import strata
 from bonepipe.data.region import cut
-from bonepipe.data.synthetic import is_synthetic
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
 from bonepipe.inference import thresholds
@@ -24,19 +24,19 @@ from bonepipe.inference.postprocess import crf_choice, operations
 from bonepipe.inference.postprocess.operations import ChosenOperations
 from bonepipe.inference.thresholds import ThresholdChoice
 from bonepipe.labels.dice import dice_by_size
-from bonepipe.pipeline import decisions, leaderboard
+from bonepipe.pipeline import decisions, leaderboard, tracked
 from bonepipe.pipeline.experiment import Experiment, say, tell_versions
 from bonepipe.pipeline.history import read_history
 from bonepipe.pipeline.predictors.base import Masks, Predictor, mask_maker
 from bonepipe.pipeline.predictors.run import Run
 from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, shortened
-from bonepipe.pipeline.showing import show
 from bonepipe.pipeline.steps import Steps
 from bonepipe.pipeline.submission import read_test_set
 from bonepipe.report import cross_validation as report
 from bonepipe.report.examples import extremes, picture, read_masks
 from bonepipe.report.overlay import save
 
+KILLED_FOLD = "lower trainer.batch_size, data.size, trainer.workers or executor.parallel"
 Strata = dict[str, ThresholdChoice]  # the thresholds of each
 
 
@@ -117,9 +117,10 @@ def _train_missing(experiment: Experiment, missing: Sequence[int], words: Sequen
     codes = configs.build(experiment.config, "executor").run(commands)
     failed = [fold for fold, code in zip(missing, codes, strict=True) if code]
     if failed:
+        killed = "" if memory.KILLED.isdisjoint(codes) else f" Killed, as where memory runs out: {KILLED_FOLD}."
         raise BonepipeError(
             f"{experiment.folder}: fold {', '.join(map(str, failed))} did not finish (see above); the others are kept, "
-            "and the same command goes on where they stopped"
+            f"and the same command goes on where they stopped.{killed}"
         )
 
 
@@ -267,13 +268,14 @@ def finish(
     folder.mkdir(parents=True, exist_ok=True)
     result = {**chosen.scores(), **(scores or {})}
     result["oof_pixel_accuracy_at_half"] = _pixel_accuracy(chosen, tables)
-    _picture(chosen, tables)
-    chart = _threshold_picture(chosen)
+    shown = _save_picture(chosen, tables)
+    _save_threshold_picture(chosen)
     classes, choice = experiment.data.classes, chosen.choice
     decisions.write(folder, classes, choice, chosen.by_stratum, chosen.operations, chosen.crf)
-    write_json(folder / SCORES, {**result, **leaderboard.kept(folder / SCORES)})
+    scores_now = {**result, **leaderboard.kept(folder / SCORES)}
+    write_json(folder / SCORES, scores_now)
     configs.save(experiment.config, folder / CONFIG)
-    _track(chosen, result, chart, tables, facts or {})
+    tracked.tell_cross_validation(experiment, choice, chosen.pooled, scores_now, shown, tables, facts or {})
     return result
 
 
@@ -282,54 +284,27 @@ def _pixel_accuracy(chosen: CrossValidation, tables: Callable[[str], Path]) -> f
     return mean_pixel_accuracy(dict.fromkeys(map(tables, names)), chosen.experiment.cohort.store, names)
 
 
-def _extremes(chosen: CrossValidation) -> dict[str, int]:
-    """Worst, median and best image out of fold, as positions among the pooled ones."""
-    return extremes(chosen.choice.dice_at_half.mean(1))
-
-
-def _picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> None:
-    """Save examples.jpg: worst, median and best image out of fold."""
+def _save_picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> dict[str, int]:
+    """Save examples.jpg: worst, median and best image out of fold; returns their indices in the store."""
     experiment, names, dice = chosen.experiment, chosen.pooled.names, chosen.choice.dice_at_half.mean(1)
-    cohort, rows = experiment.cohort, []
-    for title, position in _extremes(chosen).items():
+    cohort, rows, shown = experiment.cohort, [], {}
+    for title, position in extremes(dice).items():
         index, name = cohort.index[names[position]], names[position]
+        shown[title] = index
         predicted = read_masks(tables(name), {name: cohort.store.shape(index)})[name]
         image, crop = cohort.images[index], cohort.store.crop(index)
         grey = image.read() if crop is None else cut(image.read(), crop)
         label = f"{title}, Dice {dice[position]:.3f}: {image.patient} {image.path.stem}"
         rows.append((label, grey, cohort.store.truth(index), predicted))
     save(experiment.folder / "examples.jpg", picture(rows, experiment.data))
+    return shown
 
 
-def _threshold_picture(chosen: CrossValidation) -> Path:
+def _save_threshold_picture(chosen: CrossValidation) -> None:
     """Save thresholds.png: Dice at every threshold, class by class."""
     from bonepipe.report.threshold_curves import draw
 
     experiment, curves, folds = chosen.experiment, chosen.pooled.curves, chosen.pooled.folds
     per_fold = np.stack([curves[folds == fold].mean(0) for fold in np.unique(folds)])
-    path = experiment.folder / "thresholds.png"
-    draw(experiment.data.classes, curves.mean(0), per_fold, chosen.choice, chosen.by_stratum).savefig(path)
-    return path
-
-
-def _track(
-    chosen: CrossValidation,
-    scores: Mapping[str, Any],
-    chart: Path,
-    tables: Callable[[str], Path],
-    facts: Mapping[str, Any],
-) -> None:
-    experiment, choice = chosen.experiment, chosen.choice
-    config, folder = {**experiment.config, **facts}, experiment.folder
-    numbers = np.stack([choice.dice.mean(0), choice.dice_at_half.mean(0), choice.thresholds, choice.gain], 1)
-    rows = [[name, *row] for name, row in zip(experiment.data.classes, numbers.tolist(), strict=True)]
-    # An ensemble may be made where its members' fold file is not.
-    files = [path for path in (Path(experiment.folds.file), folder / SCORES) if path.is_file()]
-    tracking, synthetic = configs.build(config, "tracking"), is_synthetic(experiment.data)
-    names, index = chosen.pooled.names, experiment.cohort.index
-    with tracking.start(config["name"], "ensemble", "cross-validation", config, folder, synthetic=synthetic) as run:
-        run.summarise({"cv_mean": np.mean(scores["folds"]), "cv_std": report.deviation(scores["folds"]), **scores})
-        run.table("classes", ["class", "oof_dice", "oof_dice_at_half", "threshold", "cross_fitted_gain"], rows)
-        run.chart("thresholds", chart)
-        show(run, experiment, {title: index[names[position]] for title, position in _extremes(chosen).items()}, tables)
-        run.artifact(f"{config['name']}-cross-validation", "ensemble", files)
+    figure = draw(experiment.data.classes, curves.mean(0), per_fold, chosen.choice, chosen.by_stratum)
+    figure.savefig(experiment.folder / "thresholds.png")

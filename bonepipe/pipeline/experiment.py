@@ -97,8 +97,13 @@ class Experiment:
 
     @cached_property
     def trainer(self) -> "TrainerSpec":
-        """How a fold is trained."""
-        return configs.build(self.config, "trainer")
+        """How a fold is trained, its batch size found where that is `auto`."""
+        spec: TrainerSpec = configs.build(self.config, "trainer")
+        if isinstance(spec.batch_size, int):
+            return spec
+        from bonepipe.pipeline.batch_size import resolved
+
+        return resolved(self, spec)
 
     @cached_property
     def augmentation(self) -> "Augmentation":
@@ -188,7 +193,7 @@ class Experiment:
             self.cohort,
             fold,
             self.augmentation,
-            batch_size=spec.batch_size,
+            batch_size=spec.batch,
             workers=spec.workers,
             seed=self.config["seed"],
             sampler=configs.build(self.config, "sampler"),

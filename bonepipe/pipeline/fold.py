@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bonepipe import config as configs
+from bonepipe import memory
 from bonepipe.data.frame import aspects
-from bonepipe.data.synthetic import is_synthetic
 from bonepipe.data.thumbnails import Usual
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.labels.dice import iou_of_dice
 from bonepipe.outliving import outliving
-from bonepipe.pipeline import idle_settings
+from bonepipe.pipeline import fold_costs, idle_settings, tracked
 from bonepipe.pipeline.experiment import Experiment, say, tell_versions
 from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked
 from bonepipe.pipeline.steps import OUT_OF_FOLD, Steps
@@ -117,17 +116,18 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
         configs.save(config, folder / CONFIG)
     else:
         tell_versions(experiment, [fold])
-    tracking, synthetic = configs.build(config, "tracking"), is_synthetic(experiment.data)
-    with tracking.start(config["name"], "fold", f"fold-{fold}", config, folder.parent, synthetic=synthetic) as run:
+    with tracked.start(experiment, "fold", fold=fold, made_from=step.inputs) as run:
         try:
             trained = (folder / WEIGHTS).is_file()
             if trained or (folder / CHECKPOINT).is_file():
                 run.earlier_epochs(folder / METRICS, complete=trained)
             if not trained:
-                _train(experiment, fold, data, run)
+                with memory.explained(memory.TRAINING):
+                    _train(experiment, fold, data, run)
             if step.damage():  # of a fold that is only predicted again, it stays noted what trained it
                 step.record()
-            _predict(experiment, fold, run)
+            with memory.explained(memory.PREDICTION):
+                _predict(experiment, fold, run)
         except BonepipeError:
             _withdraw(experiment, fold)
             raise
@@ -141,7 +141,7 @@ def _withdraw(experiment: Experiment, fold: int) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: Any) -> None:
+def _train(experiment: Experiment, fold: int, data: "FoldDataModule", run: Any) -> None:
     from bonepipe.pipeline.predictors.unlike import FACT
     from bonepipe.training.fit import save_weights, train_fold
 
@@ -164,15 +164,16 @@ def _train(experiment: Experiment, fold: int, data: "FoldDataModule", tracked: A
         device=experiment.device,
         folder=folder,
         title=f"fold {fold}",
-        run=tracked,
+        run=run,
         transfer=transfer,
         facts=facts,
     )
+    fold_costs.note(folder, device=experiment.device, peak_memory=fold_costs.peak_memory(experiment.device))
     say(f"fold {fold}: predicts with {chosen}")
     save_weights(module.model, folder / WEIGHTS, {**facts, "chosen": vars(chosen)})
 
 
-def _predict(experiment: Experiment, fold: int, tracked: Any) -> None:
+def _predict(experiment: Experiment, fold: int, run: Any) -> None:
     """Predict all of the fold's validation images, with and without the CRF where there is one."""
     from torch.utils.data import Subset
 
@@ -181,7 +182,8 @@ def _predict(experiment: Experiment, fold: int, tracked: Any) -> None:
     from bonepipe.inference.predict import TestImages
 
     cohort, data, folder = experiment.cohort, experiment.data, experiment.fold_folder(fold)
-    predict, crf = experiment.average([experiment.fold_model(fold)]), experiment.postprocess.crf
+    predict = fold_costs.Stopwatch(experiment.average([experiment.fold_model(fold)]))
+    crf = experiment.postprocess.crf
     crf_choice.clear(folder)
     indices = cohort.indices(fold)[1]
     frame, spec = experiment.windows.frame, experiment.prediction
@@ -193,27 +195,23 @@ def _predict(experiment: Experiment, fold: int, tracked: Any) -> None:
     else:
         plain, dice = crf_choice.predict_fold_with_crf(predict, crf, validation)
         say(f"fold {fold}: out-of-fold Dice {plain.mean():.4f} at threshold 0.5 without the CRF")
+    fold_costs.note(folder, seconds_an_image=predict.seconds_an_image)
     configs.save(experiment.config, folder / CONFIG)
     Steps(experiment).out_of_fold(fold).record()
-    _report(experiment, fold, indices, dice, tracked)
+    _report(experiment, fold, indices, dice, run)
 
 
-def _report(experiment: Experiment, fold: int, validation: Sequence[int], dice: np.ndarray, tracked: Any) -> None:
+def _report(experiment: Experiment, fold: int, validation: Sequence[int], dice: np.ndarray, run: Any) -> None:
     """Tell the user and the dashboard how the fold went."""
-    from bonepipe.inference.fold_model import read_facts
     from bonepipe.inference.oof.results import MASKS, mean_pixel_accuracy
     from bonepipe.pipeline.showing import show
     from bonepipe.report.examples import extremes
 
-    data, folder, store = experiment.data, experiment.fold_folder(fold), experiment.cohort.store
+    folder, store = experiment.fold_folder(fold), experiment.cohort.store
     say(f"fold {fold}: out-of-fold Dice {dice.mean():.4f} at threshold 0.5, {len(experiment.views)} view(s)")
-    per_class = dict(zip(data.classes, dice.mean(0).tolist(), strict=True))
     accuracy = mean_pixel_accuracy([folder / MASKS], store, [store.names[index] for index in validation])
-    means = {"oof_dice": dice.mean(), "oof_miou": iou_of_dice(dice).mean(), "oof_pixel_accuracy": accuracy}
-    tracked.summarise({key: float(value) for key, value in means.items()})
-    tracked.summarise({"oof_dice_per_class": per_class, "chosen": read_facts(folder / WEIGHTS).get("chosen", {})})
-    tracked.table("dice per class", ["class", "dice"], [[name, value] for name, value in per_class.items()])
+    tracked.tell_fold(run, experiment, fold, dice, accuracy)
     shown = {title: validation[position] for title, position in extremes(dice.mean(1)).items()}
-    show(tracked, experiment, shown, lambda _: folder / MASKS)
+    show(run, experiment, shown, lambda _: folder / MASKS)
     files = [folder / name for name in (CONFIG, WEIGHTS, METRICS, *OUT_OF_FOLD)]
-    tracked.artifact(f"{experiment.config['name']}-fold-{fold}", "fold", files)
+    run.artifact(f"{experiment.config['name']}-fold-{fold}", "fold", files)

@@ -43,7 +43,7 @@ def warnings(experiment: Experiment, images: int) -> list[str]:
         UsageError: a warm-up below 0.
     """
     spec, config = experiment.trainer, experiment.config
-    batches = min(-(-images // spec.batch_size), spec.train_batches or images)
+    batches = min(-(-images // spec.batch), spec.train_batches or images)
     plan = Plan(spec.epochs, batches, -(-batches // spec.accumulate), spec.validate_every)
     averaging = configs.build(config, "averaging")
     frozen = configs.build(config, "transfer").is_frozen(spec.epochs)
@@ -51,7 +51,7 @@ def warnings(experiment: Experiment, images: int) -> list[str]:
         *of_trainer(spec, plan),
         *of_schedule(config["scheduler"], plan, averaging.hold_from),
         *of_optimizer(config["optimizer"], plan, frozen),
-        *of_mixing(config["mixing"], spec.batch_size),
+        *of_mixing(config["mixing"], spec.batch),
         *of_choices(config),
     ]
     return averaging.check(spec.epochs) + [f"warning: {text}" for text in idle]

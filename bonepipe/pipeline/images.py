@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from bonepipe.data import submission
+from bonepipe.data import dicom_header, submission
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import SUFFIXES
+from bonepipe.data.image import find_images as find_image_files
 from bonepipe.digests import combined, digest
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.files import append_csv, find_files, require_writable_names
+from bonepipe.files import append_csv, require_writable_names
 from bonepipe.labels import cutout, rle
 from bonepipe.pipeline.experiment import say
 from bonepipe.pipeline.predictors.base import Predictor, mask_provenance, masks
@@ -78,7 +79,7 @@ def find_images(paths: Sequence[Path], out: Path, *, negative: bool = False) -> 
         named = _images_in(path, out) if path.is_dir() else [path]
         if not named:
             listed = ", ".join(SUFFIXES)
-            raise BonepipeError(f"{path}: no images in this folder ({listed}); DICOM has to be exported as PNG first")
+            raise BonepipeError(f"{path}: no images in this folder ({listed}, or DICOM without suffix)")
         there |= {file.resolve(): file for file in named}
     require_writable_names(there.values())
     names: dict[str, Path] = {}
@@ -92,7 +93,7 @@ def find_images(paths: Sequence[Path], out: Path, *, negative: bool = False) -> 
 
 def _images_in(folder: Path, out: Path) -> list[Path]:
     results = {(out / name).resolve() for name in (files.MASKS, files.OVERLAYS)}
-    return [path for path in find_files(folder, SUFFIXES) if results.isdisjoint(path.resolve().parents)]
+    return [path for path in find_image_files(folder) if results.isdisjoint(path.resolve().parents)]
 
 
 def _make_folder(out: Path) -> None:
@@ -161,4 +162,5 @@ def _predict(predictor: Predictor, images: Sequence[Radiograph], out: Path, mark
         grey = image.read()
         cutouts = [cutout.from_runs(rle.parse(text), grey.shape) for text in texts]
         append_csv(out / JOURNAL, zip(repeat(image.name), data.classes, texts))
-        files.write_masks(out, image.path, grey, cutouts, data, marks[image.path])
+        spacing = dicom_header.spacing(image.path)
+        files.write_masks(out, image.path, grey, cutouts, data, marks[image.path], spacing)

@@ -23,7 +23,7 @@ from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import write_json
 
 CONFIG, FINGERPRINT, THRESHOLDS, SCORES = "config.yaml", "fingerprint.json", "thresholds.json", "scores.json"
-SUBMISSION = "submission.csv"
+SUBMISSION, BATCH_SIZE = "submission.csv", "batch_size.json"
 CHECKPOINT, WEIGHTS, METRICS = "last.ckpt", "weights.safetensors", "metrics.csv"  # of a fold
 ENSEMBLE, CASCADE = "ensemble.yaml", "cascade.json"  # what makes a folder without folds an ensemble or a cascade
 KINDS = {ENSEMBLE: "an ensemble", CASCADE: "a cascade"}
@@ -173,7 +173,7 @@ def delete(folder: Path) -> bool:
     """
     if not folder.is_dir():
         return False
-    known = (CONFIG, FINGERPRINT, ENSEMBLE, CASCADE, SCORES, *(path.name for path in folder.glob("fold-*")))
+    known = (CONFIG, FINGERPRINT, ENSEMBLE, CASCADE, SCORES, BATCH_SIZE, *(path.name for path in folder.glob("fold-*")))
     if any(folder.iterdir()) and not any((folder / name).exists() for name in known):
         raise BonepipeError(f"{folder}: holds no results of an experiment; nothing is deleted")
     for place in [folder, *folder.glob("fold-*")]:

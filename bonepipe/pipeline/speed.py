@@ -20,7 +20,7 @@ def measure(experiment: Experiment) -> Iterator[str]:
     spec = replace(spec, epochs=2, validate_every=1, train_batches=spec.train_batches or STEPS)
     experiment.cohort.store  # noqa: B018 - built before the clock runs
     name, device = experiment.config["name"], experiment.device
-    say(f"{name}: {spec.train_batches} steps of {spec.batch_size} images, device {device}")
+    say(f"{name}: {spec.train_batches} steps of {spec.batch} images, device {device}")
     yield f"with data loading     {(with_loading := _measure(experiment, spec, True))}"
     yield f"without data loading  {(without := _measure(experiment, spec, False))}"
     yield verdict(with_loading, without)
@@ -31,7 +31,7 @@ def _measure(experiment: Experiment, spec: Any, loading: bool) -> Any:
     fold, clock = experiment.config["fold"], StepClock()
     data = experiment.datamodule(fold)
     data.setup("fit")
-    data.sampler.stretch(spec.train_batches * spec.batch_size)
+    data.sampler.stretch(spec.train_batches * spec.batch)
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(spec, [clock], experiment.device, Path(folder))
         trainer.limit_val_batches = 0  # only training steps are measured

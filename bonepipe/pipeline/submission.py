@@ -1,8 +1,7 @@
 """A submission: the test images' masks, written, checked as the competition would, scored where the truth is known."""
 
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
@@ -11,9 +10,9 @@ from bonepipe import config as configs
 from bonepipe.data import submission
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.image import read_shape
-from bonepipe.data.synthetic import is_synthetic
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing, write_json
+from bonepipe.pipeline import tracked
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.predictors.base import Predictor, mask_provenance, masks
 from bonepipe.pipeline.run_folder import SCORES, SUBMISSION, THRESHOLDS, locked, scores_of, shortened
@@ -62,7 +61,7 @@ def submit(predictor: Predictor, artifacts: Sequence[str] = ()) -> dict[str, Any
     experiment = predictor.experiment
     steps = Steps(experiment)
     step, score = steps.submission(mask_provenance(predictor)), steps.score()
-    fresh = not step.current
+    fresh, seconds = not step.current, None
     if not fresh:
         say(f"{experiment.folder / SUBMISSION}: done already")
         if score.current:
@@ -74,18 +73,18 @@ def submit(predictor: Predictor, artifacts: Sequence[str] = ()) -> dict[str, Any
         if changes := step.changes():
             say(f"{experiment.folder}: the test images are predicted again, because of\n{shortened(changes)}")
         with locked(experiment.folder):
-            _write(predictor, test)
+            seconds = _write(predictor, test)
             step.record()
         score = steps.score()
     scores = _score(experiment, test.answer)
     score.record()
     files = [experiment.folder / name for name in (SUBMISSION, THRESHOLDS, *artifacts)]
-    _track(experiment, files, scores)
+    tracked.tell_submission(experiment, files, scores, seconds)
     return dict(scores_of(experiment.folder))
 
 
-def _write(predictor: Predictor, test: Target) -> None:
-    """Predict and write, in place of an earlier file only what the competition would take.
+def _write(predictor: Predictor, test: Target) -> float:
+    """Predict and write, in place of an earlier file only what the competition would take; returns seconds an image.
 
     What would not be taken is kept beside it: hours went into it.
     """
@@ -99,7 +98,9 @@ def _write(predictor: Predictor, test: Target) -> None:
         if faults:
             kept = part.replace(path.with_stem(f"{path.stem}.refused"))
             raise BonepipeError(f"{kept}: is not a valid submission: {faults[0]} ({len(faults)} faults)")
-    say(f"{path}: {len(test.images)} images in {time.perf_counter() - start:.1f} s")
+    seconds = time.perf_counter() - start
+    say(f"{path}: {len(test.images)} images in {seconds:.1f} s")
+    return seconds / len(test.images)
 
 
 def _score(experiment: Experiment, answer: submission.Answer | None) -> dict[str, Any]:
@@ -116,13 +117,3 @@ def _score(experiment: Experiment, answer: submission.Answer | None) -> dict[str
             scores["test_masks_unscored"] = unknown
     write_json(path, scores)
     return scores
-
-
-def _track(experiment: Experiment, files: Sequence[Path], scores: Mapping[str, Any]) -> None:
-    config = experiment.config
-    tracking, synthetic = configs.build(config, "tracking"), is_synthetic(experiment.data)
-    with tracking.start(
-        config["name"], "submission", "submission", config, experiment.folder, synthetic=synthetic
-    ) as run:
-        run.summarise(scores)
-        run.artifact(f"{config['name']}-submission", "submission", list(files))

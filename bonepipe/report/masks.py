@@ -3,10 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bonepipe.data.annotation import write_annotation
+from bonepipe.data.dicom_header import Spacing
 from bonepipe.data.spec import DataSpec
 from bonepipe.labels import cutout, polygon
 from bonepipe.labels.cutout import Cutout
@@ -33,7 +35,13 @@ def read_mark(folder: Path, image: Path, classes: Sequence[str]) -> str | None:
 
 
 def write_masks(
-    folder: Path, image: Path, grey: np.ndarray, masks: Sequence[Cutout], data: DataSpec, mark: str = ""
+    folder: Path,
+    image: Path,
+    grey: np.ndarray,
+    masks: Sequence[Cutout],
+    data: DataSpec,
+    mark: str = "",
+    spacing: Spacing | None = None,
 ) -> None:
     """Write an image's masks in three forms.
 
@@ -47,6 +55,7 @@ def write_masks(
         masks: one a class, at the image's size.
         data: class names and colours.
         mark: kept in the annotation file as its `file_id`, see `read_mark`.
+        spacing: of the image's pixels, kept in the annotation file where it is known.
     """
     drawn = overlay.draw(grey, masks, overlay.palette(len(data.classes), data.palette))
     overlay.save(overlay_file(folder, image), drawn)
@@ -55,7 +64,14 @@ def write_masks(
     outlines = [(number, points) for number, mask in enumerate(masks) for points in polygon.outlines(mask)]
     path = polygons_file(folder, image)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_annotation(path, outlines, data.classes, image, grey.shape, mark)
+    write_annotation(path, outlines, data.classes, image, grey.shape, mark, _attributes(spacing))
+
+
+def _attributes(spacing: Spacing | None) -> dict[str, Any]:
+    """What turns an annotation file's pixels into millimetres: from row to row, and from column to column."""
+    if spacing is None:
+        return {}
+    return {"pixel_spacing_mm": [spacing.row, spacing.column], "pixel_spacing_from": spacing.source}
 
 
 def overlay_file(folder: Path, image: Path) -> Path:

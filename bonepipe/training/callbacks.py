@@ -15,6 +15,7 @@ from torch import nn
 from bonepipe.files import epoch_file, replacing, write_csv
 from bonepipe.training.averaging import model_of
 from bonepipe.training.optim import Plateau
+from bonepipe.training.step_history import StepHistory
 from bonepipe.training.tracking import Run
 
 METRIC = "val/dice"
@@ -157,14 +158,14 @@ class History(pl.Callback):
 
 
 class TrackEpochs(pl.Callback):
-    """Shows the rows of metrics.csv on the dashboard; a resumed training's earlier ones first."""
+    """Shows the rows of metrics.csv and steps.csv on the dashboard; a resumed training's earlier ones first."""
 
-    def __init__(self, run: Run, history: History) -> None:
-        self.run, self.history = run, history
+    def __init__(self, run: Run, history: History, steps: StepHistory) -> None:
+        self.run, self.history, self.steps = run, history, steps
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tell what was not told yet; after the history wrote its row."""
-        self.run.epochs(self.history.rows)
+        """Tell what was not told yet; after both files have the epoch."""
+        self.run.epochs(self.history.rows, self.steps.rows)
 
     on_train_start = on_train_epoch_end
 

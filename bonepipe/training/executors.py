@@ -13,6 +13,7 @@ from queue import Queue
 
 from bonepipe.errors import BonepipeError
 from bonepipe.parallel import cores
+from bonepipe.training.tracking.environment import outside_trial
 
 Command = Sequence[str]
 
@@ -53,10 +54,12 @@ class Local:
 def environment(count: int) -> dict[str, str]:
     """The environment of each of `count` commands at once: its share of the cores, where the user has not set it.
 
+    Where all commands belong to a trial of a sweep, none of them is the trial itself.
+
     Threads of PyTorch wait spinning, so with more of them than cores every command is several times slower.
     """
     share = {"OMP_NUM_THREADS": str(max(1, cores() // count))} if count > 1 else {}
-    return {**share, **os.environ}
+    return {**share, **outside_trial(os.environ)}
 
 
 def _visible_gpus() -> list[str]:
@@ -100,4 +103,4 @@ class Ray:
 
 def _call(command: list[str], folder: str) -> int:
     """Run one command in a folder; Ray has set the visible GPUs."""
-    return subprocess.run(command, cwd=folder, check=False).returncode
+    return subprocess.run(command, cwd=folder, env=environment(1), check=False).returncode

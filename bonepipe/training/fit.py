@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from safetensors.torch import save_file
 from torch import nn
 
@@ -37,7 +39,9 @@ from bonepipe.training.finite import REMEDIES, StopWhenNotFinite, require_finite
 from bonepipe.training.module import SegmentationModule
 from bonepipe.training.precision import Precision, lightning_precision
 from bonepipe.training.speed import StepClock
+from bonepipe.training.step_history import StepHistory
 from bonepipe.training.tracking import Run
+from bonepipe.training.tracking.history import STEPS
 from bonepipe.training.transfer import Transfer
 
 # Lightning's advice on hardware it does not find and loggers it would like; the pipeline says itself what matters.
@@ -45,6 +49,7 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 for advice in (".*does not have many workers.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):
     warnings.filterwarnings("ignore", advice)
 
+AUTO = "auto"
 WITHOUT_IT = "put back a copy; without one, move it away and the fold is trained from its start"
 
 
@@ -54,8 +59,10 @@ class TrainerSpec:
 
     Attributes:
         epochs: passes over the training images.
-        batch_size: images a batch.
+        batch_size: images a batch; `auto` for as many as fit, found when a run begins.
         accumulate: batches a step of the optimiser.
+        effective_batch: images a step of the optimiser with batch_size=auto, which `accumulate` follows from; null for
+            what the experiment has otherwise.
         precision: `auto` is bf16 on GPUs that have it, fp16 with loss scaling on other GPUs, else 32.
         clip: largest gradient norm, or null.
         workers: loader processes; null for one a core, at most 8.
@@ -71,8 +78,9 @@ class TrainerSpec:
     """
 
     epochs: int
-    batch_size: int
+    batch_size: int | Literal["auto"]
     accumulate: int = 1
+    effective_batch: int | None = None
     precision: Precision = "auto"
     clip: float | None = 1.0
     workers: int | None = None
@@ -88,9 +96,14 @@ class TrainerSpec:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "validate_every"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) != AUTO and getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name}={getattr(self, name)}: at least 1")
-        for name in ("patience", "train_batches", "val_batches", "overfit_batches"):
+        if (self.batch_size == AUTO) != (self.effective_batch is not None):
+            raise ValueError(
+                f"trainer.batch_size={self.batch_size} with trainer.effective_batch={self.effective_batch}: auto needs "
+                "the images a step, and a number of images a batch has trainer.accumulate instead"
+            )
+        for name in ("effective_batch", "patience", "train_batches", "val_batches", "overfit_batches"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name}={getattr(self, name)}: at least 1, or null")
         if self.clip is not None and not 0 < self.clip < math.inf:
@@ -102,11 +115,17 @@ class TrainerSpec:
         if self.validate_every > self.epochs:
             raise ValueError(f"trainer.validate_every={self.validate_every}: more than trainer.epochs={self.epochs}")
 
+    @property
+    def batch(self) -> int:
+        """Images a batch, where that is known: `Experiment.trainer` has found it."""
+        assert isinstance(self.batch_size, int)
+        return self.batch_size
+
     def smallest_batch(self, images: int) -> int:
         """Images in the smallest batch of an epoch of so many images: the last, where it is used."""
-        full, rest = divmod(images, self.batch_size)
+        full, rest = divmod(images, self.batch)
         if full and (not rest or (self.train_batches or full + 1) <= full):
-            return self.batch_size
+            return self.batch
         return rest
 
 
@@ -118,6 +137,7 @@ class Chosen:
     epoch: int  # of the best weights, counted from 1; number of epochs (SWA) or steps (EMA) averaged
     dice: float  # on the fold's validation images at threshold 0.5, without test-time augmentation
     other: str = ""  # what became of the other candidate, in words
+    average: float | None = None  # Dice of the weights' average, measured alike; None where nothing was averaged
 
     def __str__(self) -> str:
         """For people."""
@@ -157,9 +177,10 @@ def train_fold(
     if checkpoint.is_file():
         require_sound(checkpoint, module)
     clock, history = StepClock(), History(folder / "metrics.csv", title)  # the history writes the clock's figures
+    steps = StepHistory(folder / STEPS, clock)
     keep = KeepEpochs(folder, spec.keep_epochs, partial(_keep, module, facts=facts or {}))
     watch, save = StopWhenNotFinite(title, checkpoint), SaveLast(checkpoint)
-    told = [TellSchedule(), clock, history, TrackEpochs(run, history)]
+    told = [TellSchedule(), clock, history, steps, TrackEpochs(run, history, steps)]
     callbacks = [best, transfer, averaging, watch, *told, keep, save, ValidateLast()]  # which sees all wishes to stop
     if spec.patience is not None:
         callbacks.append(Patience(spec.patience))
@@ -178,18 +199,18 @@ def _keep(module: SegmentationModule, model: nn.Module, path: Path, facts: dict[
 
 def _refuse_lone_values(model: nn.Module, data: FoldDataModule, spec: TrainerSpec) -> None:
     """Raise UsageError where a batch of one image would leave BatchNorm one value a channel, before anything runs."""
-    if spec.smallest_batch(len(data.sampler)) <= 1 and not learns_from_one(model, _training_shape(data)):
+    if spec.smallest_batch(len(data.sampler)) <= 1 and not learns_from_one(model, training_shape(data)):
         raise _lone_value(data)
 
 
-def _training_shape(data: FoldDataModule) -> tuple[int, int]:
+def training_shape(data: FoldDataModule) -> tuple[int, int]:
     """Height and width of the images that are trained on, after augmentation."""
     height, width = data.training[next(iter(data.sampler))]["image"].shape[:2]
     return height, width
 
 
 def _lone_value(data: FoldDataModule) -> UsageError:
-    size = "x".join(str(side) for side in _training_shape(data))
+    size = "x".join(str(side) for side in training_shape(data))
     alone = f" leaves one of {len(data.sampler)} training images alone in the last batch" if data.batch_size > 1 else ""
     return UsageError(
         f"trainer.batch_size={data.batch_size}{alone}: from a single image of {size} pixels BatchNorm gets one value "
@@ -198,7 +219,12 @@ def _lone_value(data: FoldDataModule) -> UsageError:
 
 
 def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, folder: Path) -> pl.Trainer:
-    """Lightning's Trainer as every training here uses it."""
+    """Lightning's Trainer as every training here uses it: one process on one device, whoever launched it.
+
+    `srun -n 5` and torchrun number their processes in the environment, from which Lightning would conclude that they
+    train one model together. Here each trains a model of its own, and is the first of one.
+    """
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         devices=1,
@@ -214,7 +240,7 @@ def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, f
         deterministic="warn" if device == "cpu" else False,
         use_distributed_sampler=False,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         logger=False,  # `TrackEpochs` tells the dashboard
         log_every_n_steps=10,
         enable_progress_bar=sys.stderr.isatty(),  # redrawn hundreds of times, a bar ruins a log file
@@ -280,15 +306,15 @@ def _choose(
     if not best.weights:
         raise BonepipeError("no validation gave a Dice, so there are no weights to choose")
     average = averaging.averaged_model(module.calibrate, partial(transfer.settle, epoch=trainer.current_epoch - 1))
-    other = averaging.missed(trainer.current_epoch)
+    other, averaged = averaging.missed(trainer.current_epoch), None
     if average is not None:
         module.model.load_state_dict(average.state_dict())
-        dice = trainer.validate(module, datamodule=data, verbose=False)[0][METRIC]
+        averaged = dice = trainer.validate(module, datamodule=data, verbose=False)[0][METRIC]
         if dice > best.dice:
-            return Chosen("average", averaging.count, dice, f"epoch {best.epoch + 1} has Dice {best.dice:.4f}")
+            return Chosen("average", averaging.count, dice, f"epoch {best.epoch + 1} has Dice {best.dice:.4f}", dice)
         other = f"the average of {averaging.count} has Dice {dice:.4f}"
     module.model.load_state_dict(best.weights)
-    return Chosen("best epoch", best.epoch + 1, best.dice, other)
+    return Chosen("best epoch", best.epoch + 1, best.dice, other, averaged)
 
 
 def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:

@@ -113,6 +113,7 @@ class SegmentationModule(pl.LightningModule):
         self._optimizer, self._scheduler = optimizer, scheduler
         # Outside the module tree: the compiled wrapper would store every weight a second time under another name.
         self._call = (torch.compile(network) if compiled else network,)
+        self.batch_loss = torch.zeros(())  # mean of the last training batch
         self._dice: list[np.ndarray] = []
         self._calibration: list[torch.Tensor] = []  # grey bytes [N, h, w] that running statistics are computed from
         self._fresh = -1  # the optimiser step whose weights they were last computed for
@@ -164,7 +165,7 @@ class SegmentationModule(pl.LightningModule):
         images, parts = self.mixing(self.images(batch), labels, rng, self._predict)
         answer = self(images)
         loss = torch.stack([self._loss(answer, part) for part in parts]).sum()
-        samples = len(images)
+        samples, self.batch_loss = len(images), loss.detach()  # Lightning knows only means over epochs
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=samples)
         return loss * self._window_weight(batch_index, samples)
 

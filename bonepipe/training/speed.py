@@ -78,18 +78,19 @@ class StepClock(pl.Callback):
     def __init__(self) -> None:
         self.epochs: list[StepTimes] = []
         self._marks: list[tuple[Mark, Mark, Mark, Mark]] = []
-        self._images = 0
+        self._images: list[int] = []
         self._last: Mark = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the last epoch's marks."""
-        self._marks, self._images, self._last = [], 0, _mark(pl_module.device)
+        self._marks, self._images, self._last = [], [], _mark(pl_module.device)
 
     on_train_start = on_train_epoch_start  # in a resumed run's first epoch Lightning leaves the latter out
 
     def on_train_batch_start(self, trainer: Any, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """The batch is there."""
-        self._start, self._images = _mark(pl_module.device), self._images + len(batch["image"])
+        self._start = _mark(pl_module.device)
+        self._images.append(len(batch["image"]))
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The gradients are there."""
@@ -107,11 +108,15 @@ class StepClock(pl.Callback):
             return
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize(pl_module.device)
-        times = mean_times(self._marks, self._images)
+        times = mean_times(self._marks, sum(self._images))
         self.epochs.append(times)
         parts = {"data_wait": times.wait, "forward_backward": times.compute, "rest": times.rest}
         pl_module.log_dict({f"time/{name}_ms": 1e3 * seconds for name, seconds in parts.items()})
         pl_module.log_dict({"time/images_per_second": times.images_per_second})
+
+    def batches(self) -> list[tuple[int, float]]:
+        """Images and seconds of each batch of the epoch that has just ended."""
+        return [(n, _between(mark[0], mark[-1])) for n, mark in zip(self._images, self._marks, strict=True)]
 
     def summary(self) -> StepTimes | None:
         """Medians over the epochs, or None where nothing was trained."""

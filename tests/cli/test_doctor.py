@@ -211,7 +211,7 @@ def test_odd_images(doctor, root):
     assert found["warning: unusual aspect"] == [f"{second}: 100 x 20 pixels: is it cut off?"]
     assert found["warning: blank image"] == [f"{root}/test/DCM/case06/more0.png: every pixel is 9"]
     assert found["warning: image with another suffix"] == [
-        f"{root}/test/DCM/case06/photo.JPG: is passed over: only *.png is read"
+        f"{root}/test/DCM/case06/photo.JPG: is passed over: only *.png is read; data.images names what else shall be"
     ]
     assert "warning: images smaller than the training size" not in found
     _, found, _ = doctor("data.fit=stretch")

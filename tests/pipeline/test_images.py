@@ -76,7 +76,7 @@ def test_predict_goes_on_where_it_stopped(drawn_run, rows_of, chest_root, tmp_pa
     assert overlay.shape[:2] == cv2.imread(str(pictures / f"{names[0]}.png")).shape[:2]
 
 
-def test_predict_finds_radiographs_of_every_kind(drawn_run, rows_of, phantom_root, tmp_path, capsys):
+def test_predict_finds_radiographs_of_every_kind(drawn_run, rows_of, phantom_root, write_dicom, tmp_path, capsys):
     """The same pixels give the same masks, whatever their file; results name the files as they are named."""
     _, words = drawn_run
     out, pictures = tmp_path / "pictures" / "out", tmp_path / "pictures"
@@ -92,28 +92,34 @@ def test_predict_finds_radiographs_of_every_kind(drawn_run, rows_of, phantom_roo
     for name, pixels in {**same, "e.JPG": grey, "more/f.Jpeg": grey}.items():
         assert cv2.imwrite(str(pictures / name), pixels)
     (pictures / "more" / "notes.txt").write_text("no image")
-    (pictures / "more" / "g.dcm").write_bytes(bytes(128) + b"DICM")
+    window = {"WindowCenter": 32767.5, "WindowWidth": 65535, "VOILUTFunction": "LINEAR_EXACT"}
+    spacing = {"ImagerPixelSpacing": [0.2, 0.1]}
+    write_dicom(pictures / "g.dcm", grey.astype(np.uint16) * 257, "JPEGLSLossless", **window, **spacing)
+    write_dicom(pictures / "more" / "IM1", 255 - grey, "JPEG2000Lossless", photometric="MONOCHROME1", **spacing)
     command = ["predict", str(pictures), "-o", str(out), *words]
     assert cli.main(command) == 0
     rows = rows_of(out / "predictions.csv")
-    names = ["a.PNG", "b.bmp", "c.TIFF", "e.JPG", "d.tif", "f.Jpeg"]
+    names = ["a.PNG", "b.bmp", "c.TIFF", "e.JPG", "g.dcm", "IM1", "d.tif", "f.Jpeg"]
     assert list(dict.fromkeys(image for image, _ in rows)) == names
     labels = [label for image, label in rows if image == "a.PNG"]
     assert len(labels) == 29
     codes = {name: [rows[name, label] for label in labels] for name in names}
     assert any(codes["a.PNG"])
-    assert codes["b.bmp"] == codes["c.TIFF"] == codes["d.tif"] == codes["a.PNG"]
+    assert all(codes[name] == codes["a.PNG"] for name in ("b.bmp", "c.TIFF", "d.tif", "g.dcm", "IM1"))
     for name in ("e.JPG", "f.Jpeg"):
         near = [rle.dice(*pair) for pair in zip(codes[name], codes["a.PNG"], strict=True) if any(pair)]
         assert np.mean(near) > 0.8
     for name in names:
         stem = name.partition(".")[0]
-        assert json.loads((out / "polygons" / f"{stem}.json").read_text())["filename"] == name
+        content = json.loads((out / "polygons" / f"{stem}.json").read_text())
+        assert content["filename"] == name
+        told = {"pixel_spacing_mm": [0.2, 0.1], "pixel_spacing_from": "ImagerPixelSpacing"}
+        assert content["attributes"] == (told if name in ("g.dcm", "IM1") else {})
         assert cv2.imread(str(out / "overlays" / f"{stem}.jpg")).shape[:2] == grey.shape
         assert len(list((out / "masks" / stem).glob("*.png"))) == 29
     capsys.readouterr()
     assert cli.main(command) == 0, "its own results, in a folder among the images, are none"
-    assert "6 images are finished already" in capsys.readouterr().err
+    assert "8 images are finished already" in capsys.readouterr().err
 
 
 def test_predict_finds_what_a_person_sees_in_a_folder(tmp_path):
@@ -255,11 +261,14 @@ def test_predict_refuses_what_it_cannot_find(drawn_run, chest_root, tmp_path, ca
     (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(99))
     for given, message in (
         ([tmp_path / "none.png"], "none.png: no such file"),
-        ([tmp_path / "empty"], "empty: no images in this folder (.png, .jpg, .jpeg, .tif, .tiff, .bmp); DICOM has to"),
+        (
+            [tmp_path / "empty"],
+            "empty: no images in this folder (.png, .jpg, .jpeg, .tif, .tiff, .bmp, .dcm, .dicom",
+        ),
         ([picture, tmp_path / picture.name], "one name twice"),
         ([picture, tmp_path / f"{picture.stem}.jpg"], "one name twice, suffixes aside"),
-        ([tmp_path / "hand.dcm"], "hand.dcm: is a DICOM file, which is not read; export it as PNG first"),
-        ([tmp_path / "IM0001"], "IM0001: is a DICOM file"),
+        ([tmp_path / "hand.dcm"], "hand.dcm: cannot be decoded as an image; copy the file"),
+        ([tmp_path / "IM0001"], "IM0001: has no Pixel Data (7FE0,0010): it is cut short, or no image"),
     ):
         (tmp_path / "empty" / "folder.png").mkdir(parents=True, exist_ok=True)
         assert cli.main(["predict", *map(str, given), "-o", str(tmp_path / "out"), *words]) == 1

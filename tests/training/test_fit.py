@@ -104,7 +104,7 @@ def test_the_history_has_every_epoch_once(train):
     for row in rows:
         both = [float(row["val/dice/Radius"]), float(row["val/dice/Ulna"])]
         assert float(row["val/dice"]) == pytest.approx(np.mean(both), abs=1e-6)
-    assert sorted(path.name for path in folder.iterdir()) == ["last.ckpt", "metrics.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == ["last.ckpt", "metrics.csv", "steps.csv"]
 
 
 def test_the_chosen_epoch_is_the_best_of_the_history(train):

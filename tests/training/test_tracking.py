@@ -34,29 +34,30 @@ def tell_everything(run, folder):
     note.write_text("image_name,class,rle\n")
     run.artifact("demo-fold-0", "fold", [note])
     cv2.imwrite(str(folder / "figure.png"), np.full((6, 8, 3), 50, np.uint8))
-    run.picture("examples", folder / "figure.png")
+    run.figure("examples", folder / "figure.png")
 
 
 def test_a_real_offline_run_writes_everything_down(tmp_path, no_key):
     import wandb
 
     folder = tmp_path / "wandb here"
-    run = Tracking(mode="offline").start("demo", "fold", "fold-0", {"seed": 7, "model": {"encoder": "x"}}, folder)
+    tracking = Tracking(mode="offline", upload="all")
+    run = tracking.start("demo", "fold", "fold-0", {"seed": 7, "model": {"encoder": "x"}}, folder)
     try:
         tell_everything(run, tmp_path)
         settings = run.run
         assert (settings.project, settings.group, settings.job_type, settings.name) == (
-            "bonepipe", "demo", "fold", "fold-0",
+            "bonepipe", "demo", "fold", "demo fold-0",
         )  # fmt: skip
         assert dict(settings.config) == {"seed": 7, "model": {"encoder": "x"}}
         assert settings.summary["oof_dice"] == 0.875
-        assert settings.summary["val/dice"] == 0.5
+        assert dict(settings.summary["val/dice"]) == {"max": 0.5, "last": 0.5}
         assert settings.offline
         identity = settings.id
     finally:
         run.finish()
         wandb.teardown()  # ends wandb's own process, so that everything is on the disk
-    assert (folder / "wandb" / "fold-0.id").read_text() == identity
+    assert json.loads((folder / "wandb" / "fold-0.json").read_text())["id"] == identity
     (written,) = (folder / "wandb").glob("offline-run-*")
     (log,) = written.glob("run-*.wandb")
     content = log.read_bytes()
@@ -67,64 +68,12 @@ def test_a_real_offline_run_writes_everything_down(tmp_path, no_key):
     assert json.loads(table.read_text())["data"] == [["Radius", 0.9], ["Ulna", 0.85]]
 
 
-def test_a_run_keeps_its_id_and_auto_without_a_key_is_offline(tmp_path, no_key, monkeypatch):
-    import wandb
-
-    seen = []
-
-    class Started:
-        starting_step = 0
-
-        def __init__(self, **arguments):
-            seen.append(arguments)
-
-    monkeypatch.setattr(wandb, "init", Started)
-    for mode, name in (("auto", "fold-0"), ("auto", "fold-0"), ("auto", "fold-1"), ("online", "fold-0")):
-        Tracking(project="p", mode=mode).start("demo", "fold", name, {"a": 1}, tmp_path / "w")
-    assert [arguments["mode"] for arguments in seen] == ["offline", "offline", "offline", "online"]
-    ids = [arguments["id"] for arguments in seen]
-    assert ids[0] == ids[1] == ids[3] != ids[2]
-    assert [arguments["resume"] for arguments in seen] == [None, None, None, "allow"]
-    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    Tracking(mode="auto").start("demo", "fold", "fold-0", {}, tmp_path / "w")
-    assert seen[-1]["mode"] == "online"
-    monkeypatch.delenv("WANDB_API_KEY")
-    (tmp_path / ".netrc").write_text(f"machine api.wandb.ai login user password {'k' * 40}\n")
-    (tmp_path / ".netrc").chmod(0o600)
-    Tracking(mode="auto").start("demo", "fold", "fold-0", {}, tmp_path / "w")
-    assert seen[-1]["mode"] == "online"
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    Tracking(mode="auto").start("demo", "fold", "fold-0", {}, tmp_path / "w")
-    assert seen[-1]["mode"] == "offline"
-
-
 def test_disabled_tracks_nothing(tmp_path):
     run = Tracking(mode="disabled").start("demo", "fold", "fold-0", {}, tmp_path / "w")
     assert isinstance(run, Run)
     tell_everything(run, tmp_path)
     run.finish()
     assert {path.name for path in tmp_path.iterdir()} == {"note.csv", "figure.png"}
-
-
-def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="mode='ofline'"):
-        Tracking(mode="ofline")
-
-
-@pytest.mark.parametrize("project", ["", "a/b", "50%", "x" * 129])
-def test_a_project_that_wandb_would_refuse_is_refused(project):
-    with pytest.raises(ValueError, match="project="):
-        Tracking(project=project)
-
-
-def test_wandbs_own_variable_is_understood_or_refused(tmp_path, no_key, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "bogus")
-    with pytest.raises(ValueError, match="WANDB_MODE='bogus' is not online, offline"):
-        Tracking()
-    assert Tracking(mode="disabled").start("demo", "fold", "fold-0", {}, tmp_path).run is None
-    monkeypatch.setenv("WANDB_MODE", "dryrun")  # an older word for offline
-    Tracking().start("demo", "fold", "fold-0", {}, tmp_path).finish()
-    assert len(parts_of(tmp_path, "fold-0")) == 1
 
 
 def test_artifact_names_are_such_as_wandb_takes_and_differ_as_the_names_do():
@@ -159,7 +108,7 @@ def test_a_korean_name_is_tracked_to_the_end(tmp_path, no_key, wandb_records, ca
     note.write_text("x")
     with Tracking(mode="offline").start("손뼈", "fold", "fold-0", {}, tmp_path / "손뼈") as run:
         run.artifact("손뼈-fold-0", "fold", [note])
-    assert "tracking:" not in capfd.readouterr().err
+    assert capfd.readouterr().err.count("tracking:") == 1  # what is sent where
     (part,) = parts_of(tmp_path / "손뼈", "fold-0")
     records = wandb_records(part)
     assert [record.run.run_group for record in records if record.HasField("run")] == ["손뼈"]
@@ -204,68 +153,23 @@ def test_a_resumed_run_is_one_history(tmp_path, no_key, wandb_records):
         run.table("more", ["class", "dice"], [["Radius", 0.9]])
     (part,) = parts_of(tmp_path, "fold-0")
     rows = epochs_in(wandb_records(part))
-    assert rows[:4] == [(epoch, epoch, epoch / 8) for epoch in range(4)]
+    assert rows[:4] == [(epoch, epoch + 1, epoch / 8) for epoch in range(4)]
     assert [row[0] for row in rows] == [0, 1, 2, 3, 4, 5]
     (kept,) = (tmp_path / "wandb" / "replaced").iterdir()
-    identity = (tmp_path / "wandb" / "fold-0.id").read_text()
+    identity = json.loads((tmp_path / "wandb" / "fold-0.json").read_text())["id"]
     assert identity in kept.name
     assert identity in part.name
     assert len(epochs_in(wandb_records(kept))) == 3
 
 
-def test_what_was_synced_stays_and_a_new_run_begins_offline(tmp_path, no_key):
-    tracking = Tracking(mode="offline")
-    tracking.start("demo", "fold", "fold-0", {}, tmp_path).finish()
-    (first,) = parts_of(tmp_path, "fold-0")
-    (log,) = first.glob("run-*.wandb")
-    log.with_name(f"{log.name}.synced").write_text("")  # as `wandb sync` leaves it
-    tracking.start("demo", "fold", "fold-0", {}, tmp_path).finish()
-    second = set(parts_of(tmp_path, "fold-0")) - {first}
-    assert first.is_dir()
-    assert len(second) == 1
-    identity = (tmp_path / "wandb" / "fold-0.id").read_text()
-    assert identity in second.pop().name
-    assert identity not in first.name
-
-
-@pytest.mark.parametrize("content", ["", "a/b", "fold-0 \n", b"\xff"])
-def test_a_damaged_id_file_begins_a_new_run(tmp_path, no_key, capfd, content):
-    (tmp_path / "wandb").mkdir()
-    (tmp_path / "wandb" / "fold-0.id").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with Tracking(mode="offline").start("demo", "fold", "fold-0", {}, tmp_path) as run:
-        assert run.run is not None
-    assert len(parts_of(tmp_path, "fold-0")) == 1
-    said = capfd.readouterr().err.splitlines()
-    assert len(said) == bool(content)
-    assert all("fold-0.id: holds no id of a run" in line for line in said)
-
-
-def test_where_wandb_has_no_place_the_run_is_not_tracked(tmp_path, no_key, capfd):
-    (tmp_path / "wandb").write_text("a file")
-    run = Tracking(mode="offline").start("demo", "fold", "fold-0", {}, tmp_path)
-    with run:
-        tell_everything(run, tmp_path)
-    (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("tracking: fold-0 is not tracked (FileExistsError: ")
-
-
-def test_a_bad_key_leads_offline(tmp_path, no_key, monkeypatch, capfd):
-    monkeypatch.setenv("WANDB_API_KEY", "bad")
-    with Tracking(mode="online").start("demo", "fold", "fold-0", {}, tmp_path) as run:
-        tell_everything(run, tmp_path)
-    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("tracking:")]
-    assert f"tracking: fold-0 is tracked offline in {tmp_path / 'wandb'} (AuthenticationError: " in line
-    assert len(parts_of(tmp_path, "fold-0")) == 1
-
-
 def test_what_wandb_refuses_is_said_once_and_the_rest_is_told(tmp_path, no_key, wandb_records, capfd):
-    with Tracking(mode="offline").start("demo", "fold", "fold-0", {}, tmp_path) as run:
+    with Tracking(mode="offline", upload="all").start("demo", "fold", "fold-0", {}, tmp_path) as run:
         for _ in range(2):
             run.artifact("demo", "fold", [tmp_path / "is not there"])
-            run.picture("examples", tmp_path / "is not there.png")
+            run.figure("examples", tmp_path / "is not there.png")
         run.earlier_epochs(tmp_path / "none.csv", complete=True)
         run.epochs(HISTORY)
-    (line,) = capfd.readouterr().err.splitlines()
+    _, line = capfd.readouterr().err.splitlines()
     assert line.startswith("tracking: goes on although W&B does not take everything (")
     (part,) = parts_of(tmp_path, "fold-0")
     assert len(epochs_in(wandb_records(part))) == 4
@@ -300,6 +204,6 @@ with Tracking(mode="offline").start("demo", "submission", "submission", {{}}, he
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=120)
     assert done.stdout == "result\n"
     told = [line for line in done.stderr.splitlines() if "socket.send()" not in line]
-    assert len(told) == 1
-    assert told[0].startswith("tracking: goes on although W&B does not take everything (Connection")
+    _, line, _ = told  # what is sent where, of either run
+    assert line.startswith("tracking: goes on although W&B does not take everything (Connection")
     assert len(parts_of(tmp_path, "submission")) == 1

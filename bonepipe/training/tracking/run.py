@@ -4,14 +4,16 @@ import hashlib
 import importlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-from bonepipe.files import read_csv
+from bonepipe.training.tracking.ending import end
+from bonepipe.training.tracking.history import AXES, STEPS, Row, extremes, read_rows, told_rows
 from bonepipe.training.tracking.telling import cause, let_go, say
 from bonepipe.training.tracking.upload import Upload
 
@@ -28,8 +30,13 @@ class Run:
 
     def __init__(self, run: Any = None, upload: Upload = Upload.NUMBERS) -> None:
         self.run, self.upload = run, upload
-        self._next_epoch = 0
+        self._told = 0  # rows of the history
         self._complained = False
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody is told."""
+        return self.run is not None
 
     def __enter__(self) -> Self:
         return self
@@ -39,46 +46,67 @@ class Run:
     ) -> None:
         self.finish(failed=kind is not None)
 
-    def epochs(self, rows: Iterable[Mapping[str, float]]) -> None:
-        """Metrics of epochs, as in metrics.csv, each under the number of its epoch; those told before are passed over.
+    def epochs(self, rows: Sequence[Row], steps: Sequence[Row] = ()) -> None:
+        """All epochs of a training so far, as in metrics.csv, and the steps in them, as in steps.csv.
 
-        An interrupted run tells all its epochs again: nobody knows which of them W&B had written down.
+        A training tells the same rows in the same order each time, after an interruption too, and W&B counts them:
+        those that it has are passed over. Nobody else knows which of them it had written down.
         """
-        self._tell(lambda run: self._epochs(run, rows))
+        self._tell(lambda run: self._epochs(run, rows, steps))
 
-    def _epochs(self, run: Any, rows: Iterable[Mapping[str, float]]) -> None:
-        for row in rows:
-            epoch = int(row["epoch"])
-            if epoch >= max(self._next_epoch, run.starting_step):  # the latter counts what an online run has already
-                run.log({**row, "trainer/global_step": row["step"]}, step=epoch, commit=True)
-                self._next_epoch = epoch + 1
+    def _epochs(self, run: Any, rows: Sequence[Row], steps: Sequence[Row]) -> None:
+        if not self._told:
+            for name, about in AXES.items():
+                run.define_metric(name, **about)
+        self._told = max(self._told, run.starting_step)  # the latter counts the rows that an online run has already
+        for row in islice(told_rows(rows, steps), self._told, None):
+            run.log(row)
+            self._told += 1
+        if run.starting_step:
+            run.summary.update(extremes(rows))
 
     def earlier_epochs(self, path: Path, *, complete: bool) -> None:
         """The epochs in the metrics.csv of an interrupted run; the last of an incomplete one may be repeated."""
-        self._tell(lambda run: self._epochs(run, _rows(path)[: None if complete else -1]))
+        self._tell(
+            lambda run: self._epochs(run, read_rows(path)[: None if complete else -1], read_rows(path.with_name(STEPS)))
+        )
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Final values, for the table of runs."""
         self._tell(lambda run: run.summary.update(self.upload.values(values)))
 
     def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
-        """A table on the run's page."""
+        """A table on the run's page; None is an empty cell."""
         self._show(name, lambda wandb: wandb.Table(columns=[*columns], data=[*rows]))
+
+    def bars(self, name: str, title: str, values: Mapping[str, float]) -> None:
+        """A bar a key."""
+        rows = [[key, value] for key, value in values.items()]
+
+        def chart(wandb: Any) -> Any:
+            return wandb.plot.bar(wandb.Table(columns=["name", "value"], data=rows), "name", "value", title)
+
+        self._show(name, chart)
+
+    def lines(self, name: str, title: str, across: tuple[str, Sequence[float]], up: Mapping[str, list[float]]) -> None:
+        """A line a key, over the values `across` whose name comes before them."""
+        axis, xs = across
+        self._show(name, lambda wandb: wandb.plot.line_series([*xs], [*up.values()], [*up], title, axis))
+
+    def figure(self, name: str, path: Path) -> None:
+        """A drawing of numbers, from a file: nothing in it is of an image."""
+        self._show(name, lambda wandb: wandb.Image(str(path)))
 
     @property
     def shows_pictures(self) -> bool:
         """Whether there is anybody to show radiographs to."""
-        return self.run is not None and self.upload >= Upload.PICTURES
+        return self.active and self.upload >= Upload.PICTURES
 
     def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
         """A radiograph uint8 `[H, W]` with label maps `[H, W]` (0 background, 1 + class) to switch on and off."""
         masks = {key: {"mask_data": layer, "class_labels": _labels(layer, classes)} for key, layer in layers.items()}
         if self.shows_pictures:
             self._show(name, lambda wandb: wandb.Image(image, masks=masks))
-
-    def chart(self, name: str, path: Path) -> None:
-        """A chart of numbers from a file."""
-        self._show(name, lambda wandb: wandb.Image(str(path)))
 
     def _show(self, name: str, make: Callable[[Any], Any]) -> None:
         """What a function makes of the module wandb, on the run's page."""
@@ -91,7 +119,7 @@ class Run:
 
     def finish(self, *, failed: bool = False) -> None:
         """Flush and end the run."""
-        self._tell(lambda run: run.finish(exit_code=int(failed)))
+        self._tell(lambda run: end(run, int(failed)))
         self.run = None
 
     def _tell(self, call: Callable[[Any], object]) -> None:
@@ -118,11 +146,6 @@ def artifact_name(name: str) -> str:
 def _labels(layer: np.ndarray, classes: Sequence[str]) -> dict[int, str]:
     """The names of the labels in a map: W&B lists all that it is given."""
     return {0: "background"} | {label: classes[label - 1] for label in np.unique(layer).tolist() if label}
-
-
-def _rows(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv, without what was not measured."""
-    return [{key: float(value) for key, value in row.items() if value} for _, row in read_csv(path, ("epoch", "step"))]
 
 
 def _log_artifact(run: Any, name: str, kind: str, files: list[Path]) -> None:

@@ -1,37 +1,54 @@
 """Where a run of Weights & Biases is tracked: online, offline, or nowhere when neither can be had."""
 
 import contextlib
-import netrc
+import errno
+import logging
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-from bonepipe.training.tracking.identity import REPLACED, identify
+from bonepipe.training.tracking.ending import PATIENCE
+from bonepipe.training.tracking.environment import of_run, trial_of
+from bonepipe.training.tracking.identity import ID, REPLACED, Source, identify
+from bonepipe.training.tracking.labels import LONGEST_TAG, run_tags, run_title
+from bonepipe.training.tracking.login import WANDB_MODES, place
 from bonepipe.training.tracking.run import Run
 from bonepipe.training.tracking.telling import cause, let_go, say
 from bonepipe.training.tracking.upload import CHOICES, Upload
 
-PATIENCE = 900.0  # seconds that the end of a run waits for uploads; what is left stays on the disk for `wandb sync`
-# What W&B's own variable may say, older words of its among them.
-WANDB_MODES = {
-    "": "", "online": "online", "offline": "offline", "disabled": "disabled", "shared": "shared",
-    "run": "online", "dryrun": "offline",
-}  # fmt: skip
+FLUSH = 1.0  # seconds after which an epoch that was told is on the disk, whatever becomes of the process
+PROJECT = "bonepipe"
+ROOM = 8 << 20  # bytes without which W&B would print thousands of lines about a full disk
+WAIT = 8.0  # seconds that a start waits for the server; all of it then stays below ten
 
 
 class Tracking:
     """Starts runs in the place that the config names.
 
     Args:
-        project: on the dashboard.
+        project: on the dashboard; WANDB_PROJECT replaces the default.
         mode: `online`, `offline`, `disabled` for no tracking at all, or `auto`: online where a key is at hand.
         upload: `numbers`, `pictures`, `all`, or `auto`: all of synthetic data, of other data numbers.
+        entity: the team or user that the project belongs to; None for the login's own.
+        tags: of every run, beside data, model, loss, size and fold; 1 to 64 characters each.
+        notes: a text with every run.
+        run_name: what runs are called; `{experiment}` and `{run}` (`fold-0`, `cross-validation`) stand for their names.
     """
 
-    def __init__(self, *, project: str = "bonepipe", mode: str = "auto", upload: str = "auto") -> None:
+    def __init__(
+        self,
+        *,
+        project: str = PROJECT,
+        mode: str = "auto",
+        upload: str = "auto",
+        entity: str | None = None,
+        tags: tuple[str, ...] = (),
+        notes: str | None = None,
+        run_name: str = "{experiment} {run}",
+    ) -> None:
         if upload not in CHOICES:
             raise ValueError(f"upload={upload!r} is not {', '.join(CHOICES[:-1])} or {CHOICES[-1]}")
         if mode not in ("auto", "online", "offline", "disabled"):
@@ -40,7 +57,14 @@ class Tracking:
             raise ValueError(f"project={project!r}: W&B takes 1 to 128 characters, none of / \\ # ? % :")
         if mode == "auto" and (named := os.environ.get("WANDB_MODE", "")) not in WANDB_MODES:
             raise ValueError(f"the variable WANDB_MODE={named!r} is not {', '.join(filter(None, WANDB_MODES))}")
+        if entity is not None and not re.fullmatch(r"[\w.-]{1,128}", entity, re.ASCII):
+            raise ValueError(f"entity={entity!r}: the name of a team or user, of letters, digits, `_`, `-` and `.`")
+        for tag in tags:
+            if not 1 <= len(tag.strip()) <= LONGEST_TAG:
+                raise ValueError(f"tags: {tag!r}: W&B takes 1 to {LONGEST_TAG} characters")
+        run_title(run_name, "experiment", "run")
         self.project, self.mode, self.upload = project, mode, upload
+        self.entity, self.tags, self.notes, self.run_name = entity, tags, notes, run_name
 
     def start(
         self,
@@ -50,75 +74,92 @@ class Tracking:
         config: Mapping[str, Any],
         folder: Path,
         *,
+        results: Path | None = None,
+        made_from: Mapping[str, Any] | None = None,
         synthetic: bool = False,
     ) -> Run:
-        """Start a run; one of the same experiment and name goes on where it was interrupted.
+        """Start a run; one that tells of the same results goes on where it was interrupted.
 
-        Where W&B cannot be had the run is tracked offline, and where that fails too, not at all. A line says what is
-        sent where.
+        Where W&B cannot be had the run is tracked offline, and where that fails too, not at all. Nothing asks for a
+        login, and nothing waits for a network for more than ten seconds. A line says what is sent where.
 
         Args:
             experiment: the group.
-            kind: job type: `fold`, `ensemble` or `submission`.
+            kind: job type: `fold`, `cross-validation`, `submission` or `leaderboard`.
+            name: of the run in the experiment: `fold-0`, or its kind.
             folder: of the experiment; the run's own files go to `wandb/` in it.
+            results: the folder that the run is about and that keeps its id, where it is not the experiment's.
+            made_from: what the results depend on; other results are another run.
             synthetic: whether no patient is in the data, see `bonepipe.data.synthetic`.
         """
         if self.mode == "disabled":
             return Run()
-        mode, causes = self._mode(), []
+        source = Source.of(results / ID if results else folder / "wandb" / f"{name}.json", made_from)
         upload = Upload.chosen(self.upload, synthetic=synthetic)
         about = {"group": experiment, "job_type": kind, "config": upload.config(config)}
-        for attempt in dict.fromkeys((mode, "offline")):
-            try:
-                run = self._start(attempt, folder, name, upload, **about)
-            except Exception as error:  # of any kind: no network, no permission, a bad key
-                causes.append(cause(error))
-                let_go()
-            else:
-                why = f" ({causes[0]})" if causes else ""
-                place = f"offline in {folder / 'wandb'}" if attempt == "offline" else f"at {run.project_url}"
-                say(f"{name} is tracked {place}{why}: {upload}")
-                return Run(run, upload)
+        with of_run(trial := trial_of(kind)):
+            where, reason = place(self.mode)
+            if where == "disabled":
+                return Run()
+            causes = [reason] if reason else []
+            for mode in dict.fromkeys((where, "offline")):
+                try:
+                    run = self._start(mode, folder / "wandb", name, source, trial, upload, **about)
+                except Exception as error:  # of any kind: no network, no permission, a bad key
+                    causes.append(cause(error))
+                else:
+                    why = f" ({causes[0]})" if causes else ""
+                    target = f"offline in {folder / 'wandb'}" if mode == "offline" else f"at {run.project_url}"
+                    say(f"{name} is tracked {target}{why}: {upload}")
+                    return Run(run, upload)
         say(f"{name} is not tracked ({causes[-1]})")
         return Run()
 
-    def _mode(self) -> str:
-        if self.mode != "auto":
-            return self.mode
-        named = WANDB_MODES[os.environ.get("WANDB_MODE", "")]
-        return named or ("online" if _has_key() else "offline")
-
-    def _start(self, mode: str, folder: Path, name: str, upload: Upload, **about: Any) -> Any:
+    def _start(
+        self, mode: str, folder: Path, name: str, source: Source, trial: str | None, upload: Upload, **about: Any
+    ) -> Any:
         if upload is not Upload.ALL:  # else W&B is told of its own errors, with what the program did
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
-        identity, replaced = identify(folder / "wandb", name, offline=mode == "offline")
-        run = wandb.init(
-            project=self.project,
-            name=name,
-            id=identity,
-            resume="allow" if mode == "online" else None,
-            dir=str(folder.resolve()),  # W&B's service may have been started in another folder
-            mode=mode,  # type: ignore[arg-type]
-            settings=wandb.Settings(
-                silent=True, finish_timeout=PATIENCE, finish_timeout_raises=True, **upload.settings
-            ),
-            **about,
-        )
+        identity, replaced = identify(folder, name, source, offline=mode == "offline", given=trial)
+        if shutil.disk_usage(folder).free < ROOM:
+            raise OSError(errno.ENOSPC, f"less than {ROOM >> 20} MiB left", str(folder))
+        before = set(folder.glob(f"*run-*-{identity}*"))
+        try:
+            run = wandb.init(
+                project=self._project(),
+                entity=self.entity,
+                name=run_title(self.run_name, about["group"], name),
+                notes=self.notes,
+                tags=run_tags(about["config"], name, self.tags),
+                id=identity,
+                resume="allow" if mode == "online" else None,
+                dir=str(folder.parent.resolve()),  # W&B's service may have been started in another folder
+                mode=mode,  # type: ignore[arg-type]
+                settings=wandb.Settings(
+                    silent=True,
+                    init_timeout=WAIT,
+                    finish_timeout=PATIENCE,
+                    finish_timeout_raises=True,
+                    x_transaction_log_flush_interval=FLUSH,
+                    **upload.settings,
+                ),
+                **about,
+            )
+        except BaseException:
+            let_go()
+            for part in set(folder.glob(f"*run-*-{identity}*")) - before:  # nothing was told in it
+                shutil.rmtree(part, ignore_errors=True)
+            raise
+        for handler in logging.getLogger("wandb").handlers:
+            handler.handleError = lambda record: None  # type: ignore[method-assign] # a full disk: pages of tracebacks
         for part in replaced:
             with contextlib.suppress(OSError):  # at worst it stays
-                (folder / "wandb" / REPLACED).mkdir(exist_ok=True)
-                part.rename(folder / "wandb" / REPLACED / part.name)
+                (folder / REPLACED).mkdir(exist_ok=True)
+                part.rename(folder / REPLACED / part.name)
         return run
 
-
-def _has_key() -> bool:
-    """Whether an API key is known, in the environment or in ~/.netrc, so that nothing ever asks for a login."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+    def _project(self) -> str:
+        """The one that was chosen; else that of W&B's variable, which a sweep's agent sets."""
+        return self.project if self.project != PROJECT else os.environ.get("WANDB_PROJECT") or PROJECT

@@ -14,6 +14,7 @@ NOT_SENT = "not sent"  # what takes the place of a value
 # Of the data's settings only these are told; the others name places, images and patients.
 DATA = (
     "_target_", "name", "classes", "size", "fit", "mean", "std", "swaps", "strata", "others", "region", "pseudo_weight",
+    "images", "patient_tag",
 )  # fmt: skip
 PLACES = ("runs", "file", "address")  # settings that are paths or hosts however short they are
 TELLING = re.compile(r"[/\\]|\bdata\.\w+=")  # a path; an override of the data

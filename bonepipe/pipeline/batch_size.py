@@ -1,0 +1,143 @@
+"""`trainer.batch_size=auto`: the largest batch that fits, found once a run by training for two steps.
+
+Batches divide the images of an optimiser's step (`trainer.effective_batch`), and as many are accumulated as make them
+up: the gradient is the same mean over the same images whatever fits, and only BatchNorm sees the difference.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bonepipe import memory
+from bonepipe.digests import combined
+from bonepipe.errors import BonepipeError
+from bonepipe.files import write_json
+from bonepipe.pipeline.experiment import Experiment, say, with_group
+from bonepipe.pipeline.run_folder import BATCH_SIZE
+from bonepipe.pipeline.steps import training_settings
+
+if TYPE_CHECKING:
+    from bonepipe.data.datamodule import FoldDataModule
+    from bonepipe.training.fit import TrainerSpec
+
+STEPS = 2  # of the optimiser, whose own state is there from the second on
+MARGIN = 0.1  # of the memory, for what comes later: averaged weights, validation, fragments
+# Whatever else the trainer is told: a trial is two plain steps.
+TRIAL = {
+    "epochs": 1, "validate_every": 1, "train_batches": STEPS, "accumulate": 1, "effective_batch": None, "workers": 0,
+    "compile": False, "patience": None, "keep_epochs": 0, "overfit_batches": None, "detect_anomaly": False,
+}  # fmt: skip
+
+
+def resolved(experiment: Experiment, spec: "TrainerSpec") -> "TrainerSpec":
+    """A spec with `auto` as the batch size that was found for the run, by this fold or by an earlier one.
+
+    Raises:
+        BonepipeError: not even the smallest batch fits.
+    """
+    from filelock import FileLock
+
+    assert spec.effective_batch is not None
+    path, settings = experiment.folder / BATCH_SIZE, combined(training_settings(experiment.config))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.stem}.lock")):  # of folds that begin at once, one searches
+        size = _known(path, settings)
+        if size is None:
+            size = _search(experiment, spec.effective_batch)
+            write_json(path, {"batch_size": size, "settings": settings, "device": experiment.device})
+    batches = spec.effective_batch // size
+    say(f"trainer.batch_size=auto: {size} images a batch, {batches} batches a step of {spec.effective_batch} images")
+    return replace(spec, batch_size=size, accumulate=batches, effective_batch=None)
+
+
+def _known(path: Path, settings: str) -> int | None:
+    """What was found for these settings; None where nothing was."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return int(content["batch_size"]) if content["settings"] == settings else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _search(experiment: Experiment, effective: int) -> int:
+    from bonepipe.models.inspect import learns_from_one
+    from bonepipe.training.fit import training_shape
+
+    device, fold = experiment.device, experiment.config["fold"]
+    trial = with_group(experiment, "trainer", batch_size=1, **TRIAL)
+    data = trial.datamodule(fold)
+    data.setup("fit")
+    sizes = [size for size in range(1, effective + 1) if effective % size == 0]
+    if len(sizes) > 1 and not learns_from_one(trial.model(pretrained=False), training_shape(data)):
+        sizes = sizes[1:]
+    memory.forget_peak(device)
+    limit = (1 - MARGIN) * memory.available(device)
+    found = largest(sizes, lambda size: _need(trial, data, size), limit)
+    if found is None:
+        raise BonepipeError(
+            f"trainer.batch_size=auto: not even {sizes[0]} of {experiment.data.size} pixels fit into the memory of "
+            f"{device}; lower data.size, or choose a smaller model or trainer.precision=bf16"
+        )
+    return found
+
+
+def largest(sizes: Sequence[int], need: Callable[[int], float | None], limit: float) -> int | None:
+    """The largest batch that fits, tried; None where none does.
+
+    The two smallest tell by a straight line which of the others are worth a try: a process that asks the kernel for too
+    much is killed, and cannot say so.
+
+    Args:
+        sizes: to choose from, ascending.
+        need: bytes that a batch of a size needs, None where it ran out of them.
+        limit: bytes that may be needed.
+    """
+    needs: dict[int, float] = {}
+    for size in sizes[:2]:
+        needed = need(size)
+        if needed is None or needed > limit:
+            return next(iter(needs), None)
+        needs[size] = needed
+    if len(needs) < 2:
+        return next(iter(needs), None)
+    (first, low), (second, high) = needs.items()
+    for size in reversed(sizes[2:]):
+        expected = low + (high - low) * (size - first) / (second - first)
+        if expected <= limit and (needed := need(size)) is not None and needed <= limit:
+            return size
+    return second
+
+
+def _need(experiment: Experiment, data: "FoldDataModule", size: int) -> float | None:
+    """Bytes in use at the most while two steps are trained with batches of a size; None where there are too few."""
+    device = experiment.device
+    memory.forget_peak(device)
+    try:
+        _train(experiment, data, size)
+    except Exception as error:
+        if memory.ran_out(error) not in (memory.GPU, memory.MAIN):
+            raise
+        say(f"trainer.batch_size=auto: a batch of {size} does not fit")
+        return None
+    finally:
+        used = memory.peak(device)
+        memory.forget_peak(device)
+    say(f"trainer.batch_size=auto: a batch of {size} fits ({used / 2**30:.2f} GiB in use)")
+    return used
+
+
+def _train(experiment: Experiment, data: "FoldDataModule", size: int) -> None:
+    """Two steps of the optimiser, as the fold makes them: augmentation, mixing, loss, precision, clipping."""
+    from bonepipe.training.fit import make_trainer
+
+    data.batch_size = size
+    data.setup("fit")
+    data.sampler.stretch(STEPS * size)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(experiment.trainer, [], experiment.device, Path(folder))
+        trainer.limit_val_batches = 0
+        module = experiment.module(data.fold, pretrained=False)
+        trainer.fit(module, data.train_dataloader(), data.val_dataloader())

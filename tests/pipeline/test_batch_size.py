@@ -1,0 +1,74 @@
+"""`trainer.batch_size=auto`, under limits that the kernel sets: allocations fail for real."""
+
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from bonepipe import config as configs
+from bonepipe.errors import UsageError
+from bonepipe.pipeline.batch_size import largest
+
+RUN = """
+import resource, sys
+import bonepipe.pipeline.fold, bonepipe.training.fit, segmentation_models_pytorch
+from bonepipe import cli
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]) * 2**20,) * 2)
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "found", "tried"), [(99, 16, [1, 2, 16]), (30, 4, [1, 2, 4]), (14, 1, [1, 2]), (5, None, [1])]
+)
+def test_the_largest_that_fits_is_found_without_asking_for_far_too_much(limit, found, tried):
+    asked = []
+    assert largest([1, 2, 4, 8, 16], lambda size: asked.append(size) or 5 + 5 * size, limit) == found
+    assert asked == tried
+
+
+def test_a_batch_that_runs_out_of_memory_is_stepped_back_from():
+    assert largest([1, 2, 4, 8], lambda size: None if size > 4 else 1.0, float("inf")) == 4
+    assert largest([1], lambda size: None, float("inf")) is None
+
+
+def test_the_step_keeps_the_images_of_the_experiment():
+    for words, images in (
+        (["experiment=effunet_512"], 16),
+        (["experiment=unetpp_1024"], 8),
+        (["experiment=unetpp_1024", "trainer.accumulate=8"], 16),
+        (["experiment=demo", "trainer.effective_batch=6"], 6),
+    ):
+        trainer = configs.compose([*words, "trainer.batch_size=auto"])["trainer"]
+        assert (trainer["batch_size"], trainer["effective_batch"], trainer["accumulate"]) == ("auto", images, 1)
+    with pytest.raises(UsageError, match=r"trainer\.batch_size='aut': input should be"):
+        configs.compose(["trainer.batch_size=aut"])
+    with pytest.raises(UsageError, match="auto needs the images a step"):
+        configs.build(configs.compose(["trainer.effective_batch=6"]), "trainer")
+
+
+def train(root, folder, megabytes, *words):
+    common = [
+        "experiment=debug", f"data.root={root}", "data.size=256", "folds=holdout", f"folds.file={folder / 'f.csv'}",
+        f"runs={folder / 'runs'}", "model=mobile_unet", "trainer.epochs=1", "device=cpu", "tta=none",
+    ]  # fmt: skip
+    command = [sys.executable, "-c", RUN, str(megabytes), "train", *common, *words]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_AS"), reason="no such limit here")
+def test_too_large_a_batch_names_what_to_lower_and_auto_finds_one(phantom_root, tmp_path):
+    refused = train(phantom_root, tmp_path, 1500, "trainer.batch_size=64")
+    assert refused.returncode == 1
+    assert "bonepipe train: memory ran out while training" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "runs/debug/fold-0/fingerprint.json").exists(), "mended settings meet nothing in their way"
+    trained = train(phantom_root, tmp_path, 1500, "trainer.batch_size=auto", "trainer.effective_batch=64")
+    assert trained.returncode == 0, trained.stderr
+    size = json.loads((tmp_path / "runs/debug/batch_size.json").read_text())["batch_size"]
+    assert 64 % size == 0
+    assert size < 64
+    assert f"{size} images a batch, {64 // size} batches a step of 64" in trained.stderr
