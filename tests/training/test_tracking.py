@@ -106,7 +106,7 @@ def parts_of(folder, name):
 def test_a_korean_name_is_tracked_to_the_end(tmp_path, no_key, wandb_records, capfd):
     note = tmp_path / "note.csv"
     note.write_text("x")
-    with Tracking(mode="offline").start("손뼈", "fold", "fold-0", {}, tmp_path / "손뼈") as run:
+    with Tracking(mode="offline", upload="all").start("손뼈", "fold", "fold-0", {}, tmp_path / "손뼈") as run:
         run.artifact("손뼈-fold-0", "fold", [note])
     assert capfd.readouterr().err.count("tracking:") == 1  # what is sent where
     (part,) = parts_of(tmp_path / "손뼈", "fold-0")

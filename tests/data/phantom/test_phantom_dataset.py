@@ -56,7 +56,7 @@ def test_same_seed_same_bytes_whatever_the_workers(tmp_path):
     write_dataset(tmp_path / "other", 3, 1, 96, seed=6, workers=0)
     one, two, other = (tree(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
-    assert len(one) == 8 + 6 + 4
+    assert len(one) == 8 + 6 + 5
     assert one["meta_data.xlsx"] != other["meta_data.xlsx"]
 
 
