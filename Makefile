@@ -42,7 +42,9 @@ setup: .venv/.ready ## Make .venv and install the locked packages
 	@command -v python3 >/dev/null || { echo "make: needs python3 (3.11 to 3.13) on the PATH" >&2; exit 1; }
 	@test -x .venv/bin/python || python3 -m venv .venv
 	@test -x .venv/bin/uv || .venv/bin/python -m pip install -qq --disable-pip-version-check uv
-	@VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --requirement requirements.lock
+	@echo "make: installing the locked packages into .venv, 5.6 GB on the disk (PyTorch and its CUDA libraries)" >&2
+	@test -t 2 || quiet=--quiet; \
+		VIRTUAL_ENV=.venv .venv/bin/uv pip install $$quiet --requirement requirements.lock
 	@VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --no-deps --editable .
 	@touch $@
 

@@ -58,13 +58,15 @@ def heading(text: str) -> str:
     return " ".join(line for line in lines if line and not line.startswith(("@package", "make ")))
 
 
-def compose(overrides: Sequence[str], *, checked: bool = True) -> Config:
+def compose(overrides: Sequence[str], *, checked: bool = True, uses: Sequence[str] = ()) -> Config:
     """Compose the config from `key=value` words and check it.
 
     Args:
         overrides: the words.
         checked: False leaves `check`, which imports what the config names, to the caller: whoever finds all done
             already needs none of it.
+        uses: the groups that the caller uses; only these are checked, and those that an override names, because
+            others may import PyTorch. Empty for all.
 
     Returns:
         Plain dictionaries, lists and values, every interpolation resolved.
@@ -74,7 +76,8 @@ def compose(overrides: Sequence[str], *, checked: bool = True) -> Config:
     """
     config = _with_effective_batch(_composed("config", overrides, overrides), overrides)
     if checked:
-        check(config)
+        named = {re.split(r"[.=@]", word.lstrip("+~"))[0] for word in overrides} if uses else {*GROUPS}
+        check(config, [group for group in GROUPS if group in uses or group in named])
     return config
 
 
@@ -212,13 +215,13 @@ def is_folder_name(name: str) -> bool:
     return bool(re.fullmatch(r"[^./\\][^/\\]*", name)) and name.isprintable() and len(name.encode()) <= 200
 
 
-def check(config: Mapping[str, Any]) -> None:
-    """Refuse unknown keys and ill-typed values. Raises UsageError naming the key."""
+def check(config: Mapping[str, Any], groups: Sequence[str] = GROUPS) -> None:
+    """Refuse unknown keys, and ill-typed values of some groups. Raises UsageError naming the key."""
     check_plain(config)
     for key, value in config.items():
-        if key in GROUPS:
+        if key in groups:
             _check_node(key, value)
-        elif key not in PLAIN_KEYS:
+        elif key not in GROUPS and key not in PLAIN_KEYS:
             raise UsageError(_unknown(key, [*PLAIN_KEYS, *GROUPS], "the config"))
     missing = [key for key in (*PLAIN_KEYS, *GROUPS) if key not in config]
     if missing:
@@ -300,28 +303,33 @@ def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
     """Call the constructor of a group's node with its settings, after what the program gives positionally.
 
     Raises:
-        UsageError: the constructor refuses a value; the message names the group.
+        UsageError: an unknown key, or a value of the wrong type or that the constructor refuses; the message names it.
     """
     from pydantic import TypeAdapter
 
+    _check_node(group, config[group])  # whoever composed may have left it to the command
     node = dict(config[group])
     target = locate(node.pop("_target_"), group)
     parameters = settings(target)
     values = {key: TypeAdapter(parameters[key].annotation).validate_python(value) for key, value in node.items()}
-    require_numbers(group, values)
     try:
         return target(*given, **values)
     except ValueError as error:
         raise UsageError(f"{group}: {error}") from error
 
 
-def save(config: Config, path: Path) -> None:
-    """Write the resolved config as YAML."""
+def as_yaml(config: Config) -> str:
+    """The resolved config as YAML."""
     from omegaconf import OmegaConf
 
+    return OmegaConf.to_yaml(OmegaConf.create(config))
+
+
+def save(config: Config, path: Path) -> None:
+    """Write the resolved config as YAML."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
-        part.write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
+        part.write_text(as_yaml(config), encoding="utf-8")
 
 
 def read(path: Path) -> Config:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import cv2
 import numpy as np
@@ -123,6 +124,26 @@ def compress_dicom(path, syntax):
 def wandb_records():
     """A function: the records in the log of an offline run's folder."""
     return read_wandb_records
+
+
+@pytest.fixture
+def wandb_server(monkeypatch, tmp_path):
+    """A `WandbServer` that stands in for W&B's: this process and its children know its address and its key."""
+    import wandb
+    from wandb.sdk.lib import wbauth
+    from wandb_server import KEY, WandbServer  # pytest's option pythonpath has this folder
+
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    wbauth.unauthenticate_session(update_settings=False)
+    wandb.teardown()  # its service keeps the settings that it began with
+    server = WandbServer()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    yield server
+    wandb.teardown()
+    server.close()
 
 
 def read_wandb_records(folder):

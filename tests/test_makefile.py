@@ -107,3 +107,24 @@ def test_help_lists_the_targets(make):
     for target in ("setup", "test", "lint", "bench", "study", "gains", "data", "doctor", "folds", "fold-%", "all-folds",
                    "submit", "clean"):  # fmt: skip
         assert f"  make {target} " in printed
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_setup_says_its_size_first_and_shows_progress_on_a_terminal(tmp_path, terminal):
+    for name in ("python", "uv"):  # stand-ins that print how they are called
+        program = tmp_path / ".venv" / "bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f'#!/bin/sh\necho "{name} $*" >&2\n')
+        program.chmod(0o755)
+    for name in ("pyproject.toml", "requirements.lock"):
+        (tmp_path / name).touch()
+    command = ["make", "-s", "-f", str(MAKEFILE), "setup"]
+    if terminal:
+        command = ["script", "-qec", " ".join(command), "/dev/null"]
+    done = subprocess.run(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
+    )
+    size, packages, *_ = done.stdout.splitlines()
+    assert "5.6 GB" in size
+    assert packages.startswith("uv pip install ") and packages.endswith("requirements.lock")
+    assert ("--quiet" in packages) is not terminal

@@ -6,17 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from bonepipe.cli import resolved
 from bonepipe.cli.overrides import positions
 from bonepipe.errors import UsageError, suggestion
+
+COMPLETE = "--complete"  # `bonepipe completion` asks what the words after it may go on with
 
 
 class Parser(argparse.ArgumentParser):
     """A command's parser, which tells overrides from files and flags; see `make_parser`."""
 
-    def __init__(self, command: str, summary: str, keys: Sequence[str] | None, examples: str) -> None:
+    def __init__(self, command: str, summary: str, keys: Sequence[str] | None, examples: str, composed: bool) -> None:
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(f"bonepipe {command}", description=summary, formatter_class=formatter, allow_abbrev=False)
         self.keys, self.examples = keys, examples.strip("\n").splitlines()
+        self.composed = composed and keys is not None
+        if keys is not None:
+            self.add_argument("--cfg", action="store_true", help="print the settings as YAML, resolved, and do nothing")
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
         """The parser's own arguments, and as `overrides` the words that are settings, in their order.
@@ -24,12 +30,22 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UsageError: an unknown flag, an argument too many or too few, a value of the wrong type.
         """
+        if words[:1] == [COMPLETE]:
+            from bonepipe.cli.candidates import candidates
+
+            print("\n".join(candidates(words[1:], self._actions, settings=self.keys is not None)))
+            self.exit()
         settings = [] if self.keys is None else positions(words, self._actions)
         rest = [word for position, word in enumerate(words) if position not in settings]
+        if self.composed and "--cfg" in rest:
+            resolved.need_nothing(self._actions)
         given, unknown = self.parse_known_intermixed_args(rest)
         if unknown:
             raise UsageError(self._unknown(unknown[0]))
         given.overrides = [words[position] for position in settings]
+        if self.composed and getattr(given, "cfg", False):
+            resolved.show(resolved.settings(given))
+            self.exit()
         return given
 
     def error(self, message: str) -> NoReturn:
@@ -57,8 +73,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser(
-    command: str, summary: str, *, keys: Sequence[str] | None = None, examples: str = "", run: bool = False
-) -> Parser:
+    command: str, summary: str, *, keys: Sequence[str] | None = None, examples: str = "", run: bool = False,
+    composed: bool = True,
+) -> Parser:  # fmt: skip
     """The parser of a command.
 
     Args:
@@ -67,8 +84,9 @@ def make_parser(
         keys: the settings that its help shows: keys, groups or dotted keys; None for a command without overrides.
         examples: lines that show its use.
         run: whether it takes `--run FOLDER`, a Path or None.
+        composed: whether its settings are those of an experiment, so that `--cfg` can be answered here.
     """
-    parser = Parser(command, summary, keys, examples)
+    parser = Parser(command, summary, keys, examples, composed)
     if run:
         what = "a finished run, ensemble or cascade, in place of an experiment's settings"
         parser.add_argument("--run", metavar="FOLDER", type=Path, help=what)

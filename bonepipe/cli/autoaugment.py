@@ -21,9 +21,11 @@ def main(words: Sequence[str]) -> int:
     """Search, merge, write."""
     given = make_parser("autoaugment", SUMMARY, keys=KEYS, examples=EXAMPLES).read(words)
     from bonepipe.config import compose
-    from bonepipe.pipeline.autoaugment import search
     from bonepipe.pipeline.experiment import Experiment
 
-    for line in search(Experiment(compose(given.overrides))):
+    experiment = Experiment(compose(given.overrides))
+    from bonepipe.pipeline.autoaugment import search  # heavy, so it comes after the settings
+
+    for line in search(experiment):
         print(line)
     return 0

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from bonepipe.cli import resolved
 from bonepipe.cli.arguments import make_parser
 
 SUMMARY = """\
@@ -29,22 +30,31 @@ bonepipe cascade runs/best runs/wrist -o runs/best-wrist thresholds.by=stratum""
 
 def main(words: Sequence[str]) -> int:
     """Weights, thresholds and post-processing out of fold, then the test images; what is current is not done again."""
-    parser = make_parser("cascade", SUMMARY, keys=KEYS, examples=EXAMPLES)
+    parser = make_parser("cascade", SUMMARY, keys=KEYS, examples=EXAMPLES, composed=False)
     add = parser.add_argument
     add("first", metavar="FIRST", type=Path, help="a finished run or ensemble that sees whole images")
     add("second", metavar="SECOND", type=Path, help="a finished run with data.region set")
     add("-o", "--output", metavar="OUT", type=Path, help="the folder to write; FIRST-SECOND if not given")
     add("--no-test", action="store_true", help="cross-validate only")
     given = parser.read(words)
+    from bonepipe.pipeline.predictors.own_settings import own_settings
+
+    own_settings(given.overrides)  # a misspelt one waits for no import
     from bonepipe.pipeline import cascade, submission
     from bonepipe.pipeline.predictors.cascade import open_cascade
     from bonepipe.pipeline.run_folder import CASCADE
     from bonepipe.report.scores import line
+    from bonepipe.screen import tell_next
 
     out = given.output or given.first.with_name(f"{given.first.name}-{given.second.name}")
-    report = cascade.run(cascade.assemble(given.first, given.second, out, given.overrides), test=not given.no_test)
+    predictor = cascade.assemble(given.first, given.second, out, given.overrides)
+    if given.cfg:
+        resolved.show(predictor.experiment.config)
+        return 0
+    report = cascade.run(predictor, test=not given.no_test)
     if report is not None:
         print(report)
-    if not given.no_test:
-        print(line(submission.submit(open_cascade(out), [CASCADE])))
+    if not given.no_test and (told := line(submission.submit(open_cascade(out), [CASCADE]), new=report is not None)):
+        print(told)
+    tell_next(out / "examples.jpg")
     return 0

@@ -16,16 +16,21 @@ COMMANDS = {
     "ensemble": "average any finished runs: cross-validate the mixture, predict the test images",
     "cascade": "coarse to fine: look closely where a first stage has found the region of some classes (the wrist)",
     "predict": "predict any radiographs: overlays, masks, polygons to correct, and a CSV",
+    "export": "a finished run as one file that predicts without bonepipe: ONNX, or torch.export's .pt2",
+    "convert": "annotations between COCO, LabelMe, CVAT, Label Studio, mask pictures, CSVs and the competition's JSON",
     "label-errors": "rank suspicious annotations from out-of-fold predictions, and suggest corrections",
     "pseudo": "pseudo-labels of the test images, to train on with data.pseudo",
     "ablation": "what does each technique, or each step to the submission, gain and cost? as a table",
     "score": "score a CSV of masks against the truth",
     "check": "is a CSV a valid submission for this test set?",
     "leaderboard": "record leaderboard scores beside runs, and how well cross-validation predicts them",
+    "sync": "upload to Weights & Biases what was tracked offline",
+    "dashboard": "save a view of a run on Weights & Biases: scores, curves, classes, thresholds, overlays",
     "compare": "which settings differ between two runs, and how the Dice changed",
     "select": "which finished runs to average: writes the ensemble that is best out of fold",
     "clean": "delete the results of an experiment",
     "vote": "combine several submission CSVs by majority vote",
+    "completion": "print a script that lets TAB finish commands, flags and settings (bash, zsh, fish)",
 }
 
 

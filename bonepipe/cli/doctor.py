@@ -19,7 +19,7 @@ def main(words: Sequence[str]) -> int:
     from bonepipe.pipeline.experiment import Experiment
     from bonepipe.report import audit as report
 
-    experiment = Experiment(compose(given.overrides))
+    experiment = Experiment(compose(given.overrides, uses=("data", "folds")))
     findings = audit(experiment.data, experiment.folds)
     print(report.text(experiment.data.root, findings))
     return int(any(finding.severity == "error" for finding in findings))

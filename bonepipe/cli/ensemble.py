@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from bonepipe.cli import resolved
 from bonepipe.cli.arguments import make_parser
 
 SUMMARY = """\
@@ -38,22 +39,30 @@ bonepipe ensemble best.yaml -o runs/best prediction.batch_size=2"""
 
 def main(words: Sequence[str]) -> int:
     """Cross-validate, then predict the test images; what is current is not done again."""
-    parser = make_parser("ensemble", SUMMARY, keys=KEYS, examples=EXAMPLES)
+    parser = make_parser("ensemble", SUMMARY, keys=KEYS, examples=EXAMPLES, composed=False)
     add = parser.add_argument
     add("members", metavar="RUN[:WEIGHT]", nargs="+", help="finished runs, or one YAML file")
     add("-o", "--output", metavar="OUT", type=Path, required=True, help="the folder to write, runs/NAME")
     add("--mean", choices=("arithmetic", "geometric"), help="of probabilities or of logits (the file's)")
     add("--no-test", action="store_true", help="cross-validate only")
     given = parser.read(words)
+    from bonepipe.pipeline.predictors.own_settings import own_settings
+
+    own_settings(given.overrides)  # a misspelt one waits for no import
     from bonepipe.pipeline import ensemble, submission
     from bonepipe.pipeline.predictors.ensemble import assemble
     from bonepipe.pipeline.run_folder import ENSEMBLE
     from bonepipe.report.scores import line
+    from bonepipe.screen import tell_next
 
     predictor = assemble(ensemble.read_members(given.members, given.mean), given.output, given.overrides)
+    if given.cfg:
+        resolved.show(predictor.experiment.config)
+        return 0
     report = ensemble.run(predictor, test=not given.no_test)
     if report is not None:
         print(report)
-    if not given.no_test:
-        print(line(submission.submit(predictor, [ENSEMBLE])))
+    if not given.no_test and (told := line(submission.submit(predictor, [ENSEMBLE]), new=report is not None)):
+        print(told)
+    tell_next(given.output / "examples.jpg")
     return 0

@@ -14,6 +14,8 @@ below what is usual for its class. Writes
   runs/NAME/corrections.csv   suggested corrections of those that are sure; look at them, edit them, and train with
                               name=NAME-mended data.corrections=runs/NAME/corrections.csv. A file that is there already
                               is kept, and the suggestions go to corrections.new.csv.
+Where the out-of-fold Dice of a class, or of all, is below 0.5 the model is too weak to judge: a warning says so, and
+nothing is suggested there.
 
 A correction (image_name,class,action,value) drops an image or, with a class, what it says of that class; permutes its
 labels (class: as drawn, value: right); or replaces a mask (value: run lengths). Only what is trained on changes:
@@ -29,12 +31,17 @@ def main(words: Sequence[str]) -> int:
     """Compare, rank, write."""
     given = make_parser("label-errors", SUMMARY, keys=KEYS, examples=EXAMPLES, run=True).read(words)
     from bonepipe.pipeline.experiment import say
-    from bonepipe.pipeline.label_errors import rank_annotations
     from bonepipe.pipeline.predictors.opening import open_predictor
+    from bonepipe.screen import tell_next
 
     predictor = open_predictor(given.run, given.overrides)
+    from bonepipe.pipeline.label_errors import rank_annotations  # heavy, so it comes after the settings
+
     ranked = rank_annotations(predictor)
+    if ranked.warning:
+        say(ranked.warning)
     print("\n".join(ranked.lines))
     folder = predictor.experiment.folder
     say(f"{folder}: {ranked.candidates} candidates in label_errors.csv, {ranked.rows} rows in {ranked.path.name}")
+    tell_next(folder / ("label_errors.jpg" if ranked.candidates else "label_errors.csv"))
     return 0

@@ -41,8 +41,10 @@ def main(words: Sequence[str]) -> int:
     given = parser.read(words)
     from bonepipe.pipeline.images import find_images, predict
     from bonepipe.pipeline.predictors.opening import open_predictor
+    from bonepipe.screen import tell_next
 
     images = find_images([Path(name) for name in given.images], given.output, negative=given.negative)
     count, rows = predict(open_predictor(given.run, given.overrides), images, given.output, force=given.force)
     print(f"wrote {given.output}: {count} images, {rows} masks")
+    tell_next(given.output / "overlays")
     return 0

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from bonepipe.cli.arguments import make_parser
+from bonepipe.errors import UsageError
 
 SUMMARY = """\
 Predict the test images with all models and views of a finished experiment or, with --run, of any run, ensemble or
@@ -27,10 +28,13 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--confidence", metavar="C", type=float, default=0.9, help="above 0.5, below 1 (0.9)")
     parser.add_argument("--raw", action="store_true", help="do not calibrate the probabilities")
     given = parser.read(words)
+    if not 0.5 < given.confidence < 1:
+        raise UsageError(f"--confidence {given.confidence:g}: must lie above 0.5 and below 1")
     from bonepipe.pipeline.predictors.opening import open_predictor
-    from bonepipe.pipeline.pseudo_labels import check, write
 
-    check(given.confidence)
-    path, images, sure, ambiguous = write(open_predictor(given.run, given.overrides), given.confidence, raw=given.raw)
+    predictor = open_predictor(given.run, given.overrides)
+    from bonepipe.pipeline.pseudo_labels import write  # heavy, so it comes after the settings
+
+    path, images, sure, ambiguous = write(predictor, given.confidence, raw=given.raw)
     print(f"{path}: {images} images, {sure} sure and {ambiguous} ambiguous pixels at {given.confidence:g}")
     return 0

@@ -17,8 +17,10 @@ def main(words: Sequence[str]) -> int:
     given = make_parser("speed", SUMMARY, keys=KEYS, examples=EXAMPLES).read(words)
     from bonepipe.config import compose
     from bonepipe.pipeline.experiment import Experiment
-    from bonepipe.pipeline.speed import measure
 
-    for line in measure(Experiment(compose(given.overrides))):
+    experiment = Experiment(compose(given.overrides))
+    from bonepipe.pipeline.speed import measure  # heavy, so it comes after the settings
+
+    for line in measure(experiment):
         print(line, flush=True)
     return 0

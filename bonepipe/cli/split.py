@@ -20,7 +20,7 @@ def main(words: Sequence[str]) -> int:
     from bonepipe.data.folds import summary
     from bonepipe.pipeline.experiment import Experiment
 
-    experiment = Experiment(compose(given.overrides))
+    experiment = Experiment(compose(given.overrides, uses=("data", "folds", "strata")))
     there = Path(experiment.folds.file).exists()
     text = summary(experiment.cohort.own_images, experiment.cohort.assignment)
     print(f"{experiment.folds.file}: {'verified' if there else 'written'}\n{text}")

@@ -25,12 +25,19 @@ def main(words: Sequence[str]) -> int:
     given = make_parser("submit", SUMMARY, keys=KEYS, examples=EXAMPLES, run=True).read(words)
     from bonepipe.pipeline import submission
     from bonepipe.report.scores import line
+    from bonepipe.screen import tell_next
 
-    print(line(submission.submit(_predictor(given.run, given.overrides))))
+    predictor, report = _predictor(given.run, given.overrides)
+    if report is not None:
+        print(report)
+    if told := line(submission.submit(predictor), new=report is not None):
+        print(told)
+    tell_next(predictor.experiment.folder / "examples.jpg")
     return 0
 
 
-def _predictor(folder: Path | None, words: Sequence[str]) -> "Predictor":
+def _predictor(folder: Path | None, words: Sequence[str]) -> "tuple[Predictor, str | None]":
+    """What predicts, and a report of the cross-validation where it was made only now."""
     from bonepipe.config import compose
     from bonepipe.pipeline.experiment import Experiment
     from bonepipe.pipeline.predictors.run import refuse_region, require_finished
@@ -39,12 +46,13 @@ def _predictor(folder: Path | None, words: Sequence[str]) -> "Predictor":
     if folder is not None:
         from bonepipe.pipeline.predictors.opening import open_predictor
 
-        return open_predictor(folder, words)
+        return open_predictor(folder, words), None
     experiment = Experiment(compose(words, checked=False))
     refuse_region(experiment)
+    report = None
     if not Steps(experiment).cross_validated:
         from bonepipe.pipeline import cross_validation, submission
 
         submission.read_test_set(experiment)  # what it refuses is known before the training
-        print(cross_validation.run(experiment, words))
-    return require_finished(experiment)
+        report = cross_validation.run(experiment, words)
+    return require_finished(experiment), report

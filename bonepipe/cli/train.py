@@ -15,13 +15,24 @@ bonepipe train experiment=effunet_512 fold=0 name=longer trainer.epochs=60 optim
 
 def main(words: Sequence[str]) -> int:
     """Train a fold unless it is trained, then predict its validation images unless that is done."""
-    given = make_parser("train", SUMMARY, keys=KEYS, examples=EXAMPLES).read(words)
+    parser = make_parser("train", SUMMARY, keys=KEYS, examples=EXAMPLES)
+    after = "rounds of folds that follow; `train-all` says so to each fold, for the time left"
+    parser.add_argument("--after", metavar="N", type=int, help=after)
+    given = parser.read(words)
     from bonepipe.config import compose
     from bonepipe.pipeline import fold
     from bonepipe.pipeline.experiment import Experiment, say
+    from bonepipe.screen import tell_next
 
     experiment = Experiment(compose(given.overrides, checked=False))
     number = experiment.config["fold"]
-    if not fold.run(experiment, number, given.overrides):
-        say(f"{experiment.fold_folder(number)}: done already")
+    try:
+        if not fold.run(experiment, number, given.overrides, after=given.after or 0):
+            say(f"{experiment.fold_folder(number)}: done already")
+    except KeyboardInterrupt:
+        if given.after is None:
+            raise
+        return 130  # `train-all` met the same Ctrl-C, and tells of it
+    if given.after is None:
+        tell_next(experiment.fold_folder(number) / "oof_dice.csv")
     return 0

@@ -20,12 +20,14 @@ def main(words: Sequence[str]) -> int:
     from bonepipe.config import compose
     from bonepipe.pipeline.experiment import Experiment, say
     from bonepipe.pipeline.steps import Steps
+    from bonepipe.screen import tell_next
 
     experiment = Experiment(compose(given.overrides, checked=False))
     if Steps(experiment).cross_validated:
         say(f"{experiment.folder}: done already")
-        return 0
-    from bonepipe.pipeline import cross_validation
+    else:
+        from bonepipe.pipeline import cross_validation
 
-    print(cross_validation.run(experiment, given.overrides))
+        print(cross_validation.run(experiment, given.overrides))
+    tell_next(experiment.folder / "examples.jpg")
     return 0

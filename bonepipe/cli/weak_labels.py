@@ -20,9 +20,10 @@ def main(words: Sequence[str]) -> int:
     given = make_parser("weak-labels", SUMMARY, keys=KEYS, examples=EXAMPLES).read(words)
     from bonepipe.config import compose
     from bonepipe.pipeline.experiment import Experiment
-    from bonepipe.pipeline.weak_labels import make_masks
 
     config = compose(given.overrides)
+    from bonepipe.pipeline.weak_labels import make_masks  # heavy, so it comes after the settings
+
     path, scores = make_masks(Experiment(config))
     print(f"{path}: Dice {scores['training']:.4f} on the images that the classifier learned from, "
           f"{scores['validation']:.4f} on the others")  # fmt: skip

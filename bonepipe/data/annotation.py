@@ -43,7 +43,7 @@ def read_with_faults(path: Path, classes: Sequence[str]) -> tuple[list[Polygon],
     index = {name: number for number, name in enumerate(classes)}
     polygons: list[Polygon] = []
     faults: list[Fault] = []
-    for number, entry in enumerate(_entries(path)):
+    for number, entry in enumerate(entries(path)):
         field = f"annotations[{number}]"
         if not isinstance(entry, dict):
             faults.append((field, "is not an object"))
@@ -62,7 +62,7 @@ def read_with_faults(path: Path, classes: Sequence[str]) -> tuple[list[Polygon],
 
 def read_labels(path: Path) -> list[str]:
     """The labels of an annotation file in file order, known or not. Raises BonepipeError if it cannot be parsed."""
-    return [str(entry.get("label")) for entry in _entries(path) if isinstance(entry, dict)]
+    return [str(entry.get("label")) for entry in entries(path) if isinstance(entry, dict)]
 
 
 def write_annotation(
@@ -84,19 +84,24 @@ def write_annotation(
         file_id: of the file, whatever the tool that reads it makes of that.
         attributes: of the image, plain values that JSON can hold.
     """
-    entries = [(f"{number:024x}", classes[index], points) for number, (index, points) in enumerate(polygons)]
-    content = document(entries, image.name, image.parent.name, shape, file_id)
+    labelled = [(f"{number:024x}", classes[index], points) for number, (index, points) in enumerate(polygons)]
+    content = document(labelled, image.name, image.parent.name, shape, file_id)
     write_json(path, {**content, "attributes": dict(attributes or {})}, indent=None)
 
 
 def document(
-    entries: Iterable[tuple[str, str, np.ndarray]], name: str, folder: str, shape: Shape, file_id: str, worker: str = ""
+    polygons: Iterable[tuple[str, str, np.ndarray]],
+    name: str,
+    folder: str,
+    shape: Shape,
+    file_id: str,
+    worker: str = "",
 ) -> dict[str, Any]:
     """The content of an annotation file as the annotation tool exports it: identifier, label and points an entry."""
     return {
         "annotations": [
             {"id": number, "type": "poly_seg", "attributes": {}, "points": points.tolist(), "label": label}
-            for number, label, points in entries
+            for number, label, points in polygons
         ],
         "attributes": {},
         "file_id": file_id,
@@ -108,30 +113,40 @@ def document(
     }
 
 
-def _entries(path: Path) -> list[Any]:
+def entries(path: Path) -> list[Any]:
+    """What a file lists under `annotations`, as it is. Raises BonepipeError if it cannot be parsed."""
+    return read_document(path)["annotations"]
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The content of a file, which has a list under `annotations`. Raises BonepipeError if it cannot be parsed."""
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise BonepipeError(f"{path}: broken JSON ({error}); restore or re-export this annotation") from error
-    entries = content.get("annotations") if isinstance(content, dict) else None
-    if not isinstance(entries, list):
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise BonepipeError(f"{path}: no list under 'annotations'")
-    return entries
+    return content
 
 
 def _outline(entry: dict[str, Any]) -> tuple[np.ndarray | None, list[Fault]]:
     """The points int32 `[K, 2]` of an entry; or None, and why they are no outline in pixels."""
-    kind, array = entry.get("type"), _pairs(entry.get("points"))
-    if kind is not None and str(kind).lower().replace("_", "").replace("-", "") not in FILLED:
+    kind, array = entry.get("type"), pairs(entry.get("points"))
+    if not is_filled(kind):
         message = f"{quoted(kind)} is not filled; redraw it as a polygon (poly_seg), or remove the entry"
         return None, [("type", message)]
-    wrong = "expected a list of [x, y] pairs in pixels" if array is None else _oddity(array)
+    wrong = "expected a list of [x, y] pairs in pixels" if array is None else oddity(array)
     return (None, [("points", wrong)]) if array is None or wrong else (np.rint(array).astype(np.int32), [])
 
 
-def _oddity(points: np.ndarray) -> str:
+def is_filled(kind: Any) -> bool:
+    """Whether the points of an entry of this type go round an area."""
+    return kind is None or str(kind).lower().replace("_", "").replace("-", "") in FILLED
+
+
+def oddity(points: np.ndarray) -> str:
     """Why points `[K, 2]` are no outline in pixels; empty where they are one."""
     if points.min() >= 0 and points.max() <= 1 and (points % 1).any():
         return "lie within 0 and 1: fractions of the image; multiply them by its width and height in pixels"
@@ -143,7 +158,7 @@ def _oddity(points: np.ndarray) -> str:
     return ""
 
 
-def _pairs(points: Any) -> np.ndarray | None:
+def pairs(points: Any) -> np.ndarray | None:
     """Points as float64 `[K, 2]`; None where they are anything but pairs of numbers within reach."""
     try:
         if not set(map(type, chain.from_iterable(points))) <= {int, float}:  # no booleans, and no numbers as text

@@ -1,6 +1,5 @@
 """The cohort: a dataset's annotated images, how patients are split, their strata and their store."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ from bonepipe.data.store import Store, amendments, open_store
 from bonepipe.data.strata import StrataSpec
 from bonepipe.data.thumbnails import copies
 from bonepipe.errors import BonepipeError
+from bonepipe.screen import say
 
 
 @dataclass(frozen=True)
@@ -176,4 +176,4 @@ class Cohort:
 
 
 def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    say(f"warning: {text}")

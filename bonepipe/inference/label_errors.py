@@ -7,7 +7,7 @@ no bone (extra). Confident learning (Northcutt et al. 2021) follows the same ide
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -34,6 +34,7 @@ DROP = 0.1  # and so much in Dice
 UNEXPLAINED = 0.5  # weight of a low Dice without a reason: the model may be wrong as well
 SURE = 0.5  # score from which a correction is suggested
 RELIABLE = 0.7  # usual Dice of a class from which its prediction may take an annotation's place
+JUDGES = 0.5  # mean Dice of a class, or of all, below which a model is too weak to say that an annotation is wrong
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Usual:
         area: median annotated area `[C]` where there is one, share of the image.
         drawn: share `[C]` of the images with an annotation of the class.
         stray, hole, inner: shares `[C]` of the images with such a finding.
+        mean: mean Dice `[C]` over the images in which the class is annotated or predicted; NaN where there is none.
     """
 
     dice: NDArray[np.float64]
@@ -80,6 +82,18 @@ class Usual:
     stray: NDArray[np.float64]
     hole: NDArray[np.float64]
     inner: NDArray[np.float64]
+    mean: NDArray[np.float64]
+
+    @property
+    def overall(self) -> float:
+        """Mean Dice over the classes; 0 where there is nothing to compare."""
+        known = self.mean[~np.isnan(self.mean)]
+        return float(known.mean()) if known.size else 0.0
+
+    @property
+    def judges(self) -> NDArray[np.bool_]:
+        """Bool `[C]`, whether the model is good enough at a class, and on the whole, to suggest corrections of it."""
+        return (self.mean >= JUDGES) & (self.overall >= JUDGES)
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,7 @@ class LabelError:
         score: 0 to 1, the larger the more suspicious.
         moved: class as drawn -> class that it should be, where permuted.
         replace: whether the prediction is suggested in the annotation's place.
+        judged: whether the model is good enough at these classes to suggest a correction; else looking is all.
     """
 
     name: str
@@ -101,6 +116,7 @@ class LabelError:
     remark: str
     moved: dict[int, int] | None = None
     replace: bool = False
+    judged: bool = True
 
 
 def compare_masks(
@@ -170,6 +186,8 @@ def usual(evidence: Sequence[ImageEvidence]) -> Usual:
     scores = np.stack([item.dice for item in evidence])
     areas = np.stack([item.annotated for item in evidence])
     middle = np.median(scores, axis=0)
+    there = (areas > 0) | (np.stack([item.predicted for item in evidence]) > 0)
+    count, total = there.sum(0), np.where(there, scores, 0).sum(0)
     return Usual(
         dice=middle,
         spread=1.4826 * np.median(np.abs(scores - middle), axis=0),
@@ -178,6 +196,7 @@ def usual(evidence: Sequence[ImageEvidence]) -> Usual:
         stray=np.mean([item.stray > STRAY for item in evidence], axis=0),
         hole=np.mean([item.hole > HOLE for item in evidence], axis=0),
         inner=np.mean([item.inner for item in evidence], axis=0),
+        mean=np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0),
     )
 
 
@@ -220,8 +239,27 @@ def _cycles(goals: Sequence[int]) -> list[list[int]]:
 def rank(evidence: Sequence[ImageEvidence], classes: Sequence[str]) -> list[LabelError]:
     """All candidates, the most suspicious first; an image's class is in one of them at the most."""
     habits = usual(evidence)
-    candidates = [candidate for item in evidence for candidate in _of_image(item, habits, classes)]
+    found = [candidate for item in evidence for candidate in _of_image(item, habits, classes)]
+    candidates = [replace(candidate, judged=_judged(candidate, habits)) for candidate in found]
     return sorted(candidates, key=lambda candidate: (-candidate.score, candidate.name, candidate.classes))
+
+
+def _judged(candidate: LabelError, habits: Usual) -> bool:
+    labels = {*candidate.classes, *(candidate.moved or {}).values()}
+    return bool(habits.judges[list(labels)].all())
+
+
+def weakness(habits: Usual, classes: Sequence[str]) -> str | None:
+    """A warning where the model is too weak to judge annotations, or those of some classes; None where it is not."""
+    if habits.overall < JUDGES:
+        return (
+            f"warning: the model is too weak to judge annotations: its out-of-fold Dice is {habits.overall:.2f}, below "
+            f"{JUDGES:g}; no correction is suggested, and what follows may be its own mistakes; train it longer first"
+        )
+    weak = [f"{classes[label]} {habits.mean[label]:.2f}" for label in np.flatnonzero(habits.mean < JUDGES).tolist()]
+    if not weak:
+        return None
+    return f"warning: no correction is suggested where the out-of-fold Dice is below {JUDGES:g}: {', '.join(weak)}"
 
 
 def _of_image(item: ImageEvidence, habits: Usual, classes: Sequence[str]) -> list[LabelError]:
@@ -324,6 +362,8 @@ def score_planted(
 
 def suggestion(candidate: LabelError) -> str:
     """What to do about a candidate, in a word that the corrections file knows, or `look`."""
+    if not candidate.judged:
+        return "look"
     if candidate.moved:
         return "permute"
     if candidate.replace:
@@ -343,7 +383,7 @@ def correction_rows(
     rows = []
     for candidate in candidates:
         action, reason = suggestion(candidate), f"{candidate.kind} {candidate.score:.2f}"
-        for drawn, right in (candidate.moved or {}).items():
+        for drawn, right in (candidate.moved or {}).items() if action == "permute" else ():
             rows.append((candidate.name, classes[drawn], action, classes[right], reason))
         if action in ("replace", "drop"):
             label = candidate.classes[0]

@@ -51,6 +51,15 @@ def outlines(mask: Cutout) -> list[NDArray[np.int32]]:
     return [np.asarray(part, np.int32).reshape(-1, 2) for part in sorted(contours, key=cv2.contourArea, reverse=True)]
 
 
+def holes(mask: Cutout) -> int:
+    """Count the holes of a mask, which `outlines` cannot tell of."""
+    canvas = np.ascontiguousarray(mask.mask, np.uint8)
+    if not canvas.any():
+        return 0
+    _, tree = cv2.findContours(canvas, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return int(np.count_nonzero(tree[0, :, 3] >= 0))  # a hole has a parent
+
+
 def _as_points(points: Points) -> NDArray[np.int32]:
     array = np.asarray(points)
     if array.size == 0:

@@ -26,7 +26,7 @@ from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors import cascade as predictors
 from bonepipe.pipeline.predictors.base import Maps, WholePredictor
 from bonepipe.pipeline.predictors.cascade import CascadePredictor, region_labels, region_names
-from bonepipe.pipeline.predictors.ensemble import own_settings
+from bonepipe.pipeline.predictors.own_settings import own_settings
 from bonepipe.pipeline.predictors.run import refined_classes, voting_folds
 from bonepipe.pipeline.run_folder import CASCADE, refuse_taken
 from bonepipe.report import cascade as report

@@ -6,6 +6,7 @@ A run, an ensemble and a cascade end here, so that whatever one of them can choo
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from bonepipe.pipeline.history import read_history
 from bonepipe.pipeline.predictors.base import Masks, Predictor, mask_maker
 from bonepipe.pipeline.predictors.run import Run
 from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, shortened
+from bonepipe.pipeline.showing import show
 from bonepipe.pipeline.steps import Steps
 from bonepipe.pipeline.submission import read_test_set
 from bonepipe.report import cross_validation as report
@@ -113,8 +115,10 @@ def _train_missing(experiment: Experiment, missing: Sequence[int], words: Sequen
     _ = experiment.cohort.assignment, experiment.cohort.store, experiment.augmentation, experiment.views
     _ = experiment.windows, experiment.cohort.test_mix  # a test image that cannot be read is found before the training
     shared = [word for word in words if not word.startswith("fold=")]
-    commands = [[sys.executable, "-m", "bonepipe", "train", f"fold={fold}", *shared] for fold in missing]
-    codes = configs.build(experiment.config, "executor").run(commands)
+    executor, base = configs.build(experiment.config, "executor"), [sys.executable, "-m", "bonepipe", "train"]
+    after = executor.rounds_after(len(missing))
+    rows = zip(missing, after, strict=True)
+    codes = executor.run([[*base, f"fold={fold}", f"--after={rounds}", *shared] for fold, rounds in rows])
     failed = [fold for fold, code in zip(missing, codes, strict=True) if code]
     if failed:
         killed = "" if memory.KILLED.isdisjoint(codes) else f" Killed, as where memory runs out: {KILLED_FOLD}."
@@ -268,14 +272,17 @@ def finish(
     folder.mkdir(parents=True, exist_ok=True)
     result = {**chosen.scores(), **(scores or {})}
     result["oof_pixel_accuracy_at_half"] = _pixel_accuracy(chosen, tables)
-    shown = _save_picture(chosen, tables)
+    _picture(chosen, tables)
     _save_threshold_picture(chosen)
     classes, choice = experiment.data.classes, chosen.choice
     decisions.write(folder, classes, choice, chosen.by_stratum, chosen.operations, chosen.crf)
     scores_now = {**result, **leaderboard.kept(folder / SCORES)}
     write_json(folder / SCORES, scores_now)
     configs.save(experiment.config, folder / CONFIG)
-    tracked.tell_cross_validation(experiment, choice, chosen.pooled, scores_now, shown, tables, facts or {})
+    index = experiment.cohort.index
+    shown = {title: index[chosen.pooled.names[position]] for title, position in _extremes(chosen).items()}
+    with_images = partial(show, experiment=experiment, shown=shown, tables=tables)
+    tracked.tell_cross_validation(experiment, choice, chosen.pooled, scores_now, with_images, facts or {})
     return result
 
 
@@ -284,20 +291,23 @@ def _pixel_accuracy(chosen: CrossValidation, tables: Callable[[str], Path]) -> f
     return mean_pixel_accuracy(dict.fromkeys(map(tables, names)), chosen.experiment.cohort.store, names)
 
 
-def _save_picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> dict[str, int]:
-    """Save examples.jpg: worst, median and best image out of fold; returns their indices in the store."""
+def _extremes(chosen: CrossValidation) -> dict[str, int]:
+    """Worst, median and best image out of fold, as positions among the pooled ones."""
+    return extremes(chosen.choice.dice_at_half.mean(1))
+
+
+def _picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> None:
+    """Save examples.jpg: worst, median and best image out of fold."""
     experiment, names, dice = chosen.experiment, chosen.pooled.names, chosen.choice.dice_at_half.mean(1)
-    cohort, rows, shown = experiment.cohort, [], {}
-    for title, position in extremes(dice).items():
+    cohort, rows = experiment.cohort, []
+    for title, position in _extremes(chosen).items():
         index, name = cohort.index[names[position]], names[position]
-        shown[title] = index
         predicted = read_masks(tables(name), {name: cohort.store.shape(index)})[name]
         image, crop = cohort.images[index], cohort.store.crop(index)
         grey = image.read() if crop is None else cut(image.read(), crop)
         label = f"{title}, Dice {dice[position]:.3f}: {image.patient} {image.path.stem}"
         rows.append((label, grey, cohort.store.truth(index), predicted))
     save(experiment.folder / "examples.jpg", picture(rows, experiment.data))
-    return shown
 
 
 def _save_threshold_picture(chosen: CrossValidation) -> None:

@@ -1,7 +1,6 @@
 """The composition root: from a config to the built parts that everything else is handed."""
 
 import random
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from bonepipe import config as configs
 from bonepipe.data.cohort import Cohort
@@ -19,6 +17,7 @@ from bonepipe.data.strata import StrataSpec
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import epoch_file
 from bonepipe.pipeline.run_folder import WEIGHTS, mixed_versions
+from bonepipe.screen import say as say  # noqa: PLC0414 - what pipelines tell, they tell with it
 
 if TYPE_CHECKING:
     from torch import nn
@@ -276,9 +275,3 @@ def tell_versions(experiment: Experiment, folds: Iterable[int]) -> None:
     """Warn where folds were trained with other versions of the libraries than each other or than those here."""
     if warning := mixed_versions([experiment.fold_folder(fold) for fold in folds]):
         say(warning)
-
-
-def say(text: str) -> None:
-    """A line about progress, on standard error so that results can be piped, and above a bar that is being drawn."""
-    tqdm.write(text, file=sys.stderr)
-    sys.stderr.flush()

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from bonepipe.data.datamodule import FoldDataModule
 
 
-def run(experiment: Experiment, fold: int, words: Sequence[str] = ()) -> bool:
+def run(experiment: Experiment, fold: int, words: Sequence[str] = (), after: int = 0) -> bool:
     """Train a fold unless it is trained, then predict its validation images unless that is done.
 
     Args:
         experiment: as composed; it need not be checked yet.
         fold: its number.
         words: the overrides that the experiment was composed from, to tell what it sets beside them.
+        after: rounds of folds that follow, for the time that the run takes.
 
     Returns:
         Whether there was anything to do.
@@ -48,7 +49,7 @@ def run(experiment: Experiment, fold: int, words: Sequence[str] = ()) -> bool:
     for line in idle_settings.warnings(experiment, len(data.split[0])):
         say(line)
     with locked(experiment.fold_folder(fold)):
-        _run(experiment, steps, fold, data)
+        _run(experiment, steps, fold, data, after)
     return True
 
 
@@ -107,7 +108,7 @@ def _checked(experiment: Experiment, fold: int) -> "FoldDataModule":
     return data
 
 
-def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule") -> None:
+def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule", after: int) -> None:
     config, folder = experiment.config, experiment.fold_folder(fold)
     step = steps.training(fold)
     begins = step.recorded is None
@@ -123,7 +124,7 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
                 run.earlier_epochs(folder / METRICS, complete=trained)
             if not trained:
                 with memory.explained(memory.TRAINING):
-                    _train(experiment, fold, data, run)
+                    _train(experiment, fold, data, run, after)
             if step.damage():  # of a fold that is only predicted again, it stays noted what trained it
                 step.record()
             with memory.explained(memory.PREDICTION):
@@ -141,9 +142,10 @@ def _withdraw(experiment: Experiment, fold: int) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _train(experiment: Experiment, fold: int, data: "FoldDataModule", run: Any) -> None:
+def _train(experiment: Experiment, fold: int, data: "FoldDataModule", run: Any, after: int) -> None:
     from bonepipe.pipeline.predictors.unlike import FACT
     from bonepipe.training.fit import save_weights, train_fold
+    from bonepipe.training.progress import Progress
 
     folder, recipe = experiment.fold_folder(fold), experiment.augmentation
     resumed = (folder / CHECKPOINT).is_file()
@@ -164,6 +166,7 @@ def _train(experiment: Experiment, fold: int, data: "FoldDataModule", run: Any) 
         device=experiment.device,
         folder=folder,
         title=f"fold {fold}",
+        progress=Progress(f"fold {fold + 1}/{experiment.folds.count} (fold={fold})", after),
         run=run,
         transfer=transfer,
         facts=facts,

@@ -27,12 +27,13 @@ PICTURES, SHEET = 40, 10  # candidates with a picture; of these, on one sheet
 
 
 class Ranked(NamedTuple):
-    """What was written: the candidates, the rows of corrections and their file, and lines for people."""
+    """What was written: the candidates, the rows of corrections and their file, lines for people, and a warning."""
 
     candidates: int
     rows: int
     path: Path
     lines: list[str]
+    warning: str | None
 
 
 def rank_annotations(predictor: Predictor) -> Ranked:
@@ -44,11 +45,13 @@ def rank_annotations(predictor: Predictor) -> Ranked:
         predicted = _masks(Path(name), codes, shape)
         evidence.append(suspects.compare_masks(name, store.truth(index), predicted, store.outlines(index), shape))
     ranked = suspects.rank(evidence, experiment.data.classes)
+    weakness = suspects.weakness(suspects.usual(evidence), experiment.data.classes)
     _write_table(experiment, ranked)
     rows = suspects.correction_rows(ranked, texts, experiment.data.classes)
     path = _write_corrections(experiment.folder / "corrections.csv", rows)
     _write_pictures(experiment, ranked, texts)
-    return Ranked(len(ranked), len(rows), path, [*_lines(experiment, ranked), *_score(experiment, ranked)])
+    lines = [*_lines(experiment, ranked), *_score(experiment, ranked)]
+    return Ranked(len(ranked), len(rows), path, lines, weakness)
 
 
 def _predictions(experiment: Experiment) -> Iterator[tuple[int, list[str]]]:

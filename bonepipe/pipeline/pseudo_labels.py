@@ -10,7 +10,6 @@ from tqdm import tqdm
 from bonepipe.data import pseudo
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.image import read_shape
-from bonepipe.errors import UsageError
 from bonepipe.files import write_json
 from bonepipe.inference import calibration
 from bonepipe.inference.predict import Prediction, texts
@@ -52,12 +51,6 @@ def write(predictor: Predictor, confidence: float, *, raw: bool) -> PseudoLabels
     }  # fmt: skip
     write_json(path.with_suffix(".json"), facts)
     return PseudoLabels(path, len(images), *counts)
-
-
-def check(confidence: float) -> None:
-    """Raise UsageError where a confidence makes no sense."""
-    if not 0.5 < confidence < 1:
-        raise UsageError(f"--confidence {confidence:g}: must lie above 0.5 and below 1")
 
 
 def _limits(predictor: Predictor, confidence: float, raw: bool) -> tuple[list[float], list[float]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.training.fit import make_trainer
+from bonepipe.training.progress import Progress
 from bonepipe.training.speed import Repeated, StepClock
 
 STEPS = 30
@@ -33,7 +34,8 @@ def _measure(experiment: Experiment, spec: Any, loading: bool) -> Any:
     data.setup("fit")
     data.sampler.stretch(spec.train_batches * spec.batch)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(spec, [clock], experiment.device, Path(folder))
+        title = "with data loading" if loading else "without data loading"
+        trainer = make_trainer(spec, [clock, Progress(title)], experiment.device, Path(folder))
         trainer.limit_val_batches = 0  # only training steps are measured
         loader: Any = data.train_dataloader()
         if not loading:

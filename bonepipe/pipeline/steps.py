@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 # Settings that no trained weights depend on: names, places, devices, and what follows training.
 NOT_TRAINING = (
     "name", "fold", "runs", "device", "executor", "tracking", "tta", "windows", "postprocess", "prediction",
-    "thresholds", "search", "cam", "data.palette", "data.closeup", "data.images", "data.negatives",
-    "trainer.workers", "trainer.compile", "trainer.detect_anomaly",
+    "thresholds", "search", "cam", "data.palette", "data.images", "data.closeup", "data.negatives", "trainer.workers",
+    "trainer.compile", "trainer.detect_anomaly",
 )  # fmt: skip
 # Settings that name files: their contents count, and not where they lie.
 FILES = ("data.root", "data.corrections", "data.pseudo", "data.masks", "augment.file", "folds.file")

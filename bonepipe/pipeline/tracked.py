@@ -17,7 +17,6 @@ from bonepipe.pipeline import fold_costs
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.leaderboard import RECORD
 from bonepipe.pipeline.run_folder import CONFIG, SCORES, WEIGHTS, scores_of
-from bonepipe.pipeline.showing import show
 from bonepipe.report.cross_validation import deviation
 
 if TYPE_CHECKING:
@@ -44,10 +43,12 @@ def start(
     config = {**experiment.config, **(facts or {})}
     shown = {key: value for key, value in config.items() if key != "fold"} | ({} if fold is None else {"fold": fold})
     name = kind if fold is None else f"fold-{fold}"
-    results = None if fold is None else experiment.fold_folder(fold)
-    tracking, about = configs.build(config, "tracking"), {"results": results, "made_from": made_from}
-    synthetic = is_synthetic(experiment.data)
-    return tracking.start(config["name"], kind, name, shown, experiment.folder, synthetic=synthetic, **about)
+    about = {
+        "results": None if fold is None else experiment.fold_folder(fold),
+        "made_from": made_from,
+        "synthetic": is_synthetic(experiment.data),
+    }
+    return configs.build(config, "tracking").start(config["name"], kind, name, shown, experiment.folder, **about)
 
 
 def tell_fold(run: Any, experiment: Experiment, fold: int, dice: np.ndarray, accuracy: float) -> None:
@@ -93,8 +94,7 @@ def tell_cross_validation(
     choice: ThresholdChoice,
     pooled: "Pooled",
     scores: Mapping[str, Any],
-    shown: Mapping[str, int],
-    tables: Callable[[str], Path],
+    show: Callable[[Any], None],
     facts: Mapping[str, Any],
 ) -> None:
     """Everything that is known of all folds together.
@@ -103,8 +103,7 @@ def tell_cross_validation(
         choice: with the Dice of everything that was chosen.
         pooled: what it was chosen from.
         scores: as scores.json holds them.
-        shown: title of a radiograph -> its index in the store.
-        tables: from an image's name to the oof.csv that holds its masks.
+        show: shows the run images with their masks.
         facts: what the dashboard shows beside the experiment's config.
     """
     folder, classes = experiment.folder, experiment.data.classes
@@ -123,7 +122,7 @@ def tell_cross_validation(
         run.lines("thresholds/curves", "Dice out of fold", ("threshold", THRESHOLDS[SHOWN].tolist()), curves)
         run.figure("thresholds/per class", folder / "thresholds.png")
         run.figure("classes/heat map", heat_map)
-        show(run, experiment, shown, tables)
+        show(run)
         # An ensemble may be made where its members' fold file is not.
         files = [path for path in (Path(experiment.folds.file), folder / SCORES) if path.is_file()]
         run.artifact(f"{experiment.config['name']}-cross-validation", "cross-validation", files)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+OF_THE_TEST_SET = ("public", "private", "test_")
+
 
 def text(scores: dict[str, Any]) -> str:
     """Lay the scores out for people: classes from worst to best, then the means."""
@@ -13,6 +15,8 @@ def text(scores: dict[str, Any]) -> str:
     return "\n".join([*lines[: len(classes)], "-" * (width + 9), *lines[len(classes) :]])
 
 
-def line(scores: Mapping[str, Any]) -> str:
-    """All single numbers, by name."""
-    return "  ".join(f"{key} {value:.4f}" for key, value in scores.items() if isinstance(value, float))
+def line(scores: Mapping[str, Any], *, new: bool = False) -> str:
+    """All single numbers, by name; those of the test set alone where a report of the cross-validation stands above."""
+    numbers = {key: value for key, value in scores.items() if isinstance(value, float)}
+    shown = {key: value for key, value in numbers.items() if not new or key.startswith(OF_THE_TEST_SET)}
+    return "  ".join(f"{key} {value:.4f}" for key, value in shown.items())

@@ -63,3 +63,8 @@ def _read(name: str) -> str:
 def _rows(content: str, prefix: str) -> list[Key]:
     """The keys of the topmost level."""
     return [Key(f"{prefix}{key}", value, why) for key, value, why in LINE.findall(content) if key not in NOT_SHOWN]
+
+
+def rows(name: str, prefix: str) -> list[Key]:
+    """The keys of the topmost level of a file of conf/."""
+    return _rows(_read(name), prefix)

@@ -1,6 +1,5 @@
 """What happens at the end of an epoch: keep the best weights, tell the user, save a checkpoint to resume from."""
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,10 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import nn
 
 from bonepipe.files import epoch_file, replacing, write_csv
+from bonepipe.screen import say
 from bonepipe.training.averaging import model_of
 from bonepipe.training.optim import Plateau
+from bonepipe.training.progress import Progress
 from bonepipe.training.step_history import StepHistory
 from bonepipe.training.tracking import Run
 
@@ -107,8 +108,8 @@ class History(pl.Callback):
     The learning rate is the one that the epoch's last optimiser step was made with, of the first parameter group.
     """
 
-    def __init__(self, path: Path, title: str) -> None:
-        self.path, self.title = path, title
+    def __init__(self, path: Path, progress: Progress) -> None:
+        self.path, self.progress = path, progress
         self.rows: list[dict[str, float]] = []
         self._start, self._rate = 0.0, 0.0
         self._validated = -1  # the last epoch with a validation; Lightning goes on showing its metrics
@@ -141,8 +142,8 @@ class History(pl.Callback):
         pl_module.log_dict({"lr": self._rate})
         dice = f"  dice {metrics[METRIC]:.4f}" if METRIC in metrics else ""
         loss = metrics.get("train/loss", float("nan"))
-        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        print(f"{self.title}  {epoch}  loss {loss:.4f}{dice}  {seconds:.1f} s", file=sys.stderr, flush=True)
+        left = self.progress.left(trainer)
+        say(f"{self.progress.epoch(trainer)}  loss {loss:.4f}{dice}  {seconds:.1f} s  {left}".rstrip())
 
     def _write(self) -> None:
         columns = list(dict.fromkeys(key for row in self.rows for key in row))

@@ -30,6 +30,11 @@ class Local:
             raise ValueError(f"parallel={parallel}: at least 1")
         self.parallel = parallel
 
+    def rounds_after(self, count: int) -> list[int]:
+        """For each of so many commands, how many of equal length its slot will run after it."""
+        slots = self.parallel or max(1, len(_visible_gpus()))
+        return [(count - 1 - number) // slots for number in range(count)]
+
     def run(self, commands: Sequence[Command]) -> list[int]:
         """Run all, each with a GPU of its own where there are several."""
         gpus = _visible_gpus()
@@ -82,6 +87,10 @@ class Ray:
 
     def __init__(self, *, address: str | None = None, cpus: float = 1, gpus: float | None = None) -> None:
         self.address, self.cpus, self.gpus = address, cpus, gpus
+
+    def rounds_after(self, count: int) -> list[int]:
+        """None that anybody could tell beforehand: the cluster runs as many at once as it has room for."""
+        return [0] * count
 
     def run(self, commands: Sequence[Command]) -> list[int]:
         """Run all, as many at once as the resources allow."""

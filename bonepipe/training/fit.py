@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import sys
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import replacing
 from bonepipe.models.inspect import is_lone_value, learns_from_one, mismatch
+from bonepipe.screen import say
 from bonepipe.training.averaging import WeightAveraging
 from bonepipe.training.callbacks import (
     METRIC,
@@ -38,6 +38,7 @@ from bonepipe.training.callbacks import (
 from bonepipe.training.finite import REMEDIES, StopWhenNotFinite, require_finite
 from bonepipe.training.module import SegmentationModule
 from bonepipe.training.precision import Precision, lightning_precision
+from bonepipe.training.progress import Progress
 from bonepipe.training.speed import StepClock
 from bonepipe.training.step_history import StepHistory
 from bonepipe.training.tracking import Run
@@ -157,6 +158,7 @@ def train_fold(
     run: Run,
     transfer: Transfer | None = None,
     facts: dict[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> Chosen:
     """Train, going on from `folder/last.ckpt` where there is one, and load the better weights into the module.
 
@@ -176,18 +178,19 @@ def train_fold(
     checkpoint = folder / "last.ckpt"
     if checkpoint.is_file():
         require_sound(checkpoint, module)
-    clock, history = StepClock(), History(folder / "metrics.csv", title)  # the history writes the clock's figures
+    clock, progress = StepClock(), progress or Progress(title)
+    history = History(folder / "metrics.csv", progress)  # which writes the clock's figures
     steps = StepHistory(folder / STEPS, clock)
     keep = KeepEpochs(folder, spec.keep_epochs, partial(_keep, module, facts=facts or {}))
     watch, save = StopWhenNotFinite(title, checkpoint), SaveLast(checkpoint)
-    told = [TellSchedule(), clock, history, steps, TrackEpochs(run, history, steps)]
+    told = [progress, TellSchedule(), clock, history, steps, TrackEpochs(run, history, steps)]
     callbacks = [best, transfer, averaging, watch, *told, keep, save, ValidateLast()]  # which sees all wishes to stop
     if spec.patience is not None:
         callbacks.append(Patience(spec.patience))
     trainer = make_trainer(spec, callbacks, device, folder)
     _fit(trainer, module, data, checkpoint)
     if times := clock.summary():
-        print(f"{title}  {times}", file=sys.stderr, flush=True)
+        say(f"{title}  {times}")
     return _choose(trainer, module, data, best, averaging, transfer)
 
 
@@ -243,7 +246,7 @@ def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, f
         plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         logger=False,  # `TrackEpochs` tells the dashboard
         log_every_n_steps=10,
-        enable_progress_bar=sys.stderr.isatty(),  # redrawn hundreds of times, a bar ruins a log file
+        enable_progress_bar=False,  # `Progress` draws one
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(callback, pl.callbacks.Checkpoint) for callback in callbacks),
         default_root_dir=folder,
@@ -258,6 +261,10 @@ def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, 
         if not is_lone_value(error):
             raise
         raise _lone_value(data) from error
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     except RuntimeError as error:
         if "returned nan values" not in str(error):  # of trainer.detect_anomaly
             raise

@@ -204,3 +204,45 @@ def test_a_ranking_is_held_against_what_was_planted(tmp_path):
     path.write_text("image,kind\na.png,missing\n")
     with pytest.raises(BonepipeError, match=r"planted\.csv: no column 'image_name'; expected image_name,kind,classes"):
         label_errors.read_planted(path)
+
+
+def weak_model(poor, count=12):
+    """Evidence of hands whose annotations are right, one without a bar; predictions of the poor classes lie apart."""
+    items = []
+    for seed in range(count):
+        outlines = hand(seed)
+        predicted = seen_by_model(outlines, seed)
+        for label in poor:
+            predicted[label] = np.roll(predicted[label], 12, axis=0)
+        items.append(evidence(f"{seed}.png", [*outlines[:4], []] if seed == 5 else outlines, predicted))
+    return items
+
+
+def corrections_of(items):
+    candidates = label_errors.rank(items, CLASSES)
+    predicted = {item.name: ["1 1"] * len(CLASSES) for item in items}
+    return candidates, label_errors.correction_rows(candidates, predicted, CLASSES)
+
+
+def test_a_weak_model_suggests_no_correction_and_a_warning_says_why():
+    strong, weak = weak_model(()), weak_model(range(5))
+    candidates, rows = corrections_of(strong)
+    assert [(row[0], row[1], row[2]) for row in rows] == [("5.png", "bar", "replace")]
+    assert label_errors.weakness(label_errors.usual(strong), CLASSES) is None
+    candidates, rows = corrections_of(weak)
+    assert candidates and rows == []
+    assert {label_errors.suggestion(candidate) for candidate in candidates} == {"look"}
+    assert "too weak to judge annotations" in label_errors.weakness(label_errors.usual(weak), CLASSES)
+
+
+def test_a_class_that_the_model_does_not_see_is_not_corrected():
+    items = weak_model([4])
+    habits = label_errors.usual(items)
+    assert habits.judges.tolist() == [True] * 4 + [False]
+    candidates, rows = corrections_of(items)
+    assert ("5.png", (4,)) in [(candidate.name, candidate.classes) for candidate in candidates]
+    assert rows == []
+    warning = label_errors.weakness(habits, CLASSES)
+    assert f"bar {habits.mean[4]:.2f}" in warning and "thumb" not in warning
+    scores = [item.dice[4] for item in items]
+    assert habits.mean[4] == pytest.approx(np.mean(scores))  # all hands have a bar drawn or predicted

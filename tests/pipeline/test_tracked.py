@@ -93,7 +93,8 @@ def test_tables_bars_curves_and_drawings_of_the_cross_validation(submitted):
         "thresholds/curves": "wandb/lineseries/v0",
     }  # fmt: skip
     assert {key for key, kind in seen.media.items() if kind == "image-file"} == {
-        "classes/heat map", "thresholds/per class", "examples",
+        "classes/heat map", "thresholds/per class",
+        *(f"examples/{title}{part}" for title in ("worst", "median", "best") for part in ("", " close-up")),
     }  # fmt: skip
     rows = table_of(part, "classes/table")
     assert [row["class"] for row in rows] == classes

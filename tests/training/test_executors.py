@@ -123,3 +123,11 @@ def test_ray_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BonepipeError, match="Ray is not installed"):
         Ray().run([])
+
+
+def test_rounds_that_follow_a_command(monkeypatch):
+    assert Local(parallel=1).rounds_after(3) == [2, 1, 0]
+    assert Local(parallel=2).rounds_after(5) == [2, 1, 1, 0, 0]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    assert Local().rounds_after(4) == [1, 0, 0, 0]
+    assert Ray().rounds_after(3) == [0, 0, 0]  # as many at once as the cluster has room for

@@ -41,8 +41,9 @@ def test_a_real_offline_run_writes_everything_down(tmp_path, no_key):
     import wandb
 
     folder = tmp_path / "wandb here"
-    tracking = Tracking(mode="offline", upload="all")
-    run = tracking.start("demo", "fold", "fold-0", {"seed": 7, "model": {"encoder": "x"}}, folder)
+    run = Tracking(mode="offline").start(
+        "demo", "fold", "fold-0", {"seed": 7, "model": {"encoder": "x"}}, folder, synthetic=True
+    )
     try:
         tell_everything(run, tmp_path)
         settings = run.run
@@ -108,7 +109,8 @@ def test_a_korean_name_is_tracked_to_the_end(tmp_path, no_key, wandb_records, ca
     note.write_text("x")
     with Tracking(mode="offline", upload="all").start("손뼈", "fold", "fold-0", {}, tmp_path / "손뼈") as run:
         run.artifact("손뼈-fold-0", "fold", [note])
-    assert capfd.readouterr().err.count("tracking:") == 1  # what is sent where
+    (line,) = capfd.readouterr().err.splitlines()  # which says where, and nothing that went wrong
+    assert line.startswith("tracking: fold-0 is tracked offline in ")
     (part,) = parts_of(tmp_path / "손뼈", "fold-0")
     records = wandb_records(part)
     assert [record.run.run_group for record in records if record.HasField("run")] == ["손뼈"]
@@ -169,7 +171,7 @@ def test_what_wandb_refuses_is_said_once_and_the_rest_is_told(tmp_path, no_key, 
             run.figure("examples", tmp_path / "is not there.png")
         run.earlier_epochs(tmp_path / "none.csv", complete=True)
         run.epochs(HISTORY)
-    _, line = capfd.readouterr().err.splitlines()
+    _, line = capfd.readouterr().err.splitlines()  # where it is tracked, and what went wrong
     assert line.startswith("tracking: goes on although W&B does not take everything (")
     (part,) = parts_of(tmp_path, "fold-0")
     assert len(epochs_in(wandb_records(part))) == 4
@@ -203,7 +205,6 @@ with Tracking(mode="offline").start("demo", "submission", "submission", {{}}, he
     command = [sys.executable, script]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, timeout=120)
     assert done.stdout == "result\n"
-    told = [line for line in done.stderr.splitlines() if "socket.send()" not in line]
-    _, line, _ = told  # what is sent where, of either run
-    assert line.startswith("tracking: goes on although W&B does not take everything (Connection")
+    (told,) = (line for line in done.stderr.splitlines() if "socket.send()" not in line and "is tracked" not in line)
+    assert told.startswith("tracking: goes on although W&B does not take everything (Connection")
     assert len(parts_of(tmp_path, "submission")) == 1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bonepipe import config as configs
 from bonepipe.data.catalog import Radiograph
-from bonepipe.errors import BonepipeError, UsageError, suggestion
+from bonepipe.errors import BonepipeError
 from bonepipe.inference.ensemble import members as files
 from bonepipe.inference.ensemble.average import average
 from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
@@ -22,22 +22,10 @@ from bonepipe.pipeline import run_folder
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.base import Maps, require_current
 from bonepipe.pipeline.predictors.member import EnsembleMember, open_members
+from bonepipe.pipeline.predictors.own_settings import own_settings
 from bonepipe.pipeline.predictors.unlike import warned
 from bonepipe.pipeline.run_folder import CONFIG, ENSEMBLE, THRESHOLDS, Inputs, Step
 from bonepipe.pipeline.steps import Steps
-
-# What the results of an ensemble or a cascade may have of their own; all else is its members'.
-OWN = (
-    "thresholds",
-    "prediction",
-    "postprocess.operations",
-    "postprocess.min_area",
-    "strata",
-    "tracking",
-    "device",
-    "data.root",
-    "data.negatives",
-)
 
 OUTPUTS = ("oof.csv", "histograms.npz", "oof_dice.csv")  # of a cross-validation beside thresholds.json
 
@@ -139,17 +127,6 @@ def assemble(ensemble: Ensemble, folder: Path, words: Sequence[str]) -> Ensemble
     _ = predictor.weights
     predictor.experiment.try_later_settings()
     return predictor
-
-
-def own_settings(words: Sequence[str]) -> dict[str, str]:
-    """Overrides by key, refused with a UsageError where one would have to change the members."""
-    changes = dict(word.partition("=")[::2] for word in words)
-    for key in changes:
-        if not any(key == name or key.startswith(f"{name}.") for name in OWN):
-            raise UsageError(
-                f"{key}: belongs to the runs, which are trained; here {', '.join(OWN)} can be set{suggestion(key, OWN)}"
-            )
-    return changes
 
 
 def open_ensemble(folder: Path, words: Sequence[str] = ()) -> EnsemblePredictor:

@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bonepipe import config as configs
-from bonepipe.errors import UsageError
 from bonepipe.pipeline import run_folder
 from bonepipe.pipeline.experiment import Experiment
-from bonepipe.pipeline.predictors.base import Predictor
-from bonepipe.pipeline.predictors.cascade import open_cascade, open_first
-from bonepipe.pipeline.predictors.run import require_finished
+from bonepipe.pipeline.predictors.own_settings import require_of_prediction
 
-OF_PREDICTION = ("prediction", "device", "data.root", "tracking")  # finished results need not be remade for them
+if TYPE_CHECKING:
+    from bonepipe.pipeline.predictors.base import Predictor
 
 
-def open_predictor(folder: Path | None, words: Sequence[str]) -> Predictor:
+def open_predictor(folder: Path | None, words: Sequence[str]) -> "Predictor":
     """What predicts: that of a folder, or the run of an experiment's settings.
 
     Args:
@@ -26,11 +25,12 @@ def open_predictor(folder: Path | None, words: Sequence[str]) -> Predictor:
         BonepipeError: there is nothing, or it is not finished.
     """
     if folder is None:
-        return require_finished(Experiment(configs.compose(words)))
-    for word in words:
-        key = word.partition("=")[0]
-        if not any(key == name or key.startswith(f"{name}.") for name in OF_PREDICTION):
-            raise UsageError(
-                f"--run {folder}: {key} is what its results were made with; here {', '.join(OF_PREDICTION)} can be set"
-            )
+        config = configs.compose(words, checked=False)  # a misspelt setting waits for no import
+        from bonepipe.pipeline.predictors.run import require_finished
+
+        configs.check(config)
+        return require_finished(Experiment(config))
+    require_of_prediction(folder, words)
+    from bonepipe.pipeline.predictors.cascade import open_cascade, open_first
+
     return open_cascade(folder, words) if run_folder.kind_of(folder) == "cascade" else open_first(folder, words)

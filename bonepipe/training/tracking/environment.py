@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 # What `wandb agent` tells the process of a trial.
 TRIAL = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")
@@ -38,7 +36,6 @@ def of_run(trial: str | None) -> Iterator[None]:
     os.environ.pop("WANDB_SERVICE", None)  # of a process that may have ended; this one has a service of its own
     os.environ.update(QUIET)
     try:
-        _find_room()
         _read_anew()
         yield
     finally:
@@ -55,16 +52,3 @@ def _read_anew() -> None:
 
         if wandb.run is None and wandb_setup.singleton().did_environment_change():
             wandb.teardown()
-
-
-def _find_room() -> None:
-    """Have W&B keep its logs and copies in the system's temporary folder where the home folder takes none."""
-    with contextlib.suppress(ImportError):
-        from wandb import env
-
-        for variable, folder in (("WANDB_CACHE_DIR", env.get_cache_dir()), ("WANDB_DATA_DIR", env.get_data_dir())):
-            try:
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                tempfile.TemporaryFile(dir=folder).close()
-            except OSError:
-                os.environ[variable] = tempfile.mkdtemp(prefix="wandb-")

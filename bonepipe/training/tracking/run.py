@@ -14,6 +14,7 @@ import numpy as np
 
 from bonepipe.training.tracking.ending import end
 from bonepipe.training.tracking.history import AXES, STEPS, Row, extremes, read_rows, told_rows
+from bonepipe.training.tracking.staging import add_file
 from bonepipe.training.tracking.telling import cause, let_go, say
 from bonepipe.training.tracking.upload import Upload
 
@@ -100,7 +101,7 @@ class Run:
     @property
     def shows_pictures(self) -> bool:
         """Whether there is anybody to show radiographs to."""
-        return self.active and self.upload >= Upload.PICTURES
+        return self.run is not None and self.upload >= Upload.PICTURES
 
     def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
         """A radiograph uint8 `[H, W]` with label maps `[H, W]` (0 background, 1 + class) to switch on and off."""
@@ -110,7 +111,12 @@ class Run:
 
     def _show(self, name: str, make: Callable[[Any], Any]) -> None:
         """What a function makes of the module wandb, on the run's page."""
-        self._tell(lambda run: run.log({name: make(importlib.import_module("wandb"))}))
+        self._tell(lambda run: self._log(run, name, make(importlib.import_module("wandb"))))
+
+    def _log(self, run: Any, name: str, shown: Any) -> None:
+        if self.upload is not Upload.ALL:
+            keep_as_file(run, name, shown)
+        run.log({name: shown})
 
     def artifact(self, name: str, kind: str, files: list[Path]) -> None:
         """Files to keep with the run, under a name that W&B takes."""
@@ -137,6 +143,21 @@ class Run:
                 let_go(run)
 
 
+def keep_as_file(run: Any, name: str, shown: Any) -> None:
+    """Have a table, or that of a chart, be a file of the run alone.
+
+    W&B would also make an artifact of it, whose manifest names the path of the file on this machine; it makes none of a
+    table that belongs to the run already.
+    """
+    import wandb
+
+    if isinstance(shown, wandb.plot.CustomChart):
+        shown.set_key(name)
+        name, shown = shown.spec.table_key, shown.table
+    if isinstance(shown, wandb.Table):
+        shown.bind_to_run(run, name, run.step)
+
+
 def artifact_name(name: str) -> str:
     """A name as W&B takes it, at most 128 ASCII letters, digits, `_`, `-` and `.`; different for different names."""
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:100]
@@ -153,5 +174,5 @@ def _log_artifact(run: Any, name: str, kind: str, files: list[Path]) -> None:
 
     artifact = wandb.Artifact(name, kind)
     for path in files:
-        artifact.add_file(str(path))
+        add_file(artifact, path, Path(run.dir).parent)
     run.log_artifact(artifact)

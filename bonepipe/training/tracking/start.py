@@ -16,6 +16,7 @@ from bonepipe.training.tracking.identity import ID, REPLACED, Source, identify
 from bonepipe.training.tracking.labels import LONGEST_TAG, run_tags, run_title
 from bonepipe.training.tracking.login import WANDB_MODES, place
 from bonepipe.training.tracking.run import Run
+from bonepipe.training.tracking.staging import keep_in
 from bonepipe.training.tracking.telling import cause, let_go, say
 from bonepipe.training.tracking.upload import CHOICES, Upload
 
@@ -31,11 +32,11 @@ class Tracking:
     Args:
         project: on the dashboard; WANDB_PROJECT replaces the default.
         mode: `online`, `offline`, `disabled` for no tracking at all, or `auto`: online where a key is at hand.
-        upload: `numbers`, `pictures`, `all`, or `auto`: all of synthetic data, of other data numbers.
         entity: the team or user that the project belongs to; None for the login's own.
         tags: of every run, beside data, model, loss, size and fold; 1 to 64 characters each.
         notes: a text with every run.
         run_name: what runs are called; `{experiment}` and `{run}` (`fold-0`, `cross-validation`) stand for their names.
+        upload: `numbers`, `pictures`, `all`, or `auto`: all of synthetic data, of other data numbers.
     """
 
     def __init__(
@@ -43,11 +44,11 @@ class Tracking:
         *,
         project: str = PROJECT,
         mode: str = "auto",
-        upload: str = "auto",
         entity: str | None = None,
         tags: tuple[str, ...] = (),
         notes: str | None = None,
         run_name: str = "{experiment} {run}",
+        upload: str = "auto",
     ) -> None:
         if upload not in CHOICES:
             raise ValueError(f"upload={upload!r} is not {', '.join(CHOICES[:-1])} or {CHOICES[-1]}")
@@ -97,6 +98,7 @@ class Tracking:
         source = Source.of(results / ID if results else folder / "wandb" / f"{name}.json", made_from)
         upload = Upload.chosen(self.upload, synthetic=synthetic)
         about = {"group": experiment, "job_type": kind, "config": upload.config(config)}
+        keep_in(folder / "wandb")
         with of_run(trial := trial_of(kind)):
             where, reason = place(self.mode)
             if where == "disabled":
@@ -109,8 +111,8 @@ class Tracking:
                     causes.append(cause(error))
                 else:
                     why = f" ({causes[0]})" if causes else ""
-                    target = f"offline in {folder / 'wandb'}" if mode == "offline" else f"at {run.project_url}"
-                    say(f"{name} is tracked {target}{why}: {upload}")
+                    there = f"offline in {folder / 'wandb'}" if mode == "offline" else f"at {run.project_url}"
+                    say(f"{name} is tracked {there}{why}: {upload}")
                     return Run(run, upload)
         say(f"{name} is not tracked ({causes[-1]})")
         return Run()

@@ -1,13 +1,14 @@
 """What goes wrong with tracking, told in a line on stderr."""
 
 import contextlib
-import sys
 from typing import Any
+
+from bonepipe import screen
 
 
 def say(text: str) -> None:
     """Print a line."""
-    print(f"tracking: {text}", file=sys.stderr, flush=True)
+    screen.say(f"tracking: {text}")
 
 
 def cause(error: Exception) -> str:

@@ -1,4 +1,5 @@
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -118,6 +119,7 @@ def black_hole():
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
+USUAL = re.compile(r"tracking: fold-0 is tracked offline in \S+: numbers only ")  # and no cause
 SCRIPT = f"""
 import json, sys
 from pathlib import Path
@@ -130,18 +132,15 @@ print("trained")
 """
 
 
-OFFLINE = "tracking: fold-0 is tracked offline in {}: numbers only (tracking.upload=pictures or all sends more)"
-
-
 def train(folder, wait=WAIT, **variables):
-    """Track a run in a process of its own, whose output, exit and time count; returns the lines of stderr."""
+    """Track a run in a process of its own, whose output, exit and time count; returns what is odd on stderr."""
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), **variables}
     command = [sys.executable, "-c", SCRIPT, folder, str(wait)]
     start = time.monotonic()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "trained\n"
     assert time.monotonic() - start < 13  # ten seconds, and what Python needs to start
-    return done.stderr.splitlines()
+    return [line for line in done.stderr.splitlines() if not USUAL.match(line)]
 
 
 @pytest.mark.parametrize("server", ["refusing", "black_hole", "http://127.0.0.1:9", "https://nowhere.invalid"])
@@ -157,7 +156,7 @@ def test_a_server_that_cannot_be_had_costs_a_line_and_seconds(tmp_path, no_login
 
 @pytest.mark.parametrize("home", ["/proc/nowhere", "/dev/null/home"])
 def test_a_home_that_cannot_be_written_costs_nothing(tmp_path, no_login, home):
-    assert train(tmp_path / "a", HOME=home) == [OFFLINE.format(tmp_path / "a" / "wandb")]
+    assert train(tmp_path / "a", HOME=home) == []
     assert len(parts_of(tmp_path / "a")) == 1
 
 
@@ -183,8 +182,7 @@ def test_a_full_disk_costs_a_line(tmp_path, no_login, monkeypatch, capfd):
 
 
 def test_a_service_that_has_ended_costs_nothing(tmp_path, no_login):
-    lines = train(tmp_path / "a", WANDB_SERVICE="3-999999-unix-/tmp/gone.sock")
-    assert lines == [OFFLINE.format(tmp_path / "a" / "wandb")]
+    assert train(tmp_path / "a", WANDB_SERVICE="3-999999-unix-/tmp/gone.sock") == []
     assert len(parts_of(tmp_path / "a")) == 1
 
 

@@ -1,0 +1,19 @@
+"""What is told while something runs: on standard error, so that results can be piped."""
+
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+def say(text: str) -> None:
+    """A line about progress, above a bar that is being drawn."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
+
+
+def tell_next(path: Path) -> None:
+    """The last line of a command: which of its files to open."""
+    if sys.stdout is not None:
+        sys.stdout.flush()  # results stand above, where both go into one file too
+    say(f"open {path}")
