@@ -120,8 +120,6 @@ class Tracking:
     def _start(
         self, mode: str, folder: Path, name: str, source: Source, trial: str | None, upload: Upload, **about: Any
     ) -> Any:
-        if upload is not Upload.ALL:  # else W&B is told of its own errors, with what the program did
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         identity, replaced = identify(folder, name, source, offline=mode == "offline", given=trial)
