@@ -18,7 +18,7 @@ HOST, USER = "a-machine-of-theirs", "dr.somebody"
 @pytest.fixture(scope="module")
 def submitted(tmp_path_factory, phantom_root):
     """Two folds, a cross-validation and a submission of the same data at each level; the words that sent them, too."""
-    home = tmp_path_factory.mktemp(USER)
+    home = tmp_path_factory.mktemp("home") / USER
     root = home / "hands of a clinic"
     shutil.copytree(phantom_root, root)
     (root / MARK).unlink()
@@ -67,11 +67,14 @@ def revealing(folder, root):
         content = path.read_bytes() + str(path.relative_to(folder)).encode()
         if path.parent.name == "logs":  # they lie in the folder that they name, and no sync reads them
             content = content.replace(str(folder.resolve()).encode(), b"")
-        for word in secrets(root):
-            pixels = path.suffix in (".png", ".jpg") and len(word) < 6  # so few bytes are in any noise
-            if not pixels and re.search(rb"(?<![A-Za-z0-9])" + re.escape(word.encode()) + rb"(?![A-Za-z0-9])", content):
-                found.append((path.name, word))
+        found += [(path.name, word) for word in words_in(content, root, pixels=path.suffix in (".png", ".jpg"))]
     return found
+
+
+def words_in(content, root, *, pixels):
+    """The secrets in some bytes; so few as those of a short word are in the noise of any picture."""
+    words = [word for word in secrets(root) if not (pixels and len(word) < 6)]
+    return [w for w in words if re.search(rb"(?<![A-Za-z0-9])" + re.escape(w.encode()) + rb"(?![A-Za-z0-9])", content)]
 
 
 def shown(folder):
@@ -82,11 +85,11 @@ def shown(folder):
 
 
 def kept_files(folder, wandb_records):
-    """Kinds of the artifacts, without W&B's own of tables."""
+    """Kinds of the artifacts; W&B makes some of tables."""
     records = [record for part in folder.glob("wandb/*run-*") for record in wandb_records(part)]
     logged = [r.request.log_artifact.artifact for r in records if r.HasField("request")]
     logged += [record.artifact for record in records if record.HasField("artifact")]
-    return {artifact.type for artifact in logged} - {"", "run_table"}
+    return {artifact.type for artifact in logged} - {""}
 
 
 def test_by_default_numbers_only(submitted, wandb_records):
@@ -108,6 +111,18 @@ def test_pictures_have_no_names(submitted, wandb_records):
     assert revealing(folder, root) == []
     assert {name.partition("_")[0] for name in shown(folder)} >= {"worst", "median", "best", "worst close-up"}
     assert kept_files(folder, wandb_records) == set()
+
+
+def test_a_sync_brings_the_server_nothing_more(submitted, tmp_path, wandb_server):
+    home, root = submitted
+    shutil.copytree(home / "runs" / "auto" / "wandb", tmp_path / USER / "auto" / "wandb")
+    assert main(["sync", str(tmp_path / USER / "auto")]) == 0
+    assert len(wandb_server.runs) == 4
+    told = [run.about for run in wandb_server.runs.values()] + [run.lines for run in wandb_server.runs.values()]
+    assert "dice" in str(told)
+    assert words_in(str((told, wandb_server.artifacts, list(wandb_server.stored))).encode(), root, pixels=False) == []
+    for path, content in wandb_server.stored.items():
+        assert words_in(content, root, pixels=path.endswith(".png")) == [], path
 
 
 def test_all_holds_files_and_names(submitted, wandb_records):

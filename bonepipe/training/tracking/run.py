@@ -111,7 +111,12 @@ class Run:
 
     def _show(self, name: str, make: Callable[[Any], Any]) -> None:
         """What a function makes of the module wandb, on the run's page."""
-        self._tell(lambda run: run.log({name: make(importlib.import_module("wandb"))}))
+        self._tell(lambda run: self._log(run, name, make(importlib.import_module("wandb"))))
+
+    def _log(self, run: Any, name: str, shown: Any) -> None:
+        if self.upload is not Upload.ALL:
+            keep_as_file(run, name, shown)
+        run.log({name: shown})
 
     def artifact(self, name: str, kind: str, files: list[Path]) -> None:
         """Files to keep with the run, under a name that W&B takes."""
@@ -136,6 +141,21 @@ class Run:
             if isinstance(error, ConnectionError):  # its service has died
                 self.run = None
                 let_go(run)
+
+
+def keep_as_file(run: Any, name: str, shown: Any) -> None:
+    """Have a table, or that of a chart, be a file of the run alone.
+
+    W&B would also make an artifact of it, whose manifest names the path of the file on this machine; it makes none of a
+    table that belongs to the run already.
+    """
+    import wandb
+
+    if isinstance(shown, wandb.plot.CustomChart):
+        shown.set_key(name)
+        name, shown = shown.spec.table_key, shown.table
+    if isinstance(shown, wandb.Table):
+        shown.bind_to_run(run, name, run.step)
 
 
 def artifact_name(name: str) -> str:

@@ -19,7 +19,7 @@ def keep_in(folder: Path) -> None:
         folder: `wandb/` of a run.
     """
     for variable, name in PLACES.items():
-        if os.environ.get(variable) == _set_here.get(variable):  # not set, or set here for another run
+        if os.environ.get(variable) in (None, _set_here.get(variable)):  # not set, or set here for another run
             os.environ[variable] = _set_here[variable] = str((folder / name).resolve())
 
 
