@@ -14,7 +14,8 @@ SIGNS = {  # of what ran out, in the words of torch, OpenCV and the C++ library;
     GPU: r"(CUDA|HIP|MPS|XPU)\b.*out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED",
     SHARED: r"Bus error|shared memory|torch_\w+.*(No space left|Cannot allocate)",
     LOADER: r"DataLoader worker .*(killed by signal|exited unexpectedly)",
-    MAIN: r"(can't|cannot|not enough|unable to) (allocate )?memory|insufficient memory|failed to allocate|bad_alloc",
+    MAIN: r"(can't|cannot|not enough|unable to) (allocate )?memory|insufficient memory|failed to allocate|bad_alloc"
+    "|can't start new thread",
 }
 KILLED = frozenset((-9, 137))  # exit codes of a process that the kernel ended, as seen from Python and from a shell
 
