@@ -118,7 +118,7 @@ def _kilobytes(path: str, key: str, default: float = float("inf")) -> float:
 def _left_in_container(folder: Path = Path("/sys/fs/cgroup")) -> float:
     """Bytes that the container's limit leaves; infinite where there is none."""
     try:
-        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        limit, used = ((folder / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
         return float("inf") if limit == "max" else float(limit) - float(used)
     except (OSError, ValueError):
         return float("inf")
@@ -135,7 +135,7 @@ def forget_peak(device: str) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM, see proc(5)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM, see proc(5)
 
 
 def peak(device: str) -> float:

@@ -11,6 +11,8 @@ from nbclient import NotebookClient
 # What the notebook says of itself, asked by another way: its test Dice is that of the maps that it predicted, the
 # loaded module makes the same maps, and the pipeline's fold is finished.
 QUESTIONS = """
+import numpy as np
+
 from bonepipe.data import submission
 from bonepipe.data.image import read_shape
 from bonepipe.labels import cutout, rle

@@ -106,7 +106,7 @@ def upload(part: Part) -> str:
         env=environment,
         check=False,
     )
-    logs = [path.read_text(errors="replace") for path in set(wandb.glob("logs/debug-sync*.log")) - earlier]
+    logs = [path.read_text("utf-8", errors="replace") for path in set(wandb.glob("logs/debug-sync*.log")) - earlier]
     faults = [*re.findall(r"^wandb: ERROR (.*)", done.stdout, re.MULTILINE), *_faults("\n".join(logs))]
     link = re.search(r"View run .* at (https?://\S+)", done.stdout)
     if done.returncode or faults or link is None or not part.marker.is_file():

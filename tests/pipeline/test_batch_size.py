@@ -67,7 +67,7 @@ def test_too_large_a_batch_names_what_to_lower_and_auto_finds_one(phantom_root, 
     assert "Traceback" not in refused.stderr
     assert not (tmp_path / "runs/debug/fold-0/fingerprint.json").exists(), "mended settings meet nothing in their way"
     later = ("prediction.batch_size=1", "prediction.ahead=0")  # the limit is of the training
-    trained = train(phantom_root, tmp_path, 2000, "trainer.batch_size=auto", "trainer.effective_batch=64", *later)
+    trained = train(phantom_root, tmp_path, 4000, "trainer.batch_size=auto", "trainer.effective_batch=64", *later)
     assert trained.returncode == 0, trained.stderr
     size = json.loads((tmp_path / "runs/debug/batch_size.json").read_text())["batch_size"]
     assert 64 % size == 0
