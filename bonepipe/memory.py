@@ -15,7 +15,7 @@ SIGNS = {  # of what ran out, in the words of torch, OpenCV and the C++ library;
     SHARED: r"Bus error|shared memory|torch_\w+.*(No space left|Cannot allocate)",
     LOADER: r"DataLoader worker .*(killed by signal|exited unexpectedly)",
     MAIN: r"(can't|cannot|not enough|unable to) (allocate )?memory|insufficient memory|failed to allocate|bad_alloc"
-    "|can't start new thread",
+    "|can't start new thread|could not create a (primitive|memory object)",  # the latter are oneDNN's
 }
 KILLED = frozenset((-9, 137))  # exit codes of a process that the kernel ended, as seen from Python and from a shell
 
