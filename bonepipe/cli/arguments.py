@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from bonepipe.cli import resolved
-from bonepipe.cli.overrides import positions
+from bonepipe.cli.overrides import COMPLETE, explain, positions
 from bonepipe.errors import UsageError, suggestion
-
-COMPLETE = "--complete"  # `bonepipe completion` asks what the words after it may go on with
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,8 +17,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, command: str, summary: str, keys: Sequence[str] | None, examples: str, composed: bool) -> None:
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(f"bonepipe {command}", description=summary, formatter_class=formatter, allow_abbrev=False)
-        self.keys, self.examples = keys, examples.strip("\n").splitlines()
-        self.composed = composed and keys is not None
+        self.keys, self.composed = keys, composed and keys is not None
+        self.examples = examples.strip("\n").splitlines()
         if keys is not None:
             self.add_argument("--cfg", action="store_true", help="print the settings as YAML, resolved, and do nothing")
 
@@ -41,10 +39,10 @@ class Parser(argparse.ArgumentParser):
             resolved.need_nothing(self._actions)
         given, unknown = self.parse_known_intermixed_args(rest)
         if unknown:
-            raise UsageError(self._unknown(unknown[0]))
+            raise UsageError(explain(unknown[0], self._option_string_actions, settings=self.keys is not None))
         given.overrides = [words[position] for position in settings]
         if self.composed and getattr(given, "cfg", False):
-            resolved.show(resolved.settings(given))
+            print(resolved.settings(given), end="")
             self.exit()
         return given
 
@@ -61,15 +59,6 @@ class Parser(argparse.ArgumentParser):
         if self.keys is not None:
             text = f"{usage.rstrip()} [KEY=VALUE ...]\n{text.removeprefix(usage)}\n{settings.text(self.keys)}\n"
         return text + "".join(["\nexamples:\n", *(f"  {line}\n" for line in self.examples)] if self.examples else [])
-
-    def _unknown(self, word: str) -> str:
-        if word.startswith("-"):
-            flag = word.partition("=")[0]
-            hint = suggestion(flag, self._option_string_actions)
-            return f"no flag {flag!r} here{hint or '; settings are overrides, key=value' * (self.keys is not None)}"
-        if self.keys is None:
-            return f"one argument too many: {word!r}"
-        return f"{word!r} is not an override; write key=value, for example experiment=demo"
 
 
 def make_parser(

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bonepipe.cli import resolved
 from bonepipe.cli.arguments import make_parser
 
 SUMMARY = """\
@@ -37,6 +36,7 @@ def main(words: Sequence[str]) -> int:
     add("-o", "--output", metavar="OUT", type=Path, help="the folder to write; FIRST-SECOND if not given")
     add("--no-test", action="store_true", help="cross-validate only")
     given = parser.read(words)
+    from bonepipe.config import as_yaml
     from bonepipe.pipeline.predictors.own_settings import own_settings
 
     own_settings(given.overrides)  # a misspelt one waits for no import
@@ -49,7 +49,7 @@ def main(words: Sequence[str]) -> int:
     out = given.output or given.first.with_name(f"{given.first.name}-{given.second.name}")
     predictor = cascade.assemble(given.first, given.second, out, given.overrides)
     if given.cfg:
-        resolved.show(predictor.experiment.config)
+        print(as_yaml(predictor.experiment.config), end="")
         return 0
     report = cascade.run(predictor, test=not given.no_test)
     if report is not None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from bonepipe.cli import COMMANDS
 from bonepipe.cli.arguments import COMPLETE, make_parser
-from bonepipe.cli.commands import COMMANDS
 
 SUMMARY = """\
 Print a script for bash, zsh or fish that completes commands, flags, settings (groups, their options, dotted keys) and

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bonepipe.cli import resolved
 from bonepipe.cli.arguments import make_parser
 
 SUMMARY = """\
@@ -46,6 +45,7 @@ def main(words: Sequence[str]) -> int:
     add("--mean", choices=("arithmetic", "geometric"), help="of probabilities or of logits (the file's)")
     add("--no-test", action="store_true", help="cross-validate only")
     given = parser.read(words)
+    from bonepipe.config import as_yaml
     from bonepipe.pipeline.predictors.own_settings import own_settings
 
     own_settings(given.overrides)  # a misspelt one waits for no import
@@ -57,7 +57,7 @@ def main(words: Sequence[str]) -> int:
 
     predictor = assemble(ensemble.read_members(given.members, given.mean), given.output, given.overrides)
     if given.cfg:
-        resolved.show(predictor.experiment.config)
+        print(as_yaml(predictor.experiment.config), end="")
         return 0
     report = ensemble.run(predictor, test=not given.no_test)
     if report is not None:

@@ -2,9 +2,12 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bonepipe.errors import suggestion
+
+COMPLETE = "--complete"  # `bonepipe completion` asks what the words after it may go on with
 OVERRIDE = re.compile(r"[~+]{0,2}[\w@./][\w@./-]*=|~")
 
 
@@ -29,6 +32,22 @@ def positions(words: Sequence[str], actions: Sequence[argparse.Action]) -> list[
             count = flags[word].nargs
             values = count if isinstance(count, int) else int(count is None)
     return result
+
+
+def explain(word: str, flags: Iterable[str], *, settings: bool) -> str:
+    """Why a command does not know a word, and what to write instead.
+
+    Args:
+        flags: that the command has.
+        settings: whether it takes overrides.
+    """
+    if word.startswith("-"):
+        flag = word.partition("=")[0]
+        hint = suggestion(flag, flags)
+        return f"no flag {flag!r} here{hint or '; settings are overrides, key=value' * settings}"
+    if not settings:
+        return f"one argument too many: {word!r}"
+    return f"{word!r} is not an override; write key=value, for example experiment=demo"
 
 
 def _exists(word: str) -> bool:

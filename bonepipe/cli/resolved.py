@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 
 def need_nothing(actions: Sequence[argparse.Action]) -> None:
@@ -12,19 +11,12 @@ def need_nothing(actions: Sequence[argparse.Action]) -> None:
         action.nargs = "*" if action.nargs == "+" else action.nargs
 
 
-def settings(given: argparse.Namespace) -> dict[str, Any]:
-    """Those of the folder that `--run` names, else those that the overrides make of conf/."""
-    if getattr(given, "run", None):
-        from bonepipe.pipeline.predictors.opening import open_predictor
+def settings(given: argparse.Namespace) -> str:
+    """As YAML: those of the folder that `--run` names, else those that the overrides make of conf/."""
+    from bonepipe.config import as_yaml, compose
 
-        return open_predictor(given.run, given.overrides).experiment.config
-    from bonepipe.config import compose
+    if not getattr(given, "run", None):
+        return as_yaml(compose(given.overrides, checked=False))
+    from bonepipe.pipeline.predictors.opening import open_predictor
 
-    return compose(given.overrides, checked=False)
-
-
-def show(config: dict[str, Any]) -> None:
-    """Print them as YAML."""
-    from bonepipe.config import as_yaml
-
-    print(as_yaml(config), end="")
+    return as_yaml(open_predictor(given.run, given.overrides).experiment.config)

@@ -171,7 +171,7 @@ def _train(experiment: Experiment, fold: int, data: "FoldDataModule", run: Any, 
         transfer=transfer,
         facts=facts,
     )
-    fold_costs.note(folder, device=experiment.device, peak_memory=fold_costs.peak_memory(experiment.device))
+    fold_costs.note(folder, device=experiment.device, peak_memory=memory.peak(experiment.device) or None)
     say(f"fold {fold}: predicts with {chosen}")
     save_weights(module.model, folder / WEIGHTS, {**facts, "chosen": vars(chosen)})
 

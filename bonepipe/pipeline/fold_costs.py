@@ -4,7 +4,6 @@ Equal trainings write equal weights; what differs from time to time therefore ha
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -52,20 +51,6 @@ class Stopwatch:
         """The mean, without the first batch where there are others: kernels are chosen and compiled in it."""
         counted = self.batches[1:] or self.batches
         return sum(seconds for _, seconds in counted) / max(1, sum(count for count, _ in counted))
-
-
-def peak_memory(device: str) -> int | None:
-    """The most bytes that this process has held: on the GPU what torch allocated, else its main memory."""
-    if device == "cuda":
-        import torch
-
-        return int(torch.cuda.max_memory_allocated())
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def note(folder: Path, **costs: float | str | None) -> None:

@@ -69,15 +69,12 @@ def find_parts(run: Path) -> list[Part]:
 
 def check_login() -> None:
     """Raise BonepipeError where W&B's own functions know no key."""
-    from wandb.sdk import wandb_setup
-    from wandb.sdk.lib import wbauth
+    from bonepipe.training.tracking.login import find_login
 
-    settings = wandb_setup.singleton().settings
-    host = wbauth.HostUrl(settings.base_url, app_url=settings.app_url)
     try:
-        login = wbauth.authenticate_session(host=host, source="bonepipe", prompt=False, update_session=False)
+        host, login = find_login()
     except Exception as error:  # of any kind: a malformed key, a damaged file
-        raise BonepipeError(f"the key for {host} cannot be used ({error}); `wandb login` takes another") from error
+        raise BonepipeError(f"the key of W&B cannot be used ({error}); `wandb login` takes another") from error
     if login is None:
         raise BonepipeError(f"no key for {host}; `wandb login` or the variable WANDB_API_KEY give one")
 

@@ -42,7 +42,7 @@ class Progress(pl.Callback):
     def __init__(self, title: str, folds_after: int = 0) -> None:
         self.title, self.folds_after = title, folds_after
         self._bar: Any = None
-        self._begin, self._steps = 0.0, 0
+        self._begin, self._steps, self._first = 0.0, 0, 0
 
     def left(self, trainer: pl.Trainer) -> str:
         """The time left, as far as this process can tell."""

@@ -11,7 +11,7 @@ ONE_RUN = (*TRIAL, "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM", "WAND
 # W&B prints nothing of its own and reports its errors to nobody, which would cost ten seconds without a network.
 QUIET = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}
 # The runs that have a sweep's objective: the one whose process the agent has started is the trial.
-SCORED = ("fold", "cross-validation", "ensemble")
+SCORED = ("fold", "cross-validation")
 
 
 def trial_of(kind: str) -> str | None:

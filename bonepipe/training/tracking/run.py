@@ -101,13 +101,14 @@ class Run:
     @property
     def shows_pictures(self) -> bool:
         """Whether there is anybody to show radiographs to."""
-        return self.run is not None and self.upload >= Upload.PICTURES
+        return self.active and self.upload >= Upload.PICTURES
 
     def overlay(self, name: str, image: np.ndarray, layers: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
         """A radiograph uint8 `[H, W]` with label maps `[H, W]` (0 background, 1 + class) to switch on and off."""
+        if not self.shows_pictures:
+            return
         masks = {key: {"mask_data": layer, "class_labels": _labels(layer, classes)} for key, layer in layers.items()}
-        if self.shows_pictures:
-            self._show(name, lambda wandb: wandb.Image(image, masks=masks))
+        self._show(name, lambda wandb: wandb.Image(image, masks=masks))
 
     def _show(self, name: str, make: Callable[[Any], Any]) -> None:
         """What a function makes of the module wandb, on the run's page."""

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,7 @@ class Tracking:
         identity, replaced = identify(folder, name, source, offline=mode == "offline", given=trial)
         if shutil.disk_usage(folder).free < ROOM:
             raise OSError(errno.ENOSPC, f"less than {ROOM >> 20} MiB left", str(folder))
-        before = set(folder.glob(f"*run-*-{identity}*"))
-        try:
+        with _whole_or_nothing(folder, identity):
             run = wandb.init(
                 project=self._project(),
                 entity=self.entity,
@@ -147,11 +146,6 @@ class Tracking:
                 ),
                 **about,
             )
-        except BaseException:
-            let_go()
-            for part in set(folder.glob(f"*run-*-{identity}*")) - before:  # nothing was told in it
-                shutil.rmtree(part, ignore_errors=True)
-            raise
         for handler in logging.getLogger("wandb").handlers:
             handler.handleError = lambda record: None  # type: ignore[method-assign] # a full disk: pages of tracebacks
         for part in replaced:
@@ -163,3 +157,16 @@ class Tracking:
     def _project(self) -> str:
         """The one that was chosen; else that of W&B's variable, which a sweep's agent sets."""
         return self.project if self.project != PROJECT else os.environ.get("WANDB_PROJECT") or PROJECT
+
+
+@contextlib.contextmanager
+def _whole_or_nothing(folder: Path, identity: str) -> Iterator[None]:
+    """Leave no part of a run behind that W&B failed to start: nothing was told in it."""
+    before = set(folder.glob(f"*run-*-{identity}*"))
+    try:
+        yield
+    except BaseException:
+        let_go()
+        for part in set(folder.glob(f"*run-*-{identity}*")) - before:
+            shutil.rmtree(part, ignore_errors=True)
+        raise

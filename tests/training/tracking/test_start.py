@@ -205,7 +205,7 @@ def test_in_a_sweep_the_run_with_the_score_is_the_trial_and_others_have_ids_of_t
     for name, value in {**given, "RESUME": "must", "MODE": "offline", "RUN_GROUP": "g", "NAME": "n"}.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     before = dict(os.environ)
-    for kind, name in (("ensemble", "cross-validation"), ("submission", "submission")):
+    for kind, name in (("cross-validation", "cross-validation"), ("submission", "submission")):
         with Tracking().start("demo", kind, name, {"seed": 7}, tmp_path / "a") as run:
             run.summarise({"cv_mean": 0.5})
     places = dict.fromkeys(("WANDB_SERVICE", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"), "")  # of W&B's process and its files
