@@ -1,0 +1,1 @@
+"""Test Dice of this pipeline's recipe, of a script that fits on a page, and of nnU-Net, on four sets: `make versus`."""

@@ -1,0 +1,134 @@
+"""nnU-Net v2 as a peer: in a virtual environment of its own, with plain labels, planned by itself.
+
+It gets the images at the size that every system works at, one label a pixel (the smaller class on top where classes
+overlap), and as many minutes as its training steps take. Its probabilities are resampled to the image's own size.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from bonepipe.data import submission
+from bonepipe.data.annotation import read_annotation
+from bonepipe.data.image import read_grey
+from bonepipe.errors import BonepipeError
+from bonepipe.files import write_csv, write_json
+from bonepipe.labels.rle import decode, encode
+
+if TYPE_CHECKING:
+    from .systems import Job, Place
+
+VERSION = "2.8.1"
+DATASET = "Dataset001_versus"
+
+
+def environment(cache: Path) -> Path:
+    """The Python of nnU-Net's environment, made from the registry when first asked for."""
+    python = cache / "bin" / "python"
+    if not python.is_file():
+        for command in (
+            ["uv", "venv", str(cache)],
+            ["uv", "pip", "install", "--python", str(python), f"nnunetv2=={VERSION}"],
+        ):
+            if subprocess.run(command, check=False).returncode:
+                raise BonepipeError(f"{' '.join(command)} failed; nnU-Net is compared only where it can be installed")
+    return python
+
+
+def run(place: "Place", job: "Job") -> Iterator[dict[str, Any]]:
+    """Train nnU-Net for the job's minutes and score its masks."""
+    from .systems import call
+
+    python = environment(place.folder.parent.parent / "nnunet")
+    folder = place.folder / f"{job.system.replace(' ', '-')}-{job.minutes:g}-{job.seed}"
+    write_dataset(place, folder / "raw" / DATASET)
+    settings = {f"nnUNet_{name}": str(folder / name) for name in ("raw", "preprocessed", "results")}
+    settings["nnUNet_n_proc_DA"] = "0"  # augmentation in the training's own process, as on a machine of two cores
+    words = [str(folder), f"{60 * job.minutes:g}", str(job.seed), *(["--mirror"] if "mirrored" in job.system else [])]
+    start = time.perf_counter()
+    runner = str(Path(__file__).parent / "nnunet_runner.py")
+    told = json.loads(call([str(python), runner, *words], folder / "log.txt", settings).splitlines()[-1])
+    seconds = time.perf_counter() - start
+    write_masks(place, folder / "probabilities", folder / "answer.csv")
+    yield {
+        "system": job.system,
+        "images": told["images"],
+        "dice": place.score(folder / "answer.csv"),
+        "seconds": seconds,
+    }
+
+
+def write_dataset(place: "Place", out: Path) -> None:
+    """Write a set in nnU-Net's raw layout, labels one a pixel."""
+    for name in ("imagesTr", "labelsTr", "imagesTs"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    height, width = place.set.size
+    for split, paths in (("Tr", place.training), ("Ts", place.set.images("test"))):
+        for path in paths:
+            grey = read_grey(path)
+            small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+            cv2.imwrite(str(out / f"images{split}" / f"{path.stem}_0000.png"), small)
+            if split == "Tr":
+                label = cv2.resize(
+                    plain_labels(path, place.set.classes, grey.shape), (width, height), interpolation=cv2.INTER_NEAREST
+                )
+                cv2.imwrite(str(out / "labelsTr" / f"{path.stem}.png"), label)
+    labels = {"background": 0, **{name: number for number, name in enumerate(place.set.classes, 1)}}
+    about = {
+        "channel_names": {"0": "radiograph"},
+        "labels": labels,
+        "numTraining": len(place.training),
+        "file_ending": ".png",
+    }
+    write_json(out / "dataset.json", about)
+
+
+def plain_labels(path: Path, classes: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """One label a pixel, uint8 `[H, W]`: 0 or a class's number from 1."""
+    file = Path(str(path).replace("/DCM/", "/outputs_json/")).with_suffix(".json")
+    masks = np.zeros((len(classes), *shape), np.uint8)
+    for number, points in read_annotation(file, classes):
+        cv2.fillPoly(masks[number], [points], 1)
+    return flattened(masks)
+
+
+def flattened(masks: np.ndarray) -> np.ndarray:
+    """Masks `[C, H, W]` as one label a pixel: where classes overlap, the one with the smallest area in the image."""
+    label = np.zeros(masks.shape[1:], np.uint8)
+    for number in np.argsort(-masks.sum((1, 2), dtype=np.int64), kind="stable"):
+        label[masks[number] > 0] = number + 1
+    return label
+
+
+def perfect(place: "Place", out: Path) -> float:
+    """Test Dice of the truth itself with one label a pixel: what no plain labels can exceed."""
+    truth = submission.read(place.set.root / "answer.csv")
+    codes = {row.key: row.rle for row in truth.rows}
+    sizes = {path.name: read_grey(path).shape for path in place.set.images("test")}
+    rows = []
+    for name, shape in sizes.items():
+        masks = [decode(codes[name, label], shape) for label in place.set.classes]
+        label = flattened(np.stack(masks).astype(np.uint8))
+        rows += [(name, known, encode(label == number)) for number, known in enumerate(place.set.classes, 1)]
+    write_csv(out, ("image_name", "class", "rle"), rows)
+    return place.score(out)
+
+
+def write_masks(place: "Place", probabilities: Path, out: Path) -> None:
+    """Masks of the most probable class a pixel, at the images' own sizes."""
+    rows = []
+    for path in place.set.images("test"):
+        height, width = read_grey(path).shape
+        maps = np.load(probabilities / f"{path.stem}.npy").astype(np.float32)
+        best, label = np.full((height, width), -1.0, np.float32), np.zeros((height, width), np.uint8)
+        for number, small in enumerate(maps):
+            large = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+            label[large > best], best = number, np.maximum(large, best)
+        rows += [(path.name, known, encode(label == number)) for number, known in enumerate(place.set.classes, 1)]
+    write_csv(out, ("image_name", "class", "rle"), rows)

@@ -1,0 +1,93 @@
+"""Train nnU-Net for so many seconds and write its probabilities; run by the Python of nnU-Net's environment.
+
+`python nnunet_runner.py FOLDER SECONDS SEED [--mirror]`, where FOLDER/raw has the dataset and nnU-Net's three folders
+are named by the environment. It plans, preprocesses, measures its own pace and trains as many iterations as fit; prints
+one JSON object.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
+
+WARM, MEASURED = 2, 8  # iterations
+
+
+def prepare(preprocessed):
+    extract_fingerprints([1], num_processes=1, check_dataset_integrity=True)
+    plan_experiments([1])
+    preprocess([1], configurations=("2d",), num_processes=(1,))
+    plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
+    return plans, json.loads((preprocessed / "dataset.json").read_text())
+
+
+def make_trainer(plans, dataset, mirror):
+    kind = nnUNetTrainer if mirror else nnUNetTrainerNoMirroring
+    trainer = kind(plans, "2d", "all", dataset, device=torch.device("cpu"))
+    trainer.initialize()
+    return trainer
+
+
+def main():
+    folder, seconds, seed = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    plans, dataset = prepare(folder / "preprocessed" / "Dataset001_versus")
+    mirror = "--mirror" in sys.argv
+    trial = make_trainer(plans, dataset, mirror)
+    loader, _ = trial.get_dataloaders()
+    trial.network.train()
+    for number in range(WARM + MEASURED):
+        if number == WARM:
+            start = time.perf_counter()
+        trial.train_step(next(loader))
+    iterations = max(1, round(seconds * MEASURED / (time.perf_counter() - start)))
+    trainer = make_trainer(plans, dataset, mirror)
+    loader, _ = trainer.get_dataloaders()
+    trainer.num_epochs = iterations
+    trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
+    trainer.network.train()
+    for number in range(iterations):
+        trainer.lr_scheduler.step(number)
+        trainer.train_step(next(loader))
+    trainer.network.eval()
+    trainer.set_deep_supervision_enabled(False)
+    start = time.perf_counter()
+    predict(trainer, dataset, folder, mirror)
+    batch = trainer.configuration_manager.batch_size
+    print(json.dumps({"images": iterations * batch, "batch": batch, "prediction": time.perf_counter() - start}))
+
+
+def predict(trainer, dataset, folder, mirror):
+    predictor = nnUNetPredictor(
+        use_mirroring=mirror, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
+    )
+    state = trainer.network.state_dict()
+    axes = trainer.inference_allowed_mirroring_axes
+    predictor.manual_initialization(
+        trainer.network,
+        trainer.plans_manager,
+        trainer.configuration_manager,
+        [state],
+        dataset,
+        type(trainer).__name__,
+        axes,
+    )
+    out = folder / "probabilities"
+    out.mkdir(exist_ok=True)
+    for path in sorted((folder / "raw" / "Dataset001_versus" / "imagesTs").glob("*.png")):
+        image, properties = NaturalImage2DIO().read_images([str(path)])
+        _, maps = predictor.predict_single_npy_array(image, properties, None, None, True)
+        np.save(out / f"{path.name.removesuffix('_0000.png')}.npy", maps[:, 0].astype(np.float16))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The sets, the peers and the table of the accuracy benchmark, on a few small images."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from bonepipe.data import submission
+
+from .accuracy import nnunet, sets, systems, table
+from .accuracy.__main__ import jobs
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pairs") / "pairs"
+    sets._write(root, 2, 1, sets._pair, sets.PAIRED)
+    return sets.pairs(root.parent)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    root = tmp_path_factory.mktemp("odd") / "odd"
+    sets._write(root, 5, 3, sets._oddities, sets.ODD)
+    return sets.odd(root.parent)
+
+
+@pytest.fixture(scope="module")
+def hands(phantom_root):
+    return sets.Set("hands", phantom_root, (64, 64), ("data=hand",), sets.CLASSES)
+
+
+@pytest.fixture
+def place(hands, tmp_path):
+    return systems.Place(hands, tmp_path, ("experiment=demo",))
+
+
+def test_a_pair_has_both_hands_with_classes_of_their_own(pairs):
+    (path,) = pairs.images("test")
+    assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape == (512, 1024)
+    rows = submission.read(pairs.root / "answer.csv").rows
+    assert [row.label for row in rows] == list(sets.PAIRED)
+    for row in rows:
+        columns = (np.array(row.rle.split()[::2], int) - 1) % 1024
+        assert (columns < 512).all() == row.label.startswith("Right"), row.label
+
+
+def test_odd_images_differ_in_shape_and_depth_and_few_have_a_screw(odd):
+    images = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in odd.images("train")]
+    assert {image.dtype for image in images} == {np.dtype(np.uint16)}
+    assert len({image.shape for image in images}) == len(images) == 10
+    screws = [path for path in (odd.root / "train/outputs_json").rglob("*.json") if "Screw" in path.read_text()]
+    assert 0 < len(screws) < len(images) / 2
+
+
+@pytest.mark.parametrize("name", ["pairs", "odd", "hands"])
+def test_the_pipeline_takes_the_words_of_a_set(name, request, tmp_path):
+    each = request.getfixturevalue(name)
+    place = systems.Place(each, tmp_path, ("experiment=demo",))
+    assert 0 < len(place.training) < len(each.images("train"))
+
+
+def test_the_script_is_paced_once_trains_predicts_and_is_scored(place, monkeypatch):
+    monkeypatch.setattr(systems, "PACED", 8)
+    pace = systems.pace(place, "script")
+    monkeypatch.setattr(systems, "_script_pace", lambda place: 1 / 0)
+    assert systems.pace(place, "script") == pace > 0
+    (row,) = systems.run(place, systems.Job("script, rate 0.004", 8 / pace / 60, 0))
+    assert row["images"] == 8
+    assert 0 <= row["dice"] <= 1
+    assert len(submission.read(next((place.folder / "script").rglob("answer.csv"))).rows) == 8 * 29
+
+
+def test_of_classes_that_overlap_the_smaller_one_is_the_pixels_label():
+    masks = np.zeros((2, 4, 4), np.uint8)
+    masks[0, :, :2], masks[1, 1:3, 1:3] = 1, 1
+    assert nnunet.flattened(masks).tolist() == [[1, 1, 0, 0], [1, 2, 2, 0], [1, 2, 2, 0], [1, 1, 0, 0]]
+
+
+def test_nnunet_gets_every_class_and_plain_labels_score_below_one(place, tmp_path):
+    nnunet.write_dataset(place, tmp_path / "raw")
+    labels = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (tmp_path / "raw/labelsTr").iterdir()]
+    assert len(labels) == len(place.training)
+    assert {label.shape for label in labels} == {(64, 64)}
+    assert set(np.unique(labels)) <= set(range(30))
+    assert 0.8 < nnunet.perfect(place, tmp_path / "perfect.csv") < 1
+
+
+def test_a_rows_file_says_what_is_left_to_do(tmp_path):
+    job, path = systems.Job("script, rate 0.004", 3, 1), tmp_path / "rows.csv"
+    rows = table.Rows(path)
+    assert not rows.has("odd", job, "")
+    rows.add("odd", job, "", [{"system": job.system, "images": 7, "dice": 0.5, "seconds": 2}])
+    again = table.Rows(path)
+    assert again.has("odd", job, "")
+    assert not any(
+        again.has(*key)
+        for key in (("odd", job, "x"), ("phantom", job, ""), ("odd", systems.Job("script, rate 0.004", 3, 2), ""))
+    )
+
+
+def test_gains_are_paired_by_seed_with_the_better_script(tmp_path):
+    rows = table.Rows(tmp_path / "rows.csv")
+    scores = {"script, rate 0.001": (0.5, 0.6), "script, rate 0.004": (0.7, 0.6), "pipeline: one model": (0.8, 0.72)}
+    for system, dice in scores.items():
+        for seed, score in enumerate(dice):
+            measured = {"system": system, "images": 100, "dice": score, "seconds": 1}
+            rows.add("odd", systems.Job(system.partition(":")[0], 3, seed), "", [measured])
+    table.document(rows, tmp_path / "accuracy.md")
+    line = next(line for line in Path(tmp_path / "accuracy.md").read_text().splitlines() if "one model" in line)
+    cells = [cell.strip() for cell in line.split("|")]
+    assert cells[4:9] == ["100", "0.7600 ± 0.0566", "+0.1100 ± 0.0141", "+0.02", "yes"]
+
+
+def test_seeds_are_trained_thrice_at_three_minutes_and_nnunet_at_ten():
+    names = [(job.system, job.minutes, job.seed) for job in jobs(["pipeline", "script", "nnU-Net"], [10, 3], None)]
+    assert len(names) == 3 * 3 + 4
+    assert ("nnU-Net", 10, 0) in names
+    with (Path(__file__).parent / "accuracy/rows.csv").open() as file:
+        assert tuple(next(csv.reader(file))) == table.COLUMNS
