@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bonepipe.errors import BonepipeError
 from bonepipe.pipeline.run_folder import locked
+from bonepipe.training.tracking.ending import UNSENT
 
 # The client's own retries go on for hours, and it knows no total time; these end after about a minute.
 RETRIES = {"WANDB__GRAPHQL_RETRY_MAX": "3", "WANDB__FILE_STREAM_RETRY_MAX": "4", "WANDB__FILE_TRANSFER_RETRY_MAX": "4"}
@@ -20,10 +21,10 @@ LEFTOVERS = ("data", "cache", "logs")  # in wandb/: W&B's copies of small files,
 
 @dataclass(frozen=True)
 class Part:
-    """An offline run, as W&B wrote it down.
+    """A run that is to be uploaded, as W&B wrote it down.
 
     Attributes:
-        folder: `offline-run-<time>-<id>`.
+        folder: `offline-run-<time>-<id>`; `run-<time>-<id>` of an online run.
     """
 
     folder: Path
@@ -57,14 +58,14 @@ def find_trackings(paths: Sequence[Path]) -> list[Path]:
 
 
 def find_parts(run: Path) -> list[Part]:
-    """A run's offline parts that a later part of the same id does not tell again, oldest first.
+    """A run's parts that were not uploaded to their end and that no later one of the same id tells again, oldest first.
 
     A resumed run tells its whole history, so that of one id only the last part counts, be it an online one.
     """
     folders = [log.parent for log in (run / "wandb").glob("*run-*/run-*.wandb") if not log.parent.is_symlink()]
     folders.sort(key=lambda folder: folder.name.removeprefix("offline-"))
     last = {next(folder.glob("run-*.wandb")).name: folder for folder in folders}
-    return [Part(folder) for folder in last.values() if folder.name.startswith("offline-")]
+    return [Part(path) for path in last.values() if path.name.startswith("offline-") or (path / UNSENT).is_file()]
 
 
 def check_login() -> None:
@@ -92,7 +93,7 @@ def upload(part: Part) -> str:
     environment = {**RETRIES, **os.environ, **{name: str(path.resolve()) for name, path in places.items()}}
     environment.pop("WANDB_SERVICE", None)  # of a process that has settings of its own
     earlier = set(wandb.glob("logs/debug-sync*.log"))
-    command = [sys.executable, "-m", "wandb", "sync", str(part.folder.resolve())]
+    command = [sys.executable, "-m", "wandb", "sync", "--no-skip-online", str(part.folder.resolve())]
     pipe = subprocess.PIPE
     done = subprocess.run(
         command,
