@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bonepipe.pipeline.unsent import read_messages
+from bonepipe.training.tracking.log_format import read_messages
 
 
 @dataclass
@@ -82,7 +82,7 @@ def read_records(folder):
     from wandb.proto.wandb_internal_pb2 import Record
 
     (path,) = Path(folder).glob("run-*.wandb")
-    return [Record.FromString(message) for message in read_messages(path)]
+    return [Record.FromString(message) for _, message in read_messages(path)]
 
 
 def see(folder):

@@ -13,6 +13,7 @@ from pathlib import Path
 from bonepipe.errors import BonepipeError
 from bonepipe.pipeline.run_folder import locked
 from bonepipe.pipeline.unsent import unsent
+from bonepipe.training.tracking.ending import UNSENT
 from bonepipe.training.tracking.staging import keep_in
 from bonepipe.training.tracking.telling import cause
 
@@ -23,10 +24,10 @@ LEFTOVERS = ("data", "cache", "logs")  # in wandb/: W&B's copies of small files,
 
 @dataclass(frozen=True)
 class Part:
-    """An offline run, as W&B wrote it down.
+    """A run that is to be uploaded, as W&B wrote it down.
 
     Attributes:
-        folder: `offline-run-<time>-<id>`.
+        folder: `offline-run-<time>-<id>`; `run-<time>-<id>` of an online run.
     """
 
     folder: Path
@@ -65,14 +66,14 @@ def find_trackings(paths: Sequence[Path]) -> list[Path]:
 
 
 def find_parts(run: Path) -> list[Part]:
-    """A run's offline parts that a later part of the same id does not tell again, oldest first.
+    """A run's parts that were not uploaded to their end and that no later one of the same id tells again, oldest first.
 
     A resumed run tells its whole history, so that of one id only the last part counts, be it an online one.
     """
     folders = [log.parent for log in (run / "wandb").glob("*run-*/run-*.wandb") if not log.parent.is_symlink()]
     folders.sort(key=lambda folder: folder.name.removeprefix("offline-"))
     last = {next(folder.glob("run-*.wandb")).name: folder for folder in folders}
-    return [Part(folder) for folder in last.values() if folder.name.startswith("offline-")]
+    return [Part(path) for path in last.values() if path.name.startswith("offline-") or (path / UNSENT).is_file()]
 
 
 def check_login() -> None:
@@ -117,7 +118,7 @@ def _send(log: Path, wandb: Path) -> str:
     environment = {**RETRIES, **os.environ, **{name: str(path.resolve()) for name, path in places.items()}}
     environment.pop("WANDB_SERVICE", None)  # of a process that has settings of its own
     earlier = set(wandb.glob("logs/debug-sync*.log"))
-    command = [sys.executable, "-m", "wandb", "sync", str(log.resolve())]
+    command = [sys.executable, "-m", "wandb", "sync", "--no-skip-online", str(log.resolve())]
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
     done = subprocess.run(
         command, stdin=none, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment, check=False
