@@ -337,7 +337,8 @@ def read(path: Path) -> Config:
     import yaml
 
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # The loader in C, where PyYAML has it, takes a sixth of the time.
+        config = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BonepipeError(f"{path}: cannot read the config ({error})") from error
     if not isinstance(config, dict):

@@ -1,16 +1,11 @@
-"""What a team sees of an offline run of Weights & Biases: `python tests/offline_run.py runs/NAME/wandb/offline-run-*`.
-
-The log is read as W&B itself writes it: LevelDB's log format, seven bytes, then blocks of 32 KiB with chunks that no
-block splits, of W&B's own protocol buffers.
-"""
+"""What a team sees of an offline run of W&B: `python tests/offline_run.py runs/NAME/wandb/offline-run-*`."""
 
 import json
-import struct
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-BLOCK, HEAD = 32768, 7
+from bonepipe.training.tracking.log_format import read_messages
 
 
 @dataclass
@@ -25,6 +20,7 @@ class Seen:
         history: the rows, in order, `_step` among their keys.
         summary: key -> the last value; nested keys are joined by dots, as in the table of runs.
         media: key -> kind (`table-file`, `image-file`, ...).
+        layers: mask of an image (`examples/worst: truth 1`) -> the classes in it.
         charts: key -> what W&B draws of a table.
         artifacts: their names.
     """
@@ -40,6 +36,7 @@ class Seen:
     history: list = field(default_factory=list)
     summary: dict = field(default_factory=dict)
     media: dict = field(default_factory=dict)
+    layers: dict = field(default_factory=dict)
     charts: dict = field(default_factory=dict)
     artifacts: list = field(default_factory=list)
 
@@ -61,7 +58,8 @@ class Seen:
                 f"  epochs    {self.column('epoch')}",
                 f"  images    {self.column('images_seen')}",
                 *(f"  summary   {key} = {value}" for key, value in sorted(scalars.items()) if _short(key)),
-                *(f"  {kind:9} {key}" for key, kind in sorted(self.media.items())),
+                *(f"  {kind:10} {key}" for key, kind in sorted(self.media.items()) if kind != "mask"),
+                *(f"  layer     {key}: {' '.join(classes)}" for key, classes in sorted(self.layers.items())),
                 *(f"  chart     {key}: {what}" for key, what in sorted(self.charts.items())),
                 *(f"  artifact  {name}" for name in self.artifacts),
             ]
@@ -84,18 +82,7 @@ def read_records(folder):
     from wandb.proto.wandb_internal_pb2 import Record
 
     (path,) = Path(folder).glob("run-*.wandb")
-    content, position, message, records = path.read_bytes(), HEAD, b"", []
-    while position + HEAD <= len(content):
-        if BLOCK - position % BLOCK < HEAD:
-            position += BLOCK - position % BLOCK
-            continue
-        _, length, kind = struct.unpack_from("<IHB", content, position)
-        message += content[position + HEAD : position + HEAD + length]
-        position += HEAD + length
-        if kind in (1, 4):  # a whole record, or the last chunk of one
-            records.append(Record.FromString(message))
-            message = b""
-    return records
+    return [Record.FromString(message) for _, message in read_messages(path)]
 
 
 def see(folder):
@@ -130,7 +117,11 @@ def _configure(seen, config):
         value = json.loads(item.value_json)
         if item.nested_key[:2] == ["_wandb", "visualize"]:
             seen.charts[item.nested_key[2]] = value["panel_config"]["panelDefId"]
-        elif item.key and item.key != "_wandb":
+        elif item.key == "_wandb":
+            for key, labels in value.get("mask/class_labels", {}).items():
+                names = [name for label, name in labels["value"].items() if label != "0"]
+                seen.layers[key.replace("_wandb_delimeter_", ": ")] = names
+        elif item.key:
             seen.config[item.key] = value
 
 

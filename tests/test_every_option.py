@@ -1,6 +1,7 @@
 """Every option of every group and every experiment, end to end: two training steps, then a fold's predictions."""
 
 import csv
+import gc
 import inspect
 import shutil
 
@@ -11,21 +12,45 @@ from bonepipe import cli
 from bonepipe import config as configs
 from bonepipe.report import options
 
-# Widths at which a network of any size takes two steps in a moment.
-NARROW = {"width": 4, "growth": 4, "growth_rate": 4, "settings": None}
+# What lets a network take two steps in a moment; tests/models/test_options.py has all of them in their own size.
+NARROW = {"width": 4, "growth": 4, "first": 8}
+SMALLER = {  # encoders, of the same kind where the option is the encoder; a checkpoint would have hundreds of megabytes
+    "resnet34": "tu-test_resnet", "resnet50": "resnet18", "resnet101": "tu-test_resnet", "vgg16_bn": "vgg11_bn",
+    "tu-vit_small_patch16_224": "tu-test_vit", "tu-hrnet_w18": "tu-hrnet_w18_small", "hrnet_w18": "hrnet_w18_small",
+    "hrnet_w48": "hrnet_w18_small_v2",
+}  # fmt: skip
+DECODERS = {  # settings of an architecture
+    **{key: ["decoder_channels=[16,8,8,8,8]"] for key in ("Unet", "UnetPlusPlus", "MAnet")},
+    "UPerNet": ["decoder_channels=32"],
+    "DPT": ["decoder_intermediate_channels=[8,8,8,8]", "decoder_fusion_channels=8"],
+}
 CHANGES_NOTHING_HERE = ("data", "executor", "tracking", "search", "cam")  # tested where they do something
-MODELS = [path.stem for path in options.paths("model")]
-OPTIONS = [
-    f"{group}={path.stem}"
-    for group in configs.GROUPS
-    if group not in (*CHANGES_NOTHING_HERE, "model")
-    for path in options.paths(group)
-]
+NEEDED = {"tta=twelve": {"augment": "both_flips"}}  # an augmentation that shows its views
 # For options that have nothing to do with the model: writing a ResNet's checkpoint takes longer than training it.
 LIGHT = ("model.encoder=tu-mobilenetv3_small_050", "model.settings.decoder_channels=[16,8,8,8,8]")
 VALIDATION_IMAGES, CLASSES = 4, 29  # of a fifth of the ten patients, both hands
 OWN_CLASSES = ("chest", "wrist")  # tested where their data is
-EXPERIMENTS = [path.stem for path in options.paths("experiment") if path.stem not in OWN_CLASSES]
+EXPERIMENTS = [path for path in options.paths("experiment") if path.stem not in OWN_CLASSES]
+OF_EXPERIMENTS = {
+    words["override /model"]
+    for path in EXPERIMENTS
+    for words in yaml.safe_load(path.read_text())["defaults"]
+    if "override /model" in words
+}
+MODELS = [path.stem for path in options.paths("model") if path.stem not in OF_EXPERIMENTS]
+
+
+def combined():
+    """Every option of every group but the model: as few trainings as possible, each with one option a group."""
+    trainings = []
+    for group in (group for group in configs.GROUPS if group not in (*CHANGES_NOTHING_HERE, "model")):
+        for path in options.paths(group):
+            words = {group: path.stem, **NEEDED.get(f"{group}={path.stem}", {})}
+            fitting = [training for training in trainings if {**training, **words} == {**words, **training}]
+            if not fitting:
+                trainings += (fitting := [{}])
+            fitting[0].update(words)
+    return [" ".join(f"{group}={option}" for group, option in training.items()) for training in trainings]
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +69,7 @@ def train(phantom_root, tmp_path_factory):
         with (folder / name / "fold-0" / "oof_dice.csv").open() as file:
             dice = [float(row["dice"]) for row in csv.DictReader(file)]
         shutil.rmtree(folder / name)  # the checkpoints of all models together would fill gigabytes
+        gc.collect()  # a Trainer and its network hold each other
         return dice
 
     return run
@@ -56,34 +82,31 @@ def assert_predicted(dice):
 
 
 def smaller(model):
-    """Overrides that leave out pretrained weights and narrow a network as far as its settings allow."""
+    """Overrides that leave out pretrained weights and make a network as small as its settings allow."""
     node = yaml.safe_load((configs.conf_dir() / "model" / f"{model}.yaml").read_text())
     known = inspect.signature(configs.locate(node["_target_"])).parameters
-    words = [f"model.{key}={value}" for key, value in NARROW.items() if key in known and value]
+    words = [f"model.{key}={value}" for key, value in NARROW.items() if key in known]
+    words += [f"model.{key}={SMALLER[value]}" for key, value in node.items() if str(value) in SMALLER]
+    words += [f"++model.settings.{setting}" for setting in DECODERS.get(node.get("architecture"), [])]
     return words + ["model.encoder_weights=null"] * ("encoder_weights" in known)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_trains_and_predicts(train, model):
+def test_every_other_model_trains_and_predicts(train, model):
     assert_predicted(train(model, "experiment=debug", f"model={model}", *smaller(model)))
 
 
-@pytest.fixture
-def needed(tmp_path):
-    """What an option needs beside itself: a policy to train with, an augmentation that shows its views."""
-    path = tmp_path / "policy.yaml"
-    path.write_text("transforms: [{name: Affine, rotate: [-20, 20], p: 1.0}]")
-    return {"augment=searched": [f"augment.file={path}"], "tta=twelve": ["augment=both_flips"]}
+@pytest.mark.parametrize("together", combined())
+def test_every_option_trains_and_predicts(train, tmp_path, together):
+    words = together.split()
+    if "augment=searched" in words:
+        path = tmp_path / "policy.yaml"
+        path.write_text("transforms: [{name: Affine, rotate: [-20, 20], p: 1.0}]")
+        words.append(f"augment.file={path}")
+    assert_predicted(train(tmp_path.name, "experiment=debug", *LIGHT, "tta=none", *words))
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_trains_and_predicts(train, needed, option):
-    assert_predicted(
-        train(option.replace("=", "-"), "experiment=debug", *LIGHT, "tta=none", option, *needed.get(option, []))
-    )
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [path.stem for path in EXPERIMENTS])
 def test_every_experiment_trains_and_predicts(train, experiment):
     assert_predicted(train(f"experiment-{experiment}", f"experiment={experiment}", "model.encoder_weights=null"))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import folds_here
 from safetensors.numpy import load_file, save_file
 
 from bonepipe.cli import main
@@ -45,22 +46,14 @@ def pixel_dice(predicted: np.ndarray, truth: np.ndarray) -> float:
 def finished(tmp_path_factory, phantom_root):
     """A folder where two folds of the tiny phantom were trained and a submission written, W&B offline."""
     folder = tmp_path_factory.mktemp("finished")
-    before = Path.cwd()
-    environment = {name: os.environ.pop(name, None) for name in ("WANDB_API_KEY", "WANDB_MODE")}
-    os.environ["WANDB_MODE"] = "offline"
-    conf = before / "conf"
-    os.chdir(folder)
-    (folder / "conf").symlink_to(conf)
-    try:
-        assert main(["train-all", *overrides(phantom_root)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WANDB_API_KEY", raising=False)
+        patch.setenv("WANDB_MODE", "offline")
+        patch.chdir(folder)
+        assert main(["train", "fold=1", *overrides(phantom_root)]) == 0
+        assert main(["train-all", *overrides(phantom_root)]) == 0  # fold 0, in a process of its own
         assert main(["submit", *overrides(phantom_root)]) == 0
         yield folder
-    finally:
-        os.chdir(before)
-        for name, value in environment.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def test_every_promised_file_is_there(finished):
@@ -125,7 +118,8 @@ def test_other_settings_do_not_mix_with_finished_folds(finished, phantom_root, c
     assert "optimizer.lr: 0.004 -> 0.5" in message
 
 
-def test_weights_of_another_model_are_refused(finished, phantom_root, capfd):
+def test_weights_of_another_model_are_refused(finished, phantom_root, capsys, monkeypatch):
+    folds_here(monkeypatch)
     path = finished / "runs" / "demo" / "fold-1" / "weights.safetensors"
     good = path.read_bytes()
     tensors = load_file(path)
@@ -137,10 +131,10 @@ def test_weights_of_another_model_are_refused(finished, phantom_root, capfd):
     recorded = record.read_bytes()
     try:
         assert main(["submit", *overrides(phantom_root)]) == 1
-        assert f"{path.relative_to(finished)}: is not the file that training wrote" in capfd.readouterr().err
+        assert f"{path.relative_to(finished)}: is not the file that training wrote" in capsys.readouterr().err
         step.record()  # as if it were
         assert main(["submit", *overrides(phantom_root)]) == 1
-        message = capfd.readouterr().err
+        message = capsys.readouterr().err
         assert f"{path.relative_to(finished)}: holds the weights of another model ({first}" in message
         assert (finished / "runs" / "demo" / "submission.csv").read_bytes() == submitted
     finally:
@@ -148,12 +142,18 @@ def test_weights_of_another_model_are_refused(finished, phantom_root, capfd):
         record.write_bytes(recorded)
 
 
-def train_in_a_process(folder: Path, root: Path, *more: str) -> subprocess.Popen:
-    words = overrides(root, "fold=0", "tracking.mode=offline", "trainer.epochs=4", *more)
-    log = (folder / "log.txt").open("a")
-    command = [sys.executable, "-m", "bonepipe", "train", *words]
+def train_until(epochs: int, folder: Path, words: list[str]) -> int:
+    """Train in another process and kill it as soon as it has so many epochs behind it; how many these are then."""
     environment = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}  # of this process
-    return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
+    command = [sys.executable, "-m", "bonepipe", "train", *words]
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment)
+    deadline = time.monotonic() + 120
+    while epochs_done(folder) < epochs and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, (folder / "log.txt").read_text()
+    return epochs_done(folder)
 
 
 def epochs_done(folder: Path) -> int:
@@ -162,25 +162,18 @@ def epochs_done(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_killed_fold_goes_on_to_the_same_weights(tmp_path, phantom_root, workers, wandb_records):
+def test_killed_fold_goes_on_to_the_same_weights(tmp_path, phantom_root, workers, wandb_records, monkeypatch):
     """kill -9 in the middle of an epoch, then the same command again: weights and dashboard equal a quiet run's."""
-    words = [f"trainer.workers={workers}"]
-    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
-    for folder in (quiet, killed):
-        folder.mkdir()
-        (folder / "conf").symlink_to(Path("conf").resolve())
-    first = train_in_a_process(killed, phantom_root, *words)
-    deadline = time.monotonic() + 120
-    while epochs_done(killed) < 2 and first.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    first.send_signal(signal.SIGKILL)
-    assert first.wait() == -signal.SIGKILL, (killed / "log.txt").read_text()
-    done = epochs_done(killed)
-    assert 2 <= done < 4, "the kill came too late to interrupt anything"
+    settings = ("fold=0", "tracking.mode=offline", "trainer.epochs=4", f"trainer.workers={workers}")
+    words, quiet, killed = overrides(phantom_root, *settings), tmp_path / "quiet", tmp_path / "killed"
+    quiet.mkdir()
+    killed.mkdir()
+    assert 2 <= train_until(2, killed, words) < 4, "the kill came too late to interrupt anything"
     assert not (killed / "runs" / "demo" / "fold-0" / "weights.safetensors").exists()
-    assert train_in_a_process(killed, phantom_root, *words).wait() == 0, (killed / "log.txt").read_text()
-    assert train_in_a_process(quiet, phantom_root, *words).wait() == 0, (quiet / "log.txt").read_text()
-    assert epochs_done(killed) == epochs_done(quiet) == 4
+    for folder in (killed, quiet):
+        monkeypatch.chdir(folder)
+        assert main(["train", *words]) == 0
+        assert epochs_done(folder) == 4
     for name in ("weights.safetensors", "oof.csv", "histograms.npz"):
         pair = [(folder / "runs" / "demo" / "fold-0" / name).read_bytes() for folder in (quiet, killed)]
         assert pair[0] == pair[1], name
@@ -205,9 +198,8 @@ def tracked(folder: Path, wandb_records) -> tuple[list, str, list[int]]:
 
 def test_another_dataset_by_configuration_only(tmp_path, chest_root, monkeypatch):
     """Mixed sizes and modes, no metadata, classes that swap under a flip; both views of the ensemble are used."""
-    conf = Path("conf").resolve()
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "conf").symlink_to(conf)
+    folds_here(monkeypatch)
     words = [
         "experiment=chest", f"data.root={chest_root}", "data.size=64", "trainer.epochs=2", "trainer.validate_every=1",
         "folds.count=2", "tracking=none", "device=cpu",

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 TINY = (
     "experiment=debug", "data.root=hands", "data.name=hands", "folds.count=2", "device=cpu",
+    "trainer.epochs=1", "trainer.train_batches=1",
     "model.encoder=tu-mobilenetv3_small_050", "model.settings.decoder_channels=[16,8,8,8,8]",
 )  # fmt: skip
 EXECUTE = """

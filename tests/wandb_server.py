@@ -4,9 +4,11 @@ It keeps what it is told. A server of W&B itself cannot be had in a test, and wh
 """
 
 import base64
+import contextlib
 import gzip
 import json
 import re
+import socket
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -80,12 +82,21 @@ class WandbServer(ThreadingHTTPServer):
         self.views: list[Variables] = []
         self.requests: list[str] = []
         self.refuses: set[str] = set()
+        self._connections: list[socket.socket] = []
         threading.Thread(target=self.serve_forever, daemon=True, kwargs={"poll_interval": 0.02}).start()
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Take a connection, which the client may keep for later requests."""
+        self._connections.append(request)
+        super().process_request(request, client_address)
+
     def close(self) -> None:
-        """Stop listening."""
+        """Be gone: take no connection, and answer on none."""
         self.shutdown()
         self.server_close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):  # closed by the client
+                connection.shutdown(socket.SHUT_RDWR)
 
     def run_of(self, name: str) -> ToldRun:
         """The run of this id, a new one if need be."""

@@ -12,6 +12,10 @@ from pathlib import Path
 
 from bonepipe.errors import BonepipeError
 from bonepipe.pipeline.run_folder import locked
+from bonepipe.pipeline.unsent import unsent
+from bonepipe.training.tracking.ending import UNSENT
+from bonepipe.training.tracking.staging import keep_in
+from bonepipe.training.tracking.telling import cause
 
 # The client's own retries go on for hours, and it knows no total time; these end after about a minute.
 RETRIES = {"WANDB__GRAPHQL_RETRY_MAX": "3", "WANDB__FILE_STREAM_RETRY_MAX": "4", "WANDB__FILE_TRANSFER_RETRY_MAX": "4"}
@@ -20,10 +24,10 @@ LEFTOVERS = ("data", "cache", "logs")  # in wandb/: W&B's copies of small files,
 
 @dataclass(frozen=True)
 class Part:
-    """An offline run, as W&B wrote it down.
+    """A run that is to be uploaded, as W&B wrote it down.
 
     Attributes:
-        folder: `offline-run-<time>-<id>`.
+        folder: `offline-run-<time>-<id>`; `run-<time>-<id>` of an online run.
     """
 
     folder: Path
@@ -36,7 +40,12 @@ class Part:
     @property
     def marker(self) -> Path:
         """The file that `wandb sync` leaves when it is through."""
-        return self.log.with_name(f"{self.log.name}.synced")
+        return marker_of(self.log)
+
+
+def marker_of(log: Path) -> Path:
+    """The file that `wandb sync` leaves beside a log when it is through."""
+    return log.with_name(f"{log.name}.synced")
 
 
 def find_trackings(paths: Sequence[Path]) -> list[Path]:
@@ -57,14 +66,14 @@ def find_trackings(paths: Sequence[Path]) -> list[Path]:
 
 
 def find_parts(run: Path) -> list[Part]:
-    """A run's offline parts that a later part of the same id does not tell again, oldest first.
+    """A run's parts that were not uploaded to their end and that no later one of the same id tells again, oldest first.
 
     A resumed run tells its whole history, so that of one id only the last part counts, be it an online one.
     """
     folders = [log.parent for log in (run / "wandb").glob("*run-*/run-*.wandb") if not log.parent.is_symlink()]
     folders.sort(key=lambda folder: folder.name.removeprefix("offline-"))
     last = {next(folder.glob("run-*.wandb")).name: folder for folder in folders}
-    return [Part(folder) for folder in last.values() if folder.name.startswith("offline-")]
+    return [Part(path) for path in last.values() if path.name.startswith("offline-") or (path / UNSENT).is_file()]
 
 
 def check_login() -> None:
@@ -82,34 +91,43 @@ def check_login() -> None:
 def upload(part: Part) -> str:
     """Upload a part and return the link of its run.
 
-    The client ends with 0 and sets its marker whatever could not be uploaded, so its log decides.
-
     Raises:
         BonepipeError: not everything was uploaded; the part counts as not uploaded.
     """
-    wandb = part.folder.parent
+    try:
+        with unsent(part.log) as log:
+            link = _send(log, part.folder.parent)
+    except Exception as error:  # of any kind: no network, a key that is refused
+        part.marker.unlink(missing_ok=True)
+        fault = str(error) if isinstance(error, BonepipeError) else cause(error)
+        raise BonepipeError(f"{part.folder}: not uploaded ({fault[:300]})") from error
+    part.marker.touch()
+    return link
+
+
+def _send(log: Path, wandb: Path) -> str:
+    """Have W&B's client upload a log, and return the link of its run.
+
+    The client ends with 0 and sets its marker whatever could not be uploaded, so its own log decides.
+
+    Args:
+        log: beside the files of its run.
+        wandb: the folder for what the client keeps.
+    """
     places = {"WANDB_DIR": wandb.parent, "WANDB_DATA_DIR": wandb / "data", "WANDB_CACHE_DIR": wandb / "cache"}
     environment = {**RETRIES, **os.environ, **{name: str(path.resolve()) for name, path in places.items()}}
     environment.pop("WANDB_SERVICE", None)  # of a process that has settings of its own
     earlier = set(wandb.glob("logs/debug-sync*.log"))
-    command = [sys.executable, "-m", "wandb", "sync", str(part.folder.resolve())]
-    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "wandb", "sync", "--no-skip-online", str(log.resolve())]
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
     done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=pipe,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        check=False,
+        command, stdin=none, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment, check=False
     )
     logs = [path.read_text("utf-8", errors="replace") for path in set(wandb.glob("logs/debug-sync*.log")) - earlier]
     faults = [*re.findall(r"^wandb: ERROR (.*)", done.stdout, re.MULTILINE), *_faults("\n".join(logs))]
     link = re.search(r"View run .* at (https?://\S+)", done.stdout)
-    if done.returncode or faults or link is None or not part.marker.is_file():
-        part.marker.unlink(missing_ok=True)
-        cause = (faults or done.stdout.strip().splitlines() or ["W&B's client said nothing"])[-1]
-        raise BonepipeError(f"{part.folder}: not uploaded ({cause[:300]})")
+    if done.returncode or faults or link is None or not marker_of(log).is_file():
+        raise BonepipeError((faults or done.stdout.strip().splitlines() or ["W&B's client said nothing"])[-1])
     return link[1]
 
 
@@ -142,6 +160,7 @@ def sync(run: Path, say: Callable[[str], None]) -> int:
     from tqdm import tqdm
 
     with alone(run):
+        keep_in(run / "wandb")
         parts = find_parts(run)
         waiting = [part for part in parts if not part.marker.is_file()]
         for part in tqdm(waiting, desc=run.name, unit="run", disable=None, leave=False):

@@ -34,14 +34,17 @@ def draw(
         by_stratum: thresholds that some strata have instead.
     """
     rows = -(-len(classes) // COLUMNS)
-    figure = Figure((3.1 * COLUMNS, 2.1 * rows + 0.9), dpi=110, layout="constrained")
-    figure.suptitle("Dice out of fold at every threshold, worst class first", color=INK, weight="bold", size=13)
+    width, height = 3.1 * COLUMNS, 2.1 * rows + 0.9  # inches
+    figure = Figure((width, height), dpi=110)
+    figure.suptitle("Dice out of fold at every threshold, worst class first", y=1 - 0.12 / height, color=INK,
+                    weight="bold", size=13)  # fmt: skip
     span = float(np.clip(np.median(mean.max(1) - mean[:, USUAL].min(1)), 0.02, 1))  # what is far below is cut off
     for place, label in enumerate(np.argsort(choice.dice.mean(0), kind="stable").tolist(), 1):
         axes = figure.add_subplot(rows, COLUMNS, place)
         high = min(folds[:, label].max(), mean[label].max() + 0.3 * span) + 0.06 * span
         axes.set(xlim=(-0.02, 1.02), ylim=(high - 1.1 * span, high), xticks=(0, 0.25, 0.5, 0.75, 1))
-        axes.set_title(classes[label], loc="left", color=INK, size=10, weight="bold", parse_math=False)
+        axes.set_title(classes[label], loc="left", y=1, color=INK, size=10, weight="bold",
+                       parse_math=False)  # fmt: skip
         _curves(axes, mean[label], folds[:, label])
         _mark(axes, mean[label], float(choice.thresholds[label]), choice.gain[label], choice.kept[label])
         others = ((name, other.thresholds[label]) for name, other in (by_stratum or {}).items() if other.kept[label])
@@ -52,7 +55,9 @@ def draw(
                       color=STRATUM, size=8, weight="bold", parse_math=False)  # fmt: skip
     drawn = (axes.get_legend_handles_labels() for axes in figure.axes)
     legend = {words: line for panel in drawn for line, words in zip(*panel, strict=True)}
-    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=len(legend), frameon=False)
+    figure.legend(legend.values(), legend.keys(), loc="lower center", ncols=len(legend), frameon=False)
+    # Margins in inches, the same for every panel: to measure all words and find them takes longer than to draw.
+    figure.subplots_adjust(0.5 / width, 0.65 / height, 1 - 0.1 / width, 1 - 0.65 / height, wspace=0.18, hspace=0.33)
     return figure
 
 
@@ -75,5 +80,5 @@ def _mark(axes: Axes, mean: np.ndarray, threshold: float, gain: float, kept: boo
         colour, words = CHOSEN, "chosen threshold and its cross-fitted gain over 0.5"
         title = f"{threshold:.3f}  {title}"
         axes.axvline(threshold, color=colour, linewidth=1)
-    axes.set_title(title, loc="right", color=colour, size=9, weight="bold" if kept else "normal")
+    axes.set_title(title, loc="right", y=1, color=colour, size=9, weight="bold" if kept else "normal")
     axes.plot(threshold, mean[round(threshold * len(mean))], "o", color=colour, markeredgecolor="white", label=words)

@@ -20,12 +20,17 @@ def build(name, device, **settings):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_option_builds_and_answers_at_an_odd_size(name):
+def test_every_option_builds_answers_at_an_odd_size_and_learns(name):
     """Without values where the constructor allows it: shapes and settings are what this is about."""
     device = "cpu" if name == "smp_segformer" else "meta"  # its constructor reads numbers from tensors
     model = build(name, device).eval()
     with torch.no_grad():
         assert model(torch.zeros(1, 1, 75, 50, device=device)).shape == (1, CLASSES, 75, 50)
+    model = model.to(device).train()  # smp makes the first weights for grey images on the CPU
+    answer = model(torch.zeros(2, 1, 64, 64, device=device))
+    for maps in answer.maps if isinstance(answer, Outputs) else [answer]:
+        maps.sum().backward(retain_graph=True)
+    assert next(model.parameters()).grad is not None, "what is nearest to the image learns"
 
 
 @pytest.mark.parametrize("name", ["smp_dpt", "smp_linknet", "smp_pan", "smp_segformer", "mobile_unet"])

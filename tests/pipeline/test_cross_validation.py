@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import folds_here
 
 from bonepipe import config as configs
 from bonepipe.cli import main
@@ -115,7 +116,10 @@ def test_weights_of_a_folds_images(experiment, phantom_root):
         weights_of(here, straight)
 
 
-def test_a_hold_out_with_weighted_draws_and_external_data_from_end_to_end(phantom_root, folder, more, capsys):
+def test_a_hold_out_with_weighted_draws_and_external_data_from_end_to_end(
+    phantom_root, folder, more, capsys, monkeypatch
+):
+    folds_here(monkeypatch)
     words = [
         *TINY, f"data.root={phantom_root}", "folds=holdout", "folds.share=0.3", "sampler=weighted",
         "sampler.foreground=0.5", f"data.external=[{{root: {more}, prefix: more}}]", "strata.wrist=estimated",

@@ -5,6 +5,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from in_process import folds_here
 
 from bonepipe import cli
 from bonepipe.config import compose
@@ -48,7 +49,8 @@ def test_the_store_is_that_of_the_same_greys_as_png(dicom_root, phantom_root, tm
         assert (one == other).all()
 
 
-def test_dicom_goes_from_the_audit_to_the_submission(dicom_root, rows_of, tmp_path, capfd):
+def test_dicom_goes_from_the_audit_to_the_submission(dicom_root, rows_of, tmp_path, capfd, monkeypatch):
+    folds_here(monkeypatch)
     words = settings(dicom_root, tmp_path)
     assert cli.main(["doctor", *words]) == 0
     assert " 0 errors" in capfd.readouterr().out

@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from in_process import folds_here
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -54,6 +55,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("BONEPIPE_CONF", "conf")
+        folds_here(patch)
         assert main(["submit", *WORDS]) == 0
     return folder
 
@@ -200,8 +202,9 @@ def test_another_margin(work, call):
     assert scores["test_dice"] == pytest.approx(again["dice"])
 
 
-def test_another_name(submitted, call):
+def test_another_name(submitted, call, monkeypatch):
     """A run of its own, trained anew to the same weights; the first one stays."""
+    folds_here(monkeypatch)
     before = weights_of(submitted)
     code, out, _ = call("submit", "name=other")
     assert code == 0 and "out-of-fold Dice" in out
@@ -244,8 +247,9 @@ def test_a_deleted_fold(submitted, call):
     assert "test_dice" in out
 
 
-def test_a_retrained_fold(submitted, call):
+def test_a_retrained_fold(submitted, call, monkeypatch):
     """Other weights in one fold: predicted, chosen and submitted again, all of it."""
+    folds_here(monkeypatch)
     path = submitted / "runs/tiny/fold-1/weights.safetensors"
     old = json.loads((submitted / "runs/tiny/scores.json").read_text())["oof_dice"]
     with safe_open(path, "np") as file:
@@ -267,8 +271,9 @@ def test_a_retrained_fold(submitted, call):
     assert scores["test_dice"] == pytest.approx(again["dice"])
 
 
-def test_results_that_were_cut_short_are_made_again(submitted, call):
+def test_results_that_were_cut_short_are_made_again(submitted, call, monkeypatch):
     """The advice of every message is to call the same command; it works."""
+    folds_here(monkeypatch)
     before = (submitted / "runs/tiny/fold-0/oof_dice.csv").read_bytes()
     (submitted / "runs/tiny/fold-0/oof_dice.csv").write_bytes(before[: len(before) // 2])
     (submitted / "runs/tiny/fold-1/histograms.npz").write_bytes(b"")
@@ -277,8 +282,9 @@ def test_results_that_were_cut_short_are_made_again(submitted, call):
     assert (submitted / "runs/tiny/fold-0/oof_dice.csv").read_bytes() == before
 
 
-def test_folds_of_other_versions(submitted, call):
+def test_folds_of_other_versions(submitted, call, monkeypatch):
     """Told wherever they predict, and not forgotten when a fold is only predicted again."""
+    folds_here(monkeypatch)
     path = submitted / "runs/tiny/fold-1/fingerprint.json"
     entries = json.loads(path.read_text())
     known = entries["training"]["versions"]["timm"]

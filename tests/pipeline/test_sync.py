@@ -83,9 +83,28 @@ def test_what_could_not_be_uploaded_is_uploaded_by_the_next_call(tmp_path, quick
     quick.refuses = set()
     assert main(["sync", str(tmp_path / "demo")]) == 0
     (run,) = quick.runs.values()
-    # Where only a file was missing, W&B's client appends the history once more, under the same steps.
-    assert {row["_step"]: row["val/dice"] for row in run.history} == {row["epoch"]: row["val/dice"] for row in HISTORY}
+    assert [row["_step"] for row in run.history] == [0, 1, 2, 3]
+    assert [row["val/dice"] for row in run.history] == [row["val/dice"] for row in HISTORY]
     assert quick.stored["/artifact/demo-fold-0/weights.bin"] == weights.read_bytes()
+
+
+def test_a_run_that_went_on_after_half_an_upload_arrives_once(tmp_path, quick, wandb_records):
+    folder, weights = tmp_path / "demo", tmp_path / "weights.bin"
+    weights.write_bytes(b"w" * 1000)
+    track(folder, "fold-0", HISTORY[:2])
+    quick.refuses = {"CreateRunFiles"}
+    assert main(["sync", str(folder)]) == 1
+    assert len(*[run.history for run in quick.runs.values()]) == 2
+    track(folder, "fold-0", HISTORY, files=[weights])
+    quick.refuses = set()
+    assert main(["sync", str(folder)]) == 0
+    (part,) = (folder / "wandb").glob("offline-run-*")
+    (run,) = quick.runs.values()
+    assert told(run.history) == told(rows_offline(wandb_records(part)))
+    assert [row["_step"] for row in run.history] == sorted(run.lines["wandb-history.jsonl"]) == [0, 1, 2, 3]
+    assert (run.summary["oof_dice"], run.config, run.exit_code) == (0.875, {"seed": 7}, 0)
+    assert run.summary["val/dice"] == {"max": 0.375, "last": 0.375}
+    assert not list(part.glob("rest-*"))
 
 
 def test_an_interrupted_online_run_goes_on_in_the_same_run(tmp_path, quick):

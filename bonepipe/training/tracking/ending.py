@@ -6,19 +6,36 @@ import threading
 import time
 from typing import Any
 
+from bonepipe.training.tracking.log import log_of, require_whole
 from bonepipe.training.tracking.telling import let_go
 
 PATIENCE = 900.0  # seconds that uploads may take at the end
 SILENCE = 30.0  # seconds without an answer of the server after which nothing more is waited for
+UNSENT = "unsent"  # an empty file beside the log of an online run that was not uploaded to its end
 
 
 def end(run: Any, exit_code: int) -> None:
     """Finish a run of W&B.
 
     Raises:
-        TimeoutError: the server no longer answers, or takes too long; what is left can be uploaded from the disk.
+        OSError: an offline run was not written down to its end.
+        RuntimeError: an online one was not uploaded to its end; what is left can be uploaded from the disk.
     """
-    folder, errors = run.settings.sync_dir, []
+    if run.offline:
+        run.finish(exit_code=exit_code)
+        return require_whole(log_of(run))
+    folder = log_of(run).parent
+    try:
+        _end_online(run, exit_code)
+    except Exception as error:  # of any kind: no answer, too little time
+        _stop_service()
+        (folder / UNSENT).touch()
+        raise RuntimeError(f"{error}; `bonepipe sync {folder.parents[1]}` uploads what is left") from error
+
+
+def _end_online(run: Any, exit_code: int) -> None:
+    """Finish an online run; raises what W&B does, and TimeoutError where the server no longer answers."""
+    errors = []
 
     def finish() -> None:
         try:
@@ -26,8 +43,6 @@ def end(run: Any, exit_code: int) -> None:
         except Exception as error:  # raised below, in the thread that asked
             errors.append(error)
 
-    if run.offline:
-        return run.finish(exit_code=exit_code)
     thread = threading.Thread(target=finish, daemon=True)
     thread.start()
     heard = time.monotonic()
@@ -38,11 +53,9 @@ def end(run: Any, exit_code: int) -> None:
         if _answers():
             heard = time.monotonic()
         elif time.monotonic() > heard + SILENCE:
-            _stop_service()
-            raise TimeoutError(f"no answer for {SILENCE:.0f} s; `wandb sync {folder}` uploads what is left")
+            raise TimeoutError(f"no answer for {SILENCE:.0f} s")
     if errors:
         raise errors[0]
-    return None
 
 
 def _answers() -> bool:

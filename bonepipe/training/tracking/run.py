@@ -14,9 +14,12 @@ import numpy as np
 
 from bonepipe.training.tracking.ending import end
 from bonepipe.training.tracking.history import AXES, STEPS, Row, extremes, read_rows, told_rows
+from bonepipe.training.tracking.log import Growth, cut, fault_of, log_of
 from bonepipe.training.tracking.staging import add_file
 from bonepipe.training.tracking.telling import cause, let_go, say
 from bonepipe.training.tracking.upload import Upload
+
+WAY_OUT = "free some for later runs; a fold's metrics.csv and steps.csv keep its numbers"
 
 
 class Run:
@@ -33,6 +36,7 @@ class Run:
         self.run, self.upload = run, upload
         self._told = 0  # rows of the history
         self._complained = False
+        self._growth = Growth(log_of(run)) if run is not None and run.offline else None
 
     @property
     def active(self) -> bool:
@@ -61,6 +65,8 @@ class Run:
                 run.define_metric(name, **about)
         self._told = max(self._told, run.starting_step)  # the latter counts the rows that an online run has already
         for row in islice(told_rows(rows, steps), self._told, None):
+            if self._growth:
+                self._growth.check()
             run.log(row)
             self._told += 1
         if run.starting_step:
@@ -125,7 +131,8 @@ class Run:
             self._tell(lambda run: _log_artifact(run, artifact_name(name), kind, files))
 
     def finish(self, *, failed: bool = False) -> None:
-        """Flush and end the run."""
+        """Flush and end the run; how that went is said whatever was said before."""
+        self._complained = False
         self._tell(lambda run: end(run, int(failed)))
         self.run = None
 
@@ -136,12 +143,16 @@ class Run:
         try:
             call(run)
         except Exception as error:  # of any kind: of W&B's service, its files, the network
-            if not self._complained:
+            if fault := run.offline and fault_of(error):
+                say(f"goes on untracked: no room in {log_of(run).parents[1]} ({fault}); {WAY_OUT}")
+            elif not self._complained:
                 say(f"goes on although W&B does not take everything ({cause(error)})")
             self._complained = True
-            if isinstance(error, ConnectionError):  # its service has died
+            if fault or isinstance(error, ConnectionError):  # nothing more is written down, or its service has died
                 self.run = None
                 let_go(run)
+            if fault:
+                cut(log_of(run))
 
 
 def keep_as_file(run: Any, name: str, shown: Any) -> None:

@@ -22,7 +22,7 @@ from bonepipe.training.tracking.upload import CHOICES, Upload
 
 FLUSH = 1.0  # seconds after which an epoch that was told is on the disk, whatever becomes of the process
 PROJECT = "bonepipe"
-ROOM = 8 << 20  # bytes without which W&B would print thousands of lines about a full disk
+ROOM = 8 << 20  # bytes that a start asks for: W&B itself would begin and lose what it is told
 WAIT = 8.0  # seconds that a start waits for the server; all of it then stays below ten
 
 
@@ -122,9 +122,10 @@ class Tracking:
     ) -> Any:
         import wandb
 
-        identity, replaced = identify(folder, name, source, offline=mode == "offline", given=trial)
+        folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder).free < ROOM:
             raise OSError(errno.ENOSPC, f"less than {ROOM >> 20} MiB left", str(folder))
+        identity, replaced = identify(folder, name, source, offline=mode == "offline", given=trial)
         with _whole_or_nothing(folder, identity):
             run = wandb.init(
                 project=self._project(),
