@@ -74,7 +74,7 @@ def focal(
     alpha: float | None,
     weight: Weight = None,
     smoothing: float = 0.0,
-    floor: float = 0.0,
+    floor: float | None = 0.0,
 ) -> Tensor:
     """Focal loss `[N]` of each sample over its number of positive pixels (RetinaNet, equations 4-5, section 4.1).
 
@@ -90,6 +90,9 @@ def focal(
     loss = wrong**gamma * pixels
     if alpha is not None:
         loss = loss * (alpha * targets + (1 - alpha) * (1 - targets))
+    if floor is None:
+        existing = _pixels(targets, weight).sum(1).clamp(min=TINY)
+        return (loss if weight is None else loss * weight).sum((1, 2, 3)) / existing
     least = (floor * _pixels(targets, weight).mean(1)).clamp(min=1)
     if weight is not None:
         loss, targets = loss * weight, targets * weight

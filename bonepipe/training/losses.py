@@ -226,6 +226,7 @@ class DiceFocal(Dice):
     gamma: float = 2.0
     alpha: float | None = None
     focal_floor: float = 0.1
+    focal_over: str = "positives"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -234,8 +235,9 @@ class DiceFocal(Dice):
     def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Both terms of each sample."""
         first = self.dice_weight * super().of_logits(logits, targets, weight)
+        floor = None if self.focal_over == "pixels" else self.focal_floor
         return first + self.focal_weight * terms.focal(
-            logits, targets, self.gamma, self.alpha, weight, self.label_smoothing, self.focal_floor
+            logits, targets, self.gamma, self.alpha, weight, self.label_smoothing, floor
         )
 
 
