@@ -97,8 +97,8 @@ class Augmentation:
 
     def _probe(self, data: DataSpec) -> None:
         """Refuse a recipe that changes sizes now and not in the middle of training."""
-        image = np.zeros(data.shape, np.uint8)
-        planes = np.zeros((*data.shape, bitplane.plane_count(len(data.classes))), np.uint8)
+        image = np.zeros(data.drawn_shape, np.uint8)
+        planes = np.zeros((*data.drawn_shape, bitplane.plane_count(len(data.classes))), np.uint8)
         try:
             for seed in range(PROBES):
                 self(image, planes, seed)
@@ -191,7 +191,7 @@ def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
         arguments["transforms"] = [_build(inner, data) for inner in arguments["transforms"]]
     else:
         _guard_labels(name, kind, arguments)
-        _set_size(name, arguments, data.shape)
+        _set_size(name, arguments, data.shape, data.supersample)
     if name in FLIPS and data.swaps.get(FLIPS[name]):
         kind = _swapping(kind, data.mirrored_order(FLIPS[name]))
     try:
@@ -235,8 +235,11 @@ def _guard_labels(name: str, kind: type, arguments: dict[str, Any]) -> None:
         arguments["mask_interpolation"] = cv2.INTER_NEAREST_EXACT if name in RESAMPLING else cv2.INTER_NEAREST
 
 
-def _set_size(name: str, arguments: dict[str, Any], shape: tuple[int, int]) -> None:
-    """Turn shares of the image into pixels and fill in its size where none is given; changes `arguments`."""
+def _set_size(name: str, arguments: dict[str, Any], shape: tuple[int, int], scale: int) -> None:
+    """Turn sizes and shares of the image into pixels, and fill in its size where none is given; changes `arguments`.
+
+    Sizes are those of the image as the model sees it, `shape`; the transforms work at `scale` times that size.
+    """
     if name in WITHOUT_SIZE and not any(key in arguments for key in WITHOUT_SIZE[name]):
         arguments |= {"height": shape[0], "width": shape[1]} if name == "Resize" else {"size": shape}
     for side, full in zip(("height", "width"), shape, strict=True):
@@ -250,6 +253,10 @@ def _set_size(name: str, arguments: dict[str, Any], shape: tuple[int, int]) -> N
                 f"{name}.{side}={value}: the crop is larger than the image, {shape[0]} x {shape[1]} pixels (data.size);"
                 " make it smaller, or give a share such as 0.75"
             )
+        if isinstance(value, int):
+            arguments[side] = scale * value
+    if "size" in arguments:
+        arguments["size"] = tuple(scale * side for side in arguments["size"])
 
 
 def _arguments(kind: type) -> set[str]:

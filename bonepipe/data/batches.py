@@ -1,7 +1,10 @@
-"""Batches of bytes: `image` uint8 [B, h, w], `planes` uint8 [B, h, w, P] and `index` int64 [B] into the store.
+"""Batches of bytes: `image` uint8 [B, h, w], `planes` uint8 [B, h, w, S * P] and `index` int64 [B] into the store.
+
+The planes of a pixel's S sub-pixels lie side by side, see `labels.bitplane.to_subpixels`; S is 1 where the data asks
+for no supersampling.
 
 A training batch has `weight` float32 [B, 1, h, w] as well where the loss asks for pixel weights, `ignored` uint8
-[B, h, w, P] where the labels of some pixels do not count, and `share` float32 [B] where images weigh differently.
+[B, h, w, S * P] where the labels of some pixels do not count, and `share` float32 [B] where images weigh differently.
 Batches to predict have the images' original `shape` int64 [B, 2], those of files a list `name` and `thumbnail` float32
 [B, s, s] too, and batches to compare with a list `truth` of `Truth`.
 """
@@ -23,7 +26,7 @@ from bonepipe.data.sampling import Draw
 from bonepipe.data.store import Store
 from bonepipe.data.thumbnails import thumbnail
 from bonepipe.errors import BonepipeError
-from bonepipe.labels import cutout, rle
+from bonepipe.labels import bitplane, cutout, rle
 from bonepipe.labels.cutout import Cutout
 
 Batch = dict[str, Any]
@@ -66,14 +69,21 @@ class TrainingImages(Dataset[dict[str, Any]]):
                 if planes.any() or generator.random() >= self.foreground:
                     break
                 image, planes, ignored = self._augmented(index, again)
-        sample = {"image": np.ascontiguousarray(image), "planes": np.ascontiguousarray(planes), "index": index}
+        shape = self.store.frame.shape
+        sample = {"image": self._averaged(image), "planes": self._averaged_labels(planes), "index": index}
         if self.pixel_weights is not None:
-            sample["weight"] = self.pixel_weights(planes)[None]
+            sample["weight"] = self.pixel_weights(bitplane.resize(planes, shape))[None]
         if ignored is not None:
-            sample["ignored"] = np.ascontiguousarray(ignored)
+            sample["ignored"] = self._averaged_labels(ignored)
         if self.shares is not None:
             sample["share"] = self.shares[index]
         return sample
+
+    def _averaged(self, image: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(resize_grey(image, self.store.frame.shape))
+
+    def _averaged_labels(self, planes: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(bitplane.to_subpixels(planes, self.store.supersample))
 
     def _augmented(self, index: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Image, planes of the labels, and planes of the pixels that do not count, all warped alike."""

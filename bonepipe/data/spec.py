@@ -11,6 +11,8 @@ from bonepipe.data.frame import Fit, Frame
 from bonepipe.data.region import Region
 from bonepipe.errors import suggestion
 
+FINEST = 4  # times the size; beyond it outlines gain nothing, and the store grows with the square
+
 
 @dataclass(frozen=True, kw_only=True)
 class External:
@@ -65,6 +67,9 @@ class DataSpec:
         fit: how images of another aspect are brought to that size. `pad` keeps their aspect and makes the rest black,
             and what is black counts neither in the loss nor in a score; `stretch` fills all of it, as runs did whose
             config lacks this setting. A region's crops have the aspect of `size` anyway.
+        supersample: training images and labels are kept and augmented at so many times `size`, and averaged to it in
+            the end: the label of a pixel becomes the share of it that a class covers, which tells where in the pixel
+            the outline runs. 1: each pixel is inside or outside.
         train_images, test_images, annotations: folders below the root.
         images: suffixes of the images there, in small letters; files have them in any case. An empty one stands for
             DICOM files without suffix.
@@ -95,6 +100,7 @@ class DataSpec:
     classes: tuple[str, ...]
     size: int | tuple[int, int]
     fit: Fit = "stretch"
+    supersample: int = 1
     train_images: str = "train/DCM"
     test_images: str = "test/DCM"
     annotations: str = "train/outputs_json"
@@ -123,6 +129,8 @@ class DataSpec:
         self._check_names()
         if min(self.shape) < 32:
             raise ValueError(f"data.size={self.size}: at least 32 pixels a side")
+        if not 1 <= self.supersample <= FINEST:
+            raise ValueError(f"data.supersample={self.supersample}: from 1 to {FINEST} times the size")
         if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
             raise ValueError(f"data.mean={self.mean}, data.std={self.std}: finite numbers, std above 0")
         if self.palette and len(self.palette) != len(self.classes):
@@ -181,6 +189,11 @@ class DataSpec:
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels that the model sees."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
+    def drawn_shape(self) -> tuple[int, int]:
+        """Height and width in pixels at which training images are drawn and augmented."""
+        return self.shape[0] * self.supersample, self.shape[1] * self.supersample
 
     @property
     def frame(self) -> Frame:

@@ -12,7 +12,7 @@ labels that are trained on, where corrections amend them; the crops that validat
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,8 +91,10 @@ class Store:
         crops: where the spec names a region, the part of the original that each image shows, int64 `[N, 4]` as top,
             left, bottom, right; zeros where the region's classes are missing. None for whole images.
         sources: the same for training, around the amended labels.
-        wide: the sources with their labels and what jitter may bring into view; None where training draws the images.
+        wide: what training draws from, at `supersample` times the size: the sources with their labels and what jitter
+            may bring into view, or whole images; None where training draws the images.
         fit: how images of another aspect than the store's lie in it, see `Frame`.
+        supersample: how many times larger than the images training draws them.
         thumbnails: of the whole images, float32 `[N, s, s]`, see `bonepipe.data.thumbnails`.
 
     Where the spec names corrections or pseudo-labels, `planes` are the amended labels. The outlines, and with them
@@ -114,11 +116,12 @@ class Store:
     sources: np.ndarray | None = None
     wide: Layers | None = None
     fit: Fit = "stretch"
+    supersample: int = 1
     thumbnails: Thumbnails = field(default_factory=lambda: np.zeros((0, SIDE, SIDE), np.float32))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to loader processes by name: pickling a memory map would copy it."""
-        return _load, (self.folder, self.names, self.class_count, self.fit)
+        return _load, (self.folder, self.names, self.class_count, self.fit, self.supersample)
 
     @cached_property
     def frame(self) -> Frame:
@@ -127,17 +130,23 @@ class Store:
         return Frame((height, width), self.fit)
 
     @cached_property
+    def drawn_frame(self) -> Frame:
+        """How each image lies where training draws it from."""
+        height, width = self.frame.shape
+        return Frame((height * self.supersample, width * self.supersample), self.fit)
+
+    @cached_property
     def padded(self) -> bool:
         """Whether any image leaves a part of its frame black."""
-        height, width = self.frame.shape
-        return any(self.frame.box(self.shape(index)) != Box(0, 0, height, width) for index in range(len(self.names)))
+        frame = self.drawn_frame
+        return any(frame.box(self.shape(index)) != Box(0, 0, *frame.shape) for index in range(len(self.names)))
 
     def padding(self, index: int) -> bitplane.Planes | None:
-        """Planes uint8 `[h, w, P]`, all bits set beside an image in its frame; None where no image leaves any black."""
+        """Planes like those drawn, all bits set beside an image in its frame; None where no image leaves any black."""
         if not self.padded:
             return None
-        planes = np.full(self.planes.shape[1:], 255, np.uint8)
-        planes[self.frame.box(self.shape(index)).slices] = 0
+        planes = np.full((*self.drawn_frame.shape, self.planes.shape[-1]), 255, np.uint8)
+        planes[self.drawn_frame.box(self.shape(index)).slices] = 0
         return planes
 
     @cached_property
@@ -152,12 +161,11 @@ class Store:
 
     def drawn(self, index: int, seed: int) -> Layers:
         """An image with its labels as training sees it before augmentation; the seed decides which part of a crop."""
-        shape = self.images.shape[1:3]
         if self.wide is None:
             ignored = None if self.ignored is None else self.ignored[index]
             return Layers(np.array(self.images[index]), np.array(self.planes[index]), ignored)
         wide = Layers(*(None if layer is None else layer[index] for layer in self.wide))  # type: ignore[arg-type]
-        part = wide.cut(jittered(shape, wide.images.shape, seed))
+        part = wide.cut(jittered(self.drawn_frame.shape, wide.images.shape, seed))
         return part._replace(images=np.array(part.images), planes=np.array(part.planes))
 
     def crop(self, index: int) -> Box | None:
@@ -199,17 +207,18 @@ def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Sto
         with FileLock(cache / f"{folder.name}.lock"):
             if not folder.is_dir():
                 _build(images, spec, folder)
-    return _load(folder, tuple(image.name for image in images), len(spec.classes), spec.frame.fit)
+    names = tuple(image.name for image in images)
+    return _load(folder, names, len(spec.classes), spec.frame.fit, spec.supersample)
 
 
-def _load(folder: Path, names: tuple[str, ...], class_count: int, fit: Fit) -> Store:
+def _load(folder: Path, names: tuple[str, ...], class_count: int, fit: Fit, supersample: int) -> Store:
     with np.load(folder / "outlines.npz") as file:
         arrays = {name: file[name] for name in ("shapes", "points", "starts", "classes", "owners", "thumbnails")}
         boxes = {name: file.get(name) for name in ("crops", "sources")}
     images, planes, ignored = _open_layers(folder)
     wide = _open_layers(folder / WIDE) if (folder / WIDE).is_dir() else None
-    further = {"ignored": ignored, "wide": wide, **boxes}
-    return Store(folder, names, images, planes, class_count=class_count, fit=fit, **further, **arrays)
+    further = {"ignored": ignored, "wide": wide, "fit": fit, "supersample": supersample, **boxes}
+    return Store(folder, names, images, planes, class_count=class_count, **further, **arrays)
 
 
 def _open_layers(folder: Path) -> Layers:
@@ -262,7 +271,19 @@ def key(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> str:
     region = asdict(spec.region) if spec.region else None
     height, width = spec.shape
     negatives, fit = [image.name for image in images if image.negative], spec.frame.fit
-    content = [VERSION, height, width, fit, spec.classes, spec.labels, contents, partial, region, negatives]
+    content = [
+        VERSION,
+        height,
+        width,
+        spec.supersample,
+        fit,
+        spec.classes,
+        spec.labels,
+        contents,
+        partial,
+        region,
+        negatives,
+    ]
     return f"{spec.name}-{height}x{width}-{combined(content)[:12]}"
 
 
@@ -329,9 +350,14 @@ def _empty_layers(images: Sequence[Radiograph], spec: DataSpec, folder: Path, ig
     """The files of the images, and of the crops that training draws from where they are kept apart."""
     count, planes = len(images), bitplane.plane_count(len(spec.classes))
     made = [_make_layers(folder, count, spec.shape, planes, ignores)]
-    if spec.region is not None and _draws_apart(spec):
-        made.append(_make_layers(folder / WIDE, count, spec.region.wide_shape(spec.shape), planes, ignores))
+    if _draws_apart(spec):
+        made.append(_make_layers(folder / WIDE, count, _wide_shape(spec), planes, ignores))
     return made
+
+
+def _wide_shape(spec: DataSpec) -> tuple[int, int]:
+    """Height and width in pixels of what training draws from."""
+    return spec.drawn_shape if spec.region is None else spec.region.wide_shape(spec.drawn_shape)
 
 
 NOTHING = np.zeros(0, np.uint8)
@@ -390,7 +416,10 @@ def prepare(image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLab
         region = _prepare_region(whole, polygons, drawn if image.annotation is None else annotated, drawn, spec)
         return region._replace(thumbnail=thumbnail(grey))
     small = whole.framed(spec.frame)
-    return Prepared(small.images, small.planes, grey.shape, polygons, small.ignored, thumbnail=thumbnail(grey))
+    wide = whole.framed(replace(spec.frame, shape=spec.drawn_shape)) if _draws_apart(spec) else None
+    return Prepared(
+        small.images, small.planes, grey.shape, polygons, small.ignored, wide=wide, thumbnail=thumbnail(grey)
+    )  # fmt: skip
 
 
 def _region_box(planes: bitplane.Planes, spec: DataSpec) -> Box | None:
@@ -414,7 +443,7 @@ def _prepare_region(
     source = nothing if drawn is None else spec.region.crop(drawn, spec.shape)
     wide = None
     if drawn is not None and _draws_apart(spec):
-        wide = whole.cut(spec.region.wide(source)).resized(spec.region.wide_shape(spec.shape))
+        wide = whole.cut(spec.region.wide(source)).resized(_wide_shape(spec))
     if annotated is None:
         small = whole.resized(spec.shape)
         return Prepared(small.images, small.planes, whole.images.shape, polygons, small.ignored, nothing, source, wide)
@@ -427,9 +456,9 @@ def _prepare_region(
 
 
 def _draws_apart(spec: DataSpec) -> bool:
-    """Whether training draws from crops of its own: wider ones, or those of other labels than the annotated ones."""
+    """Whether training draws from images of its own: finer ones, wider crops, or those around other labels."""
     amends = spec.corrections is not None or spec.masks is not None
-    return spec.region is not None and (spec.region.jitter > 0 or amends)
+    return spec.supersample > 1 or (spec.region is not None and (spec.region.jitter > 0 or amends))
 
 
 def _flatten(rows: Sequence[Prepared]) -> dict[str, Any]:

@@ -63,6 +63,30 @@ def unpack_torch(planes: torch.Tensor, classes: int, dtype: torch.dtype | None =
     return bits.bitwise_right_shift_(shift).bitwise_and_(1).to(dtype or torch.float32)
 
 
+def to_subpixels(planes: Planes, scale: int) -> Planes:
+    """Gather the planes of every `scale` x `scale` pixels in one: uint8 `[s * h, s * w, P]` to `[h, w, s * s * P]`."""
+    height, width, count = planes.shape[0] // scale, planes.shape[1] // scale, planes.shape[-1]
+    blocks = planes.reshape(height, scale, width, scale, count).swapaxes(1, 2)
+    return blocks.reshape(height, width, scale * scale * count)
+
+
+def coverage_torch(planes: torch.Tensor, classes: int) -> torch.Tensor:
+    """The share of each pixel that a class covers, float32 `[N, C, h, w]`, of the planes of its sub-pixels.
+
+    Without sub-pixels it is `unpack_torch`. Raises ValueError where the planes are not those of so many classes.
+
+    Args:
+        planes: uint8 `[N, h, w, S * P]`, see `to_subpixels`.
+    """
+    parts = planes.split(plane_count(classes), dim=-1)
+    if len(parts) == 1:
+        return unpack_torch(planes, classes)
+    total = unpack_torch(parts[0], classes, torch.uint8)
+    for part in parts[1:]:
+        total += unpack_torch(part, classes, torch.uint8)
+    return total.float() / len(parts)
+
+
 def permute_classes(planes: Planes, order: Sequence[int]) -> Planes:
     """Make planes whose class `c` holds what class `order[c]` held; a class may be used more than once.
 

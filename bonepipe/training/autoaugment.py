@@ -153,7 +153,7 @@ def _dice_of_present(probabilities: torch.Tensor, batch: Batch, classes: int) ->
     counted = {key: batch[key].to(probabilities.device) for key in ("planes", "ignored") if key in batch}
     predicted, (truth, *ignored) = (
         probabilities >= HALF,
-        (bitplane.unpack_torch(planes, classes, torch.bool) for planes in counted.values()),
+        (bitplane.coverage_torch(planes, classes) >= HALF for planes in counted.values()),
     )
     for pixels in ignored:
         predicted, truth = predicted & ~pixels, truth & ~pixels

@@ -1,6 +1,6 @@
 """The terms that losses are made of: pure functions with one value a sample, so that a batch equals its parts.
 
-Everywhere: logits and targets (0 or 1) are float32 `[N, C, h, w]`. `weight` is None or float32 of the same shape, not
+Everywhere: logits and targets (0 to 1, the share of a pixel that is inside) are float32 `[N, C, h, w]`. `weight` is None or float32 of the same shape, not
 negative: a pixel of weight w counts as w pixels of its class, in every sum, area and mean. At 0 the pixel does not
 exist, and a class none of whose pixels exist is left out of the mean over classes.
 
@@ -40,11 +40,16 @@ def soft_tversky(
 
 
 def _areas(probabilities: Tensor, targets: Tensor, weight: Weight) -> tuple[Tensor, Tensor, Tensor]:
-    """Areas `[N, C]` of the overlap, the prediction and the truth."""
+    """Areas `[N, C]` of the overlap, the prediction and the truth.
+
+    The overlap of a pixel is the smaller of the two (Wang 2023, "Dice semimetric losses", section 3): of a pixel that
+    is inside or outside it is the product, and of one that is covered in part it is largest where the two are equal.
+    The product would be largest where the prediction is 1.
+    """
+    overlap = torch.minimum(probabilities, targets)
     if weight is None:
-        return (probabilities * targets).sum((2, 3)), probabilities.sum((2, 3)), targets.sum((2, 3))
-    counted = probabilities * weight
-    return (counted * targets).sum((2, 3)), counted.sum((2, 3)), (targets * weight).sum((2, 3))
+        return overlap.sum((2, 3)), probabilities.sum((2, 3)), targets.sum((2, 3))
+    return (overlap * weight).sum((2, 3)), (probabilities * weight).sum((2, 3)), (targets * weight).sum((2, 3))
 
 
 def _pixels(targets: Tensor, weight: Weight) -> Tensor:
@@ -176,8 +181,8 @@ def presence(logits: Tensor, targets: Tensor, weight: Weight = None) -> Tensor:
     A class that does not occur, but some of whose pixels are ignored, is unknown and left out.
     """
     if weight is None:
-        return entropy(logits, targets.flatten(2).amax(2)).mean(1)
+        return entropy(logits, (targets > 0).flatten(2).any(2).float()).mean(1)
     exists = weight > 0
-    occurs = (targets * exists).flatten(2).amax(2)
+    occurs = ((targets > 0) & exists).flatten(2).any(2).float()
     known = (occurs > 0) | exists.flatten(2).all(2)
     return (entropy(logits, occurs) * known).sum(1) / known.sum(1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""Losses on logits and binary targets `[N, C, h, w]`: means over samples, so that a batch equals its parts."""
+"""Losses on logits and targets `[N, C, h, w]`: means over samples, so that a batch equals its parts."""
 
 import math
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Boundary:
 class Loss:
     """What all losses have in common.
 
-    Called with logits or `Outputs`, targets `[N, C, h, w]` of 0 and 1, and optionally pixel weights
+    Called with logits or `Outputs`, targets `[N, C, h, w]` from 0 to 1 (the share of a pixel that is inside), and optionally pixel weights
     `[N or 1, C or 1, h, w]`, not negative: a pixel of weight w counts as w pixels, and at 0 it does not exist.
 
     Attributes:
@@ -204,8 +204,8 @@ class Lovasz(Loss):
         _check_share("class_floor", self.class_floor)
 
     def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
-        """Mean over classes of the hinge."""
-        margin = 1 - self.label_smoothing
+        """Mean over classes of the hinge; a pixel that is covered in part counts as inside from one half on."""
+        margin, targets = 1 - self.label_smoothing, (targets >= 0.5).float()
         return terms.class_mean(terms.lovasz_hinge(logits, targets, weight, margin, self.class_floor), weight)
 
 

@@ -23,7 +23,7 @@ class Part(NamedTuple):
     """Labels that a mixed batch has to answer for; its loss is the sum over parts of share * loss(answer, part).
 
     Attributes:
-        planes: labels as bit-planes, uint8 `[N, h, w, P]`.
+        planes: labels as bit-planes, uint8 `[N, h, w, S * P]`, of the pixels' sub-pixels.
         weight: pixel weights `[N or 1, C or 1, h, w]`, or None.
         share: of the part in the loss: one number, or one a sample, float32 `[N]`.
     """
@@ -166,7 +166,7 @@ def semantic_map(logits: torch.Tensor, planes: torch.Tensor) -> torch.Tensor:
     Args:
         logits: `[N, C, h, w]`; planes: the true labels, uint8 `[N, h, w, P]`.
     """
-    occurs = bitplane.unpack_torch(planes, logits.shape[1], torch.bool).flatten(2).any(2)
+    occurs = (bitplane.coverage_torch(planes, logits.shape[1]) > 0).flatten(2).any(2)
     seen = (logits.float().sigmoid() * occurs[..., None, None]).sum(1) + 1e-8
     return seen / seen.sum((1, 2), keepdim=True)
 

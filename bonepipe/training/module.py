@@ -49,7 +49,7 @@ def pixel_weights(batch: Batch, classes: int) -> torch.Tensor | None:
     weight = batch.get("weight")
     if "ignored" not in batch:
         return weight
-    counts = 1 - bitplane.unpack_torch(batch["ignored"], classes)
+    counts = 1 - bitplane.coverage_torch(batch["ignored"], classes)
     return counts if weight is None else weight * counts
 
 
@@ -175,7 +175,7 @@ class SegmentationModule(pl.LightningModule):
             return model(images)
 
     def _loss(self, answer: torch.Tensor | Outputs, part: Part) -> torch.Tensor:
-        targets = bitplane.unpack_torch(part.planes, len(self.classes))
+        targets = bitplane.coverage_torch(part.planes, len(self.classes))
         return (part.share * self.loss.each(answer, targets, part.weight)).mean()
 
     def _window_weight(self, batch_index: int, batch_samples: int) -> float:

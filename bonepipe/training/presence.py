@@ -89,15 +89,20 @@ class Crops(Dataset[dict[str, Any]]):
         present = presence(item["planes"], item["planes"][part], classes, self.share)
         known = np.ones_like(present)
         if "ignored" in item:
-            unsure = bitplane.areas(np.ascontiguousarray(item["ignored"][part]), classes) > 0
+            unsure = _areas(item["ignored"][part], classes) > 0
             known[unsure & (present == 0)] = 0
         return {"image": item["image"][part].copy(), "present": present, "known": known}
 
 
 def presence(planes: np.ndarray, part: np.ndarray, classes: int, share: float) -> np.ndarray:
-    """Float32 `[C]`: 1 where a part of the planes `[h, w, P]` holds at least `share` of a class's pixels, and some."""
-    whole, inside = (bitplane.areas(np.ascontiguousarray(p), classes) for p in (planes, part))
+    """Float32 `[C]`: 1 where a part of the planes `[h, w, S * P]` holds at least `share` of a class, and some of it."""
+    whole, inside = (_areas(p, classes) for p in (planes, part))
     return ((inside > 0) & (inside >= share * whole)).astype(np.float32)
+
+
+def _areas(planes: np.ndarray, classes: int) -> np.ndarray:
+    """The sub-pixels of each class, int64 `[C]`."""
+    return bitplane.areas(np.ascontiguousarray(planes).reshape(len(planes), -1, bitplane.plane_count(classes)), classes)
 
 
 def classifier(classes: int, spec: CamSpec, seed: int) -> PresenceNet:
