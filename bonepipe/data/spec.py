@@ -127,10 +127,7 @@ class DataSpec:
         if len(set(self.labels)) != len(self.labels) or not self.classes:
             raise ValueError("data.classes must be a list of different names, and data.others name none of them")
         self._check_names()
-        if min(self.shape) < 32:
-            raise ValueError(f"data.size={self.size}: at least 32 pixels a side")
-        if not 1 <= self.supersample <= FINEST:
-            raise ValueError(f"data.supersample={self.supersample}: from 1 to {FINEST} times the size")
+        self._check_size()
         if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
             raise ValueError(f"data.mean={self.mean}, data.std={self.std}: finite numbers, std above 0")
         if self.palette and len(self.palette) != len(self.classes):
@@ -154,6 +151,12 @@ class DataSpec:
         for values, what in (([external.prefix for external in self.external], "prefix"), (roots, "root")):
             if len(set(values)) != len(values):
                 raise ValueError(f"data.external: each dataset needs a {what} of its own, got {', '.join(values)}")
+
+    def _check_size(self) -> None:
+        if min(self.shape) < 32:
+            raise ValueError(f"data.size={self.size}: at least 32 pixels a side")
+        if not 1 <= self.supersample <= FINEST:
+            raise ValueError(f"data.supersample={self.supersample}: from 1 to {FINEST} times the size")
 
     def _check_names(self) -> None:
         """Class names stand in tables and, a slash as an underscore, in names of files."""

@@ -42,7 +42,8 @@ class Boundary:
 class Loss:
     """What all losses have in common.
 
-    Called with logits or `Outputs`, targets `[N, C, h, w]` from 0 to 1 (the share of a pixel that is inside), and optionally pixel weights
+    Called with logits or `Outputs`, targets `[N, C, h, w]` from 0 to 1 (the share of a pixel that is inside), and
+    optionally pixel weights
     `[N or 1, C or 1, h, w]`, not negative: a pixel of weight w counts as w pixels, and at 0 it does not exist.
 
     Attributes:
