@@ -78,6 +78,8 @@ def coverage_torch(planes: torch.Tensor, classes: int) -> torch.Tensor:
     Args:
         planes: uint8 `[N, h, w, S * P]`, see `to_subpixels`.
     """
+    import torch
+
     parts = planes.split(plane_count(classes), dim=-1)
     if len(parts) == 1:
         return unpack_torch(planes, classes)

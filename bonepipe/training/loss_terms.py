@@ -1,8 +1,8 @@
 """The terms that losses are made of: pure functions with one value a sample, so that a batch equals its parts.
 
 Everywhere: logits and targets (0 to 1, the share of a pixel that is inside) are float32 `[N, C, h, w]`. `weight` is
-None or float32 of the same shape, not negative: a pixel of weight w counts as w pixels of its class, in every sum, area and mean. At 0 the pixel does not
-exist, and a class none of whose pixels exist is left out of the mean over classes.
+None or float32 of the same shape, not negative: a pixel of weight w counts as w pixels of its class, in every sum, area
+and mean. At 0 the pixel does not exist, and a class none of whose pixels exist is left out of the mean over classes.
 
 Where a loss divides by an area, a `floor` says what share of the existing pixels the area at least counts as. Without
 it an image or class with hardly any true pixels has hundreds of times its share of the gradient. Dice-like terms need

@@ -244,7 +244,7 @@ def bare_steps(module: Any, data: FoldDataModule) -> Steps:
     steps = Steps()
     for batch in data.train_dataloader():
         images = normalise(batch["image"], module.mean, module.std).contiguous(memory_format=torch.channels_last)
-        targets = bitplane.unpack_torch(batch["planes"], len(module.classes))
+        targets = bitplane.coverage_torch(batch["planes"], len(module.classes))
         optimizer.zero_grad()
         loss = loss_of(model(images), targets)
         loss.backward()

@@ -2,12 +2,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from torch.utils.data import default_collate
 
+from bonepipe.config import build, compose
 from bonepipe.data.augment import Augmentation
 from bonepipe.data.batches import Answer, TestImages, TrainingImages
 from bonepipe.data.catalog import test_images as find_test_images
 from bonepipe.data.catalog import train_images
+from bonepipe.data.image import resize_grey
 from bonepipe.data.store import open_store
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane, rle
@@ -118,3 +121,63 @@ def test_an_answer_that_lacks_a_row_or_does_not_fit_is_named(answered, tmp_path)
     wrong.write_text("\n".join([*lines[:2], f"{names[0]},{classes[1]},99999 9,Public", *lines[3:]]))
     with pytest.raises(BonepipeError, match=rf"wrong\.csv: line 3: {names[0]}, {classes[1]}: .*beyond"):
         Answer(wrong, names, classes, frame)(images[0])
+
+
+@pytest.fixture(scope="module")
+def fine(phantom_root, tmp_path_factory):
+    """Hands of 256 pixels at half their size, drawn at all of it."""
+    spec = build(compose([f"data.root={phantom_root}", "data.size=128", "data.supersample=2"]), "data")
+    return spec, open_store(train_images(spec), spec, tmp_path_factory.mktemp("store"))
+
+
+def native(spec, store, index):
+    """An image of the store and its masks `[C, H, W]` at the original size."""
+    image = next(image for image in train_images(spec) if image.name == store.names[index])
+    return image.read(), np.stack([to_mask(mask, store.shape(index)) for mask in store.truth(index)])
+
+
+def test_a_label_is_the_share_of_its_pixel_that_a_class_covers(fine):
+    spec, store = fine
+    sample = TrainingImages(store, Augmentation(spec))[3, 0]
+    image, masks = native(spec, store, 3)
+    coverage = bitplane.coverage_torch(torch.from_numpy(sample["planes"])[None], store.class_count)[0]
+    shares = masks.reshape(-1, 128, 2, 128, 2).mean((2, 4))
+    np.testing.assert_allclose(coverage, shares, atol=1e-6)
+    assert ((shares > 0) & (shares < 1)).sum() > 0
+    np.testing.assert_array_equal(sample["image"], resize_grey(image, (128, 128)))
+
+
+def test_sub_pixels_are_augmented_with_their_image(fine):
+    spec, store = fine
+    flip = {"name": "HorizontalFlip", "p": 1.0}
+    plain, flipped = (TrainingImages(store, Augmentation(spec, transforms=recipe))[3, 0] for recipe in ((), [flip]))
+    coverage = [
+        bitplane.coverage_torch(torch.from_numpy(sample["planes"])[None], store.class_count)[0].numpy()
+        for sample in (plain, flipped)
+    ]
+    np.testing.assert_array_equal(coverage[1], coverage[0][..., ::-1])
+    np.testing.assert_array_equal(flipped["image"], plain["image"][:, ::-1])
+
+
+def test_sizes_in_a_recipe_are_those_that_the_model_sees(fine):
+    spec, store = fine
+    whole = TrainingImages(store, Augmentation(spec))[3, 0]["image"]
+    crop = [{"name": "CenterCrop", "height": 64, "width": 64, "p": 1.0}, {"name": "Resize", "interpolation": 0}]
+    part = TrainingImages(store, Augmentation(spec, transforms=crop))[3, 0]["image"]
+    assert np.abs(part[::2, ::2].astype(int) - whole[32:96, 32:96]).mean() < 6
+
+
+def test_pixel_weights_and_what_does_not_count_have_the_size_that_the_model_sees(fine, tmp_path):
+    spec, store = fine
+    wide = replace(spec, size=(96, 128))  # square images leave its sides black
+    images = TrainingImages(open_store(train_images(wide), wide, tmp_path), Augmentation(wide), pixel_weights=weights)
+    sample = images[0, 0]
+    assert sample["weight"].shape == (1, 96, 128)
+    ignored = bitplane.coverage_torch(torch.from_numpy(sample["ignored"])[None], store.class_count)[0]
+    assert ignored.shape == (29, 96, 128)
+    assert ignored[:, :, :16].min() == 1
+    assert ignored[:, :, 16:112].max() == 0
+
+
+def weights(planes):
+    return np.ones(planes.shape[:2], np.float32)

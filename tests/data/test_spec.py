@@ -29,6 +29,8 @@ def test_mirrored_order_swaps_the_pairs():
         ({"others": ("heart",)}, "data.others name none of them"),
         ({"size": 16}, "data.size=16"),
         ({"size": (64, 31)}, "data.size"),
+        ({"supersample": 0}, "data.supersample=0"),
+        ({"supersample": 5}, "from 1 to 4"),
         ({"palette": ((1, 2, 3),)}, "data.palette has 1 colours for 3 classes"),
         ({"patient": "^[^/]+/"}, "data.patient"),
         ({"swaps": {"horizontal": [("left", "lung")]}}, "data.swaps.horizontal: unknown class 'lung'"),

@@ -64,12 +64,26 @@ def test_unpack_torch_compiles_into_one_graph():
     torch.testing.assert_close(compiled(planes), bitplane.unpack_torch(planes, 29), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("scale", [1, 2, 3])
+@pytest.mark.parametrize("classes", CLASSES)
+def test_coverage_is_the_mean_over_sub_pixels(classes, scale):
+    mask = np.random.default_rng(classes).random((4 * scale, 5 * scale, classes)) < 0.4
+    planes = bitplane.to_subpixels(bitplane.pack(mask), scale)
+    assert planes.shape == (4, 5, scale * scale * bitplane.plane_count(classes))
+    coverage = bitplane.coverage_torch(torch.from_numpy(planes)[None], classes)
+    expected = mask.reshape(4, scale, 5, scale, classes).mean((1, 3)).transpose(2, 0, 1)[None]
+    assert coverage.dtype == torch.float32
+    torch.testing.assert_close(coverage, torch.from_numpy(expected).float(), rtol=0, atol=1e-7)
+
+
 def test_wrong_number_of_planes_is_refused():
     planes = np.zeros((2, 2, 3), np.uint8)
     with pytest.raises(ValueError, match="29 classes need 4 bit-planes, not 3"):
         bitplane.unpack(planes, 29)
     with pytest.raises(ValueError, match="not 3"):
         bitplane.unpack_torch(torch.from_numpy(planes)[None], 29)
+    with pytest.raises(ValueError, match="not 3"):
+        bitplane.coverage_torch(torch.from_numpy(planes)[None], 29)
     with pytest.raises(ValueError, match="not 3"):
         bitplane.areas(planes, 29)
     with pytest.raises(ValueError, match="not 3"):

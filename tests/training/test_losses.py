@@ -377,3 +377,25 @@ def test_boundary_settings_make_the_pixel_weights():
     weights = Dice(boundary=Boundary(weight=4, sigma=2)).pixel_weights(2)
     np.testing.assert_array_equal(weights(planes), weight_map(planes, 2, 4, 2))
     assert Dice().pixel_weights(2) is None
+
+
+@pytest.mark.parametrize(
+    "loss", [Dice(), Jaccard(), Tversky(alpha=0.5, beta=0.5), BinaryCrossEntropy(), DiceFocal()], ids=repr
+)
+def test_of_a_pixel_that_is_covered_in_part_the_best_prediction_is_that_part(loss):
+    """The product as overlap would be best at 1, and outlines would move outwards."""
+    targets = torch.zeros(1, 1, 8, 8)
+    targets[..., 2:6, 2:6], targets[..., 2, 2:6] = 1.0, 0.7
+    scores = []
+    for share in (0.0, 0.5, 0.65, 0.7, 0.75, 0.9, 1.0):
+        predicted = targets.clone()
+        predicted[..., 2, 2:6] = share
+        scores.append(loss(predicted.clamp(1e-6, 1 - 1e-6).logit(), targets).item())
+    assert min(scores) == scores[3]
+    assert scores == sorted(scores[:4], reverse=True) + sorted(scores[4:])
+
+
+def test_lovasz_takes_a_pixel_for_the_side_that_most_of_it_is_on():
+    logits, targets = example()
+    shares = targets * 0.8 + (1 - targets) * 0.3
+    assert torch.equal(Lovasz()(logits, shares), Lovasz()(logits, targets))

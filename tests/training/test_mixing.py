@@ -54,6 +54,17 @@ def test_mixup_blends_images_and_losses_in_one_ratio(seed):
     assert torch.equal(other.weight, part.weight.roll(shifts[0], 0))
 
 
+@pytest.mark.parametrize("kind", [CutMix, SnapMix])
+def test_sub_pixels_are_pasted_with_their_pixel(kind):
+    images, part = example()
+    fine = part._replace(planes=part.planes.repeat(1, 1, 1, 4))  # four equal sub-pixels
+    (pasted, plain), (again, mixed) = mix(kind(p=1.0), 3), mix(kind(p=1.0), 3, (images, fine))
+    assert torch.equal(pasted, again)
+    for before, after in zip(plain, mixed, strict=True):
+        expected = bitplane.unpack_torch(before.planes, CLASSES)
+        assert torch.equal(bitplane.coverage_torch(after.planes, CLASSES), expected)
+
+
 def test_mixups_ratio_is_drawn_from_the_beta_distribution():
     ratios = [mix(MixUp(p=1.0, alpha=0.5), seed)[1][0].share for seed in range(800)]
     assert np.mean(ratios) == pytest.approx(0.5, abs=0.05)
