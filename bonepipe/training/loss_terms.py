@@ -83,10 +83,12 @@ def focal(
 ) -> Tensor:
     """Focal loss `[N]` of each sample over its number of positive pixels (RetinaNet, equations 4-5, section 4.1).
 
-    The many easy pixels of the background would otherwise set the scale: from scratch, dividing by all pixels stalls.
     The divisor is max(positive pixels, floor * existing pixels / C, 1). Section 4.1 counts anchors of images that all
     have objects; without a floor an image that has none would be divided by 1 and drown the rest of its batch. The
     floor is the sample's own, so that a batch still equals its parts.
+
+    Where the floor is None the divisor is the number of existing pixels of all classes, as in `cross_entropy`. Beside
+    another term that keeps the weights of the two in proportion, whatever the number of classes and their sizes.
     """
     pixels = entropy(logits, targets, smoothing)
     wrong = 1 - torch.exp(-pixels)  # exp(-entropy) is the probability given to the truth

@@ -122,7 +122,8 @@ class Focal(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_focal(self.gamma, self.alpha, self.focal_floor)
+        _check_focal(self.gamma, self.alpha)
+        _check_share("focal_floor", self.focal_floor)
 
     def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Focal loss of each sample."""
@@ -212,33 +213,29 @@ class Lovasz(Loss):
 
 @dataclass(frozen=True, kw_only=True)
 class DiceFocal(Dice):
-    """Weighted sum of soft Dice and focal loss.
+    """Weighted sum of soft Dice and the focal loss averaged over all pixels.
 
     Attributes:
         gamma: focusing exponent; 0 gives cross entropy.
         alpha: weight of positive pixels, 1 - alpha of negative ones; None for no weighting.
-        focal_floor: share of the image that the positive pixels at least count as, all classes together.
     """
 
     pair = ("dice_weight", "focal_weight")
 
     dice_weight: float = 1.0
-    focal_weight: float = 1.0
+    focal_weight: float = 4.0
     gamma: float = 2.0
     alpha: float | None = None
-    focal_floor: float = 0.1
-    focal_over: str = "positives"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_focal(self.gamma, self.alpha, self.focal_floor)
+        _check_focal(self.gamma, self.alpha)
 
     def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Both terms of each sample."""
         first = self.dice_weight * super().of_logits(logits, targets, weight)
-        floor = None if self.focal_over == "pixels" else self.focal_floor
         return first + self.focal_weight * terms.focal(
-            logits, targets, self.gamma, self.alpha, weight, self.label_smoothing, floor
+            logits, targets, self.gamma, self.alpha, weight, self.label_smoothing, floor=None
         )
 
 
@@ -285,10 +282,9 @@ class DiceTopK(Dice):
         return first + self.topk_weight * terms.top_k(logits, targets, self.k, weight, self.label_smoothing)
 
 
-def _check_focal(gamma: float, alpha: float | None, floor: float) -> None:
+def _check_focal(gamma: float, alpha: float | None) -> None:
     if not gamma >= 0 or (alpha is not None and not 0 < alpha < 1):
         raise ValueError(f"gamma={gamma} must not be negative and alpha={alpha} must lie between 0 and 1")
-    _check_share("focal_floor", floor)
 
 
 def _check_share(name: str, value: float) -> None:
