@@ -117,6 +117,7 @@ CONDITIONS: dict[str, tuple[Acts, str]] = {
     ),
     "loss.side_weight": (SUPERVISED, "the network has one answer (model.deep_supervision)"),
     "loss.gamma": (lambda config: config["loss"].get("focal_weight", 1), "loss.focal_weight=0"),
+    "loss.focal_floor": (lambda config: config["loss"].get("focal_weight", 1), "loss.focal_weight=0"),
     "loss.alpha": (lambda config: config["loss"].get("focal_weight", 1), "loss.focal_weight=0"),
     "loss.k": (lambda config: config["loss"].get("topk_weight", 1), "loss.topk_weight=0"),
     "loss.smooth": (lambda config: config["loss"].get("dice_weight", 1), "loss.dice_weight=0"),

@@ -213,11 +213,13 @@ class Lovasz(Loss):
 
 @dataclass(frozen=True, kw_only=True)
 class DiceFocal(Dice):
-    """Weighted sum of soft Dice and the focal loss averaged over all pixels.
+    """Weighted sum of soft Dice and focal loss.
 
     Attributes:
         gamma: focusing exponent; 0 gives cross entropy.
         alpha: weight of positive pixels, 1 - alpha of negative ones; None for no weighting.
+        focal_floor: None averages the focal loss over all pixels; a share of the image divides it by the positive ones
+            instead, which at least count as that share.
     """
 
     pair = ("dice_weight", "focal_weight")
@@ -226,16 +228,19 @@ class DiceFocal(Dice):
     focal_weight: float = 4.0
     gamma: float = 2.0
     alpha: float | None = None
+    focal_floor: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_focal(self.gamma, self.alpha)
+        if self.focal_floor is not None:
+            _check_share("focal_floor", self.focal_floor)
 
     def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Both terms of each sample."""
         first = self.dice_weight * super().of_logits(logits, targets, weight)
         return first + self.focal_weight * terms.focal(
-            logits, targets, self.gamma, self.alpha, weight, self.label_smoothing, floor=None
+            logits, targets, self.gamma, self.alpha, weight, self.label_smoothing, self.focal_floor
         )
 
 

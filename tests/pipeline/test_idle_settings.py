@@ -78,7 +78,7 @@ def test_settings_of_what_was_not_chosen_are_said(word, with_what, text):
     assert all(text in warning and warning.startswith(f"warning: {key}=") for warning in told)
 
 
-@pytest.mark.parametrize("word", ["loss.gamma=3", "loss.alpha=0.3"])
+@pytest.mark.parametrize("word", ["loss.gamma=3", "loss.alpha=0.3", "loss.focal_floor=0.2"])
 def test_settings_of_a_term_without_weight_are_said(word):
     assert said(word) == []
     (warning,) = said(word, "loss.focal_weight=0")

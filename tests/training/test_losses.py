@@ -237,6 +237,7 @@ def test_sums_are_the_weighted_sums_of_their_terms():
     bce, dice = BinaryCrossEntropy()(*pair), Dice()(*pair)
     torch.testing.assert_close(BCEDice(bce_weight=0.3, dice_weight=2.0)(*pair), 0.3 * bce + 2 * dice)
     torch.testing.assert_close(DiceFocal(focal_weight=5.0, gamma=0.0)(*pair), dice + 5 * bce)
+    torch.testing.assert_close(DiceFocal(focal_weight=5.0, focal_floor=0.1)(*pair), dice + 5 * Focal()(*pair))
     torch.testing.assert_close(DiceTopK(k=1.0, topk_weight=0.5)(*pair), dice + 0.5 * bce)
 
 
