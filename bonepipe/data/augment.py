@@ -26,6 +26,11 @@ CHOICES = {"OneOf", "SomeOf", "Sequential"}
 RESAMPLING = {
     "Resize", "RandomScale", "LongestMaxSize", "SmallestMaxSize", "RandomSizedCrop", "RandomResizedCrop",
 }  # fmt: skip
+# Arguments in pixels of an image's height and width.
+PIXELS = {
+    "height", "width", "size", "min_max_height", "max_size", "max_size_hw", "min_height", "min_width", "padding", "px",
+    "translate_px", "x_min", "y_min", "x_max", "y_max", "hole_height_range", "hole_width_range", "unit_size_range",
+}  # fmt: skip
 WITHOUT_SIZE = {"Resize": ("height", "width"), "RandomSizedCrop": ("size",), "RandomResizedCrop": ("size",)}
 # Arguments that write, read or blend the labels' bytes as if they were numbers, and the values that do no harm.
 ON_LABELS: dict[str, tuple[Any, ...]] = {
@@ -253,10 +258,16 @@ def _set_size(name: str, arguments: dict[str, Any], shape: tuple[int, int], scal
                 f"{name}.{side}={value}: the crop is larger than the image, {shape[0]} x {shape[1]} pixels (data.size);"
                 " make it smaller, or give a share such as 0.75"
             )
-        if isinstance(value, int):
-            arguments[side] = scale * value
-    if "size" in arguments:
-        arguments["size"] = tuple(scale * side for side in arguments["size"])
+    arguments |= {key: _scaled(arguments[key], scale) for key in PIXELS & arguments.keys()}
+
+
+def _scaled(value: Any, scale: int) -> Any:
+    """Whole numbers, alone or in lists and mappings, at `scale` times the size; other numbers are shares, and stay."""
+    if isinstance(value, Mapping):
+        return {key: _scaled(inner, scale) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_scaled(inner, scale) for inner in value)
+    return scale * value if isinstance(value, int) else value
 
 
 def _arguments(kind: type) -> set[str]:

@@ -70,19 +70,18 @@ class TrainingImages(Dataset[dict[str, Any]]):
                     break
                 image, planes, ignored = self._augmented(index, again)
         shape = self.store.frame.shape
-        sample = {"image": self._averaged(image), "planes": self._averaged_labels(planes), "index": index}
+        image = np.ascontiguousarray(resize_grey(image, shape))
+        sample = {"image": image, "planes": self._gathered(planes), "index": index}
         if self.pixel_weights is not None:
             sample["weight"] = self.pixel_weights(bitplane.resize(planes, shape))[None]
         if ignored is not None:
-            sample["ignored"] = self._averaged_labels(ignored)
+            sample["ignored"] = self._gathered(ignored)
         if self.shares is not None:
             sample["share"] = self.shares[index]
         return sample
 
-    def _averaged(self, image: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(resize_grey(image, self.store.frame.shape))
-
-    def _averaged_labels(self, planes: np.ndarray) -> np.ndarray:
+    def _gathered(self, planes: np.ndarray) -> np.ndarray:
+        """Planes as drawn, with those of a pixel's sub-pixels side by side."""
         return np.ascontiguousarray(bitplane.to_subpixels(planes, self.store.supersample))
 
     def _augmented(self, index: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -44,7 +44,7 @@ def _cells(line: Line, here: Results, there: Results, seeded: bool) -> dict[str,
         "group": line.group,
         "row": line.name,
         "settings": " ".join(f"`{word}`" for word in line.settings.split()),
-        **{title: _score([result[key] for result in here if key in result]) for key, title in SCORES.items()},
+        **{title: score([result[key] for result in here if key in result]) for key, title in SCORES.items()},
         **told,
         "verdict": gain(gains["oof_dice"])[1] if seeded and len(gains["oof_dice"]) else "",
         "over": line.over or "",
@@ -57,7 +57,8 @@ def _gains(key: str, here: Results, there: Results) -> np.ndarray:
     return np.array([a[key] - b[key] for a, b in zip(here, there, strict=False) if key in a and key in b])
 
 
-def _score(values: Sequence[float]) -> str:
+def score(values: Sequence[float]) -> str:
+    """The mean with its standard deviation over seeds, where there are several."""
     if not values:
         return ""
     return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else f"{values[0]:.4f}"

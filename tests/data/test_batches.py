@@ -159,10 +159,20 @@ def test_sub_pixels_are_augmented_with_their_image(fine):
     np.testing.assert_array_equal(flipped["image"], plain["image"][:, ::-1])
 
 
-def test_sizes_in_a_recipe_are_those_that_the_model_sees(fine):
+@pytest.mark.parametrize(
+    "crop",
+    [
+        {"name": "CenterCrop", "height": 64, "width": 64},
+        {"name": "CenterCrop", "height": 0.5, "width": 0.5},
+        {"name": "Crop", "x_min": 32, "y_min": 32, "x_max": 96, "y_max": 96},
+        {"name": "CropAndPad", "px": [-32, -32, -32, -32], "keep_size": False},
+    ],
+    ids=str,
+)
+def test_sizes_in_a_recipe_are_those_that_the_model_sees(fine, crop):
     spec, store = fine
     whole = TrainingImages(store, Augmentation(spec))[3, 0]["image"]
-    crop = [{"name": "CenterCrop", "height": 64, "width": 64, "p": 1.0}, {"name": "Resize", "interpolation": 0}]
+    crop = [{**crop, "p": 1.0}, {"name": "Resize", "interpolation": 0}]
     part = TrainingImages(store, Augmentation(spec, transforms=crop))[3, 0]["image"]
     assert np.abs(part[::2, ::2].astype(int) - whole[32:96, 32:96]).mean() < 6
 

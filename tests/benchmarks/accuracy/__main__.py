@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from ..measure import REPOSITORY
+from .place import Job, Place
 from .sets import all_sets
-from .systems import RATES, Job, Place, pace, run
+from .systems import RATES, pace, run
 from .table import Rows, document
 
 SYSTEMS = ("pipeline", "script", "five folds", "nnU-Net", "nnU-Net mirrored")

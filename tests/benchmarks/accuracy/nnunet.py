@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,8 +21,7 @@ from bonepipe.errors import BonepipeError
 from bonepipe.files import write_csv, write_json
 from bonepipe.labels.rle import decode, encode
 
-if TYPE_CHECKING:
-    from .systems import Job, Place
+from .place import Job, Place, call
 
 VERSION = "2.8.1"
 DATASET = "Dataset001_versus"
@@ -41,10 +40,8 @@ def environment(cache: Path) -> Path:
     return python
 
 
-def run(place: "Place", job: "Job") -> Iterator[dict[str, Any]]:
+def run(place: Place, job: Job) -> Iterator[dict[str, Any]]:
     """Train nnU-Net for the job's minutes and score its masks."""
-    from .systems import call
-
     python = environment(place.folder.parent.parent / "nnunet")
     folder = place.folder / f"{job.system.replace(' ', '-')}-{job.minutes:g}-{job.seed}"
     write_dataset(place, folder / "raw" / DATASET)
@@ -64,7 +61,7 @@ def run(place: "Place", job: "Job") -> Iterator[dict[str, Any]]:
     }
 
 
-def write_dataset(place: "Place", out: Path) -> None:
+def write_dataset(place: Place, out: Path) -> None:
     """Write a set in nnU-Net's raw layout, labels one a pixel."""
     for name in ("imagesTr", "labelsTr", "imagesTs"):
         (out / name).mkdir(parents=True, exist_ok=True)
@@ -106,7 +103,7 @@ def flattened(masks: np.ndarray) -> np.ndarray:
     return label
 
 
-def perfect(place: "Place", out: Path) -> float:
+def perfect(place: Place, out: Path) -> float:
     """Test Dice of the truth itself with one label a pixel: what no plain labels can exceed."""
     truth = submission.read(place.set.root / "answer.csv")
     codes = {row.key: row.rle for row in truth.rows}
@@ -120,7 +117,7 @@ def perfect(place: "Place", out: Path) -> float:
     return place.score(out)
 
 
-def write_masks(place: "Place", probabilities: Path, out: Path) -> None:
+def write_masks(place: Place, probabilities: Path, out: Path) -> None:
     """Masks of the most probable class a pixel, at the images' own sizes."""
     rows = []
     for path in place.set.images("test"):

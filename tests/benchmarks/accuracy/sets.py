@@ -40,7 +40,6 @@ class Set:
         size: height and width in pixels that every system works at.
         data: settings of this pipeline that describe it: overrides, without `data.root`, `data.name` and `data.size`.
         classes: in the order of the submission.
-        swaps: pairs of classes that a mirrored image exchanges.
     """
 
     name: str
@@ -48,7 +47,6 @@ class Set:
     size: tuple[int, int]
     data: tuple[str, ...]
     classes: tuple[str, ...]
-    swaps: tuple[tuple[str, str], ...] = ()
 
     @property
     def words(self) -> list[str]:
@@ -74,11 +72,10 @@ CHEST = ("Left Lung", "Right Lung", "Cardiomediastinum", "Airways", "Ground Glas
 
 def chest44(root: Path) -> Set:
     """Real radiographs: 31 chests to train on, 13 to test, of mixed sizes; classes overlap."""
-    return Set("chest44", root, (160, 160), ("data=chest",), CHEST, ((CHEST[0], CHEST[1]),))
+    return Set("chest44", root, (160, 160), ("data=chest",), CHEST)
 
 
 PAIRED = tuple(f"{side} {label}" for side in SIDES for label in CLASSES)
-MIRRORED = tuple((f"Right {label}", f"Left {label}") for label in CLASSES)
 
 
 def pairs(folder: Path) -> Set:
@@ -86,9 +83,9 @@ def pairs(folder: Path) -> Set:
     root = folder / "pairs"
     if not root.is_dir():
         _write(root, 40, 20, _pair, PAIRED)
-    swaps = json.dumps([list(pair) for pair in MIRRORED])
+    swaps = json.dumps([[f"{side} {label}" for side in SIDES] for label in CLASSES])
     data = (*_described(PAIRED), f"+data.swaps.horizontal={swaps}")
-    return Set("pairs", root, (128, 256), data, PAIRED, MIRRORED)
+    return Set("pairs", root, (128, 256), data, PAIRED)
 
 
 ODD = (*CLASSES, SCREW)

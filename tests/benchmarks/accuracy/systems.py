@@ -7,93 +7,21 @@ alone, neither the start nor validation.
 
 import json
 import math
-import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bonepipe import config as configs
-from bonepipe.data import submission
-from bonepipe.data.catalog import train_images
-from bonepipe.data.folds import ensure
-from bonepipe.errors import BonepipeError
 from bonepipe.files import read_csv, write_json
 
-from ..measure import REPOSITORY
-from .sets import Set
+from . import nnunet
+from .place import Job, Place, call
 
 RATES = (1e-3, 4e-3)  # of the script; the better one on the test images counts, in its favour
 PLAIN = ("tta=none", "thresholds.margin=1e9")  # one view, threshold 0.5
 PACED = 320  # images that pace is measured on, after as many that are not
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training of one system.
-
-    Attributes:
-        system: `pipeline`, `five folds`, `script` with its rate, `nnU-Net` or `nnU-Net mirrored`.
-        minutes: of training on this machine, alone.
-        seed: of everything random.
-    """
-
-    system: str
-    minutes: float
-    seed: int
-
-
-@dataclass(frozen=True)
-class Place:
-    """A set, and where everything that systems make of it is kept.
-
-    Attributes:
-        set: the set.
-        folder: of its results.
-        recipe: the pipeline's settings beside those that describe the set.
-    """
-
-    set: Set
-    folder: Path
-    recipe: tuple[str, ...]
-
-    def words(self, *more: str) -> list[str]:
-        """Overrides of the pipeline for a training on this set."""
-        split = ("folds=holdout", f"folds.file={self.folder}/holdout.csv")
-        fixed = (f"runs={self.folder}/runs", "tracking=none", "trainer.workers=0")
-        return [*self.recipe, *self.set.words, *split, *fixed, *more]
-
-    @cached_property
-    def training(self) -> list[Path]:
-        """The images that every system learns from: those of the hold-out's other patients."""
-        config = configs.compose(self.words())
-        data, folds = configs.build(config, "data"), configs.build(config, "folds")
-        images = train_images(data)
-        dealt = ensure(folds, images)
-        return [image.path for image in images if dealt[image.name] != 0]
-
-    def score(self, path: Path) -> float:
-        """Test Dice of a table of masks."""
-        truth = submission.read(self.set.root / "answer.csv")
-        return float(submission.score_tables(submission.read(path), truth)["dice"])
-
-
-def call(command: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> str:
-    """Run a command and give what it printed, which `log` keeps. Raises BonepipeError where it fails."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as errors:
-        settings = {**os.environ, **(environment or {})}
-        streams = {"stdout": subprocess.PIPE, "stderr": errors}
-        done = subprocess.run(command, check=False, cwd=REPOSITORY, env=settings, text=True, **streams)
-        errors.write(done.stdout)
-    if done.returncode:
-        raise BonepipeError(f"{command[:4]} failed; {log} has what it said")
-    return done.stdout
 
 
 def bonepipe(command: str, words: Sequence[str], log: Path) -> None:
@@ -135,9 +63,7 @@ def run(place: Place, job: Job) -> Iterator[dict[str, Any]]:
     if job.system.startswith("script"):
         yield from _run_script(place, job)
     elif job.system.startswith("nnU-Net"):
-        from .nnunet import run as run_nnunet
-
-        yield from run_nnunet(place, job)
+        yield from nnunet.run(place, job)
     else:
         yield from _run_pipeline(place, job)
 

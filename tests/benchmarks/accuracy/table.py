@@ -2,18 +2,22 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bonepipe.files import read_csv, write_csv
 from bonepipe.report import markdown
+from bonepipe.report.ablation import gain, score
 
-if TYPE_CHECKING:
-    from .systems import Job
+from .place import Job
 
 COLUMNS = ("set", "recipe", "job", "minutes", "seed", "system", "images", "dice", "seconds")
-TARGETS = {"one model": 0.02, "one model, views and thresholds": 0.03, "five folds, views and thresholds": 0.05}
+TARGETS = {
+    "pipeline: one model": 0.02,
+    "pipeline: one model, views and thresholds": 0.03,
+    "pipeline: five folds, views and thresholds": 0.05,
+}
 Row = Mapping[str, str]
 
 
@@ -29,12 +33,12 @@ class Rows:
         self.path = path
         self.all: list[Row] = [row for _, row in read_csv(path, COLUMNS)] if path.is_file() else []
 
-    def has(self, set_name: str, job: "Job", recipe: str) -> bool:
+    def has(self, set_name: str, job: Job, recipe: str) -> bool:
         """Whether a job has been done."""
         asked = (set_name, recipe, job.system, f"{job.minutes:g}", str(job.seed))
         return any(tuple(row[key] for key in COLUMNS[:5]) == asked for row in self.all)
 
-    def add(self, set_name: str, job: "Job", recipe: str, measured: Iterable[Mapping[str, Any]]) -> None:
+    def add(self, set_name: str, job: Job, recipe: str, measured: Iterable[Mapping[str, Any]]) -> None:
         """Keep what a job measured."""
         for row in measured:
             values = (
@@ -69,12 +73,19 @@ def _lines(rows: Sequence[Row], key: tuple[str, float]) -> list[list[str]]:
     lines = []
     for name, dice in by_system.items():
         images = next(row["images"] for row in here if row["system"] == name)
-        gains = [dice[seed] - script[seed] for seed in dice if seed in script]
-        target = TARGETS.get(name.removeprefix("pipeline: ")) if name.startswith("pipeline") else None
-        met = "" if target is None or not gains else "yes" if _sure(gains) >= target else "**no**"
-        cells = [f"{images}", _spread(list(dice.values())), "" if name.startswith("script") else _signed(gains)]
-        lines.append([key[0], f"{key[1]:g}", name, *cells, "" if target is None else f"{target:+.2f}", met])
+        paired = () if name.startswith("script") else dice.keys() & script.keys()
+        gains = np.array([dice[seed] - script[seed] for seed in sorted(paired)])
+        compared = [gain(gains)[0], *_judged(gains, TARGETS.get(name))] if len(gains) else ["", "", ""]
+        lines.append([key[0], f"{key[1]:g}", name, images, score(list(dice.values())), *compared])
     return lines
+
+
+def _judged(gains: np.ndarray, target: float | None) -> tuple[str, str]:
+    """The target, and whether the gain less its standard error, where there are several seeds, reaches it."""
+    if target is None:
+        return "", ""
+    error = np.std(gains, ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+    return f"{target:+.2f}", "yes" if np.mean(gains) - error >= target else "**no**"
 
 
 def _by_seed(rows: Sequence[Row], system: str) -> dict[str, float]:
@@ -84,19 +95,3 @@ def _by_seed(rows: Sequence[Row], system: str) -> dict[str, float]:
 def _best(of_scripts: Sequence[dict[str, float]]) -> dict[str, float]:
     """The scores by seed of the script with the rate that is best on average."""
     return max(of_scripts, key=lambda dice: np.mean(list(dice.values())), default={})
-
-
-def _sure(gains: Sequence[float]) -> float:
-    """The gain less its standard error, where there are several seeds."""
-    error = np.std(gains, ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
-    return float(np.mean(gains) - error)
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "")
-
-
-def _signed(gains: Sequence[float]) -> str:
-    if not gains:
-        return ""
-    return f"{np.mean(gains):+.4f}" + (f" ± {np.std(gains, ddof=1):.4f}" if len(gains) > 1 else "")
