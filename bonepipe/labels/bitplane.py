@@ -86,7 +86,7 @@ def coverage_torch(planes: torch.Tensor, classes: int) -> torch.Tensor:
     total = unpack_torch(parts[0], classes, torch.uint8)
     for part in parts[1:]:
         total += unpack_torch(part, classes, torch.uint8)
-    return total.float() / len(parts)
+    return total.float().div_(len(parts))
 
 
 def permute_classes(planes: Planes, order: Sequence[int]) -> Planes:

@@ -6,6 +6,7 @@ overlap), and as many minutes as its training steps take. Its probabilities are 
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,12 +30,10 @@ DATASET = "Dataset001_versus"
 
 def environment(cache: Path) -> Path:
     """The Python of nnU-Net's environment, made from the registry when first asked for."""
-    python = cache / "bin" / "python"
+    python, uv = cache / "bin" / "python", str(Path(sys.executable).with_name("uv"))  # `make setup` installs it
     if not python.is_file():
-        for command in (
-            ["uv", "venv", str(cache)],
-            ["uv", "pip", "install", "--python", str(python), f"nnunetv2=={VERSION}"],
-        ):
+        install = [uv, "pip", "install", "--python", str(python), f"nnunetv2=={VERSION}"]
+        for command in ([uv, "venv", str(cache)], install):
             if subprocess.run(command, check=False).returncode:
                 raise BonepipeError(f"{' '.join(command)} failed; nnU-Net is compared only where it can be installed")
     return python
@@ -46,19 +45,15 @@ def run(place: Place, job: Job) -> Iterator[dict[str, Any]]:
     folder = place.folder / f"{job.system.replace(' ', '-')}-{job.minutes:g}-{job.seed}"
     write_dataset(place, folder / "raw" / DATASET)
     settings = {f"nnUNet_{name}": str(folder / name) for name in ("raw", "preprocessed", "results")}
-    settings["nnUNet_n_proc_DA"] = "0"  # augmentation in the training's own process, as on a machine of two cores
     words = [str(folder), f"{60 * job.minutes:g}", str(job.seed), *(["--mirror"] if "mirrored" in job.system else [])]
     start = time.perf_counter()
     runner = str(Path(__file__).parent / "nnunet_runner.py")
     told = json.loads(call([str(python), runner, *words], folder / "log.txt", settings).splitlines()[-1])
     seconds = time.perf_counter() - start
     write_masks(place, folder / "probabilities", folder / "answer.csv")
-    yield {
-        "system": job.system,
-        "images": told["images"],
-        "dice": place.score(folder / "answer.csv"),
-        "seconds": seconds,
-    }
+    dice, best = place.score(folder / "answer.csv"), perfect(place, folder / "perfect.csv")
+    yield {"system": job.system, "images": told["images"], "dice": dice, "seconds": seconds}
+    yield {"system": "plain labels, perfect", "images": 0, "dice": best, "seconds": 0}
 
 
 def write_dataset(place: Place, out: Path) -> None:

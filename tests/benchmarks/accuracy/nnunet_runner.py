@@ -6,6 +6,7 @@ one JSON object.
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 
 WARM, MEASURED = 2, 8  # iterations
+AUGMENTING = "nnUNet_n_proc_DA"  # how many processes do it; planning wants one at least
 
 
 def prepare(preprocessed):
@@ -31,6 +33,7 @@ def prepare(preprocessed):
 
 def make_trainer(plans, dataset, mirror):
     kind = nnUNetTrainer if mirror else nnUNetTrainerNoMirroring
+    plans = {**plans, "continue_training": False}  # the trainer takes it out
     trainer = kind(plans, "2d", "all", dataset, device=torch.device("cpu"))
     trainer.initialize()
     return trainer
@@ -42,6 +45,7 @@ def main():
     np.random.seed(seed)
     plans, dataset = prepare(folder / "preprocessed" / "Dataset001_versus")
     mirror = "--mirror" in sys.argv
+    os.environ[AUGMENTING] = "0"  # in the training's own process, as on a machine of two cores
     trial = make_trainer(plans, dataset, mirror)
     loader, _ = trial.get_dataloaders()
     trial.network.train()
