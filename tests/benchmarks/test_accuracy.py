@@ -1,6 +1,5 @@
 """The sets, the peers and the table of the accuracy benchmark, on a few small images."""
 
-import csv
 from pathlib import Path
 
 import cv2
@@ -89,17 +88,31 @@ def test_nnunet_gets_every_class_and_plain_labels_score_below_one(place, tmp_pat
     assert 0.8 < nnunet.perfect(place, tmp_path / "perfect.csv") < 1
 
 
+def _measured(job, dice):
+    return [{"system": job.system, "images": 100, "dice": dice, "seconds": 1}]
+
+
 def test_a_rows_file_says_what_is_left_to_do(tmp_path):
-    job, path = Job("script, rate 0.004", 3, 1), tmp_path / "rows.csv"
+    job, path = Job("pipeline", 3, 1), tmp_path / "rows.csv"
     rows = table.Rows(path)
-    assert not rows.has("odd", job, "")
-    rows.add("odd", job, "", [{"system": job.system, "images": 7, "dice": 0.5, "seconds": 2}])
+    assert rows.lacks("odd", job, "")
+    rows.add("odd", job, "", _measured(job, 0.5))
     again = table.Rows(path)
-    assert again.has("odd", job, "")
-    assert not any(
-        again.has(*key)
-        for key in (("odd", job, "x"), ("phantom", job, ""), ("odd", Job("script, rate 0.004", 3, 2), ""))
-    )
+    assert not again.lacks("odd", job, "")
+    others = (("odd", job, "x"), ("phantom", job, ""), ("odd", Job("pipeline", 3, 2), ""))
+    assert all(again.lacks(*key) for key in others)
+
+
+def test_the_scripts_rate_is_tuned_with_the_first_seed_on_each_set_and_budget(tmp_path):
+    rows = table.Rows(tmp_path / "rows.csv")
+    slow, fast = "script, rate 0.001", "script, rate 0.004"
+    rows.add("odd", Job(slow, 3, 0), "", _measured(Job(slow, 3, 0), 0.5))
+    assert rows.lacks("odd", Job(fast, 3, 0), "")
+    assert rows.lacks("odd", Job(slow, 3, 1), "")
+    rows.add("odd", Job(fast, 3, 0), "", _measured(Job(fast, 3, 0), 0.4))
+    assert rows.lacks("odd", Job(slow, 3, 1), "")
+    assert not rows.lacks("odd", Job(fast, 3, 1), "")
+    assert rows.lacks("odd", Job(fast, 10, 0), "")
 
 
 def test_gains_are_paired_by_seed_with_the_better_script(tmp_path):
@@ -107,17 +120,26 @@ def test_gains_are_paired_by_seed_with_the_better_script(tmp_path):
     scores = {"script, rate 0.001": (0.5, 0.6), "script, rate 0.004": (0.7, 0.6), "pipeline: one model": (0.8, 0.72)}
     for system, dice in scores.items():
         for seed, score in enumerate(dice):
-            measured = {"system": system, "images": 100, "dice": score, "seconds": 1}
-            rows.add("odd", Job(system.partition(":")[0], 3, seed), "", [measured])
+            job = Job(system.partition(":")[0], 3, seed)
+            rows.add("odd", job, "", [{**_measured(job, score)[0], "system": system}])
     table.document(rows, tmp_path / "accuracy.md")
     line = next(line for line in Path(tmp_path / "accuracy.md").read_text().splitlines() if "one model" in line)
     cells = [cell.strip() for cell in line.split("|")]
     assert cells[4:9] == ["100", "0.7600 ± 0.0566", "+0.1100 ± 0.1271", "+0.02", "yes"]
 
 
+def test_a_change_is_compared_with_the_default_seed_by_seed(tmp_path):
+    rows = table.Rows(tmp_path / "rows.csv")
+    for change, dice in {"": (0.5, 0.6, 0.1), "averaging=ema": (0.7, 0.7)}.items():
+        for seed, score in enumerate(dice):
+            job = Job("pipeline", 3, seed)
+            rows.add("odd", job, change, [{**_measured(job, score)[0], "system": "pipeline: one model"}])
+    table.document(rows, tmp_path / "accuracy.md")
+    line = next(line for line in (tmp_path / "accuracy.md").read_text().splitlines() if "averaging=ema" in line)
+    assert [cell.strip() for cell in line.split("|")][1:5] == ["`averaging=ema`", "3", "+0.1500 ± 0.6353", "+0.1500"]
+
+
 def test_seeds_are_trained_thrice_at_three_minutes_and_nnunet_at_ten():
-    names = [(job.system, job.minutes, job.seed) for job in jobs(["pipeline", "script", "nnU-Net"], [10, 3], None)]
-    assert len(names) == 3 * 3 + 4
-    assert ("nnU-Net", 10, 0) in names
-    with (Path(__file__).parent / "accuracy/rows.csv").open() as file:
-        assert tuple(next(csv.reader(file))) == table.COLUMNS
+    rounds = jobs(["pipeline", "script", "nnU-Net"], [10, 3], None)
+    assert [len(todo) for todo in rounds] == [3, 3, 3, 4]
+    assert [{(job.minutes, job.seed) for job in todo} for todo in rounds] == [{(3, 0)}, {(3, 1)}, {(3, 2)}, {(10, 0)}]

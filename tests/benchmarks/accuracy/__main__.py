@@ -2,18 +2,20 @@
 
 Test Dice of this pipeline's default recipe, of a script that fits on a page, and of nnU-Net, at equal minutes of
 training, on four sets. The whole of it takes most of a day on two cores; --sets, --systems and --minutes choose a part.
+--change tries other settings of the pipeline (`--systems pipeline --change averaging=ema`).
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from ..measure import REPOSITORY
-from .place import Job, Place
+from .place import RATES, Job, Place
 from .sets import all_sets
-from .systems import RATES, pace, run
+from .systems import copy_pace, pace, run
 from .table import Rows, document
 
 SYSTEMS = ("pipeline", "script", "five folds", "nnU-Net", "nnU-Net mirrored")
@@ -32,24 +34,44 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--seeds", nargs="+", type=int, help="default: 0 1 2 at three minutes, else 0")
     result.add_argument("--chest44", type=Path, help="folder of the real set; without it, it is left out")
     result.add_argument("--cache", type=Path, default=Path("runs/.versus"), help="of sets and runs (%(default)s)")
-    result.add_argument("--recipe", default="experiment=demo", help="settings of the pipeline (%(default)s)")
-    result.add_argument("--label", default="", help="of the recipe, in its rows; such rows stay out of the document")
+    result.add_argument("--change", default="", help="settings to try, compared with the default recipe seed by seed")
+    result.add_argument("--same-pace", action="store_true", help="the change costs no time: as many images as without")
     result.add_argument(
         "--jobs", type=int, default=1, help="trainings at once (%(default)s), each with its share of cores"
     )
     return result
 
 
-def jobs(systems: Sequence[str], minutes: Sequence[float], seeds: Sequence[int] | None) -> list[Job]:
-    """What is to be trained on each set, short budgets first."""
-    todo = []
+def jobs(systems: Sequence[str], minutes: Sequence[float], seeds: Sequence[int] | None) -> list[list[Job]]:
+    """What is to be trained on each set, in rounds of one budget and seed, short budgets first."""
+    rounds = []
     for budget in sorted(minutes):
         for seed in seeds or SEEDS.get(int(budget), (0,)):
-            for system in systems:
-                names = [f"script, rate {rate:g}" for rate in RATES] if system == "script" else [system]
-                nnunet = system.startswith("nnU-Net")
-                todo += [Job(name, budget, seed) for name in names if not nnunet or budget == NNUNET_MINUTES]
-    return todo
+            names = [name for system in systems for name in _names(system, budget)]
+            rounds.append([Job(name, budget, seed) for name in names])
+    return rounds
+
+
+def _names(system: str, minutes: float) -> list[str]:
+    """A system's jobs at a budget: the script has one for each rate."""
+    if system.startswith("nnU-Net") and minutes != NNUNET_MINUTES:
+        return []
+    return [f"{system}, rate {rate:g}" for rate in RATES] if system == "script" else [system]
+
+
+def slug(change: str) -> str:
+    """The name of a change's folder."""
+    return re.sub(r"[^\w.=-]+", "_", change) or "default"
+
+
+def measure(missing: Sequence[tuple[Place, Job]], rows: Rows, change: str, at_once: int) -> None:
+    """Run jobs, so many at once, and keep the rows of each as soon as it is done."""
+    with ThreadPoolExecutor(at_once) as pool:
+        waiting = {pool.submit(lambda p=place, j=job: list(run(p, j))): (place, job) for place, job in missing}
+        for number, future in enumerate(as_completed(waiting), 1):
+            place, job = waiting[future]
+            rows.add(place.set.name, job, change, future.result())
+            print(f"{number} of {len(waiting)}: {rows.last}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -57,21 +79,19 @@ def main() -> int:
     given = parser().parse_args()
     cache = given.cache.resolve()
     rows = Rows(Path(__file__).parent / "rows.csv")
-    todo = jobs(given.systems, given.minutes, given.seeds)
     sets = [each for each in all_sets(cache / "sets", given.chest44) if each.name in given.sets]
-    places = [Place(each, cache / (given.label or "default") / each.name, tuple(given.recipe.split())) for each in sets]
-    missing = [(place, job) for job in todo for place in places if not rows.has(place.set.name, job, given.label)]
-    for place, job in missing:  # paces are measured alone, before anything else runs
-        if not job.system.startswith("nnU-Net"):
-            pace(place, "script" if job.system.startswith("script") else "pipeline")
-    with ThreadPoolExecutor(given.jobs) as pool:
-        waiting = {pool.submit(lambda p=place, j=job: list(run(p, j))): (place, job) for place, job in missing}
-        for number, future in enumerate(as_completed(waiting), 1):
-            place, job = waiting[future]
-            rows.add(place.set.name, job, given.label, future.result())
-            print(f"{number} of {len(waiting)}: {rows.last}", file=sys.stderr, flush=True)
-    if not given.label:
-        document(rows, REPOSITORY / "docs" / "accuracy.md")
+    recipe = ("experiment=demo", *given.change.split())
+    places = [Place(each, cache / slug(given.change) / each.name, recipe) for each in sets]
+    for place in places:  # alone, before anything else runs
+        if given.same_pace:
+            copy_pace(cache / slug("") / place.set.name, place.folder)
+        for system in {"script" if name == "script" else "pipeline" for name in given.systems}:
+            pace(place, system)
+    for todo in jobs(given.systems, given.minutes, given.seeds):
+        pairs = [(place, job) for job in todo for place in places]
+        missing = [pair for pair in pairs if rows.lacks(pair[0].set.name, pair[1], given.change)]
+        measure(missing, rows, given.change, given.jobs)
+    document(rows, REPOSITORY / "docs" / "accuracy.md")
     return 0
 
 

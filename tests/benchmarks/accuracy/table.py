@@ -10,9 +10,9 @@ from bonepipe.files import read_csv, write_csv
 from bonepipe.report import markdown
 from bonepipe.report.ablation import gain, score
 
-from .place import Job
+from .place import RATES, Job
 
-COLUMNS = ("set", "recipe", "job", "minutes", "seed", "system", "images", "dice", "seconds")
+COLUMNS = ("set", "change", "job", "minutes", "seed", "system", "images", "dice", "seconds")
 TARGETS = {
     "pipeline: one model": 0.02,
     "pipeline: one model, views and thresholds": 0.03,
@@ -26,23 +26,29 @@ class Rows:
 
     Attributes:
         path: of the file.
-        all: its rows; `recipe` is empty for the default recipe, or the label of one that was tried.
+        all: its rows; `change` names the settings that were tried, none for the default recipe.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.all: list[Row] = [row for _, row in read_csv(path, COLUMNS)] if path.is_file() else []
 
-    def has(self, set_name: str, job: Job, recipe: str) -> bool:
-        """Whether a job has been done."""
-        asked = (set_name, recipe, job.system, f"{job.minutes:g}", str(job.seed))
-        return any(tuple(row[key] for key in COLUMNS[:5]) == asked for row in self.all)
+    def lacks(self, set_name: str, job: Job, change: str) -> bool:
+        """Whether a job is still to be done: once a rate of the script has won with a seed, other seeds take that."""
+        asked = (set_name, change, f"{job.minutes:g}")
+        same = [row for row in self.all if (row["set"], row["change"], row["minutes"]) == asked]
+        if any((row["job"], row["seed"]) == (job.system, str(job.seed)) for row in same):
+            return False
+        scripts = [row for row in same if row["job"].startswith("script")]
+        if not job.system.startswith("script") or len({row["job"] for row in scripts}) < len(RATES):
+            return True
+        return max(scripts, key=lambda row: float(row["dice"]))["job"] == job.system
 
-    def add(self, set_name: str, job: Job, recipe: str, measured: Iterable[Mapping[str, Any]]) -> None:
+    def add(self, set_name: str, job: Job, change: str, measured: Iterable[Mapping[str, Any]]) -> None:
         """Keep what a job measured."""
         for row in measured:
             values = (
-                set_name, recipe, job.system, f"{job.minutes:g}", job.seed, row["system"], row["images"],
+                set_name, change, job.system, f"{job.minutes:g}", job.seed, row["system"], row["images"],
                 f"{row['dice']:.4f}", f"{row['seconds']:.0f}",
             )  # fmt: skip
             self.all.append(dict(zip(COLUMNS, map(str, values), strict=True)))
@@ -55,15 +61,40 @@ class Rows:
 
 
 def document(rows: Rows, path: Path) -> None:
-    """Write the table of the default recipe between the document's markers."""
-    default = [row for row in rows.all if not row["recipe"]]
-    lines = [
-        line
-        for key in sorted({(row["set"], float(row["minutes"])) for row in default})
-        for line in _lines(default, key)
-    ]
+    """Write the tables of the default recipe and of changes between the document's markers."""
+    default = [row for row in rows.all if not row["change"]]
+    keys = sorted({(row["set"], float(row["minutes"])) for row in default})
+    lines = [line for key in keys for line in _lines(default, key)]
     header = ("set", "minutes", "system", "images seen", "test Dice", "before the script", "target", "met")
     markdown.replace_block(path, "versus", markdown.table(header, lines), "Accuracy")
+    if len(default) < len(rows.all):
+        markdown.replace_block(path, "changes", changes(rows.all), "Accuracy")
+
+
+def changes(rows: Sequence[Row]) -> str:
+    """What each change gained on each set, one model of it against one of the default recipe with the same seed."""
+    models = [row for row in rows if row["system"] == "pipeline: one model"]
+    sets = list(dict.fromkeys(row["set"] for row in models))
+    tried = dict.fromkeys((row["change"], row["minutes"]) for row in models if row["change"])
+    lines = [[f"`{change}`", minutes, *_gained(models, change, minutes, sets)] for change, minutes in tried]
+    return markdown.table(("change", "minutes", *sets, "mean of the sets"), lines)
+
+
+def _gained(models: Sequence[Row], change: str, minutes: str, sets: Sequence[str]) -> list[str]:
+    here = [row for row in models if row["minutes"] == minutes]
+    by_set = {name: _paired(here, change, name) for name in sets}
+    means = [gains.mean() for gains in by_set.values() if len(gains)]
+    cells = [gain(gains)[0] if len(gains) else "" for gains in by_set.values()]
+    return [*cells, f"{np.mean(means):+.4f}" if len(means) == len(sets) else ""]
+
+
+def _paired(rows: Sequence[Row], change: str, set_name: str) -> np.ndarray:
+    """Differences of a change from the default recipe on a set, float64 `[S]` by common seed."""
+    dice = {
+        label: {row["seed"]: float(row["dice"]) for row in rows if (row["set"], row["change"]) == (set_name, label)}
+        for label in ("", change)
+    }
+    return np.array([dice[change][seed] - dice[""][seed] for seed in sorted(dice[""].keys() & dice[change].keys())])
 
 
 def _lines(rows: Sequence[Row], key: tuple[str, float]) -> list[list[str]]:
@@ -93,5 +124,5 @@ def _by_seed(rows: Sequence[Row], system: str) -> dict[str, float]:
 
 
 def _best(of_scripts: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The scores by seed of the script with the rate that is best on average."""
-    return max(of_scripts, key=lambda dice: np.mean(list(dice.values())), default={})
+    """The scores by seed of the script with the rate that won: the others have fewer seeds, or lower scores."""
+    return max(of_scripts, key=lambda dice: (len(dice), np.mean(list(dice.values()))), default={})
