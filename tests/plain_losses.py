@@ -1,4 +1,4 @@
-"""The losses as autograd does them, whole tensors at a time: what the losses of bonepipe must equal, and be faster than.
+"""The losses as autograd does them, whole tensors at a time: what bonepipe's must equal, and be faster than.
 
 Logits and targets (0 to 1) are float32 `[N, C, h, w]`, `weight` is of that shape or None; every loss is one a sample,
 `[N]`.

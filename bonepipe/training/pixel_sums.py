@@ -6,10 +6,10 @@ computes the block anew (Chen 2016, "Training deep nets with sublinear memory co
 nothing but the arguments is kept, logits in their own number format and targets as bytes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
@@ -24,44 +24,32 @@ T = TypeVar("T")
 Block = tuple[slice, slice, slice]  # samples, all classes, rows
 
 
-@dataclass(frozen=True, eq=False)
 class Labels:
     """What logits `[N, C, h, w]` are compared with.
 
-    Attributes:
+    Args:
         targets: `[N, C, h, w]` of any number format, 0 to `parts`.
-        weight: of the pixels, `[N, C, h, w]` (an expanded view will do), not negative, or None: see `loss_terms`.
+        weight: of the pixels, float32 `[N, C, h, w]` (an expanded view will do), not negative, or None: see
+            `loss_terms`.
         parts: the targets of a pixel that is inside.
+
+    Attributes:
+        existing, area: how many pixels exist, and how many of them are inside, float32 `[N, C]`.
     """
 
-    targets: Tensor
-    weight: Tensor | None = None
-    parts: int = 1
-
-    def of_sample(self, index: int) -> "Labels":
-        """Those of one sample of the batch."""
-        sample = slice(index, index + 1)
-        return Labels(self.targets[sample], None if self.weight is None else self.weight[sample], self.parts)
-
-    @cached_property
-    def existing(self) -> Tensor:
-        """How many pixels exist, float32 `[N, C]`."""
-        if self.weight is None:
-            return torch.full(self.targets.shape[:2], float(self.targets[0, 0].numel()), device=self.targets.device)
-        return self.weight.sum((2, 3), dtype=torch.float32)
-
-    @cached_property
-    def area(self) -> Tensor:
-        """How many of them are inside, float32 `[N, C]`."""
+    def __init__(self, targets: Tensor, weight: Tensor | None = None, parts: int = 1) -> None:
+        self.targets, self.weight, self.parts = targets, weight, parts
+        counts = targets.new_zeros(targets.shape[:2], dtype=torch.float32)
+        self.existing = counts + targets[0, 0].numel() if weight is None else weight.sum((2, 3))
 
         def work(some: Sequence[Block]) -> Tensor:
-            total = torch.zeros(self.targets.shape[:2], device=self.targets.device)
+            total = torch.zeros_like(counts)
             for block in some:
-                inside = self.targets[block].float()
-                total[block[0]] += (inside if self.weight is None else inside * self.weight[block]).sum((2, 3))
+                inside = targets[block].float()
+                total[block[0]] += (inside if weight is None else inside * weight[block]).sum((2, 3))
             return total
 
-        return torch.stack(shared_out(work, self.targets)).sum(0) / self.parts
+        self.area = torch.stack(shared_out(work, targets)).sum(0) / parts
 
     @property
     def share(self) -> Tensor:
@@ -74,20 +62,17 @@ class Pixels:
 
     Attributes:
         logits, targets: targets are 0 to 1, the share of a pixel that is inside.
+        probability: of being inside, as the logits have it.
         weight: of the pixels, or None.
         samples: which of the batch they belong to.
     """
 
-    def __init__(self, logits: Tensor, labels: Labels, block: Block) -> None:
+    def __init__(self, logits: Tensor, targets: Tensor, weight: Tensor | None, parts: int, block: Block) -> None:
         number = torch.promote_types(logits.dtype, torch.float32)  # float64 stays, for gradcheck
         self.samples, self.logits = block[0], logits[block].to(number)
-        self.targets = torch.div(labels.targets[block], labels.parts, out=torch.empty_like(self.logits))
-        self.weight = None if labels.weight is None else labels.weight[block].to(number)
-
-    @cached_property
-    def probability(self) -> Tensor:
-        """Of being inside."""
-        return self.logits.sigmoid()
+        self.probability = self.logits.sigmoid()
+        self.targets = torch.div(targets[block], parts, out=torch.empty_like(self.logits))
+        self.weight = None if weight is None else weight[block].to(number)
 
     def entropy(self, targets: Tensor) -> Tensor:
         """Binary cross entropy with some targets t: max(z, 0) - t * z + log(1 + exp(-|z|))."""
@@ -128,8 +113,10 @@ def shared_out(work: Callable[[Sequence[Block]], T], tensor: Tensor) -> list[T]:
     Each thread takes its blocks through all steps. Were each step shared out, every one of them would end with waiting
     for the last thread, which takes long where other processes want the cores too.
     """
+    if torch.compiler.is_compiling():  # which makes one pass of the steps itself
+        return [work([(slice(None), slice(None), slice(None))])]
     todo, threads = list(blocks(tensor)), torch.get_num_threads()
-    if tensor.device.type != "cpu" or min(len(todo), threads) == 1 or torch.compiler.is_compiling():
+    if tensor.device.type != "cpu" or min(len(todo), threads) == 1:
         return [work(todo)]
     size = -(-len(todo) // threads)
     torch.set_num_threads(1)  # what threads that start now take over: a step in them is theirs alone
@@ -160,7 +147,7 @@ class _PixelSums(torch.autograd.Function):
         def work(some: Sequence[Block]) -> Tensor:
             sums = logits.new_zeros(shape, dtype=torch.promote_types(logits.dtype, torch.float32))
             for block in some:
-                pixels = Pixels(logits, Labels(targets, weight, parts), block)
+                pixels = Pixels(logits, targets, weight, parts, block)
                 values = (value for term in terms for value in term.values(pixels))
                 for index, value in enumerate(values):
                     counted = value if pixels.weight is None else value * pixels.weight
@@ -177,7 +164,7 @@ class _PixelSums(torch.autograd.Function):
 
         def work(some: Sequence[Block]) -> None:
             for block in some:
-                pixels = Pixels(logits, Labels(targets, weight, ctx.parts), block)
+                pixels = Pixels(logits, targets, weight, ctx.parts, block)
                 factors = upstream[:, block[0], :, None, None].split(counts)
                 first, *others = (term.slope(pixels, part) for term, part in zip(ctx.terms, factors, strict=True))
                 for slope in others:

@@ -112,9 +112,7 @@ class WorstEntropy:
     @torch.no_grad()
     def of(cls, logits: Tensor, labels: Labels, share: float, smoothing: float) -> "WorstEntropy":
         """Find the worst of the existing pixels: this share of them, but at least one."""
-        limits = [
-            _limit(_entropies(logits[n : n + 1], labels.of_sample(n), smoothing), share) for n in range(len(logits))
-        ]
+        limits = [_limit(_entropies(logits, labels, index, smoothing), share) for index in range(len(logits))]
         threshold, tied = map(torch.stack, zip(*limits, strict=True))
         return cls(smoothing, threshold, tied)
 
@@ -140,13 +138,15 @@ def towards_half(targets: Tensor, smoothing: float) -> Tensor:
     return targets * (1 - smoothing) + smoothing / 2 if smoothing else targets
 
 
-def _entropies(logits: Tensor, labels: Labels, smoothing: float) -> Tensor:
-    """The cross entropies of the existing pixels, in any order."""
+def _entropies(logits: Tensor, labels: Labels, sample: int, smoothing: float) -> Tensor:
+    """The cross entropies of a sample's existing pixels, in any order."""
+    logits, targets = logits[sample : sample + 1], labels.targets[sample : sample + 1]
+    weight = None if labels.weight is None else labels.weight[sample : sample + 1]
 
     def work(some: Sequence[Block]) -> Tensor:
         pieces = []
         for block in some:
-            pixels = Pixels(logits, labels, block)
+            pixels = Pixels(logits, targets, weight, labels.parts, block)
             entropy = pixels.entropy(towards_half(pixels.targets, smoothing))
             pieces.append(entropy.flatten() if pixels.weight is None else entropy[pixels.weight > 0])
         return torch.cat(pieces)

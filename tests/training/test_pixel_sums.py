@@ -1,6 +1,7 @@
 """Values, gradients and memory of the losses that are sums over pixels, against the same written out with autograd."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -19,27 +20,27 @@ GAMMAS = (0.0, 0.5, 1.0, 1.7, 2.0, 3.0)
 
 def plainly(loss, logits, targets, weight=None):
     """The loss of each sample as `plain_losses` has it, of float32 tensors of one shape."""
-    given = (logits, targets, weight, loss.label_smoothing)
+    common = (logits, targets, weight, loss.label_smoothing)
     match loss:
         case losses.DiceFocal():
-            focal = plain.focal(*given, loss.gamma, loss.alpha, loss.focal_floor)
-            return loss.dice_weight * plain.tversky(*given, smooth=loss.smooth / 2) + loss.focal_weight * focal
+            focal = plain.focal(*common, loss.gamma, loss.alpha, loss.focal_floor)
+            return loss.dice_weight * plain.tversky(*common, smooth=loss.smooth / 2) + loss.focal_weight * focal
         case losses.BCEDice():
-            dice = plain.tversky(*given, smooth=loss.smooth / 2)
-            return loss.dice_weight * dice + loss.bce_weight * plain.bce(*given)
+            dice = plain.tversky(*common, smooth=loss.smooth / 2)
+            return loss.dice_weight * dice + loss.bce_weight * plain.bce(*common)
         case losses.DiceTopK():
             worst = plain.top_k(logits, targets, loss.k, weight, loss.label_smoothing)
-            return loss.dice_weight * plain.tversky(*given, smooth=loss.smooth / 2) + loss.topk_weight * worst
+            return loss.dice_weight * plain.tversky(*common, smooth=loss.smooth / 2) + loss.topk_weight * worst
         case losses.Dice():
-            return plain.tversky(*given, smooth=loss.smooth / 2)
+            return plain.tversky(*common, smooth=loss.smooth / 2)
         case losses.Jaccard():
-            return plain.tversky(*given, 1.0, 1.0, loss.smooth)
+            return plain.tversky(*common, 1.0, 1.0, loss.smooth)
         case losses.Tversky():
-            return plain.tversky(*given, loss.alpha, loss.beta, loss.smooth)
+            return plain.tversky(*common, loss.alpha, loss.beta, loss.smooth)
         case losses.BinaryCrossEntropy():
-            return plain.bce(*given)
+            return plain.bce(*common)
         case losses.Focal():
-            return plain.focal(*given, loss.gamma, loss.alpha, loss.focal_floor)
+            return plain.focal(*common, loss.gamma, loss.alpha, loss.focal_floor)
     raise TypeError(loss)
 
 
@@ -121,7 +122,8 @@ def test_losses_and_gradients_equal_the_plain_ones(loss, seed, shape, parts, wei
 @pytest.mark.parametrize("signs", ["right", "wrong"])
 def test_certain_probabilities_of_exactly_zero_and_one_do_as_in_plain(loss, signs):
     _, counts, _ = batch(0, (2, 3, 8, 8), 1)
-    sizes = torch.linspace(0, 120, counts.numel()).view_as(counts)
+    order = torch.randperm(counts.numel(), generator=torch.Generator().manual_seed(1))
+    sizes = torch.linspace(0, 120, counts.numel())[order].view_as(counts)
     logits = sizes * (2.0 * counts - 1) * (1 if signs == "right" else -1)
     assert {0.0, 1.0} <= set(logits.sigmoid().flatten().tolist())
     assert_equal(loss, logits, counts, 1)
@@ -186,17 +188,17 @@ def test_outputs_of_deep_supervision_each_have_their_gradient():
 @pytest.mark.parametrize("loss", [*SUMS, losses.Dice(), losses.BinaryCrossEntropy(), losses.Focal()], ids=repr)
 def test_at_most_three_single_precision_copies_of_the_logits_are_kept(loss):
     """The logits themselves included, and targets as bytes; half of that where logits are in half precision."""
-    shape = (2, 5, 32, 32)
     for dtype, copies in ((torch.float32, 1.25), (torch.bfloat16, 0.75)):
-        logits, counts, weight = batch(8, shape, dtype=dtype)
-        for given, more in ((None, 0), (weight[:, :1], 0.2), (weight, 1)):
-            kept = storage_kept(lambda z, w: loss(z, counts, w, 4), logits, given)
-            assert kept <= (copies + more + 0.01) * 4 * logits.numel()
-    kept = storage_kept(lambda z, w: loss(z, counts.float() / 4, w), logits.float(), weight)
-    assert kept <= 3.01 * 4 * logits.numel()
+        logits, counts, weight = batch(8, (2, 5, 32, 32), dtype=dtype)
+        single = 4 * logits.numel()
+        of_images = weight[:, :1].clone()
+        assert storage_kept(loss, logits, counts, None, 4) < (copies + 0.01) * single
+        assert storage_kept(loss, logits, counts, of_images, 4) < (copies + 0.21) * single
+        assert storage_kept(loss, logits, counts, weight, 4) < (copies + 1.01) * single
+    assert storage_kept(loss, logits.float(), counts / 4, weight) < 3.01 * single
 
 
-def storage_kept(loss, logits, weight):
+def storage_kept(loss, logits, *others):
     """Bytes of all storage that the graph keeps for the backward pass."""
     sizes = {}
 
@@ -206,16 +208,16 @@ def storage_kept(loss, logits, weight):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss(logits.detach().requires_grad_(), weight)
+        loss(logits.detach().requires_grad_(), *others)
     return sum(sizes.values())
 
 
-def test_the_plain_losses_keep_twice_as_much():
+@pytest.mark.parametrize("loss", SUMS, ids=repr)
+def test_the_plain_losses_keep_more_than_twice_as_much(loss):
     """What the test above counts is not always small."""
     logits, counts, _ = batch(8, (2, 5, 32, 32))
-    for loss in SUMS:
-        kept = storage_kept(lambda z, _: plainly(loss, z, counts.float() / 4), logits, None)  # noqa: B023
-        assert kept > 5 * 4 * logits.numel()
+    kept = storage_kept(loss, logits, counts, None, 4)
+    assert storage_kept(partial(plainly, loss), logits, counts / 4) > 2 * kept
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
@@ -224,9 +226,10 @@ def test_slopes_equal_finite_differences(gamma, weighted):
     logits, counts, weight = batch(9, (2, 2, 3, 3), dtype=torch.float64, spread=2.0)
     labels = Labels(counts, weight if weighted else None, 4)
     worst = WorstEntropy.of(logits, labels, 0.4, 0.1)
+    worst = replace(worst, threshold=worst.threshold + 1e-3)  # between two pixels, where the choice is sure
     terms = (Areas.of(labels, 0.2), FocalEntropy(gamma, 0.3, 0.1))
     assert torch.autograd.gradcheck(lambda z: pixel_sums.pixel_sums(z, labels, *terms), logits.requires_grad_())
-    assert torch.autograd.gradcheck(lambda z: pixel_sums.pixel_sums(z, labels, worst)[0], logits, eps=1e-7)
+    assert torch.autograd.gradcheck(lambda z: pixel_sums.pixel_sums(z, labels, worst)[0], logits)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -257,7 +260,5 @@ def test_not_a_number_stays_one():
 def test_losses_compile_into_one_graph(loss):
     logits, counts, weight = batch(12, (2, 3, 8, 8))
     compiled = torch.compile(lambda z: loss.each(z, counts, weight, 4), backend="aot_eager", fullgraph=True)
-    for ours, expected in zip(
-        gradient(compiled, logits), gradient(lambda z: loss.each(z, counts, weight, 4), logits), strict=True
-    ):
-        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-7)
+    expected = gradient(lambda z: loss.each(z, counts, weight, 4), logits)
+    torch.testing.assert_close(gradient(compiled, logits), expected, rtol=1e-5, atol=1e-7)
