@@ -130,7 +130,8 @@ class WorstEntropy:
 
     def _chosen(self, entropy: Tensor, pixels: Pixels) -> Tensor:
         threshold, tied = (limit[pixels.samples, None, None, None] for limit in (self.threshold, self.tied))
-        return (entropy > threshold).to(entropy.dtype).add_((entropy == threshold) * tied)
+        side = torch.sub(entropy, threshold).sign_()  # comparisons, whose results are of another type, are slower
+        return torch.clamp(side, min=0).add_((1 - side * side).mul_(tied))
 
 
 def towards_half(targets: Tensor, smoothing: float) -> Tensor:
@@ -141,17 +142,17 @@ def towards_half(targets: Tensor, smoothing: float) -> Tensor:
 def _entropies(logits: Tensor, labels: Labels, sample: int, smoothing: float) -> Tensor:
     """The cross entropies of a sample's existing pixels, in any order."""
     logits, targets = logits[sample : sample + 1], labels.targets[sample : sample + 1]
-    weight = None if labels.weight is None else labels.weight[sample : sample + 1]
+    entropies = torch.empty_like(logits, dtype=torch.promote_types(logits.dtype, torch.float32))
 
-    def work(some: Sequence[Block]) -> Tensor:
-        pieces = []
+    def work(some: Sequence[Block]) -> None:
         for block in some:
-            pixels = Pixels(logits, targets, weight, labels.parts, block)
-            entropy = pixels.entropy(towards_half(pixels.targets, smoothing))
-            pieces.append(entropy.flatten() if pixels.weight is None else entropy[pixels.weight > 0])
-        return torch.cat(pieces)
+            pixels = Pixels(logits, targets, None, labels.parts, block)
+            entropies[block] = pixels.entropy(towards_half(pixels.targets, smoothing))
 
-    return torch.cat(shared_out(work, logits))
+    shared_out(work, logits)
+    if labels.weight is not None:
+        return entropies[labels.weight[sample : sample + 1] > 0]
+    return entropies.as_strided((entropies.numel(),), (1,))  # as it lies in memory
 
 
 def _limit(values: Tensor, share: float) -> tuple[Tensor, Tensor]:
