@@ -70,23 +70,28 @@ def to_subpixels(planes: Planes, scale: int) -> Planes:
     return blocks.reshape(height, width, scale * scale * count)
 
 
-def coverage_torch(planes: torch.Tensor, classes: int) -> torch.Tensor:
-    """The share of each pixel that a class covers, float32 `[N, C, h, w]`, of the planes of its sub-pixels.
+def counts_torch(planes: torch.Tensor, classes: int) -> tuple[torch.Tensor, int]:
+    """How many of each pixel's sub-pixels a class covers, uint8 `[N, C, h, w]`, and of how many.
 
-    Without sub-pixels it is `unpack_torch`. Raises ValueError where the planes are not those of so many classes.
+    The counts have the memory layout of a network's logits, `channels_last`. Raises ValueError where the planes are not
+    those of so many classes.
 
     Args:
-        planes: uint8 `[N, h, w, S * P]`, see `to_subpixels`.
+        planes: uint8 `[N, h, w, S * P]`, see `to_subpixels`; without sub-pixels S is 1.
     """
     import torch
 
-    parts = planes.split(plane_count(classes), dim=-1)
-    if len(parts) == 1:
-        return unpack_torch(planes, classes)
-    total = unpack_torch(parts[0], classes, torch.uint8)
-    for part in parts[1:]:
+    first, *others = planes.split(plane_count(classes), dim=-1)
+    total = unpack_torch(first, classes, torch.uint8)
+    for part in others:
         total += unpack_torch(part, classes, torch.uint8)
-    return total.float().div_(len(parts))
+    return total.contiguous(memory_format=torch.channels_last), 1 + len(others)
+
+
+def coverage_torch(planes: torch.Tensor, classes: int) -> torch.Tensor:
+    """The share of each pixel that a class covers, float32 `[N, C, h, w]`, see `counts_torch`."""
+    counts, parts = counts_torch(planes, classes)
+    return counts.float().div_(parts)
 
 
 def permute_classes(planes: Planes, order: Sequence[int]) -> Planes:

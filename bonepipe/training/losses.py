@@ -14,6 +14,8 @@ from torch import Tensor
 from bonepipe.labels import boundary as boundaries
 from bonepipe.models.outputs import Outputs
 from bonepipe.training import loss_terms as terms
+from bonepipe.training.pixel_sums import Labels, pixel_sums
+from bonepipe.training.pixel_terms import Areas, FocalEntropy, WorstEntropy
 
 Answer = Tensor | Outputs
 Weight = Tensor | None
@@ -42,13 +44,13 @@ class Boundary:
 class Loss:
     """What all losses have in common.
 
-    Called with logits or `Outputs`, targets `[N, C, h, w]` from 0 to 1 (the share of a pixel that is inside), and
-    optionally pixel weights
-    `[N or 1, C or 1, h, w]`, not negative: a pixel of weight w counts as w pixels, and at 0 it does not exist.
+    Called with logits or `Outputs`, targets `[N, C, h, w]` (0 to 1, the share of a pixel that is inside; or bytes, of
+    how many `parts` of a pixel are), and optionally pixel weights `[N or 1, C or 1, h, w]`, not negative: a pixel of
+    weight w counts as w pixels, and at 0 it does not exist. Logits may be of any precision.
 
     Attributes:
         label_smoothing: how far targets move towards one half in cross entropy and focal terms, and towards the class's
-            share of the image in Dice-like terms (see `loss_terms.towards_share`); 0 leaves them alone.
+            share of the image in Dice-like terms (see `pixel_sums.Areas`); 0 leaves them alone.
         boundary: weights of pixels between objects, or None. They are made with the batch, not here.
         side_weight: of each output of deep supervision, where the network has such; its answer proper has 1.
         presence_weight: of the cross entropy of the head that tells which classes occur, where the network has one.
@@ -70,24 +72,27 @@ class Loss:
         if self.pair and not any(getattr(self, name) for name in self.pair):
             raise ValueError(f"{' and '.join(self.pair)} are both 0, so there is nothing to learn from")
 
-    def __call__(self, answer: Answer, targets: Tensor, weight: Weight = None) -> Tensor:
+    def __call__(self, answer: Answer, targets: Tensor, weight: Weight = None, parts: int = 1) -> Tensor:
         """Scalar loss in float32, whatever the precision of the logits."""
-        return self.each(answer, targets, weight).mean()
+        return self.each(answer, targets, weight, parts).mean()
 
-    def each(self, answer: Answer, targets: Tensor, weight: Weight = None) -> Tensor:
+    def each(self, answer: Answer, targets: Tensor, weight: Weight = None, parts: int = 1) -> Tensor:
         """Loss of each sample, float32 `[N]`."""
-        targets = targets.float()
-        weight = None if weight is None else weight.float().expand_as(targets)
+        labels = Labels(targets, None if weight is None else weight.float().expand_as(targets), parts)
         if not isinstance(answer, Outputs):
-            return self.of_logits(answer.float(), targets, weight)
-        main, *sides = (self.of_logits(logits.float(), targets, weight) for logits in answer.maps)
+            return self.of_labels(answer, labels).float()
+        main, *sides = (self.of_labels(logits, labels) for logits in answer.maps)
         total = main + self.side_weight * torch.stack(sides).sum(0) if sides else main
         if answer.presence is not None:
-            total = total + self.presence_weight * terms.presence(answer.presence.float(), targets, weight)
-        return total
+            total = total + self.presence_weight * terms.presence(answer.presence.float(), labels)
+        return total.float()
+
+    def of_labels(self, logits: Tensor, labels: Labels) -> Tensor:
+        """Loss of each sample `[N]`; where sums over pixels do, `pixel_sums` needs least time and memory."""
+        return self.of_logits(logits.float(), labels.targets.float() / labels.parts, labels.weight)
 
     def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
-        """Loss of each sample `[N]`; everything is float32 and of one shape."""
+        """The same where autograd does all; everything is float32 and of one shape."""
         raise NotImplementedError
 
     def pixel_weights(self, classes: int) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -101,9 +106,10 @@ class Loss:
 class BinaryCrossEntropy(Loss):
     """Cross entropy of one sigmoid a class, averaged over all pixels and classes."""
 
-    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+    def of_labels(self, logits: Tensor, labels: Labels) -> Tensor:
         """Cross entropy of each sample."""
-        return terms.cross_entropy(logits, targets, weight, self.label_smoothing)
+        (entropy,) = pixel_sums(logits, labels, FocalEntropy(smoothing=self.label_smoothing))
+        return terms.pixel_mean(entropy, labels.existing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +131,10 @@ class Focal(Loss):
         _check_focal(self.gamma, self.alpha)
         _check_share("focal_floor", self.focal_floor)
 
-    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+    def of_labels(self, logits: Tensor, labels: Labels) -> Tensor:
         """Focal loss of each sample."""
-        return terms.focal(logits, targets, self.gamma, self.alpha, weight, self.label_smoothing, self.focal_floor)
+        (focal,) = pixel_sums(logits, labels, FocalEntropy(self.gamma, self.alpha, self.label_smoothing))
+        return terms.positive_mean(focal, labels, self.focal_floor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,14 +152,22 @@ class Overlap(Loss):
         if not self.smooth > 0:
             raise ValueError(f"smooth={self.smooth} must be above 0, or a class that occurs nowhere gives 0 / 0")
 
-    def index(self, probabilities: Tensor, targets: Tensor, weight: Weight) -> Tensor:
-        """The index `[N, C]`."""
+    def index(self, overlap: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+        """The index of areas, all `[N, C]`."""
         raise NotImplementedError
 
-    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+    def of_labels(self, logits: Tensor, labels: Labels) -> Tensor:
         """Mean over classes of one minus the index."""
-        targets = terms.towards_share(targets, weight, self.label_smoothing)
-        return terms.class_mean(1 - self.index(logits.sigmoid(), targets, weight), weight)
+        overlap, predicted = pixel_sums(logits, labels, self.areas(labels))
+        return self.of_areas(overlap, predicted, labels)
+
+    def areas(self, labels: Labels) -> Areas:
+        """The areas to be summed, with smoothed labels."""
+        return Areas.of(labels, self.label_smoothing)
+
+    def of_areas(self, overlap: Tensor, predicted: Tensor, labels: Labels) -> Tensor:
+        """Loss of each sample, of its sums."""
+        return terms.class_mean(1 - self.index(overlap, predicted, labels.area), labels.existing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,27 +183,27 @@ class Tversky(Overlap):
     alpha: float = 0.3
     beta: float = 0.7
 
-    def index(self, probabilities: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+    def index(self, overlap: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
         """The Tversky index."""
-        return terms.soft_tversky(probabilities, targets, self.alpha, self.beta, self.smooth, weight)
+        return terms.soft_tversky(overlap, predicted, true, self.alpha, self.beta, self.smooth)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Jaccard(Overlap):
     """One minus the soft Jaccard index (intersection over union), per sample and class."""
 
-    def index(self, probabilities: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+    def index(self, overlap: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
         """Intersection over union."""
-        return terms.soft_tversky(probabilities, targets, 1.0, 1.0, self.smooth, weight)
+        return terms.soft_tversky(overlap, predicted, true, 1.0, 1.0, self.smooth)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dice(Overlap):
     """One minus soft Dice, per sample and class; the first of two terms in the sums below."""
 
-    def index(self, probabilities: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+    def index(self, overlap: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
         """Soft Dice."""
-        return terms.soft_dice(probabilities, targets, self.smooth, weight)
+        return terms.soft_dice(overlap, predicted, true, self.smooth)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +223,8 @@ class Lovasz(Loss):
     def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
         """Mean over classes of the hinge; a pixel that is covered in part counts as inside from one half on."""
         margin, targets = 1 - self.label_smoothing, (targets >= 0.5).float()
-        return terms.class_mean(terms.lovasz_hinge(logits, targets, weight, margin, self.class_floor), weight)
+        hinge = terms.lovasz_hinge(logits, targets, weight, margin, self.class_floor)
+        return terms.class_mean(hinge, Labels(targets, weight).existing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,12 +252,15 @@ class DiceFocal(Dice):
         if self.focal_floor is not None:
             _check_share("focal_floor", self.focal_floor)
 
-    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+    def of_labels(self, logits: Tensor, labels: Labels) -> Tensor:
         """Both terms of each sample."""
-        first = self.dice_weight * super().of_logits(logits, targets, weight)
-        return first + self.focal_weight * terms.focal(
-            logits, targets, self.gamma, self.alpha, weight, self.label_smoothing, self.focal_floor
-        )
+        term = FocalEntropy(self.gamma, self.alpha, self.label_smoothing)
+        overlap, predicted, focal = pixel_sums(logits, labels, self.areas(labels), term)
+        if self.focal_floor is None:  # keeps the terms in proportion, whatever the number of classes and their sizes
+            second = terms.pixel_mean(focal, labels.existing)
+        else:
+            second = terms.positive_mean(focal, labels, self.focal_floor)
+        return self.dice_weight * self.of_areas(overlap, predicted, labels) + self.focal_weight * second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,10 +272,12 @@ class BCEDice(Dice):
     bce_weight: float = 1.0
     dice_weight: float = 1.0
 
-    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+    def of_labels(self, logits: Tensor, labels: Labels) -> Tensor:
         """Both terms of each sample."""
-        first = self.dice_weight * super().of_logits(logits, targets, weight)
-        return first + self.bce_weight * terms.cross_entropy(logits, targets, weight, self.label_smoothing)
+        term = FocalEntropy(smoothing=self.label_smoothing)
+        overlap, predicted, entropy = pixel_sums(logits, labels, self.areas(labels), term)
+        second = terms.pixel_mean(entropy, labels.existing)
+        return self.dice_weight * self.of_areas(overlap, predicted, labels) + self.bce_weight * second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,10 +302,12 @@ class DiceTopK(Dice):
                 "from, and at most 1, which is all of them; for example k=0.1"
             )
 
-    def of_logits(self, logits: Tensor, targets: Tensor, weight: Weight) -> Tensor:
+    def of_labels(self, logits: Tensor, labels: Labels) -> Tensor:
         """Both terms of each sample."""
-        first = self.dice_weight * super().of_logits(logits, targets, weight)
-        return first + self.topk_weight * terms.top_k(logits, targets, self.k, weight, self.label_smoothing)
+        term = WorstEntropy.of(logits, labels, self.k, self.label_smoothing)
+        overlap, predicted, entropy, chosen = pixel_sums(logits, labels, self.areas(labels), term)
+        second = terms.pixel_mean(entropy, chosen)
+        return self.dice_weight * self.of_areas(overlap, predicted, labels) + self.topk_weight * second
 
 
 def _check_focal(gamma: float, alpha: float | None) -> None:

@@ -175,8 +175,8 @@ class SegmentationModule(pl.LightningModule):
             return model(images)
 
     def _loss(self, answer: torch.Tensor | Outputs, part: Part) -> torch.Tensor:
-        targets = bitplane.coverage_torch(part.planes, len(self.classes))
-        return (part.share * self.loss.each(answer, targets, part.weight)).mean()
+        targets, parts = bitplane.counts_torch(part.planes, len(self.classes))
+        return (part.share * self.loss.each(answer, targets, part.weight, parts)).mean()
 
     def _window_weight(self, batch_index: int, batch_samples: int) -> float:
         loader = self.trainer.train_dataloader

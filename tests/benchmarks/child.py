@@ -7,14 +7,20 @@ import resource
 import sys
 from pathlib import Path
 
+STATUS = Path("/proc/self/status")
+
 
 def peak_bytes() -> int:
     """This process's largest resident set. Linux's VmHWM starts anew with the program; ru_maxrss keeps the parent's."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
+    if STATUS.exists():
+        return resident_bytes("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def resident_bytes(field: str = "VmRSS") -> int:
+    """This process's resident set now, or at its largest, as Linux has it."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
 
 
 def imports() -> None:

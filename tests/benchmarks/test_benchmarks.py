@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from . import baseline, growth, steps_data, steps_files, steps_labels, steps_model
+from . import baseline, growth, steps_data, steps_files, steps_labels, steps_loss, steps_model
 from .material import Material, replicate
 from .measure import Pair
 from .table import Row, faster, write
@@ -61,6 +61,11 @@ def test_lightning_and_bare_loop_train_alike(material):
     assert len(bare.seconds) == len(whole.seconds) == 2
     assert bare.losses[0] == pytest.approx(whole.losses[0], rel=1e-6)
     assert steps_model.loss_gap(bare, whole) < 1e-3
+
+
+@pytest.mark.parametrize("name", steps_loss.PAIRS)
+def test_losses_and_gradients_equal_the_plain_ones(name):
+    assert "gradients" in steps_loss.check_loss(name, (2, 5, 64, 64))
 
 
 def test_replicated_datasets_are_complete(material):
