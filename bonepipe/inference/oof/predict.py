@@ -17,7 +17,7 @@ from bonepipe.inference.oof import byte_maps
 from bonepipe.inference.oof.results import PROBABILITIES, Compared, write_results
 from bonepipe.inference.predict import texts
 from bonepipe.labels import upsample
-from bonepipe.labels.histogram import HALF
+from bonepipe.labels.histogram import HALF, HALF_BIN, dice_curve
 from bonepipe.parallel import overlapped
 
 Images = Dataset[dict[str, Any]]
@@ -122,6 +122,6 @@ def _digest(maps: np.ndarray, store: Store, index: int) -> tuple[Compared, byte_
 def compare_with_truth(maps: np.ndarray, store: Store, index: int) -> Compared:
     """Compare one image's maps `[C, h, w]` with the truth, at the image's size."""
     shape, truth = store.shape(index), store.truth(index)
+    counts = np.stack([upsample.histogram(map_, true, shape) for map_, true in zip(maps, truth, strict=True)])
     masks = upsample.cutouts(maps, [HALF] * len(truth), shape)
-    hist = [upsample.histogram(map_, true, shape) for map_, true in zip(maps, truth, strict=True)]
-    return Compared(texts(masks, shape), upsample.dice_scores(masks, truth), np.stack(hist))
+    return Compared(texts(masks, shape), dice_curve(counts)[:, HALF_BIN], counts)
