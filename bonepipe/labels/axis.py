@@ -29,13 +29,13 @@ class Cells(NamedTuple):
         weights: float32 `[K, h + 1]`, of the first, second ... output position in each cell.
         counts: how many of the K each cell has, `[h + 1]`.
         slots: of each of H output positions, K * cell + number in the cell.
-        alike: whether all inner cells have K output positions with the same weights, as at integer scales.
+        alike: the cells that all have K output positions with the same weights, at whole scales all inner ones.
     """
 
     weights: NDArray[np.float32]
     counts: NDArray[np.intp]
     slots: NDArray[np.intp]
-    alike: bool
+    alike: slice
 
     @property
     def most(self) -> int:
@@ -46,6 +46,11 @@ class Cells(NamedTuple):
     def there(self) -> NDArray[np.bool_]:
         """Which of the K each cell has, `[K, h + 1]`."""
         return np.arange(self.most)[:, None] < self.counts
+
+    def part(self, start: int, stop: int) -> "Cells":
+        """Some cells alone; `slots` still are those of all."""
+        first, last = (min(max(end, start), stop) - start for end in (self.alike.start, self.alike.stop))
+        return Cells(self.weights[:, start:stop], self.counts[start:stop], self.slots, slice(first, last))
 
 
 def _positions(low: int, high: int) -> NDArray[np.float64]:
@@ -69,5 +74,5 @@ def cells(low: int, high: int) -> Cells:
     weights = np.zeros((int(counts.max()), low + 1), np.float32)
     weights[number, cell] = axis(low, high).weight
     inner = weights[:, 1:-1]
-    alike = bool((counts[1:-1] == len(weights)).all() and (inner == inner[:, :1]).all())
-    return Cells(weights, counts, len(weights) * cell + number, alike)
+    alike = low > 1 and bool((counts[1:-1] == len(weights)).all() and (inner == inner[:, :1]).all())
+    return Cells(weights, counts, len(weights) * cell + number, slice(1, low) if alike else slice(0, 0))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bonepipe.labels.axis import ROUNDING, Cells, cells
 from bonepipe.labels.counts import byte_counts
+from bonepipe.labels.cutout import bounds
 from bonepipe.labels.histogram import BINS
 
 Shape = tuple[int, int]
@@ -48,11 +49,17 @@ def level_counts(probability: Values, threshold: float, shape: Shape) -> NDArray
     Args:
         threshold: k / 256. Some pixels below it are counted too, in the bins below k.
     """
-    padded = np.pad(probability * np.float32(BINS), 1, mode="edge")  # a power of two: no bit is lost
-    reached = _any_corner(padded >= BINS * (threshold - ROUNDING))
-    rows, columns = (cells(*pair) for pair in zip(probability.shape, shape, strict=True))
     counts = np.zeros(BINS, np.int64)
-    for piece in _pieces(padded, reached, rows, columns):
+    box = bounds(probability >= threshold - ROUNDING)
+    if not box.height:
+        return counts
+    (top, left, bottom, right), (height, width) = box, probability.shape
+    near = probability.take(np.arange(top - 1, bottom + 1), axis=0, mode="clip")  # with all neighbours, or the border's
+    near = near.take(np.arange(left - 1, right + 1), axis=1, mode="clip")
+    near *= np.float32(BINS)  # a power of two: no bit is lost
+    reached = _any_corner(near >= np.float32(BINS * (threshold - ROUNDING)))
+    rows, columns = cells(height, shape[0]).part(top, bottom + 1), cells(width, shape[1]).part(left, right + 1)
+    for piece in _pieces(near, reached, rows, columns):
         counts += _count(piece)
     return counts
 
@@ -63,22 +70,27 @@ def _any_corner(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(pairs[:, :-1] | pairs[:, 1:])
 
 
-def _pieces(padded: Values, reached: NDArray[np.bool_], rows: Cells, columns: Cells) -> Iterator[Piece]:
-    """The reached cells `[h + 1, w + 1]`: inner ones by strips or lists with common weights, others one by one."""
-    if rows.alike and columns.alike:
-        inner = reached[1:-1, 1:-1]
+def _pieces(values: Values, reached: NDArray[np.bool_], rows: Cells, columns: Cells) -> Iterator[Piece]:
+    """The reached cells `[h, w]` between values `[h + 1, w + 1]`: alike ones with common weights, then the others."""
+    alike = rows.alike, columns.alike
+    (top, bottom), (left, right) = ((part.start, part.stop) for part in alike)
+    if top < bottom and left < right:
         regular = _common(rows), _common(columns)
-        yield from (Piece(corners, *regular) for corners in _inner_corners(padded[1:-1, 1:-1], inner))
-        inner[:] = False
-    height, width = np.nonzero(reached)
-    for start in range(0, len(height), CHUNK):
-        row, column = height[start : start + CHUNK], width[start : start + CHUNK]
-        corners = (padded[row, column], padded[row, column + 1], padded[row + 1, column], padded[row + 1, column + 1])
+        corners_of_pieces = _corners(values[top : bottom + 1, left : right + 1], reached[alike])
+        yield from (Piece(corners, *regular) for corners in corners_of_pieces)
+        reached[alike] = False
+    down, across = np.nonzero(reached)
+    for start in range(0, len(down), CHUNK):
+        row, column = down[start : start + CHUNK], across[start : start + CHUNK]
+        corners = (values[row, column], values[row, column + 1], values[row + 1, column], values[row + 1, column + 1])
         yield Piece(corners, _own(rows, row), _own(columns, column))
 
 
-def _inner_corners(values: Values, reached: NDArray[np.bool_]) -> Iterator[tuple[Values, Values, Values, Values]]:
-    """Corners of the reached cells `[h - 1, w - 1]` between values `[h, w]`, and of some others below the threshold."""
+def _corners(values: Values, reached: NDArray[np.bool_]) -> Iterator[tuple[Values, Values, Values, Values]]:
+    """Corners of the reached cells `[h, w]` between values `[h + 1, w + 1]`, and of some others below the threshold.
+
+    Dense strips are computed whole, and no longer marked as reached; cells elsewhere are gathered.
+    """
     height, width = reached.shape
     step = max(1, CHUNK // max(1, width))
     for top in range(0, height, step):
@@ -96,8 +108,8 @@ def _inner_corners(values: Values, reached: NDArray[np.bool_]) -> Iterator[tuple
 
 
 def _common(axis: Cells) -> Places:
-    """Places of inner cells that are all alike."""
-    return Places(axis.weights[:, 1].tolist() if len(axis.counts) > 2 else [], None)
+    """Places of cells that are alike."""
+    return Places(axis.weights[:, axis.alike.start].tolist(), None)
 
 
 def _own(axis: Cells, index: NDArray[np.intp]) -> Places:

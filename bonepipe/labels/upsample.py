@@ -140,14 +140,29 @@ def histogram(probability: NDArray[np.float32], truth: Cutout, shape: Shape) -> 
     Those below `histogram.FLOOR` are together in bin 0.
     """
     counted = level_counts(probability, histograms.FLOOR, shape)
-    foreground = np.zeros(histograms.BINS, np.int64)
-    near = reach(probability, histograms.FLOOR, shape)
+    foreground = _foreground(probability, truth, histograms.FLOOR, shape)
+    return histograms.completed(counted, foreground, shape[0] * shape[1], area(truth))
+
+
+def _foreground(probability: NDArray[np.float32], truth: Cutout, threshold: float, shape: Shape) -> NDArray[np.int64]:
+    """Count int64 [256] the true pixels of an upsampled map that are at or above k / 256, and some of those below."""
+    counts = np.zeros(histograms.BINS, np.int64)
+    near = reach(probability, threshold, shape)
     box = near and near.overlap(truth.box)
     if box is not None:
         true = inside(truth, box)
         for rows, values in bands(probability, shape, box):
-            foreground += byte_counts(histograms.levels(values), mask=true[rows])
-    return histograms.completed(counted, foreground, shape[0] * shape[1], area(truth))
+            counts += byte_counts(histograms.levels(values), mask=true[rows])
+    return counts
+
+
+def dice_at_half(probabilities: NDArray[np.float32], truth: Sequence[Cutout], shape: Shape) -> NDArray[np.float64]:
+    """Dice `[C]` of the masks of maps `[C, h, w]` at threshold 0.5, without making the masks."""
+    half, from_half = histograms.HALF, slice(histograms.HALF_BIN, None)
+    pairs = list(zip(probabilities, truth, strict=True))
+    predicted = [level_counts(map_, half, shape)[from_half].sum() for map_, _ in pairs]
+    overlap = [_foreground(map_, true, half, shape)[from_half].sum() for map_, true in pairs]
+    return np.array(dice(np.array(overlap), np.array(predicted), np.array([area(true) for true in truth])), np.float64)
 
 
 def count(values: NDArray[np.float32], box: Box, truth: Cutout, shape: Shape) -> NDArray[np.int64]:

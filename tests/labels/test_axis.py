@@ -24,4 +24,12 @@ def test_cells_tell_of_each_position_what_the_axis_tells(low, high):
 
 @pytest.mark.parametrize(("low", "high", "alike"), [(512, 2048, True), (512, 1997, False), (7, 7, True), (9, 4, False)])
 def test_inner_cells_are_alike_at_whole_scales(low, high, alike):
-    assert cells(low, high).alike is alike
+    assert cells(low, high).alike == (slice(1, low) if alike else slice(0, 0))
+
+
+def test_a_part_of_the_cells_keeps_those_alike():
+    whole = cells(8, 32)
+    for start, stop in [(0, 9), (0, 1), (2, 5), (3, 9)]:
+        part = whole.part(start, stop)
+        np.testing.assert_array_equal(part.counts, whole.counts[start:stop])
+        assert list(range(start, stop))[part.alike] == [cell for cell in range(1, 8) if start <= cell < stop]

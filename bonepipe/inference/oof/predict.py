@@ -18,7 +18,7 @@ from bonepipe.inference.oof.results import PROBABILITIES, Compared, write_result
 from bonepipe.inference.predict import texts
 from bonepipe.labels import upsample
 from bonepipe.labels.histogram import HALF, HALF_BIN, dice_curve
-from bonepipe.parallel import overlapped
+from bonepipe.parallel import cores, overlapped
 
 Images = Dataset[dict[str, Any]]
 Predict = Callable[[torch.Tensor], torch.Tensor]  # grey bytes [N, h, w] to probabilities [N, C, h, w]
@@ -32,7 +32,8 @@ class Validation:
         store: training images; `indices` of those to predict.
         folder: the fold's, which exists, as do those of the variants in it.
         batch_size: images a forward pass.
-        ahead: images whose comparison with the truth may wait while the next ones are predicted.
+        ahead: images whose comparison with the truth may wait while the next ones are predicted; unless it is 0, at
+            least one a core.
         images: grey bytes `image`, original `shape` and store index `index`, in the order of `indices`; None for those
             of the store.
         frame: how these show the radiographs; None for that of the store.
@@ -72,7 +73,8 @@ def predict_variants(
     store, indices, classes, folder = validation.store, validation.indices, validation.classes, validation.folder
     source = ValidationImages(store, indices) if validation.images is None else validation.images
     predicted = _predicted(predict, source, validation.frame or store.frame, validation.batch_size)
-    rows = overlapped(lambda item: [_digest(maps, store, item[1]) for maps in item[0]], predicted, validation.ahead)
+    ahead = max(validation.ahead, cores()) if validation.ahead else 0
+    rows = overlapped(lambda item: [_digest(maps, store, item[1]) for maps in item[0]], predicted, ahead, cores())
     images_of_variants = zip(*tqdm(rows, f"{folder.name} out of fold", len(indices), unit="image"), strict=True)
     names, dice = [store.names[index] for index in indices], []
     for variant, of_variant in zip(variants, images_of_variants, strict=True):
