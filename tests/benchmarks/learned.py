@@ -23,7 +23,7 @@ from bonepipe.training.module import SegmentationModule
 from .material import Material, grey
 from .measure import threads
 
-POINTS = {"early": 25, "middle": 100, "trained": 400}  # optimiser steps
+POINTS = {"early": 10, "middle": 60, "trained": 240}  # optimiser steps
 SIDE, BATCH, PATIENTS = 160, 4, 24  # the demo's input and batch; patients trained on
 SEED = 1000  # of their phantom, which shares no patient with the material's
 
