@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from bonepipe import config as configs
 from bonepipe.data.batches import Batch, Truth
 from bonepipe.errors import BonepipeError
-from bonepipe.labels import bitplane, upsample
+from bonepipe.labels import bitplane, on_device, upsample
 from bonepipe.models.outputs import Outputs
 from bonepipe.parallel import Overlap, cores
 from bonepipe.training.batch_norm import calibration_images, evaluating, learning_norms, recalibrate
@@ -43,18 +43,20 @@ def window_weight(batch_index: int, batch_samples: int, batches: int, samples: i
     return window * batch_samples / in_window
 
 
-def validated(pair: tuple[np.ndarray, Truth]) -> np.ndarray:
-    """Dice `[C]` of an image's maps `[C, h, w]` at its original size, at threshold 0.5.
+def validated(pair: tuple[torch.Tensor, Truth]) -> np.ndarray:
+    """Dice `[C]` of an image's maps `[C, h, w]` at its original size, at threshold 0.5; on the GPU that they are on.
 
     Raises BonepipeError for maps that are not finite: they would count as a Dice of 0.
     """
     maps, truth = pair
-    if not np.isfinite(maps.sum()):
+    if not maps.sum().isfinite():
         raise BonepipeError(
             "validation: probabilities are not finite though the weights are; try trainer.precision=32, else a "
             "lower optimizer.lr"
         )
-    return upsample.dice_at_half(truth.content(maps), truth.masks, truth.shape)
+    if maps.is_cuda:
+        return on_device.dice_at_half(truth.content(maps), truth.masks, truth.shape)
+    return upsample.dice_at_half(truth.content(maps.cpu().numpy()), truth.masks, truth.shape)
 
 
 def pixel_weights(batch: Batch, classes: int) -> torch.Tensor | None:
@@ -128,7 +130,7 @@ class SegmentationModule(pl.LightningModule):
         self._call = (torch.compile(network) if compiled else network,)
         self.batch_loss = torch.zeros(())  # mean of the last training batch
         self._dice: list[np.ndarray] = []
-        self._comparing: Overlap[tuple[np.ndarray, Truth], np.ndarray] | None = None  # while it validates
+        self._comparing: Overlap[tuple[torch.Tensor, Truth], np.ndarray] | None = None  # while it validates
         self._calibration: list[torch.Tensor] = []  # grey bytes [N, h, w] that running statistics are computed from
         self._fresh = -1  # the optimiser step whose weights they were last computed for
 
@@ -212,9 +214,10 @@ class SegmentationModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Dice of every class at the image's original size, at threshold 0.5, while the next batch is predicted."""
-        probabilities = self.predict_step(batch, batch_index).cpu().numpy()
+        probabilities = self.predict_step(batch, batch_index)
         if self._comparing is None:
-            self._comparing = Overlap(validated, max(len(probabilities), cores()), cores())
+            waiting = 0 if probabilities.is_cuda else max(len(probabilities), cores())  # a GPU does one after another
+            self._comparing = Overlap(validated, waiting, cores())
         for pair in zip(probabilities, batch["truth"], strict=True):
             self._dice += self._comparing.put(pair)
 
