@@ -20,6 +20,7 @@ from bonepipe.labels.histogram import BINS
 Shape = tuple[int, int]
 Values = NDArray[np.float32]
 CHUNK = 1 << 15  # cells at a time: their vectors stay in a core's cache
+PIXELS = 1 << 20  # of these cells, at the most
 DENSE = 0.3  # share of a strip's cells from which on it is cheaper to compute all than to gather some
 
 
@@ -72,27 +73,27 @@ def _any_corner(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _pieces(values: Values, reached: NDArray[np.bool_], rows: Cells, columns: Cells) -> Iterator[Piece]:
     """The reached cells `[h, w]` between values `[h + 1, w + 1]`: alike ones with common weights, then the others."""
-    alike = rows.alike, columns.alike
+    alike, chunk = (rows.alike, columns.alike), max(1, min(CHUNK, PIXELS // (rows.most * columns.most)))
     (top, bottom), (left, right) = ((part.start, part.stop) for part in alike)
     if top < bottom and left < right:
         regular = _common(rows), _common(columns)
-        corners_of_pieces = _corners(values[top : bottom + 1, left : right + 1], reached[alike])
+        corners_of_pieces = _corners(values[top : bottom + 1, left : right + 1], reached[alike], chunk)
         yield from (Piece(corners, *regular) for corners in corners_of_pieces)
         reached[alike] = False
     down, across = np.nonzero(reached)
-    for start in range(0, len(down), CHUNK):
-        row, column = down[start : start + CHUNK], across[start : start + CHUNK]
+    for start in range(0, len(down), chunk):
+        row, column = down[start : start + chunk], across[start : start + chunk]
         corners = (values[row, column], values[row, column + 1], values[row + 1, column], values[row + 1, column + 1])
         yield Piece(corners, _own(rows, row), _own(columns, column))
 
 
-def _corners(values: Values, reached: NDArray[np.bool_]) -> Iterator[tuple[Values, Values, Values, Values]]:
+def _corners(values: Values, reached: NDArray[np.bool_], chunk: int) -> Iterator[tuple[Values, Values, Values, Values]]:
     """Corners of the reached cells `[h, w]` between values `[h + 1, w + 1]`, and of some others below the threshold.
 
     Dense strips are computed whole, and no longer marked as reached; cells elsewhere are gathered.
     """
     height, width = reached.shape
-    step = max(1, CHUNK // max(1, width))
+    step = max(1, chunk // max(1, width))
     for top in range(0, height, step):
         strip = reached[top : top + step]
         if np.count_nonzero(strip) > DENSE * strip.size:
@@ -102,8 +103,8 @@ def _corners(values: Values, reached: NDArray[np.bool_]) -> Iterator[tuple[Value
     wide = np.zeros((height, width + 1), np.bool_)  # as wide as the values, so that one index serves both
     wide[:, :-1] = reached
     index, flat = np.flatnonzero(wide), values.ravel()
-    for start in range(0, len(index), CHUNK):
-        here = index[start : start + CHUNK]
+    for start in range(0, len(index), chunk):
+        here = index[start : start + chunk]
         yield flat[here], flat[here + 1], flat[here + width + 1], flat[here + width + 2]
 
 
@@ -120,23 +121,20 @@ def _own(axis: Cells, index: NDArray[np.intp]) -> Places:
 def _count(piece: Piece) -> NDArray[np.int64]:
     """Count int64 [256] the pixels of cells by floor of their value; places that a cell lacks count as 0."""
     upper_left, upper_right, lower_left, lower_right = piece.corners
+    rows, columns = piece.rows, piece.columns
     down_left, down_right = lower_left - upper_left, lower_right - upper_right
     most, shape = max(float(corner.max()) for corner in piece.corners), upper_left.shape
-    levels = np.empty((len(piece.rows.weights), len(piece.columns.weights), *shape), np.uint8)
+    levels = np.empty((len(rows.weights), len(columns.weights), *shape), np.uint8)
     value = np.empty(shape, np.float32)
-    for row, down in enumerate(piece.rows.weights):
+    for row, down in enumerate(rows.weights):
         left, across = upper_left + np.float32(down) * down_left, upper_right + np.float32(down) * down_right
         across -= left
-        for column, right in enumerate(piece.columns.weights):
+        for column, right in enumerate(columns.weights):
             np.multiply(across, np.float32(right), out=value)
             value += left
             if most >= BINS - 1:
                 np.minimum(value, BINS - 1, out=value)
-            for there in (
-                piece.rows.there and piece.rows.there[row],
-                piece.columns.there and piece.columns.there[column],
-            ):
-                if there is not None:
-                    value *= there
+            if rows.there is not None and columns.there is not None:
+                value *= rows.there[row] * columns.there[column]
             np.copyto(levels[row, column], value, casting="unsafe")
     return byte_counts(levels.reshape(len(levels), -1))
