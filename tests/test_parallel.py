@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from bonepipe.parallel import overlapped
+from bonepipe.parallel import Overlap, overlapped
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3, 100])
@@ -63,3 +63,17 @@ def test_leaving_early_ends_the_thread():
     next(stream)
     stream.close()
     assert threading.active_count() == before
+
+
+def test_items_are_worked_on_side_by_side():
+    """Each waits for the other."""
+    meeting = threading.Barrier(2, timeout=10)
+    with Overlap(lambda item: (meeting.wait(), item)[1], ahead=2, workers=2) as overlap:
+        assert overlap.put(1) + overlap.put(2) + overlap.rest() == [1, 2]
+
+
+def test_results_that_are_ready_come_when_more_are_handed_in():
+    with Overlap(str, ahead=2, workers=4) as overlap:
+        assert [overlap.put(item) for item in range(4)] == [[], [], ["0"], ["1"]]
+        assert overlap.rest() == ["2", "3"]
+        assert overlap.rest() == []

@@ -1,8 +1,8 @@
 """The store: every training image and its labels at training size, memory-mapped, built once.
 
 Decoding a radiograph and filling its polygons costs far more than augmenting it, so both are done once a training size
-and shared by all folds, workers and experiments. The outlines are kept as well: validation compares at the original
-size, and filling a polygon inside its box is cheaper than reading a full-size mask.
+and shared by all folds, workers and experiments. The outlines are kept as well, and filled at the original size, where
+validation compares: see `bonepipe.data.truth`.
 
 Where the spec names a region, the crops around it are the images of the store: their pixels, shapes and outlines. A
 wider crop of each is kept for training, which looks at a slightly other part of it each time. It is cut around the
@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bonepipe.data import corrections, pseudo
+from bonepipe.data import truth as truths
 from bonepipe.data.annotation import Polygon, read_annotation
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.corrections import Correction
@@ -95,6 +96,7 @@ class Store:
             may bring into view, or whole images; None where training draws the images.
         fit: how images of another aspect than the store's lie in it, see `Frame`.
         supersample: how many times larger than the images training draws them.
+        bits: the true masks; None where an earlier version built the store, or tests did.
         thumbnails: of the whole images, float32 `[N, s, s]`, see `bonepipe.data.thumbnails`.
 
     Where the spec names corrections or pseudo-labels, `planes` are the amended labels. The outlines, and with them
@@ -117,6 +119,7 @@ class Store:
     wide: Layers | None = None
     fit: Fit = "stretch"
     supersample: int = 1
+    bits: truths.TruthBits | None = None
     thumbnails: Thumbnails = field(default_factory=lambda: np.zeros((0, SIDE, SIDE), np.float32))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -188,6 +191,8 @@ class Store:
 
     def truth(self, index: int) -> list[Cutout]:
         """The true mask of every class at the image's original size, each inside its bounding box."""
+        if self.bits is not None:
+            return self.bits.masks(index)
         return [polygon.cutout(points, self.shape(index)) for points in self.outlines(index)]
 
 
@@ -217,7 +222,14 @@ def _load(folder: Path, names: tuple[str, ...], class_count: int, fit: Fit, supe
         boxes = {name: file.get(name) for name in ("crops", "sources")}
     images, planes, ignored = _open_layers(folder)
     wide = _open_layers(folder / WIDE) if (folder / WIDE).is_dir() else None
-    further = {"ignored": ignored, "wide": wide, "fit": fit, "supersample": supersample, **boxes}
+    further = {
+        "ignored": ignored,
+        "wide": wide,
+        "fit": fit,
+        "supersample": supersample,
+        "bits": truths.read(folder),
+        **boxes,
+    }
     return Store(folder, names, images, planes, class_count=class_count, **further, **arrays)
 
 
@@ -326,15 +338,17 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
         amended = amendments(images, spec)
         made = _empty_layers(images, spec, temporary, any(amendment.ignores for amendment in amended.values()))
 
-        def fill(index: int) -> Prepared:
+        def fill(index: int) -> tuple[Prepared, truths.Packed]:
             prepared = prepare(images[index], spec, amended.get(images[index].name))
             for layers, image in zip(made, (prepared.layers, prepared.wide), strict=False):
                 if image is not None:
                     layers.put(index, image)
-            return prepared._replace(image=NOTHING, planes=NOTHING, ignored=None, wide=None)  # they are written
+            packed = truths.pack(prepared.truth(len(spec.classes)))
+            return prepared._replace(image=NOTHING, planes=NOTHING, ignored=None, wide=None), packed  # they are written
 
         with ThreadPoolExecutor(cores()) as pool:  # decoding, filling and resizing release the GIL
-            rows = list(tqdm(pool.map(fill, range(len(images))), f"store {folder.name}", len(images), unit="image"))
+            filled = tqdm(pool.map(fill, range(len(images))), f"store {folder.name}", len(images), unit="image")
+            rows = truths.write(temporary, filled)
         for layer in (layer for layers in made for layer in layers if layer is not None):
             layer.flush()  # type: ignore[attr-defined]  # a memory map
         boxes = {"crops": [row.crop for row in rows], "sources": [row.source for row in rows]} if spec.region else {}
@@ -391,6 +405,13 @@ class Prepared(NamedTuple):
     def layers(self) -> Layers:
         """Pixels and labels."""
         return Layers(self.image, self.planes, self.ignored)
+
+    def truth(self, classes: int) -> list[Cutout]:
+        """The true mask of every class."""
+        outlines: list[list[np.ndarray]] = [[] for _ in range(classes)]
+        for label, points in self.outlines:
+            outlines[label].append(points)
+        return [polygon.cutout(of_class, self.shape) for of_class in outlines]
 
 
 def prepare(image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLabel | None = None) -> Prepared:

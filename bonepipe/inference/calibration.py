@@ -2,6 +2,9 @@
 
 Networks trained with focal or Dice losses are off by far: a probability of 0.7 may be right 99 times in 100. The
 histograms of out-of-fold predictions tell, and isotonic regression (Zadrozny and Elkan 2002) makes it monotonic.
+
+Below `histogram.FLOOR` the histograms do not tell pixels apart, nor do the calibrated values: all there have the share
+of foreground among the pixels below it. So a class that might be there is looked for from there on.
 """
 
 import numpy as np

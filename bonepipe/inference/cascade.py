@@ -21,7 +21,7 @@ from bonepipe.inference.oof.byte_maps import ByteMaps
 from bonepipe.inference.oof.predict import Predict
 from bonepipe.labels import upsample
 from bonepipe.labels.cutout import Box, Cutout, empty, hull
-from bonepipe.labels.histogram import BINS, HALF
+from bonepipe.labels.histogram import FLOOR, HALF
 
 Maps = NDArray[np.float32]
 Grey = NDArray[np.uint8]
@@ -152,8 +152,11 @@ class StagePair:
         return empty() if box is None else Cutout(box, next(self.mixtures([weight], box)) >= np.float32(threshold))
 
     def histograms(self, weights: Sequence[float], truth: Cutout) -> NDArray[np.int64]:
-        """Counts int64 `[K, 2, 256]` of the mixed map's values over background and foreground, for each weight."""
-        box = self.reach(1 / BINS) or Box(0, 0, 0, 0)
+        """Counts int64 `[K, 2, 256]` of the mixed map's values over background and foreground, for each weight.
+
+        Those below `histogram.FLOOR` are together in bin 0.
+        """
+        box = self.reach(FLOOR) or Box(0, 0, 0, 0)
         return np.stack([upsample.count(mixed, box, truth, self.shape) for mixed in self.mixtures(weights, box)])
 
 

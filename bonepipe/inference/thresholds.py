@@ -11,10 +11,11 @@ import numpy as np
 
 from bonepipe.inference.crossfit import Split, choose
 from bonepipe.labels.dice import iou_of_dice
-from bonepipe.labels.histogram import HALF_BIN, THRESHOLDS
+from bonepipe.labels.histogram import CHOOSABLE, HALF_BIN, THRESHOLDS
 
 LEAST = 10  # patients of a stratum; of fewer the standard error itself is a guess
-COST = np.abs(np.arange(1, len(THRESHOLDS)) - HALF_BIN)  # of equally good thresholds the nearest to 0.5; never 0
+CANDIDATES = THRESHOLDS[CHOOSABLE]
+COST = np.abs(np.arange(len(THRESHOLDS)) - HALF_BIN)[CHOOSABLE]  # of equally good thresholds the nearest to 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,8 @@ class ThresholdChoice:
 
 def choose_thresholds(curves: np.ndarray, split: Split, margin: float) -> ThresholdChoice:
     """Choose a threshold a class by the rule of `crossfit.choose`: that of the highest Dice, of equals nearest to 0.5.
+
+    None is below `histogram.FLOOR`, where histograms do not tell pixels apart.
 
     Args:
         curves: Dice `[N, C, 256]` of every image and class at thresholds k / 256.
@@ -112,11 +115,11 @@ def gain_by_stratum(choices: Mapping[str, ThresholdChoice]) -> float:
 
 def _improve(curves: np.ndarray, split: Split, margin: float, before: np.ndarray, dice: np.ndarray) -> ThresholdChoice:
     """Choose other thresholds than those `[C]` before, whose Dice are `[N, C]`, where they gain more than noise."""
-    candidates = curves.swapaxes(1, 2)[:, 1:]
-    start = np.searchsorted(THRESHOLDS[1:], before)
+    candidates = curves.swapaxes(1, 2)[:, CHOOSABLE]
+    start = np.searchsorted(CANDIDATES, before)
     chosen = choose(candidates, split, margin, start, cost=COST, scored=dice)
     gain, error, kept = chosen.verdict
-    return ThresholdChoice(THRESHOLDS[1:][chosen.index], kept, gain, error, chosen.scores, curves[:, :, HALF_BIN])
+    return ThresholdChoice(CANDIDATES[chosen.index], kept, gain, error, chosen.scores, curves[:, :, HALF_BIN])
 
 
 def summary(classes: Sequence[str], choice: ThresholdChoice, folds: np.ndarray) -> dict[str, Any]:

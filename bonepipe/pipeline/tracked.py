@@ -22,7 +22,7 @@ from bonepipe.report.cross_validation import deviation
 if TYPE_CHECKING:
     from bonepipe.inference.oof.results import Pooled
 
-SHOWN = slice(8, 249, 4)  # of the 256 thresholds: W&B draws no more than 10000 points
+SHOWN = slice(16, 249, 4)  # of the thresholds that can be chosen: W&B draws no more than 10000 points
 
 
 def start(

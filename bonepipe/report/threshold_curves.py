@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bonepipe.inference.thresholds import ThresholdChoice
-from bonepipe.labels.histogram import HALF, THRESHOLDS
+from bonepipe.labels.histogram import CHOOSABLE, HALF, THRESHOLDS
 
 COLUMNS = 5  # panels a row
 INK, FAINT = "#262b33", "#8a909a"
@@ -62,13 +62,13 @@ def draw(
 
 
 def _curves(axes: Axes, mean: np.ndarray, folds: np.ndarray) -> None:
-    """From the second threshold on: at 0 every mask is the whole image."""
+    """At the thresholds that can be chosen."""
     axes.grid(color="#e6e8ec")
     axes.tick_params(labelsize=8, colors=FAINT, length=0)
     axes.spines[:].set_visible(False)
     for fold in folds if len(folds) > 1 else ():
-        axes.plot(THRESHOLDS[1:], fold[1:], color=FOLD, linewidth=1, label=f"each of {len(folds)} folds")
-    axes.plot(THRESHOLDS[1:], mean[1:], color=MEAN, linewidth=2, label="all images")
+        axes.plot(THRESHOLDS[CHOOSABLE], fold[CHOOSABLE], color=FOLD, linewidth=1, label=f"each of {len(folds)} folds")
+    axes.plot(THRESHOLDS[CHOOSABLE], mean[CHOOSABLE], color=MEAN, linewidth=2, label="all images")
     axes.axvline(HALF, color=FAINT, linewidth=1, linestyle=":")
 
 

@@ -12,15 +12,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from bonepipe import config as configs
-from bonepipe.data.batches import Batch
+from bonepipe.data.batches import Batch, Truth
 from bonepipe.errors import BonepipeError
-from bonepipe.labels import bitplane, upsample
+from bonepipe.labels import bitplane, on_device, upsample
 from bonepipe.models.outputs import Outputs
+from bonepipe.parallel import Overlap, cores
 from bonepipe.training.batch_norm import calibration_images, evaluating, learning_norms, recalibrate
 from bonepipe.training.losses import Loss
 from bonepipe.training.mixing import Mixed, Part, Predict, unmixed
-
-HALF = 0.5  # the threshold until better ones are known
 
 
 def normalise(images: torch.Tensor, mean: float, std: float) -> torch.Tensor:
@@ -42,6 +41,22 @@ def window_weight(batch_index: int, batch_samples: int, batches: int, samples: i
     last = min(first + window, batches)
     in_window = min(last * size, samples) - first * size
     return window * batch_samples / in_window
+
+
+def validated(pair: tuple[torch.Tensor, Truth]) -> np.ndarray:
+    """Dice `[C]` of an image's maps `[C, h, w]` at its original size, at threshold 0.5; on the GPU that they are on.
+
+    Raises BonepipeError for maps that are not finite: they would count as a Dice of 0.
+    """
+    maps, truth = pair
+    if not maps.sum().isfinite():
+        raise BonepipeError(
+            "validation: probabilities are not finite though the weights are; try trainer.precision=32, else a "
+            "lower optimizer.lr"
+        )
+    if maps.is_cuda:
+        return on_device.dice_at_half(truth.content(maps), truth.masks, truth.shape)
+    return upsample.dice_at_half(truth.content(maps.cpu().numpy()), truth.masks, truth.shape)
 
 
 def pixel_weights(batch: Batch, classes: int) -> torch.Tensor | None:
@@ -115,6 +130,7 @@ class SegmentationModule(pl.LightningModule):
         self._call = (torch.compile(network) if compiled else network,)
         self.batch_loss = torch.zeros(())  # mean of the last training batch
         self._dice: list[np.ndarray] = []
+        self._comparing: Overlap[tuple[torch.Tensor, Truth], np.ndarray] | None = None  # while it validates
         self._calibration: list[torch.Tensor] = []  # grey bytes [N, h, w] that running statistics are computed from
         self._fresh = -1  # the optimiser step whose weights they were last computed for
 
@@ -194,25 +210,26 @@ class SegmentationModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation or test."""
-        self._dice = []
+        self._dice, self._comparing = [], None
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Dice of every class at the image's original size, at threshold 0.5."""
-        probabilities = self.predict_step(batch, batch_index).cpu().numpy()
-        if not np.isfinite(probabilities).all():  # it would count as a Dice of 0
-            raise BonepipeError(
-                "validation: probabilities are not finite though the weights are; try trainer.precision=32, else a "
-                "lower optimizer.lr"
-            )
-        for maps, truth in zip(probabilities, batch["truth"], strict=True):
-            masks = upsample.cutouts(truth.content(maps), [HALF] * len(self.classes), truth.shape)
-            self._dice.append(upsample.dice_scores(masks, truth.masks))
+        """Dice of every class at the image's original size, at threshold 0.5, while the next batch is predicted."""
+        probabilities = self.predict_step(batch, batch_index)
+        if self._comparing is None:
+            waiting = 0 if probabilities.is_cuda else max(len(probabilities), cores())  # a GPU does one after another
+            self._comparing = Overlap(validated, waiting, cores())
+        for pair in zip(probabilities, batch["truth"], strict=True):
+            self._dice += self._comparing.put(pair)
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean over images, and over images and classes."""
         self._log_dice("val")
 
     def _log_dice(self, stage: str) -> None:
+        assert self._comparing is not None
+        with self._comparing as comparing:
+            self._dice += comparing.rest()
+        self._comparing = None  # threads cannot be copied with the module
         per_class = np.mean(self._dice, axis=0)
         names = {f"{stage}/dice/{name}": float(value) for name, value in zip(self.classes, per_class, strict=True)}
         self.log_dict({f"{stage}/dice": float(per_class.mean()), **names})

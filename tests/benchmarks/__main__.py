@@ -16,7 +16,8 @@ Step = Callable[[Material], list[Row]]
 FULL: dict[str, Step] = {
     "cold": lambda m: steps_data.cold(m, 7),
     "store": lambda m: steps_data.from_store(m, 7),
-    "validation": lambda m: steps_labels.validation(m, 7),
+    "out-of-fold": lambda m: steps_labels.out_of_fold(m, 5),
+    "validation": lambda m: steps_labels.validation(m, 5),
     "encoding": lambda m: steps_labels.encoding(m, 7),
     "vote": lambda m: steps_files.vote(m, 3),
     "score": lambda m: steps_files.score(m, 3),
@@ -33,7 +34,8 @@ FULL: dict[str, Step] = {
 QUICK: dict[str, Step] = {
     "cold": lambda m: steps_data.cold(m, 1),
     "store": lambda m: steps_data.from_store(m, 1),
-    "validation": lambda m: steps_labels.validation(m, 1, classes=2),
+    "out-of-fold": lambda m: steps_labels.out_of_fold(m, 1, classes=2),
+    "validation": lambda m: steps_labels.validation(m, 1),
     "encoding": lambda m: steps_labels.encoding(m, 1),
     "vote": lambda m: steps_files.vote(m, 1, 8),
     "score": lambda m: steps_files.score(m, 1, 8),

@@ -22,6 +22,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -30,7 +31,8 @@ from torch.utils.data import default_collate
 from bonepipe import config as configs
 from bonepipe.files import epoch_file, write_json
 from bonepipe.inference.oof.predict import Validation, predict_fold
-from bonepipe.labels import bitplane
+from bonepipe.inference.oof.predict import measure as measure_image
+from bonepipe.labels import bitplane, on_device, upsample
 from bonepipe.parallel import cores
 from bonepipe.pipeline import submission
 from bonepipe.pipeline.experiment import Experiment
@@ -405,6 +407,26 @@ def out_of_fold(bench: Bench) -> Iterator[Row]:
     yield bench.judge(row, "at most 15 ms an image", slowest <= 0.015)
 
 
+def comparison(bench: Bench) -> Iterator[Row]:
+    """An image compared at full size on the device, glow and noise all over it, and whether it equals the CPU's."""
+    store, size = bench.plain.cohort.store, bench.scale.size
+    shape, truth = store.shape(0), store.truth(0)
+    noise = torch.rand(len(truth), size, size, generator=torch.Generator().manual_seed(0))
+    planes = torch.from_numpy(store.planes[0][None].copy())
+    maps = bitplane.unpack_torch(planes, len(truth))[0].mul_(0.6).add_(0.3 * noise**2)
+    there = maps.to(bench.device)
+    whole = median_of(lambda: on_device.measure(there, truth, shape), bench.device, bench.scale.repeats)
+    dice = median_of(lambda: on_device.dice_at_half(there, truth, shape), bench.device, bench.scale.repeats)
+    counts, runs = on_device.measure(there, truth, shape)
+    cpu = measure_image(maps, store, 0)
+    scores = upsample.dice_at_half(maps.numpy(), truth, shape)
+    same = (counts == cpu.counts).all() and all(map(np.array_equal, runs, cpu.runs))
+    same = bool(same and (on_device.dice_at_half(there, truth, shape) == scores).all())
+    step = f"comparison of an image at {bench.scale.original} on the device: out of fold / validation"
+    row = Row(step, f"{duration(whole)} / {duration(dice)}, {'equal to' if same else 'other than'} the CPU's")
+    yield bench.judge(row, "equal to the bit", same)
+
+
 def predict_within(bench: Bench, experiment: Experiment, epoch: int) -> tuple[int, float, float, float]:
     """Predict as many validation images as the budget allows: count, whole and forward seconds, Dice."""
     settings, store = experiment.prediction, experiment.cohort.store
@@ -486,6 +508,7 @@ def sections(bench: Bench) -> dict[str, Section]:
         **{f"step {name}": partial(step, precision=name) for name in formats},
         "transfer": transfer,
         "memory": memory,
+        "comparison": comparison,
         "host rates": host_rates,
         "epochs": epochs,
         "out of fold": out_of_fold,

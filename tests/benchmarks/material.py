@@ -1,4 +1,4 @@
-"""What the steps work on: a phantom, probability maps made from its truth, submissions; made once and kept."""
+"""What the steps work on: a phantom and submissions; made once and kept. `learned` has a network's predictions."""
 
 import csv
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from bonepipe import config as configs
 from bonepipe.data import submission
 from bonepipe.data.catalog import Radiograph, test_images, train_images
-from bonepipe.data.image import read_grey, read_shape, resize_grey
+from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.data.phantom.dataset import write_dataset
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import Store, open_store
@@ -25,10 +25,17 @@ VOTERS = ((0, 0, 3), (3, -2, 1), (-2, 4, 5))  # shift right and down, side of th
 
 @dataclass(frozen=True)
 class Material:
-    """A phantom of square images, `size` pixels a side, in a folder where everything made from it is kept."""
+    """A phantom of square images, `size` pixels a side, in a folder where everything made from it is kept.
+
+    Attributes:
+        side: pixels a side of the images that a network learns from, see `learned`.
+        points: of its training at which it predicts, in optimiser steps: hardly begun, half-way, at the end.
+    """
 
     folder: Path
     size: int
+    side: int = 160
+    points: tuple[int, int, int] = (10, 60, 240)
 
     @property
     def root(self) -> Path:
@@ -66,29 +73,6 @@ class Material:
         """True masks bool `[C, H, W]` of a training image."""
         store = self.store(32)
         return np.stack([to_mask(cutout, store.shape(index)) for cutout in store.truth(index)])
-
-    def unseen_masks(self) -> dict[str, np.ndarray]:
-        """True masks bool `[C, H, W]` of the test images by name."""
-        masks: dict[str, list[np.ndarray]] = {image.name: [] for image in self.unseen}
-        shapes = {image.name: read_shape(image.path) for image in self.unseen}
-        for row in submission.stream(self.root / "answer.csv"):
-            masks[row.image].append(rle.decode(row.rle, shapes[row.image]))
-        return {name: np.stack(planes) for name, planes in masks.items()}
-
-
-def blurred_logits(masks: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Logits float32 `[C, size, size]` such as a trained model gives: sure inside and outside, wavy at the edges.
-
-    The truth `[C, H, W]` is averaged to model size, blurred, clipped to 0.002..0.998, and smooth noise moves its edges.
-    """
-    rng = np.random.default_rng(seed)
-    result = np.empty((len(masks), size, size), np.float32)
-    for plane, mask in zip(result, masks, strict=True):
-        small = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
-        soft = np.clip(cv2.GaussianBlur(small, (0, 0), size / 400), 0.002, 0.998)
-        waves = cv2.resize(rng.normal(0, 1, (24, 24)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
-        plane[:] = np.log(soft / (1 - soft)) + waves * 4 * soft * (1 - soft)
-    return result
 
 
 def write_votes(material: Material, images: int) -> tuple[list[Path], Path]:

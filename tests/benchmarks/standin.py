@@ -1,7 +1,7 @@
 """A model that computes a real network's forward pass and then answers with prepared logits.
 
-Nobody waits for a training in a benchmark, and an untrained network's masks are empty or everything, unlike a
-submission's. The answer is found by the image, whatever its size; mirrored images get the mirrored answer.
+Nobody trains five networks of 512 pixels in a benchmark, and an untrained one's masks are empty or everything, unlike
+a submission's. The answer is found by the image, whatever its size; mirrored images get the mirrored answer.
 """
 
 import time
@@ -17,9 +17,11 @@ from torch.nn import functional
 from bonepipe.models.factory import smp_model
 from bonepipe.training.module import normalise
 
-from .material import Material, blurred_logits, grey
+from .learned import logits_of
+from .material import Material, grey
 
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))  # axes of the views that have answers
+POINT = "middle"  # of a training, when masks are largest: unsure, with stray parts
 TABLE_SIZE = 256  # pixels a side of the prepared logits
 
 
@@ -102,13 +104,13 @@ def read_table(path: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 def write_table(material: Material, size: int) -> Path:
     """Prepare the answers for the phantom's test images at a model size."""
-    path = material.folder / f"answers-flipped-{material.size}-{size}.npz"
+    path = material.folder / f"answers-learned-{material.size}-{size}.npz"
     if path.exists():
         return path
     spec, keys, answers = material.spec(size), [], []
-    for number, (image, masks) in enumerate(zip(material.unseen, material.unseen_masks().values(), strict=True)):
+    for number, image in enumerate(material.unseen, len(material.train)):
         pixels = normalise(torch.from_numpy(grey(image, size))[None], spec.mean, spec.std)[0, 0]
         keys += [key(pixels.flip(axes)).numpy() for axes in FLIPS]
-        answers.append(blurred_logits(masks, min(TABLE_SIZE, size), number).astype(np.float16))
+        answers.append(logits_of(material, number, min(TABLE_SIZE, size), POINT)[0].half().numpy())
     np.savez(path, keys=np.stack(keys), answers=np.stack(answers))
     return path

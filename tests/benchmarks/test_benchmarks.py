@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from . import baseline, growth, steps_data, steps_files, steps_labels, steps_loss, steps_model
+from . import baseline, growth, learned, steps_data, steps_files, steps_labels, steps_loss, steps_model
 from .material import Material, replicate
 from .measure import Pair
 from .table import Row, faster, write
@@ -12,7 +12,7 @@ from .table import Row, faster, write
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
-    return Material(tmp_path_factory.mktemp("bench"), 256)
+    return Material(tmp_path_factory.mktemp("bench"), 256, side=64, points=(4, 16, 60))
 
 
 def test_samples_equal_the_baselines(material):
@@ -29,8 +29,23 @@ def test_unpacked_targets_equal_numpys(material):
 
 
 @pytest.mark.parametrize("index", [0, 3])
-def test_dice_and_histograms_equal_those_of_full_frames(material, index):
-    assert "equal" in steps_labels.check_validation(material, index, 64)
+def test_what_is_kept_of_an_image_equals_that_of_full_frames(material, index):
+    assert "equal" in steps_labels.check_comparison(material, index, 64)
+
+
+def test_the_network_learns_from_point_to_point(material):
+    store = material.store(32)
+    dice = [
+        steps_labels.score_image(learned.logits_of(material, 0, 64, point), store, 0)[0].mean()
+        for point in learned.POINTS
+    ]
+    assert dice[0] < dice[-1]
+    assert dice[-1] > 0.2
+
+
+def test_the_slowest_point_counts():
+    pairs = {"early": Pair(1.0, 0.2, 5.0), "middle": Pair(1.0, 0.3, 3.0), "trained": Pair(2.0, 0.1, 20.0)}
+    assert learned.slowest(pairs.__getitem__)[:2] == ("middle", pairs["middle"])
 
 
 @pytest.mark.parametrize("index", [1, 4])
@@ -40,7 +55,7 @@ def test_texts_equal_those_of_full_frames(material, index):
 
 def test_thresholds_equal_brute_force(material):
     checked, _ = steps_labels.check_thresholds(material, 2, 64, classes=29)
-    assert "29 classes at 256 thresholds" in checked
+    assert "29 classes at 243 thresholds" in checked
 
 
 def test_votes_and_scores_equal_those_on_pixels(material):

@@ -24,6 +24,7 @@ def test_every_row_is_measured_and_written(tmp_path, capsys):
     assert written.startswith("# By hand\n") and "failed" not in written + shown
     for start, count in {
         "phantom": 1, "step of 2 at 64, 32": 2, "transfer": 1, "peak memory": 2, "epoch of 8 images": 1,
+        "comparison of an image at 128": 1,
         "step in a real epoch": 1, "4 epochs": 1, "out of fold": 3, "submit of 4 images at 64, 2 folds x 2 views": 1,
     }.items():  # fmt: skip
         assert sum(row[0].strip().startswith(start) for row in rows) == count, start

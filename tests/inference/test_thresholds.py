@@ -4,6 +4,7 @@ import pytest
 from bonepipe.inference import thresholds
 from bonepipe.inference.crossfit import Split
 from bonepipe.inference.thresholds import ThresholdChoice, ThresholdSpec, choose_thresholds
+from bonepipe.labels.histogram import FLOOR, FLOOR_BIN
 
 
 def alone(folds):
@@ -21,8 +22,8 @@ def curves_around(peaks, rng, images=40, noise=0.02):
 
 def slow_best(curves, label, images):
     means = [sum(curves[i, label, k] for i in images) / len(images) for k in range(256)]
-    top = max(means[1:])
-    return min((k for k in range(1, 256) if means[k] >= top - 1e-12), key=lambda k: (abs(k - 128), k))
+    top = max(means[FLOOR_BIN:])
+    return min((k for k in range(FLOOR_BIN, 256) if means[k] >= top - 1e-12), key=lambda k: (abs(k - 128), k))
 
 
 def dependence(folds):
@@ -109,10 +110,11 @@ def test_a_class_that_is_always_right_keeps_one_half():
     assert choice.thresholds.tolist() == [0.5]
 
 
-def test_threshold_zero_is_never_chosen():
+def test_a_threshold_below_the_floor_is_never_chosen():
+    """Earlier versions' histograms tell of such thresholds too."""
     curves = np.full((12, 1, 256), 0.1)
-    curves[:, :, 0], curves[:, :, 3] = 1.0, 0.6
-    assert choose_thresholds(curves, alone(np.arange(12) % 3), 1.0).thresholds.tolist() == [3 / 256]
+    curves[:, :, 0], curves[:, :, FLOOR_BIN - 1], curves[:, :, FLOOR_BIN] = 1.0, 0.9, 0.6
+    assert choose_thresholds(curves, alone(np.arange(12) % 3), 1.0).thresholds.tolist() == [FLOOR]
 
 
 @pytest.mark.parametrize("margin", [-0.1, float("nan")])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bonepipe.labels.histogram import THRESHOLDS, add_outside, dice_curve, histogram
+from bonepipe.labels.histogram import FLOOR_BIN, THRESHOLDS, completed, dice_curve, floored, histogram
 
 
 def example(seed, shape=(31, 23)):
@@ -48,15 +48,21 @@ def test_dice_curve_with_everything_or_nothing_true(truth):
     assert curve[128] == pytest.approx(brute_force(probability, mask, 0.5), abs=1e-12)
 
 
-def test_add_outside_equals_looking_at_the_whole_image():
+def test_counts_of_what_reaches_the_floor_complete_themselves():
     probability, truth = example(5)
-    box = (slice(4, 20), slice(3, 11))
-    whole = np.zeros_like(probability)
-    whole[box] = probability[box]
-    outside = np.ones(truth.shape, bool)
-    outside[box] = False
-    inside = histogram(probability[box], truth[box])
-    before = inside.copy()
-    added = add_outside(inside, int((outside & ~truth).sum()), int((outside & truth).sum()))
-    np.testing.assert_array_equal(added, histogram(whole, truth))
-    np.testing.assert_array_equal(inside, before)
+    whole = histogram(probability, truth)
+    looked_at = whole.copy()
+    looked_at[:, :FLOOR_BIN] = np.random.default_rng(0).integers(0, 99, (2, FLOOR_BIN))  # whatever was seen there
+    result = completed(looked_at.sum(0), looked_at[1], truth.size, int(truth.sum()))
+    np.testing.assert_array_equal(result, floored(whole))
+    assert result.sum() == truth.size
+
+
+def test_what_lies_below_the_floor_changes_no_threshold_that_can_be_chosen():
+    stack = np.stack([histogram(*example(seed)) for seed in range(3)])
+    before = stack.copy()
+    curves = dice_curve(floored(stack))
+    np.testing.assert_array_equal(curves[:, FLOOR_BIN:], dice_curve(stack)[:, FLOOR_BIN:])
+    np.testing.assert_array_equal(curves[:, 0], dice_curve(stack)[:, 0])
+    np.testing.assert_array_equal(curves[:, 1:FLOOR_BIN], curves[:, [FLOOR_BIN] * (FLOOR_BIN - 1)])
+    np.testing.assert_array_equal(stack, before)

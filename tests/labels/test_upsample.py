@@ -136,14 +136,14 @@ def test_the_histogram_counts_every_pixel_of_the_full_frame(example, kind):
     expected = np.zeros((2, 256), int)
     for value, true in zip(full.ravel().tolist(), truth.ravel().tolist(), strict=True):
         expected[int(true), min(255, int(value * 256))] += 1
-    np.testing.assert_array_equal(upsample.histogram(probability, cut, shape), expected)
+    np.testing.assert_array_equal(upsample.histogram(probability, cut, shape), histogram.floored(expected))
 
 
 def test_the_histogram_gives_the_dice_of_the_masks_at_every_threshold():
     probability = blobs(np.random.default_rng(4), (24, 24))
     truth = cutout.from_mask(upsample.upsample(probability, (90, 80)) > 0.37)
     curve = histogram.dice_curve(upsample.histogram(probability, truth, (90, 80)))
-    for k in range(1, 256):
+    for k in range(histogram.FLOOR_BIN, 256):
         masks = upsample.cutouts(probability[None], [k / 256], (90, 80))
         assert curve[k] == pytest.approx(upsample.dice_scores(masks, [truth])[0], abs=1e-12)
 
@@ -182,3 +182,13 @@ def test_spread_holds_all_that_a_box_changes_and_sources_all_that_changes_it(exa
             upsample.upsample(outside, high, inner), upsample.upsample(changed, high)[inner.slices]
         )
     assert upsample.spread(Box(3, 3, 3, 3), low, high) == Box(0, 0, 0, 0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(examples())
+def test_dice_at_half_is_that_of_the_masks(example):
+    probability, shape, rng = example
+    maps = np.stack([probability, probability[::-1]])
+    truth = [cutout.from_mask(rng.random(shape) < 0.3), cutout.empty()]
+    masks = upsample.cutouts(maps, [0.5, 0.5], shape)
+    np.testing.assert_array_equal(upsample.dice_at_half(maps, truth, shape), upsample.dice_scores(masks, truth))

@@ -59,7 +59,7 @@ def test_every_class_has_a_panel_with_its_threshold_worst_first():
 def test_the_curves_are_the_mean_and_the_folds():
     for axes, label in zip(drawn().axes, order(), strict=True):
         (mean,) = lines(axes, picture.MEAN)
-        assert mean == pytest.approx(np.stack([np.arange(1, 256) / 256, curves()[label, 1:]], 1))
+        assert mean == pytest.approx(np.stack([np.arange(13, 256) / 256, curves()[label, 13:]], 1))
         for fold, offset in zip(lines(axes, picture.FOLD), (-0.03, 0.03), strict=True):
             assert fold[:, 1] == pytest.approx(mean[:, 1] + offset)
         low, high = axes.get_ylim()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
 from bonepipe.labels.cutout import Box, bounds
+from bonepipe.labels.histogram import levels as levels_of
 
 LEVELS = 256
 Piece = tuple[Box, NDArray[np.uint8]]  # where a class can be, and the bytes there [box.height, box.width]
@@ -85,7 +86,11 @@ _MIDDLES = np.where(np.arange(LEVELS) > 0, (np.arange(LEVELS) + 0.5) / LEVELS, 0
 
 def pack(maps: NDArray[np.float32]) -> Packed:
     """Boxes and bytes of an image's probabilities `[C, h, w]`."""
-    levels = np.clip(maps * LEVELS, 0, LEVELS - 1).astype(np.uint8)
+    return pack_levels(levels_of(maps))
+
+
+def pack_levels(levels: NDArray[np.uint8]) -> Packed:
+    """The same from the probabilities' bins `[C, h, w]`."""
     boxes = [bounds(level) for level in levels]
     return _packed([(box, level[box.slices]) for level, box in zip(levels, boxes, strict=True)])
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +16,9 @@ from bonepipe.data.frame import Frame
 from bonepipe.data.store import Store
 from bonepipe.inference.oof import byte_maps
 from bonepipe.inference.oof.results import PROBABILITIES, Compared, write_results
-from bonepipe.inference.predict import texts
-from bonepipe.labels import upsample
-from bonepipe.labels.histogram import HALF
-from bonepipe.parallel import overlapped
+from bonepipe.labels import cutout, histogram, on_device, rle, upsample
+from bonepipe.labels.histogram import HALF, HALF_BIN
+from bonepipe.parallel import cores, overlapped
 
 Images = Dataset[dict[str, Any]]
 Predict = Callable[[torch.Tensor], torch.Tensor]  # grey bytes [N, h, w] to probabilities [N, C, h, w]
@@ -32,7 +32,8 @@ class Validation:
         store: training images; `indices` of those to predict.
         folder: the fold's, which exists, as do those of the variants in it.
         batch_size: images a forward pass.
-        ahead: images whose comparison with the truth may wait while the next ones are predicted.
+        ahead: images whose comparison with the truth may wait while the next ones are predicted; unless it is 0, at
+            least one a core.
         images: grey bytes `image`, original `shape` and store index `index`, in the order of `indices`; None for those
             of the store.
         frame: how these show the radiographs; None for that of the store.
@@ -72,7 +73,8 @@ def predict_variants(
     store, indices, classes, folder = validation.store, validation.indices, validation.classes, validation.folder
     source = ValidationImages(store, indices) if validation.images is None else validation.images
     predicted = _predicted(predict, source, validation.frame or store.frame, validation.batch_size)
-    rows = overlapped(lambda item: [_digest(maps, store, item[1]) for maps in item[0]], predicted, validation.ahead)
+    ahead = max(validation.ahead, cores()) if validation.ahead else 0
+    rows = overlapped(lambda item: [_digest(maps, store, item[1]) for maps in item[0]], predicted, ahead, cores())
     images_of_variants = zip(*tqdm(rows, f"{folder.name} out of fold", len(indices), unit="image"), strict=True)
     names, dice = [store.names[index] for index in indices], []
     for variant, of_variant in zip(variants, images_of_variants, strict=True):
@@ -100,28 +102,63 @@ def predict_bytes(
     """
     maps_of_images = _predicted(lambda batch: [predict(batch)], images, frame, batch_size)
     predicted = tqdm(maps_of_images, f"{path.parent.name} anew", len(names), unit="image")
-    shapes, packed = zip(*((maps.shape[1:], byte_maps.pack(maps)) for (maps,), _ in predicted), strict=True)
+    levels = (on_device.to_host(on_device.levels(maps)).numpy() for (maps,), _ in predicted)
+    shapes, packed = zip(*((of_image.shape[1:], byte_maps.pack_levels(of_image)) for of_image in levels), strict=True)
     byte_maps.write(path, names, classes, shapes, packed)
 
 
 def _predicted(
     predict: Callable[[torch.Tensor], Sequence[torch.Tensor]], images: Images, frame: Frame, batch_size: int
-) -> Iterator[tuple[tuple[np.ndarray, ...], int]]:
-    """Maps `[C, h, w]` of each variant, without padding, and index, of one image after the other."""
+) -> Iterator[tuple[tuple[torch.Tensor, ...], int]]:
+    """Maps `[C, h, w]` of each variant, on their device, without padding, and index, of one image after the other."""
     for batch in DataLoader(images, batch_size=batch_size, pin_memory=torch.cuda.is_available()):
-        variants = zip(*(maps.cpu().numpy() for maps in predict(batch["image"])), strict=True)
+        variants = zip(*predict(batch["image"]), strict=True)
         for of_image, shape, index in zip(variants, batch["shape"].tolist(), batch["index"].tolist(), strict=True):
             yield tuple(frame.content(maps, tuple(shape)) for maps in of_image), index
 
 
-def _digest(maps: np.ndarray, store: Store, index: int) -> tuple[Compared, byte_maps.Packed, tuple[int, int]]:
-    """What is known of an image, its maps in bytes, and their size."""
-    return compare_with_truth(maps, store, index), byte_maps.pack(maps), (maps.shape[1], maps.shape[2])
+class Measured(NamedTuple):
+    """What is kept of an image's maps `[C, h, w]`.
+
+    Attributes:
+        counts: histograms int64 `[C, 2, 256]` at the image's size.
+        runs: of each class's mask at threshold 0.5.
+        levels: the maps in bytes, uint8 `[C, h, w]`.
+    """
+
+    counts: np.ndarray
+    runs: list[rle.Runs]
+    levels: np.ndarray
+
+    @property
+    def compared(self) -> Compared:
+        """As the files of results have it."""
+        dice = histogram.dice_curve(self.counts)[:, HALF_BIN]
+        return Compared([rle.format_runs(runs) for runs in self.runs], dice, self.counts)
+
+
+DEVICE = Lock()  # one image at a time on a device: its memory is bounded
+
+
+def measure(maps: torch.Tensor, store: Store, index: int) -> Measured:
+    """Compare an image's maps with the truth, at the image's size, on the GPU that they are on, else on the CPU."""
+    shape, truth = store.shape(index), store.truth(index)
+    if maps.is_cuda:
+        with DEVICE:
+            levels = on_device.to_host(on_device.levels(maps)).numpy()
+            return Measured(*on_device.measure(maps, truth, shape), levels)
+    values = maps.cpu().numpy()
+    counts = np.stack([upsample.histogram(map_, true, shape) for map_, true in zip(values, truth, strict=True)])
+    masks = upsample.cutouts(values, [HALF] * len(truth), shape)
+    return Measured(counts, [cutout.runs(mask, shape[1]) for mask in masks], histogram.levels(values))
 
 
 def compare_with_truth(maps: np.ndarray, store: Store, index: int) -> Compared:
     """Compare one image's maps `[C, h, w]` with the truth, at the image's size."""
-    shape, truth = store.shape(index), store.truth(index)
-    masks = upsample.cutouts(maps, [HALF] * len(truth), shape)
-    hist = [upsample.histogram(map_, true, shape) for map_, true in zip(maps, truth, strict=True)]
-    return Compared(texts(masks, shape), upsample.dice_scores(masks, truth), np.stack(hist))
+    return measure(torch.from_numpy(maps), store, index).compared
+
+
+def _digest(maps: torch.Tensor, store: Store, index: int) -> tuple[Compared, byte_maps.Packed, tuple[int, ...]]:
+    """What is known of an image, its maps in bytes, and their size."""
+    measured = measure(maps, store, index)
+    return measured.compared, byte_maps.pack_levels(measured.levels), tuple(maps.shape[1:])
