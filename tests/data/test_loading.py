@@ -38,9 +38,19 @@ class Broken(Dataset):
         return 2
 
 
-def test_a_process_that_reads_has_one_thread():
+@pytest.fixture
+def two_threads():
+    """Two for this process, of torch and of OpenCV."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(2)
     cv2.setNumThreads(2)
+    yield
+    torch.set_num_threads(before[0])
+    cv2.setNumThreads(before[1])
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_process_that_reads_has_one_thread():
     seen = torch.cat(list(batches(Threads(), 2, workers=2)))
     assert seen.tolist() == [[1, 1]] * 4
     assert torch.cat(list(batches(Threads(), 2))).tolist() == [[2, 2]] * 4  # none but this one
