@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import growth, steps_data, steps_files, steps_labels, steps_model
+from . import growth, steps_busy, steps_data, steps_files, steps_labels, steps_model
 from .material import Material
 from .measure import REPOSITORY, threads
 from .table import Row, machine, render, write
@@ -23,6 +23,8 @@ FULL: dict[str, Step] = {
     "thresholds": lambda m: steps_labels.threshold_choice(m, 5),
     "ensemble": lambda m: steps_model.ensemble(m, 8),
     "training": lambda m: steps_model.training_step(m, 3, 16),
+    "busy": lambda m: steps_busy.busy(m, 3, 12),
+    "start": lambda m: steps_busy.start(m, 3),
     "phantom": lambda m: steps_data.phantom(m, 5),
     "submit": lambda m: steps_model.submit(m, (24, 48, 96), 12),
     "crowd": lambda m: steps_model.crowd(m, 24),
@@ -39,6 +41,7 @@ QUICK: dict[str, Step] = {
     "thresholds": lambda m: steps_labels.threshold_choice(m, 1, 100),
     "ensemble": lambda m: steps_model.ensemble(m, 3),
     "training": lambda m: steps_model.training_step(m, 1, 10),
+    "start": lambda m: steps_busy.start(m, 1),
     "phantom": lambda m: steps_data.phantom(m, 1),
     "crowd": lambda m: steps_model.crowd(m, 2, 128),
 }

@@ -1,7 +1,9 @@
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch.backends import cudnn
 
 from bonepipe import config as configs
@@ -69,7 +71,7 @@ def test_nothing_is_set_for_other_devices(switches):
 
 
 def test_a_training_lets_cudnn_try_its_algorithms_and_a_prediction_does_not(switches, tmp_path):
-    with pytest.raises(Exception, match="gpu"):  # there is none here, which Lightning says afterwards
+    with suppress(MisconfigurationException):  # Lightning's, where there is no GPU; it comes afterwards
         make_trainer(TrainerSpec(epochs=1, batch_size=1, precision="bf16"), [], "cuda", tmp_path)
     assert switches() == ("high", True, True)
     experiment = Experiment(
