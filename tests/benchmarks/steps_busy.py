@@ -1,5 +1,6 @@
 """A machine that others use too: a training step beside busy processes. And how long it takes to get to the first."""
 
+import shutil
 import statistics
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def start(material: Material, turns: int, size: int = 160) -> list[Row]:
     ]
     results = []
     for turn in range(turns + 1):  # the first makes the store, and Python's byte code
+        shutil.rmtree(runs / f"turn-{turn}", ignore_errors=True)  # of another version
         child = run_child("tests.benchmarks.first:first_step", *words, f"name=turn-{turn}", thread_count=cores())
         results.append(child.result)
     wall, cpu = (statistics.median(result[key] for result in results[1:]) for key in ("wall", "cpu"))
