@@ -1,8 +1,8 @@
-"""Cores to work on, and work on the CPU beside work on the device."""
+"""Cores to work on, threads that wait, and work on the CPU beside work on the device."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
@@ -10,9 +10,25 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+CORES = "BONEPIPE_CORES"  # at most so many; folds that run at once get a share each
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # how threads of GNU's and LLVM's OpenMP wait
+
+
 def cores() -> int:
     """Processor cores that this process may use; in a container these can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = os.environ.get(CORES, "")
+    return min(here, max(1, int(share))) if share.isdecimal() else here
+
+
+def let_threads_sleep(environment: MutableMapping[str, str]) -> None:
+    """Have OpenMP's threads sleep while they wait for each other, unless the user has said how they wait.
+
+    They spin otherwise: beside other processes, even at nice 19, a spinning thread keeps the one that it waits for from
+    its core, and a training step takes several times as long. Read when torch is imported, inherited by processes.
+    """
+    if not any(name in environment for name in WAITING):
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 class Overlap(Generic[Item, Result]):

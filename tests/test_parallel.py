@@ -1,8 +1,13 @@
+import os
+import re
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from bonepipe.parallel import Overlap, overlapped
+from bonepipe import parallel
+from bonepipe.parallel import WAITING, Overlap, cores, let_threads_sleep, overlapped
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3, 100])
@@ -77,3 +82,40 @@ def test_results_that_are_ready_come_when_more_are_handed_in():
         assert [overlap.put(item) for item in range(4)] == [[], [], ["0"], ["1"]]
         assert overlap.rest() == ["2", "3"]
         assert overlap.rest() == []
+
+
+def test_cores_are_those_of_the_process_or_fewer_if_asked_for(monkeypatch):
+    monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    for share, expected in (("", 8), ("3", 3), ("0", 1), ("99", 8), ("few", 8)):
+        monkeypatch.setenv("BONEPIPE_CORES", share)
+        assert cores() == expected
+
+
+@pytest.mark.parametrize("name", [*WAITING])
+def test_threads_wait_as_the_user_has_said(name):
+    environment = {name: "7"}
+    let_threads_sleep(environment)
+    assert environment == {name: "7"}
+
+
+PROGRAM = """
+import sys
+from bonepipe.cli import main
+sys.argv = ["bonepipe", "--version"]
+assert main() == 0 and "torch" not in sys.modules
+import torch
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP, which tells its settings, comes with Linux wheels")
+@pytest.mark.parametrize(
+    ("said", "policy", "spins"),
+    [({}, "PASSIVE", 0), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", None), ({"GOMP_SPINCOUNT": "123"}, "PASSIVE", 123)],
+)
+def test_the_openmp_that_torch_loads_lets_threads_sleep_unless_told_otherwise(said, policy, spins):
+    kept = {key: value for key, value in os.environ.items() if key not in WAITING}
+    environment = {**kept, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_DISPLAY_ENV": "VERBOSE", **said}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    assert re.search(rf"OMP_WAIT_POLICY = '{policy}'", done.stderr)
+    counts = {int(count) for count in re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)}
+    assert counts == {spins} if spins is not None else min(counts) > 1_000_000

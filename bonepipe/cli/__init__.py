@@ -10,6 +10,7 @@ from bonepipe import __version__, memory
 from bonepipe.cli.commands import COMMANDS, usage
 from bonepipe.cli.encoding import ensure_utf8
 from bonepipe.errors import BonepipeError, UsageError, suggestion
+from bonepipe.parallel import let_threads_sleep
 
 TRAIN = ("train", "train-all", "speed", "autoaugment", "weak-labels")
 PREDICT = ("submit", "predict", "ensemble", "cascade", "select", "label-errors", "pseudo")
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script. Exit code 0, 1 for a problem with data or files, 2 for wrong usage."""
     if arguments is None:
         ensure_utf8()
+        let_threads_sleep(os.environ)
     words = list(sys.argv[1:] if arguments is None else arguments)
     traceback_wanted = "--traceback" in words or bool(os.environ.get("BONEPIPE_TRACEBACK"))
     try:

@@ -3,9 +3,7 @@
 from functools import cached_property, partial
 from typing import Any
 
-import cv2
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset
 
@@ -21,6 +19,7 @@ from bonepipe.data.batches import (
     collate,
 )
 from bonepipe.data.cohort import Cohort
+from bonepipe.data.loading import make_loader
 from bonepipe.data.sampling import EpochSampler, SamplerSpec
 from bonepipe.errors import BonepipeError
 from bonepipe.parallel import cores
@@ -129,15 +128,7 @@ class FoldDataModule(pl.LightningDataModule):
         return self._loader(self.prediction)
 
     def _loader(self, dataset: Dataset[Any], **arguments: Any) -> DataLoader[Any]:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            num_workers=self.workers,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.workers > 0,
-            worker_init_fn=_one_thread,
-            **arguments,
-        )
+        return make_loader(dataset, self.batch_size, self.workers, persistent_workers=self.workers > 0, **arguments)
 
     def state_dict(self) -> dict[str, int]:
         """For the checkpoint: the epoch that the next iteration draws.
@@ -152,8 +143,3 @@ class FoldDataModule(pl.LightningDataModule):
         """From the checkpoint, after `setup`; only a training has an order to go on in."""
         if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             self.sampler.set_epoch(state_dict["epoch"])
-
-
-def _one_thread(worker: int) -> None:
-    """Workers are as many as cores; OpenCV's own threads in each would only get in each other's way."""
-    cv2.setNumThreads(0)

@@ -7,11 +7,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from bonepipe.data.batches import TestImages
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.frame import Frame, Shape
+from bonepipe.data.loading import batches, reading_processes
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.labels.cutout import Cutout
 from bonepipe.parallel import overlapped
@@ -28,7 +28,7 @@ class PredictionSpec:
     Attributes:
         folds: whose models predict; null for all.
         batch_size: images a forward pass.
-        workers: processes that decode images; 0 for none.
+        workers: processes that decode images; 0 for none, null for as many as pay (`data.loading`).
         ahead: images whose masks may wait for their encoding while the next ones are predicted; 0 for none.
         precision: of the forward passes; `auto` is half precision on GPUs.
         compile: run the models through torch.compile.
@@ -36,13 +36,13 @@ class PredictionSpec:
 
     folds: tuple[int, ...] | None = None
     batch_size: int = 4
-    workers: int = 0
+    workers: int | None = None
     ahead: int = 4
     precision: Precision = "auto"
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or min(self.workers, self.ahead) < 0:
+        if self.batch_size < 1 or min(self.workers or 0, self.ahead) < 0:
             raise ValueError("batch_size must be positive, workers and ahead not negative")
         if self.folds == ():
             raise ValueError("folds=[]: name folds, or null for all")
@@ -90,8 +90,8 @@ def predictions(
         spec: batch size and workers.
         mean: of the members' maps of an image, which differ in size where their frames do.
     """
-    source, pin = TestImages(images, frozenset(frame for frame, _ in members)), torch.cuda.is_available()
-    for batch in DataLoader(source, spec.batch_size, num_workers=spec.workers, pin_memory=pin):
+    source = TestImages(images, frozenset(frame for frame, _ in members))
+    for batch in batches(source, spec.batch_size, reading_processes(len(images), spec.workers)):
         answers = zip(*(predict(batch["image"][frame]).cpu().numpy() for frame, predict in members), strict=True)
         facts = batch["index"].tolist(), batch["shape"].tolist(), batch["thumbnail"].numpy()
         for index, shape, little, maps in zip(*facts, answers, strict=True):

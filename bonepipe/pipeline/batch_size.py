@@ -6,7 +6,7 @@ up: the gradient is the same mean over the same images whatever fits, and only B
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,13 +75,36 @@ def _search(experiment: Experiment, effective: int) -> int:
         sizes = sizes[1:]
     memory.forget_peak(device)
     limit = (1 - MARGIN) * memory.available(device)
-    found = largest(sizes, lambda size: _need(trial, data, size), limit)
+    needs: dict[int, float | None] = {}
+    found = largest(sizes, lambda size: needs.setdefault(size, _need(trial, data, size)), limit)
     if found is None:
         raise BonepipeError(
             f"trainer.batch_size=auto: not even {sizes[0]} of {experiment.data.size} pixels fit into the memory of "
             f"{device}; lower data.size, or choose a smaller model or trainer.precision=bf16"
         )
+    if found == effective and (most := would_fit(needs, limit)):
+        say(
+            f"trainer.batch_size=auto: about {most} would fit, by a straight line; a larger "
+            "trainer.effective_batch would use them"
+        )
     return found
+
+
+def would_fit(needs: Mapping[int, float | None], limit: float) -> int | None:
+    """The largest batch that fits by a straight line through what was measured, where that says more than was tried.
+
+    Args:
+        needs: bytes that batches of a size need, None where they ran out of them.
+        limit: bytes that may be needed.
+    """
+    known = sorted((size, need) for size, need in needs.items() if need is not None)
+    if len(known) < 2 or limit == float("inf"):
+        return None
+    (first, low), (last, high) = known[0], known[-1]
+    if high <= low:
+        return None
+    most = int(last + (limit - high) * (last - first) / (high - low))
+    return most if most > last else None
 
 
 def largest(sizes: Sequence[int], need: Callable[[int], float | None], limit: float) -> int | None:

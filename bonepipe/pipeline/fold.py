@@ -192,7 +192,9 @@ def _predict(experiment: Experiment, fold: int, run: Any) -> None:
     frame, spec = experiment.windows.frame, experiment.prediction
     # The store holds the size of training; for another one the files are read again.
     images = None if frame == data.frame else Subset(TestImages(cohort.images, frame), indices)
-    validation = Validation(cohort.store, indices, data.classes, folder, spec.batch_size, spec.ahead, images, frame)
+    validation = Validation(
+        cohort.store, indices, data.classes, folder, spec.batch_size, spec.ahead, images, frame, spec.workers
+    )
     if crf is None:
         dice = predict_fold(predict, validation)
     else:

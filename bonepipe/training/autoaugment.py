@@ -18,11 +18,11 @@ import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import BaseTrial, FixedTrial, TrialState
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from bonepipe.data.augment import Augmentation
 from bonepipe.data.batches import Batch, TrainingImages
+from bonepipe.data.loading import make_loader
 from bonepipe.data.sampling import Draw
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
@@ -142,7 +142,7 @@ def score(
     """
     seeds = np.random.default_rng(seed).integers(2**31, size=(repeats, len(indices)))
     draws: list[Draw] = [(index, int(seed)) for row in seeds for index, seed in zip(indices, row, strict=True)]
-    loader = DataLoader(TrainingImages(store, augmentation), batch_size=batch_size, sampler=draws)
+    loader = make_loader(TrainingImages(store, augmentation), batch_size, sampler=draws)
     scores = [_dice_of_present(predict(batch["image"]), batch, store.class_count) for batch in loader]
     values = torch.cat(scores)
     return float(values.mean()) if len(values) else 0.0

@@ -13,8 +13,6 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
-
 
 def model_of(pl_module: pl.LightningModule) -> nn.Module:
     """The network inside a Lightning module."""
@@ -40,7 +38,7 @@ class WeightAveraging(pl.Callback):
     @property
     def count(self) -> int:
         """How many times weights were added so far."""
-        return 0 if self._averaged is None else int(self._averaged.n_averaged)
+        return 0 if self._averaged is None else int(self._averaged.n_averaged)  # which stays in main memory
 
     def check(self, epochs: int) -> list[str]:
         """Warnings about a training of so many epochs."""
@@ -156,11 +154,20 @@ class ExponentialMovingAverage(WeightAveraging):
         """A warning about an average that is none."""
         return [] if self.decay else ["warning: averaging.decay=0: the average is the last step's weights"]
 
-    def _start(self, model: nn.Module) -> AveragedModel:
-        def update(averaged: Tensors, current: Tensors, count: torch.Tensor | int) -> None:
-            get_ema_multi_avg_fn(decay_at(int(count), self.decay))(averaged, current, count)
+    def add(self, model: nn.Module) -> None:
+        """Add the model's present weights, without a wait for the device.
 
-        return AveragedModel(model, multi_avg_fn=update)
+        `AveragedModel.update_parameters` would send its count there each step and have it read back for the ramp.
+        """
+        if self._averaged is None or not self.count:
+            return super().add(model)
+        averaged, now = ([*of.parameters()] for of in (self._averaged.module, model))
+        get_ema_multi_avg_fn(decay_at(self.count, self.decay))(averaged, now, self.count)
+        with torch.no_grad():
+            for kept, buffer in zip(self._averaged.module.buffers(), model.buffers(), strict=True):
+                kept.copy_(buffer, non_blocking=True)
+        self._averaged.n_averaged += 1
+        return None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note where a new or resumed run begins."""

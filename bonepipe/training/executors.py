@@ -7,12 +7,12 @@ killing it harms no other.
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 
 from bonepipe.errors import BonepipeError
-from bonepipe.parallel import cores
+from bonepipe.parallel import CORES, cores
 from bonepipe.training.tracking.environment import outside_trial
 
 Command = Sequence[str]
@@ -38,7 +38,7 @@ class Local:
     def run(self, commands: Sequence[Command]) -> list[int]:
         """Run all, each with a GPU of its own where there are several."""
         gpus = _visible_gpus()
-        count = self.parallel or max(1, len(gpus))
+        count = min(self.parallel or max(1, len(gpus)), max(1, len(commands)))
         slots: Queue[str | None] = Queue()
         for slot in range(count):
             slots.put(gpus[slot % len(gpus)] if gpus else None)
@@ -57,14 +57,19 @@ class Local:
 
 
 def environment(count: int) -> dict[str, str]:
-    """The environment of each of `count` commands at once: its share of the cores, where the user has not set it.
+    """The environment of each of `count` commands at once: its share of the cores, for threads and loader processes.
 
-    Where all commands belong to a trial of a sweep, none of them is the trial itself.
-
-    Threads of PyTorch wait spinning, so with more of them than cores every command is several times slower.
+    A number of threads that the user has set stays. Where all commands belong to a trial of a sweep, none of them is
+    the trial itself.
     """
-    share = {"OMP_NUM_THREADS": str(max(1, cores() // count))} if count > 1 else {}
-    return {**share, **outside_trial(os.environ)}
+    inherited = outside_trial(os.environ)
+    return inherited if count == 1 else {**inherited, **_share(cores() // count, inherited)}
+
+
+def _share(count: int, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What tells a command that it has so many cores."""
+    number = str(max(1, count))
+    return {CORES: number, "OMP_NUM_THREADS": inherited.get("OMP_NUM_THREADS", number)}
 
 
 def _visible_gpus() -> list[str]:
@@ -82,10 +87,12 @@ class Ray:
 
     Args:
         address: of a running cluster; null starts Ray on this machine.
-        cpus, gpus: that a fold reserves; gpus null for one where the cluster has any.
+        cpus: that a fold reserves, its threads and loader processes among them; null for those of a GPU where it
+            reserves one, else 1.
+        gpus: that a fold reserves; null for one where the cluster has any.
     """
 
-    def __init__(self, *, address: str | None = None, cpus: float = 1, gpus: float | None = None) -> None:
+    def __init__(self, *, address: str | None = None, cpus: float | None = None, gpus: float | None = None) -> None:
         self.address, self.cpus, self.gpus = address, cpus, gpus
 
     def rounds_after(self, count: int) -> list[int]:
@@ -103,13 +110,23 @@ class Ray:
         ray.init(address=self.address, include_dashboard=False, log_to_driver=True, ignore_reinit_error=True)
         try:
             gpus = min(1, ray.cluster_resources().get("GPU", 0)) if self.gpus is None else self.gpus
-            task = ray.remote(num_cpus=self.cpus, num_gpus=gpus)(_call)
+            cpus = self.cpus
+            if cpus is None:
+                cpus = cores_of_a_gpu([node["Resources"] for node in ray.nodes() if node["Alive"]]) if gpus else 1
+            task = ray.remote(num_cpus=cpus, num_gpus=gpus)(_call)
             folder = os.getcwd()  # noqa: PTH109 - a plain string travels to the worker
-            return [int(code) for code in ray.get([task.remote(list(command), folder) for command in commands])]
+            calls = [task.remote(list(command), folder, int(cpus)) for command in commands]
+            return [int(code) for code in ray.get(calls)]
         finally:
             ray.shutdown()
 
 
-def _call(command: list[str], folder: str) -> int:
-    """Run one command in a folder; Ray has set the visible GPUs."""
-    return subprocess.run(command, cwd=folder, env=environment(1), check=False).returncode
+def cores_of_a_gpu(nodes: Sequence[Mapping[str, float]]) -> int:
+    """Cores for each GPU on the node that has the fewest, so that a task fits on any; nodes by Ray's names."""
+    return int(min((node.get("CPU", 0) // node["GPU"] for node in nodes if node.get("GPU")), default=1))
+
+
+def _call(command: list[str], folder: str, cpus: int) -> int:
+    """Run one command on so many cores in a folder; Ray has set the visible GPUs."""
+    inherited = environment(1)
+    return subprocess.run(command, cwd=folder, env={**inherited, **_share(cpus, inherited)}, check=False).returncode

@@ -37,7 +37,7 @@ from bonepipe.training.callbacks import (
 )
 from bonepipe.training.finite import REMEDIES, StopWhenNotFinite, require_finite
 from bonepipe.training.module import SegmentationModule
-from bonepipe.training.precision import Precision, lightning_precision
+from bonepipe.training.precision import Precision, lightning_precision, set_up
 from bonepipe.training.progress import Progress
 from bonepipe.training.speed import StepClock
 from bonepipe.training.step_history import StepHistory
@@ -64,9 +64,10 @@ class TrainerSpec:
         accumulate: batches a step of the optimiser.
         effective_batch: images a step of the optimiser with batch_size=auto, which `accumulate` follows from; null for
             what the experiment has otherwise.
-        precision: `auto` is bf16 on GPUs that have it, fp16 with loss scaling on other GPUs, else 32.
+        precision: `auto` is bf16 on GPUs that have it, fp16 with loss scaling on other GPUs, else 32. Only 32 keeps a
+            GPU from rounding factors to TF32.
         clip: largest gradient norm, or null.
-        workers: loader processes; null for one a core, at most 8.
+        workers: loader processes; null for one a core, at most 8; folds that run at once share the cores.
         validate_every: epochs between validations; the last epoch is always validated.
         patience: validations without a better Dice before training stops, or null.
         keep_epochs: keep the weights of the last so many epochs too, for ensembles over epochs; 0 for none. They
@@ -228,6 +229,7 @@ def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, f
     train one model together. Here each trains a model of its own, and is the first of one.
     """
     rank_zero_only.rank = 0  # type: ignore[attr-defined]
+    set_up(spec.precision, device, benchmark=True)
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         devices=1,

@@ -1,28 +1,55 @@
-"""Number formats: which one a device should compute in, and what Lightning and autocast call it."""
+"""Number formats: which one a device should compute in, and what Lightning, autocast and cuDNN call it."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 
-Precision = Literal["auto", "32", 32, "bf16", "fp16"]  # an override of 32 is read as a number
+Precision = Literal["auto", "32", 32, "tf32", "bf16", "fp16"]  # an override of 32 is read as a number
+FULL = ("32", "tf32")  # no casts; `tf32` lets a GPU round the factors of products to ten bits, `32` does not
 
 
 def resolve(precision: Precision, device: str) -> str:
-    """`auto` to bf16 on GPUs that have it, fp16 on other GPUs, else 32; `device` is `cpu`, `cuda` or `mps`."""
+    """`auto` to bf16 on GPUs that have it, fp16 on other GPUs, else 32; `device` is `cpu`, `cuda` or `mps`.
+
+    GPUs before Ampere have fp16 alone: they only emulate bf16, slower than float32.
+    """
     if precision != "auto":
         return str(precision)
-    return "32" if device != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if device != "cuda":
+        return "32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def lightning_precision(precision: Precision, device: str) -> Any:
     """Lightning's name: mixed precision, in which weights stay in float32 and fp16 losses are scaled."""
-    return {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[resolve(precision, device)]
+    name = resolve(precision, device)
+    return "32-true" if name in FULL else {"bf16": "bf16-mixed", "fp16": "16-mixed"}[name]
 
 
 def autocast(precision: Precision, device: str) -> AbstractContextManager[Any]:
     """The context in which a forward pass computes in this precision."""
     name = resolve(precision, device)
-    if name == "32":
+    if name in FULL:
         return nullcontext()
     return torch.autocast(device, {"bf16": torch.bfloat16, "fp16": torch.float16}[name])
+
+
+def set_up(precision: Precision, device: str, *, benchmark: bool) -> None:
+    """Tell cuDNN and cuBLAS what they may do on a GPU; nothing changes for other devices.
+
+    TF32 is forbidden in precision 32 and allowed in all others, in convolutions and matrix products alike; PyTorch's
+    own default allows it in convolutions alone.
+
+    Args:
+        precision: of the forward passes.
+        device: `cpu`, `cuda` or `mps`.
+        benchmark: whether cuDNN tries its algorithms on each new size of a layer and keeps the fastest. That pays over
+            the many steps of a training, whose images have one size, and not where sizes vary or passes are few.
+    """
+    if device != "cuda":
+        return
+    exact = resolve(precision, device) == "32"
+    torch.set_float32_matmul_precision("highest" if exact else "high")
+    torch.backends.cudnn.allow_tf32 = not exact
+    torch.backends.cudnn.benchmark = benchmark

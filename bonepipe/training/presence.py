@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from bonepipe.data.augment import Augmentation
 from bonepipe.data.batches import TrainingImages
+from bonepipe.data.loading import make_loader
 from bonepipe.data.sampling import Draw, EpochSampler
 from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
@@ -139,7 +140,7 @@ def train_presence(
     optimizer = torch.optim.AdamW(model.parameters(), lr=spec.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, spec.lr, total_steps=spec.steps)
     draws = _draws(indices, seed, spec.steps * spec.batch_size)
-    loader = DataLoader(Crops(store, augmentation, shape, spec.share), spec.batch_size, sampler=draws)
+    loader = make_loader(Crops(store, augmentation, shape, spec.share), spec.batch_size, sampler=draws)
     with tqdm(loader, "presence", unit="step") as bar:
         for batch in bar:
             logits = model(normalise(batch["image"].to(device), mean, std))

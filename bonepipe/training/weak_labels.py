@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import torch
 from torch.nn import functional
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from bonepipe.data.batches import ValidationImages
+from bonepipe.data.loading import make_loader
 from bonepipe.data.store import Store
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.models.presence import PresenceNet
@@ -90,7 +90,7 @@ def weak_masks(
         crop: height and width that the classifier was trained on, pixels.
         batch_size: images a forward pass.
     """
-    loader = DataLoader(ValidationImages(store, indices), batch_size=batch_size)
+    loader = make_loader(ValidationImages(store, indices), batch_size)
     with tqdm(total=len(indices), desc="activation maps", unit="image") as bar:
         for batch in loader:
             maps = activation_maps(model, batch["image"], mean, std, crop).cpu().numpy()

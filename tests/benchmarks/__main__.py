@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import growth, steps_data, steps_files, steps_labels, steps_loss, steps_model
+from . import growth, steps_busy, steps_data, steps_files, steps_labels, steps_loss, steps_model
 from .material import Material
 from .measure import REPOSITORY, threads
 from .table import Row, machine, render, write
@@ -25,6 +25,8 @@ FULL: dict[str, Step] = {
     "ensemble": lambda m: steps_model.ensemble(m, 8),
     "loss": lambda _: steps_loss.lean(5),
     "training": lambda m: steps_model.training_step(m, 3, 16),
+    "busy": lambda m: steps_busy.busy(m, 3, 12),
+    "start": lambda m: steps_busy.start(m, 3),
     "phantom": lambda m: steps_data.phantom(m, 5),
     "submit": lambda m: steps_model.submit(m, (24, 48, 96), 12),
     "crowd": lambda m: steps_model.crowd(m, 24),
@@ -43,6 +45,7 @@ QUICK: dict[str, Step] = {
     "ensemble": lambda m: steps_model.ensemble(m, 3),
     "loss": lambda _: steps_loss.lean(1, (1, 29, 512, 512)),
     "training": lambda m: steps_model.training_step(m, 1, 10),
+    "start": lambda m: steps_busy.start(m, 1),
     "phantom": lambda m: steps_data.phantom(m, 1),
     "crowd": lambda m: steps_model.crowd(m, 2, 128),
 }

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 
 import cv2
 import torch
+
+from bonepipe.parallel import WAITING, let_threads_sleep
 
 REPOSITORY = Path(__file__).parents[2]
 MB = 1 << 20
@@ -74,12 +76,20 @@ def median_seconds(call: Callable[[], Any], repeats: int) -> float:
     return statistics.median(seconds(call) for _ in range(repeats))
 
 
-def run_child(*words: object, thread_count: int = 1) -> Child:
-    """Run `child.py` with these words in the repository's folder; raises RuntimeError with its output if it fails."""
+def run_child(*words: object, thread_count: int = 1, waiting: Mapping[str, str] | None = None) -> Child:
+    """Run `child.py` with these words in the repository's folder; raises RuntimeError with its output if it fails.
+
+    Args:
+        waiting: variables that say how OpenMP's threads wait for each other; None for those of the commands.
+    """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(thread_count))
         environment = {**os.environ, **limits, "BENCH_REPORT": str(report)}
+        if waiting is None:
+            let_threads_sleep(environment)
+        else:
+            environment = {name: value for name, value in environment.items() if name not in WAITING} | dict(waiting)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a command that compiles its modules anew is no user's
         command = [sys.executable, "-m", "tests.benchmarks.child", *map(str, words)]
         start = time.perf_counter()

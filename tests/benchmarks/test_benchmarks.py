@@ -1,10 +1,24 @@
 """What the benchmarks compare is equal; on small images, nothing is timed."""
 
+import os
+import time
+
 import numpy as np
 import pytest
 import torch
 
-from . import baseline, growth, learned, steps_data, steps_files, steps_labels, steps_loss, steps_model
+from . import (
+    baseline,
+    first,
+    growth,
+    learned,
+    steps_busy,
+    steps_data,
+    steps_files,
+    steps_labels,
+    steps_loss,
+    steps_model,
+)
 from .material import Material, replicate
 from .measure import Pair
 from .table import Row, faster, write
@@ -81,6 +95,26 @@ def test_lightning_and_bare_loop_train_alike(material):
 @pytest.mark.parametrize("name", steps_loss.PAIRS)
 def test_losses_and_gradients_equal_the_plain_ones(name):
     assert "gradients" in steps_loss.check_loss(name, (2, 5, 64, 64))
+
+
+def test_rivals_compute_at_the_lowest_priority_and_end(material):
+    with steps_busy.beside(2) as rivals:
+        end = time.monotonic() + 20
+        while time.monotonic() < end and {os.getpriority(os.PRIO_PROCESS, rival.pid) for rival in rivals} != {19}:
+            time.sleep(0.02)
+        assert {os.getpriority(os.PRIO_PROCESS, rival.pid) for rival in rivals} == {19}
+        assert steps_busy.step_seconds(str(material.folder), "256", "64", "2", "4") > 0
+    assert all(rival.returncode for rival in rivals)
+
+
+def test_the_first_step_of_a_training(material, tmp_path):
+    words = ["experiment=demo", f"data.root={material.root}", "data.size=64", f"folds.file={tmp_path / 'folds.csv'}"]
+    words += ["folds.count=2", "tracking=none", "device=cpu", f"runs={tmp_path}", "name=first"]
+    times = first.first_step("train", "fold=0", *words)
+    assert times["wall"] > 0 and times["cpu"] > 0
+    assert not (tmp_path / "first" / "fold-0" / "metrics.csv").exists()  # of an epoch
+    with pytest.raises(RuntimeError, match="exit code 2"):
+        first.first_step("train", "fold=0", *words, "trainer.epoch=1")
 
 
 def test_replicated_datasets_are_complete(material):

@@ -90,7 +90,7 @@ def test_help_shows_each_key_with_its_default_and_meaning(parser):
     for key, default, meaning in (
         ("name", "default", "the experiment: results go to <runs>/<name>; a group on the dashboard"),
         ("trainer.epochs", "30", "passes over the training images"),
-        ("trainer.workers", "null", "loader processes; null: one a core, at most 8"),
+        ("trainer.workers", "null", "loader processes; null: one a core, at most 8; folds at once share the cores"),
         ("tta.weights", "null", "one a view; null: equal"),
     ):
         assert re.search(rf"^  {re.escape(key)}={default} +{re.escape(meaning)}$", text, re.MULTILINE), key

@@ -1,3 +1,4 @@
+import re
 from functools import partial
 from pathlib import Path
 
@@ -50,9 +51,9 @@ def brightness(batch):
     return torch.stack([bright, bright**2], 1)
 
 
-@pytest.mark.parametrize(("batch_size", "ahead"), [(1, 0), (2, 1), (5, 4), (2, 100)])
-def test_masks_equal_calculations_on_full_frames_in_order(images, batch_size, ahead):
-    spec = PredictionSpec(batch_size=batch_size, ahead=ahead)
+@pytest.mark.parametrize(("batch_size", "ahead", "workers"), [(1, 0, 2), (2, 1, 1), (5, 4, 0), (2, 100, None)])
+def test_masks_equal_calculations_on_full_frames_in_order(images, batch_size, ahead, workers):
+    spec = PredictionSpec(batch_size=batch_size, ahead=ahead, workers=workers)
     results = list(predict_masks(brightness, images, SIZE, THRESHOLDS, spec))
     assert [image for image, _ in results] == images
     for (image, texts), shape in zip(results, SHAPES, strict=True):
@@ -94,11 +95,12 @@ def test_images_are_predicted_when_they_are_asked_for(images):
     assert calls == [2, 2, 1]
 
 
-def test_a_broken_image_is_named_after_those_before_it(images):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_is_named_after_those_before_it(images, workers):
     images[1].path.write_bytes(b"garbage")
-    stream = predict_masks(brightness, images, SIZE, THRESHOLDS, PredictionSpec(batch_size=1))
+    stream = predict_masks(brightness, images, SIZE, THRESHOLDS, PredictionSpec(batch_size=1, workers=workers))
     assert next(stream)[0] is images[0]
-    with pytest.raises(BonepipeError, match=r"image1\.png"):
+    with pytest.raises(BonepipeError, match=rf"^{re.escape(str(images[1].path))}"):
         next(stream)
 
 

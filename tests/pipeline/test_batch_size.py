@@ -9,7 +9,7 @@ import pytest
 
 from bonepipe import config as configs
 from bonepipe.errors import UsageError
-from bonepipe.pipeline.batch_size import largest
+from bonepipe.pipeline.batch_size import largest, would_fit
 
 # The limit of the first words is no longer that of the second.
 RUN = """
@@ -36,6 +36,13 @@ def test_the_largest_that_fits_is_found_without_asking_for_far_too_much(limit, f
     asked = []
     assert largest([1, 2, 4, 8, 16], lambda size: asked.append(size) or 5 + 5 * size, limit) == found
     assert asked == tried
+
+
+@pytest.mark.parametrize(("limit", "most"), [(100.0, 19), (85.0, None), (90.0, 17), (float("inf"), None)])
+def test_what_would_fit_beyond_a_step_is_told_by_a_straight_line(limit, most):
+    assert would_fit({1: 10.0, 2: 15.0, 16: 85.0}, limit) == most
+    assert would_fit({1: 10.0, 2: None}, limit) is None
+    assert would_fit({1: 10.0, 2: 10.0}, limit) is None  # noise
 
 
 def test_a_batch_that_runs_out_of_memory_is_stepped_back_from():

@@ -4,8 +4,11 @@ from functools import partial
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from bonepipe.training.averaging import ExponentialMovingAverage, StochasticWeightAveraging
+from bonepipe.training.averaging import ExponentialMovingAverage, StochasticWeightAveraging, decay_at
 from bonepipe.training.batch_norm import calibration_images
 from bonepipe.training.callbacks import METRIC
 from bonepipe.training.fit import TrainerSpec, train_fold
@@ -198,3 +201,71 @@ def test_the_validated_weights_are_the_trained_ones(train):
 def test_the_start_is_a_share(start):
     with pytest.raises(ValueError, match="between 0 and 1"):
         StochasticWeightAveraging(start=start)
+
+
+class Crossings(TorchDispatchMode):
+    """Notes the operations that join tensors of two devices, each of which may have one wait for the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        if len({tensor.device for tensor in tensors}) > 1:
+            self.seen.append(str(func))
+        return result
+
+
+def moving(decay, network, steps):
+    """An average after so many steps, and its value by the formula."""
+    averaging, expected = ExponentialMovingAverage(decay=decay), None
+    for step in range(steps):
+        with torch.no_grad():
+            for tensor in (*network.parameters(), network.norm.running_mean):
+                tensor.add_(torch.randn(tensor.shape))
+            network.norm.num_batches_tracked.add_(1)
+        averaging.add(network)
+        now = {name: value.detach().double().clone() for name, value in network.named_parameters()}
+        keep = 0 if step == 0 else decay_at(step, decay)
+        expected = {key: (keep * expected[key] if keep else 0) + (1 - keep) * now[key] for key in now}
+    return averaging, expected
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.2, 0.999])
+def test_a_moving_average_follows_the_formula_with_its_ramp(make_module, decay):
+    network = make_module(norm=True).model
+    averaging, expected = moving(decay, network, 7)
+    assert averaging.count == 7
+    average = averaging._averaged.module
+    for key, value in average.named_parameters():
+        torch.testing.assert_close(value.detach().double(), expected[key], rtol=1e-5, atol=1e-6)
+        assert value.requires_grad and value.grad_fn is None
+    assert torch.equal(average.norm.running_mean, network.norm.running_mean)
+    assert average.norm.num_batches_tracked == 7
+
+
+def test_a_moving_average_neither_sends_to_the_device_nor_reads_from_it():
+    """The meta device has no numbers to read, so that every wish for one is an error."""
+    network, averaging = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).to("meta"), ExponentialMovingAverage()
+    with Crossings() as crossings:
+        for _ in range(4):
+            averaging.add(network)
+    assert averaging.count == 4
+    assert crossings.seen == []
+
+
+def test_a_resumed_moving_average_goes_on_as_an_undisturbed_one(make_module, same_weights):
+    module = make_module(norm=True)
+    averaging, _ = moving(0.999, module.model, 5)
+    again = ExponentialMovingAverage()
+    again.load_state_dict(copy.deepcopy(averaging.state_dict()))
+    again.on_fit_start(None, module)
+    assert again.count == 5
+    nn.init.constant_(module.model.first.weight, 3.0)
+    for average in (averaging, again):
+        average.add(module.model)
+    assert again.count == 6
+    assert same_weights(averaging.state_dict()["averaged"], again.state_dict()["averaged"])
+    assert not torch.equal(again._averaged.module.first.weight, module.model.first.weight)

@@ -1,11 +1,14 @@
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from bonepipe import parallel
 from bonepipe.training import executors
-from bonepipe.training.executors import Local, Ray
+from bonepipe.training.executors import Local, Ray, cores_of_a_gpu
 
 BARRIER = """
 import sys, time
@@ -60,18 +63,51 @@ def test_parallel_commands_overlap(tmp_path):
     assert Local(parallel=2).run([python(BARRIER, a, b), python(BARRIER, b, a)]) == [0, 0]
 
 
-def test_commands_at_once_share_the_cores_unless_the_user_has_shared_them(tmp_path, monkeypatch):
-    code = "import os, sys; open(sys.argv[1], 'w').write(os.environ.get('OMP_NUM_THREADS', 'not set'))"
-    monkeypatch.setattr(executors.os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
+NOTE_SHARE = """
+import os, sys
+from pathlib import Path
+names = "OMP_NUM_THREADS", "BONEPIPE_CORES"
+Path(sys.argv[1]).write_text(" ".join(os.environ.get(name, "not set") for name in names))
+"""
+
+
+def test_commands_at_once_share_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
+    for name in ("OMP_NUM_THREADS", "BONEPIPE_CORES"):
+        monkeypatch.delenv(name, raising=False)
+
+    def shares(slots, commands):
+        folder = tmp_path / f"{slots}-{commands}"
+        folder.mkdir()
+        assert (
+            Local(parallel=slots).run([python(NOTE_SHARE, folder / str(n)) for n in range(commands)]) == [0] * commands
+        )
+        (share,) = {path.read_text() for path in folder.iterdir()}
+        return share
+
+    assert shares(1, 2) == "not set not set"
+    assert shares(3, 3) == shares(3, 4) == shares(8, 3) == "2 2"  # two of eight slots stay empty
+    assert shares(9, 8) == "1 1"
+    assert shares(3, 1) == "not set not set"
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")  # which the user has set for each
+    monkeypatch.setenv("BONEPIPE_CORES", "6")  # and this for all together
+    assert shares(3, 5) == "4 2"
+
+
+def test_a_folds_threads_and_loader_processes_keep_to_its_share(tmp_path, monkeypatch):
+    """A fold of four on eight cores: PyTorch's threads, and what `trainer.workers=null` starts."""
+    monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    seen = []
-    for count in (1, 3, 9):
-        assert Local(parallel=count).run([python(code, tmp_path / "threads")]) == [0]
-        seen.append((tmp_path / "threads").read_text())
-    assert seen == ["not set", "2", "1"]
-    monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert Local(parallel=3).run([python(code, tmp_path / "threads")]) == [0]
-    assert (tmp_path / "threads").read_text() == "4"
+    code = (
+        "import os, sys\nos.sched_getaffinity = lambda _: set(range(8))\nimport torch\n"
+        "from bonepipe.data.datamodule import FoldDataModule\n"
+        "data = FoldDataModule(None, 0, None, batch_size=1, workers=None, seed=0)\n"
+        "open(sys.argv[1], 'w').write(f'{torch.get_num_threads()} {data.workers}')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "fold")]
+    env = {**executors.environment(4), "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.run(command, env=env, check=False).returncode == 0
+    assert (tmp_path / "fold").read_text() == "2 2"
 
 
 def test_every_command_gets_a_visible_gpu_of_its_own(tmp_path, monkeypatch):
@@ -131,3 +167,18 @@ def test_rounds_that_follow_a_command(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
     assert Local().rounds_after(4) == [1, 0, 0, 0]
     assert Ray().rounds_after(3) == [0, 0, 0]  # as many at once as the cluster has room for
+
+
+def test_a_task_of_ray_reserves_the_cores_of_its_gpu():
+    nodes = [{"CPU": 32.0, "GPU": 4.0}, {"CPU": 13.0, "GPU": 2.0}, {"CPU": 4.0}, {"memory": 9.0}]
+    assert cores_of_a_gpu(nodes) == 6  # on the second node two tasks fit
+    assert cores_of_a_gpu(nodes[2:]) == 1
+    assert cores_of_a_gpu([{"CPU": 1.0, "GPU": 2.0}]) == 0  # which Ray always grants
+
+
+def test_a_command_of_ray_knows_the_cores_that_it_has_reserved(tmp_path, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "BONEPIPE_CORES"):
+        monkeypatch.delenv(name, raising=False)
+    for cpus, expected in ((0, "1 1"), (6, "6 6")):
+        assert executors._call(python(NOTE_SHARE, tmp_path / "share"), str(tmp_path), cpus) == 0
+        assert (tmp_path / "share").read_text() == expected

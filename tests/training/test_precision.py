@@ -1,13 +1,20 @@
+from contextlib import suppress
+from types import SimpleNamespace
+
 import pytest
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch.backends import cudnn
 
 from bonepipe import config as configs
-from bonepipe.training.precision import autocast, lightning_precision, resolve
+from bonepipe.pipeline.experiment import Experiment
+from bonepipe.training.fit import TrainerSpec, make_trainer
+from bonepipe.training.precision import autocast, lightning_precision, resolve, set_up
 
 
 def test_lightning_names():
-    names = [lightning_precision(name, "cpu") for name in ("auto", "32", 32, "bf16", "fp16")]
-    assert names == ["32-true", "32-true", "32-true", "bf16-mixed", "16-mixed"]
+    names = [lightning_precision(name, "cpu") for name in ("auto", "32", 32, "tf32", "bf16", "fp16")]
+    assert names == ["32-true", "32-true", "32-true", "32-true", "bf16-mixed", "16-mixed"]
 
 
 @pytest.mark.parametrize("word", ["trainer.precision=32", "prediction.precision=32", "trainer.precision='32'"])
@@ -16,15 +23,59 @@ def test_the_number_is_taken_for_the_name(word):
     assert resolve(configs.build(config, word.partition(".")[0]).precision, "cuda") == "32"
 
 
-@pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bf16"), (False, "fp16")])
-def test_auto_is_half_precision_on_gpus_alone(monkeypatch, has_bf16, expected):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
+@pytest.mark.parametrize(("capability", "expected"), [(6, "fp16"), (7, "fp16"), (8, "bf16"), (9, "bf16")])
+def test_auto_is_half_precision_on_gpus_alone(monkeypatch, capability, expected):
+    """Pascal, Volta and Turing (T4, RTX 20xx) make bf16 tensors, but have no circuits for them."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(major=capability))
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda _: True)
+    assert torch.cuda.is_bf16_supported()  # emulation counts here
     assert [resolve("auto", device) for device in ("cpu", "mps", "cuda")] == ["32", "32", expected]
     assert resolve("32", "cuda") == "32"
 
 
 def test_autocast_computes_in_the_precision_asked_for():
     layer, image = torch.nn.Conv2d(1, 2, 3), torch.rand(1, 1, 8, 8)
-    for name, dtype in (("auto", torch.float32), ("32", torch.float32), ("bf16", torch.bfloat16)):
+    for name, dtype in (
+        ("auto", torch.float32),
+        ("32", torch.float32),
+        ("tf32", torch.float32),
+        ("bf16", torch.bfloat16),
+    ):
         with autocast(name, "cpu"):
             assert layer(image).dtype == dtype
+
+
+@pytest.fixture
+def switches():
+    """What torch is told of TF32 in products and in convolutions, and of trying algorithms; put back afterwards."""
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
+    yield lambda: (torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark)
+    torch.set_float32_matmul_precision(before[0])
+    cudnn.allow_tf32, cudnn.benchmark = before[1:]
+
+
+def test_tf32_is_forbidden_in_precision_32_alone(switches):
+    for precision, expected in (("32", ("highest", False)), ("tf32", ("high", True)), ("bf16", ("high", True))):
+        set_up(precision, "cuda", benchmark=False)
+        assert switches() == (*expected, False)
+
+
+def test_nothing_is_set_for_other_devices(switches):
+    before = switches()
+    for device in ("cpu", "mps"):
+        set_up("tf32", device, benchmark=not before[2])
+        set_up("32", device, benchmark=not before[2])
+    assert switches() == before
+
+
+def test_a_training_lets_cudnn_try_its_algorithms_and_a_prediction_does_not(switches, tmp_path):
+    with suppress(MisconfigurationException):  # Lightning's, where there is no GPU; it comes afterwards
+        make_trainer(TrainerSpec(epochs=1, batch_size=1, precision="bf16"), [], "cuda", tmp_path)
+    assert switches() == ("high", True, True)
+    experiment = Experiment(
+        configs.compose(["experiment=demo", "data.root=x", "device=cuda", "prediction.precision=32"])
+    )
+    experiment.average([])
+    assert switches() == ("highest", False, False)

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from bonepipe.data.datamodule import ValidationImages
 from bonepipe.data.frame import Frame
+from bonepipe.data.loading import batches, reading_processes
 from bonepipe.data.store import Store
 from bonepipe.inference.oof import byte_maps
 from bonepipe.inference.oof.results import PROBABILITIES, Compared, write_results
@@ -37,6 +38,7 @@ class Validation:
         images: grey bytes `image`, original `shape` and store index `index`, in the order of `indices`; None for those
             of the store.
         frame: how these show the radiographs; None for that of the store.
+        workers: processes that decode them where they are none of the store's; None for as many as pay.
     """
 
     store: Store
@@ -47,6 +49,7 @@ class Validation:
     ahead: int = 0
     images: Images | None = None
     frame: Frame | None = None
+    workers: int | None = None
 
 
 def predict_fold(predict: Predict, validation: Validation) -> np.ndarray:
@@ -72,7 +75,8 @@ def predict_variants(
     """
     store, indices, classes, folder = validation.store, validation.indices, validation.classes, validation.folder
     source = ValidationImages(store, indices) if validation.images is None else validation.images
-    predicted = _predicted(predict, source, validation.frame or store.frame, validation.batch_size)
+    frame = validation.frame or store.frame
+    predicted = _predicted(predict, source, frame, validation.batch_size, validation.workers)
     ahead = max(validation.ahead, cores()) if validation.ahead else 0
     rows = overlapped(lambda item: [_digest(maps, store, item[1]) for maps in item[0]], predicted, ahead, cores())
     images_of_variants = zip(*tqdm(rows, f"{folder.name} out of fold", len(indices), unit="image"), strict=True)
@@ -92,6 +96,7 @@ def predict_bytes(
     classes: Sequence[str],
     path: Path,
     batch_size: int,
+    workers: int | None = None,
 ) -> None:
     """Predict images in another way than their fold did, and write only the bytes that ensembles are averaged from.
 
@@ -99,8 +104,9 @@ def predict_bytes(
         images: grey bytes `image` of each of the names, in their order, original `shape` and `index`.
         frame: how they show the radiographs.
         batch_size: images a forward pass.
+        workers: processes that decode images; None for as many as pay.
     """
-    maps_of_images = _predicted(lambda batch: [predict(batch)], images, frame, batch_size)
+    maps_of_images = _predicted(lambda batch: [predict(batch)], images, frame, batch_size, workers)
     predicted = tqdm(maps_of_images, f"{path.parent.name} anew", len(names), unit="image")
     levels = (on_device.to_host(on_device.levels(maps)).numpy() for (maps,), _ in predicted)
     shapes, packed = zip(*((of_image.shape[1:], byte_maps.pack_levels(of_image)) for of_image in levels), strict=True)
@@ -108,10 +114,16 @@ def predict_bytes(
 
 
 def _predicted(
-    predict: Callable[[torch.Tensor], Sequence[torch.Tensor]], images: Images, frame: Frame, batch_size: int
+    predict: Callable[[torch.Tensor], Sequence[torch.Tensor]],
+    images: Images,
+    frame: Frame,
+    batch_size: int,
+    workers: int | None,
 ) -> Iterator[tuple[tuple[torch.Tensor, ...], int]]:
     """Maps `[C, h, w]` of each variant, on their device, without padding, and index, of one image after the other."""
-    for batch in DataLoader(images, batch_size=batch_size, pin_memory=torch.cuda.is_available()):
+    stored = isinstance(images, ValidationImages)  # and not decoded any more
+    processes = 0 if stored else reading_processes(len(images), workers)  # type: ignore[arg-type]
+    for batch in batches(images, batch_size, processes):
         variants = zip(*predict(batch["image"]), strict=True)
         for of_image, shape, index in zip(variants, batch["shape"].tolist(), batch["index"].tolist(), strict=True):
             yield tuple(frame.content(maps, tuple(shape)) for maps in of_image), index

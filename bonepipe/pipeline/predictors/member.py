@@ -120,8 +120,8 @@ class EnsembleMember:
             )
         source = TestImages([known[name] for name in names], self.frame)
         predict = self.experiment.predictor(self._models([fold]), self.refined)
-        batch_size = self.experiment.prediction.batch_size
-        predict_bytes(predict, source, self.frame, names, self.experiment.data.classes, path, batch_size)
+        spec, classes = self.experiment.prediction, self.experiment.data.classes
+        predict_bytes(predict, source, self.frame, names, classes, path, spec.batch_size, spec.workers)
 
     def _key(self, fold: int) -> str:
         """The digest of these weights, predicting in this way."""
