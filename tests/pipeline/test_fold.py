@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from bonepipe.cli import main
 from bonepipe.config import compose
 from bonepipe.errors import BonepipeError
-from bonepipe.inference.fold_model import read_facts
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.fold import _checked, copy_notes, encoder_start
+from bonepipe.training.weights_file import read_facts
 
 
 @pytest.fixture
