@@ -164,15 +164,22 @@ def _require_whole(path: Path) -> None:
     """Raise BonepipeError unless every checksum in the archive is right."""
     try:
         with zipfile.ZipFile(path) as archive:
-            # With another size zipfile would compare the checksum of a part, or unpack more than the memory holds.
-            if any(entry.compress_type or entry.compress_size != entry.file_size for entry in archive.infolist()):
-                raise zipfile.BadZipFile("torch.save compresses nothing")
+            if not all(map(_is_plain, archive.infolist())):
+                raise zipfile.BadZipFile("torch.save writes plain entries alone")
             if name := archive.testzip():
                 raise zipfile.BadZipFile(f"{name} is not as it was written")
     except PermissionError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror}); make it readable") from error
     except Exception as error:  # zipfile raises a dozen kinds
         raise BonepipeError(f"{path}: is no checkpoint, or damaged ({_brief(error)}); {WITHOUT_IT}") from error
+
+
+def _is_plain(entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry is as torch writes them: not packed, which could fill the memory, and no folder.
+
+    With another size zipfile would compare the checksum of a part; of a folder torch hands out memory as it lies.
+    """
+    return not entry.compress_type and not entry.external_attr and entry.compress_size == entry.file_size
 
 
 def _brief(error: Exception) -> str:
