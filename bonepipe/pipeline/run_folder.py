@@ -14,13 +14,17 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
+
+from annotated_types import Ge, Le
+from typing_extensions import TypedDict
 
 from bonepipe import config as configs
 from bonepipe import versions
 from bonepipe.digests import digests
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import write_json
+from bonepipe.forms import fitting, read_json
 from bonepipe.leftovers import sweep
 
 CONFIG, FINGERPRINT, THRESHOLDS, SCORES = "config.yaml", "fingerprint.json", "thresholds.json", "scores.json"
@@ -30,6 +34,75 @@ ENSEMBLE, CASCADE = "ensemble.yaml", "cascade.json"  # what makes a folder witho
 KINDS = {ENSEMBLE: "an ensemble", CASCADE: "a cascade"}
 
 Inputs = dict[str, Any]  # `settings`: nested as in a config; any other key: name -> digest or plain value
+NOBODY_KNOWS = (
+    "nobody can tell what this folder's results were made from; put back a copy, or move the folder away to make them "
+    "anew"
+)
+
+
+class MadeFrom(TypedDict, total=False):
+    """What steps are made from; each has keys of its own beside these."""
+
+    settings: dict[str, Any]
+    files: dict[str, str]
+
+
+class Entry(TypedDict):
+    """A step in fingerprint.json."""
+
+    inputs: MadeFrom
+    outputs: dict[str, str | None]
+    versions: NotRequired[dict[str, str]]
+
+
+class Data(TypedDict):
+    """The class of a dataset's spec, and its settings."""
+
+    _target_: str
+
+
+class TrainingSettings(TypedDict):
+    """The settings of all groups."""
+
+    data: Data
+
+
+class TrainedOn(TypedDict):
+    """What a fold was trained on: its settings, and which fold validates each image."""
+
+    settings: TrainingSettings
+    folds: dict[str, int]
+
+
+class Training(TypedDict):
+    """The training of a fold among the steps."""
+
+    inputs: TrainedOn
+    outputs: dict[str, str | None]
+    versions: NotRequired[dict[str, str]]
+
+
+class Weight(TypedDict):
+    """The second stage's share in the probabilities of a class."""
+
+    weight: Annotated[float, Ge(0), Le(1)]
+
+
+class Cascade(TypedDict):
+    """The folders of a cascade's stages, and the weights of the classes that both predict."""
+
+    first: str
+    second: str
+    classes: dict[str, Weight]
+
+
+class Scores(TypedDict, total=False):
+    """Of scores.json what is more than a number."""
+
+    folds: list[float]
+    folds_chosen: list[float]
+    oof_dice_per_class: dict[str, float]
+    test_dice_per_class: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -88,19 +161,19 @@ class Step:
 
 def read_fingerprint(folder: Path) -> dict[str, Any]:
     """Step -> its entry; empty where nothing was made yet. Raises BonepipeError where the file is damaged."""
-    path = folder / FINGERPRINT
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if all({"inputs", "outputs"} <= entry.keys() for entry in content.values()):
-            return dict(content)
-        raise ValueError("an entry lacks inputs or outputs")
+        return dict(read_json(folder / FINGERPRINT, dict[str, Entry], NOBODY_KNOWS))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError) as error:
-        raise BonepipeError(
-            f"{path}: cannot be read ({error}), so nobody can tell what this folder's results were made from; put "
-            "back a copy, or move the folder away"
-        ) from error
+
+
+def read_training(folder: Path) -> Training | None:
+    """What a fold was trained on; None where it was not. Raises BonepipeError where fingerprint.json is damaged."""
+    entry = read_fingerprint(folder).get("training")
+    try:
+        return None if entry is None else fitting(entry, Training)
+    except ValueError as error:
+        raise BonepipeError(f"{folder / FINGERPRINT}: training.{error}; {NOBODY_KNOWS}") from error
 
 
 def differences(before: Inputs, now: Inputs) -> list[str]:
@@ -198,7 +271,7 @@ def recorded_folds(folder: Path) -> dict[str, int]:
     Raises:
         BonepipeError: the fold was not trained, or nobody noted on what.
     """
-    record = read_fingerprint(folder).get("training")
+    record = read_training(folder)
     if record is None:
         raise BonepipeError(f"{folder / FINGERPRINT}: does not say what this fold was trained on; train it again")
     return dict(record["inputs"]["folds"])
@@ -217,14 +290,19 @@ def mixed_versions(folders: Sequence[Path]) -> str | None:
     return None
 
 
+def read_cascade(folder: Path) -> Cascade:
+    """What `bonepipe cascade` noted of its result. Raises BonepipeError where it is missing or damaged."""
+    path = folder / CASCADE
+    try:
+        return read_json(path, Cascade, f"run `bonepipe cascade FIRST SECOND -o {folder}` again")
+    except FileNotFoundError as error:
+        raise BonepipeError(f"{path}: no such file; `bonepipe cascade FIRST SECOND -o {folder}` writes it") from error
+
+
 def scores_of(folder: Path) -> dict[str, Any]:
     """The content of scores.json. Raises BonepipeError where it is missing or damaged."""
     path = folder / SCORES
     try:
-        return {**json.loads(path.read_text(encoding="utf-8"))}
+        return {**read_json(path, Scores, "move it away, and `bonepipe train-all` writes it anew")}
     except FileNotFoundError as error:
         raise BonepipeError(f"{path}: no such file; `bonepipe train-all` writes it when all folds are done") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise BonepipeError(
-            f"{path}: cannot be read ({error}); move it away, and `bonepipe train-all` writes it anew"
-        ) from error

@@ -99,7 +99,7 @@ def require_folds(experiment: Experiment) -> None:
     steps = Steps(experiment)
     for fold in voting_folds(experiment):
         folder = experiment.fold_folder(fold)
-        trained = run_folder.read_fingerprint(folder).get("training")
+        trained = run_folder.read_training(folder)
         step = steps.out_of_fold(fold)
         if trained is None or not (folder / WEIGHTS).is_file():
             raise BonepipeError(f"{folder}: is not trained yet; {WAY_OUT}")
