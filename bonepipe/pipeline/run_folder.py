@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Predicate
 from typing_extensions import TypedDict
 
 from bonepipe import config as configs
@@ -40,10 +40,19 @@ NOBODY_KNOWS = (
 )
 
 
+def _names_constructors(node: Any) -> bool:
+    if not isinstance(node, dict):
+        return True
+    return isinstance(node.get("_target_", ""), str) and all(map(_names_constructors, node.values()))
+
+
+Settings = Annotated[dict[str, Any], Predicate(_names_constructors)]
+
+
 class MadeFrom(TypedDict, total=False):
     """What steps are made from; each has keys of its own beside these."""
 
-    settings: dict[str, Any]
+    settings: Settings
     files: dict[str, str]
 
 
@@ -62,7 +71,7 @@ class Data(TypedDict):
 
 
 class TrainingSettings(TypedDict):
-    """The settings of all groups."""
+    """The settings of all groups; those of the data are asked for."""
 
     data: Data
 
@@ -134,7 +143,10 @@ class Step:
         What `inputs` leaves out altogether is not asked for.
         """
         record = self.recorded
-        return [] if record is None else differences({k: record["inputs"].get(k, {}) for k in self.inputs}, self.inputs)
+        if record is None:
+            return []
+        with blamed(self.folder):
+            return differences({key: record["inputs"].get(key, {}) for key in self.inputs}, self.inputs)
 
     def damage(self) -> list[str]:
         """The files of the result that are missing, or not as they were written."""
@@ -174,6 +186,15 @@ def read_training(folder: Path) -> Training | None:
         return None if entry is None else fitting(entry, Training)
     except ValueError as error:
         raise BonepipeError(f"{folder / FINGERPRINT}: training.{error}; {NOBODY_KNOWS}") from error
+
+
+@contextlib.contextmanager
+def blamed(folder: Path) -> Iterator[None]:
+    """Say of settings that no version knows that a folder's fingerprint.json has them, as a BonepipeError."""
+    try:
+        yield
+    except UsageError as error:
+        raise BonepipeError(f"{folder / FINGERPRINT}: cannot be read ({error}); {NOBODY_KNOWS}") from error
 
 
 def differences(before: Inputs, now: Inputs) -> list[str]:

@@ -106,7 +106,9 @@ def require_folds(experiment: Experiment) -> None:
         if trained["outputs"].get(WEIGHTS) != step.inputs["files"][WEIGHTS]:
             way_out = f"put the file back, or move {folder} away to train it anew"
             raise BonepipeError(f"{folder / WEIGHTS}: is not the file that training wrote; {way_out}")
-        if unlike := seen_otherwise(trained["inputs"]["settings"], experiment.config):
+        with run_folder.blamed(folder):
+            unlike = seen_otherwise(trained["inputs"]["settings"], experiment.config)
+        if unlike:
             raise BonepipeError(
                 f"{folder}: was trained on images that were shown in another way:\n{run_folder.shortened(unlike)}\n"
                 f"Give the settings that it was trained with, or `bonepipe train-all` with a name of its own"
