@@ -4,17 +4,28 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Len
+from typing_extensions import TypedDict
 
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
+from bonepipe.forms import read_json
 from bonepipe.parallel import cores
 
 LENGTH = 24  # hexadecimal digits that are kept: 96 bits
 UNSETTLED = 2_000_000_000  # ns; a file changed so lately may change again with the same times, and is not cached
+
+
+class Cache(TypedDict):
+    """Path of a file -> its state and its digest, and the digest of all that: what it says is believed."""
+
+    digest: str
+    files: dict[str, Annotated[list[int | str], Len(5, 5)]]
 
 
 def digest(path: Path) -> str:
@@ -60,7 +71,8 @@ def digests(paths: Iterable[Path], cache: Path) -> list[str]:
     if settled:
         with contextlib.suppress(OSError):
             cache.parent.mkdir(parents=True, exist_ok=True)
-            write_json(cache, {**_read(cache), **settled}, indent=None)
+            content = {**_read(cache), **settled}
+            write_json(cache, {"digest": combined(content), "files": content}, indent=None)
     return [fresh[k] if k in fresh else known[name][-1] for k, name in enumerate(names)]
 
 
@@ -73,9 +85,10 @@ def _state(path: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
-def _read(cache: Path) -> dict[str, Sequence[Any]]:
+def _read(cache: Path) -> dict[str, list[Any]]:
+    """What is known of files; nothing where the cache is missing or not as it was written."""
     try:
-        content = json.loads(cache.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(cache, Cache, "all files are read again")
+    except (OSError, BonepipeError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return content["files"] if content["digest"] == combined(content["files"]) else {}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bonepipe.errors import BonepipeError
+from bonepipe.leftovers import part_of, remove, sweep_once
 
 # A code of a large, ragged mask is longer than the csv module's limit, which holds for the whole process: every CSV is
 # read with this module or after it. The largest number that a C long holds everywhere.
@@ -98,15 +99,33 @@ def printable(path: Path) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a name beside `path` to write to; it becomes `path` when the block ends well, and is removed otherwise.
 
-    The suffix stays, as some writers choose the format by it. Two processes that write at once do not meet.
+    The suffix stays, as some writers choose the format by it. Two processes that write at once do not meet. What killed
+    processes left half-written in the folder is removed, see `leftovers`.
     """
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # the same folder: across devices is no move
+    sweep_once(path.parent)
+    part = part_of(path)  # in the same folder: across devices is no move
     try:
         yield part
         part.replace(path)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside `folder` to fill; it becomes `folder` when the block ends well, else it is removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep_once(folder.parent)
+    part = part_of(folder)
+    remove(part)  # what an earlier process of this number left
+    part.mkdir()
+    try:
+        yield part
+        part.rename(folder)
+    finally:
+        with contextlib.suppress(OSError):
+            remove(part)
 
 
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:

@@ -1,6 +1,5 @@
 """Folds: which images validate which model. A CSV under folds/, written once, verified every time it is read."""
 
-import json
 import math
 import random
 from collections import Counter, defaultdict
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError
 from bonepipe.files import read_csv, write_csv, write_json
+from bonepipe.forms import read_json
 
 COLUMNS = ["image_name", "patient", "fold"]
 TRAIN_ONLY = -1  # the fold of images that never validate, as scikit-learn's PredefinedSplit marks them
@@ -133,12 +133,9 @@ def rule_file(path: Path) -> Path:
 def read_rule(path: Path) -> dict[str, Any] | None:
     """The rule that a fold CSV was made by; None where nobody noted it. Raises BonepipeError where it is damaged."""
     try:
-        return dict(json.loads(rule_file(path).read_text(encoding="utf-8")))
+        return read_json(rule_file(path), dict[str, Any], f"delete it to take {path.name} as it is")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
-        way_out = f"delete it to take {path.name} as it is"
-        raise BonepipeError(f"{rule_file(path)}: cannot be read ({error}); {way_out}") from error
 
 
 def check_rule(spec: FoldSpec) -> None:

@@ -9,7 +9,7 @@ wider crop of each is kept for training, which looks at a slightly other part of
 labels that are trained on, where corrections amend them; the crops that validation sees stay where they are annotated.
 """
 
-import shutil
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from bonepipe.data import corrections, pseudo
+from bonepipe.data import contents, corrections, pseudo
 from bonepipe.data import truth as truths
 from bonepipe.data.annotation import Polygon, read_annotation
 from bonepipe.data.catalog import Radiograph
@@ -33,9 +33,12 @@ from bonepipe.data.spec import DataSpec
 from bonepipe.data.thumbnails import SIDE, Thumbnails, thumbnail
 from bonepipe.digests import combined, digests
 from bonepipe.errors import BonepipeError
+from bonepipe.files import appearing
 from bonepipe.labels import bitplane, polygon
 from bonepipe.labels.cutout import Box, Cutout
+from bonepipe.leftovers import remove
 from bonepipe.parallel import cores
+from bonepipe.screen import say
 
 WIDE = "wide"  # folder of the wider crops
 DIGESTS = "digests.json"  # beside the stores: of files' contents, see `bonepipe.digests`
@@ -199,21 +202,41 @@ class Store:
 def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Store:
     """Open the store of these images at the spec's size, building it first where it is missing.
 
-    Several processes may ask at once: one builds, the others wait for it.
+    Several processes may ask at once: one builds, the others wait for it. A damaged one is built anew.
 
     Raises:
-        BonepipeError: an image, annotation or mask cannot be used; nothing half-built is left.
+        BonepipeError: an image, annotation or mask cannot be used, and nothing half-built is left; or a damaged store
+            cannot be removed.
     """
     from filelock import FileLock
 
     folder = cache / key(images, spec, cache)
-    if not folder.is_dir():
+    if not _is_good(folder):
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{folder.name}.lock"):
-            if not folder.is_dir():
+            if not _is_good(folder):
+                _clear(folder)
                 _build(images, spec, folder)
     names = tuple(image.name for image in images)
     return _load(folder, names, len(spec.classes), spec.frame.fit, spec.supersample)
+
+
+def _is_good(folder: Path) -> bool:
+    """Whether a store is there and as it was written."""
+    return os.path.lexists(folder) and contents.fault(folder, folder.parent / DIGESTS) is None
+
+
+def _clear(folder: Path) -> None:
+    """Remove a damaged store, and say so; nothing where there is none."""
+    if not os.path.lexists(folder):
+        return
+    fault = contents.fault(folder, folder.parent / DIGESTS)
+    try:
+        remove(folder)
+    except OSError as error:
+        why = f"this image store cannot be used ({fault}), nor be removed ({error.strerror})"
+        raise BonepipeError(f"{folder}: {why}; remove it yourself, and it is built anew") from error
+    say(f"{folder}: this image store cannot be used ({fault}), so it is built anew")
 
 
 def _load(folder: Path, names: tuple[str, ...], class_count: int, fit: Fit, supersample: int) -> Store:
@@ -278,7 +301,7 @@ def existing(key: str, path: Path) -> Path:
 def key(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> str:
     """Name of the store: the training size and a digest of all that its content depends on."""
     files = files_of(images, spec)
-    contents = dict(zip(files, digests(files.values(), cache / DIGESTS), strict=True))
+    made_from = dict(zip(files, digests(files.values(), cache / DIGESTS), strict=True))
     partial = [[image.name, *image.annotated] for image in images if image.annotated is not None]
     region = asdict(spec.region) if spec.region else None
     height, width = spec.shape
@@ -291,7 +314,7 @@ def key(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> str:
         fit,
         spec.classes,
         spec.labels,
-        contents,
+        made_from,
         partial,
         region,
         negatives,
@@ -331,10 +354,7 @@ def _partial_annotations(
 
 def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
     """Fill the arrays in a folder of another name, then rename it: a store that is there is complete."""
-    temporary = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a build that was killed; the lock says that nobody is at it
-    temporary.mkdir()
-    try:
+    with appearing(folder) as temporary:
         amended = amendments(images, spec)
         made = _empty_layers(images, spec, temporary, any(amendment.ignores for amendment in amended.values()))
 
@@ -355,9 +375,7 @@ def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
         crops: dict[str, Any] = {name: np.array(of_images, np.int64) for name, of_images in boxes.items()}
         thumbnails = np.array([row.thumbnail for row in rows], np.float32)
         np.savez(temporary / "outlines.npz", **_flatten(rows), **crops, thumbnails=thumbnails)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        contents.note(temporary)
 
 
 def _empty_layers(images: Sequence[Radiograph], spec: DataSpec, folder: Path, ignores: bool) -> list[Layers]:

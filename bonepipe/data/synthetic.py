@@ -1,6 +1,5 @@
 """Whether a dataset was drawn by the phantom: then no patient is in it, and anybody may see what is made of it."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from bonepipe.data.spec import DataSpec
 from bonepipe.digests import combined
 from bonepipe.errors import BonepipeError
 from bonepipe.files import find_files, write_json
+from bonepipe.forms import read_json
 
 MARK = "synthetic.json"  # in the dataset's folder
 
@@ -29,11 +29,11 @@ def is_synthetic(spec: DataSpec) -> bool:
 
 def _is_marked(spec: DataSpec) -> bool:
     try:
-        mark = json.loads((spec.path / MARK).read_text(encoding="utf-8"))
+        mark = read_json(spec.path / MARK, dict[str, str], "the images count as patients'")
         images = _digest(spec.path, [path for _, path in image_paths(spec)])
-    except (OSError, ValueError, BonepipeError):  # ValueError: no JSON, or images that are not below the root
+    except (OSError, ValueError, BonepipeError):  # ValueError: images that are not below the root
         return False
-    return isinstance(mark, dict) and mark.get("images") == images
+    return mark.get("images") == images
 
 
 def _digest(root: Path, paths: Iterable[Path]) -> str:

@@ -1,14 +1,11 @@
 """Fold models: the trained weights of a fold, which predict alone or averaged with those of the other folds."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn import functional
 
@@ -18,6 +15,7 @@ from bonepipe.models.inspect import mismatch
 from bonepipe.training.finite import require_finite
 from bonepipe.training.module import normalise
 from bonepipe.training.precision import Precision, autocast
+from bonepipe.training.weights_file import read_weights
 
 NOT_FINITE = "leave this model out, or train the fold again with a lower optimizer.lr (name=... keeps this run)"
 
@@ -58,31 +56,6 @@ def load_fold_model(
     model.eval()
     callable_model: Any = torch.compile(model) if compiled else model
     return FoldModel(path, callable_model, seen_in_training(facts))
-
-
-def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and facts of a weights file; nothing in it is executed."""
-    with _opened(path) as (file, facts):
-        return {key: file.get_tensor(key) for key in file.keys()}, facts  # noqa: SIM118 - not a mapping
-
-
-def read_facts(path: Path) -> dict[str, Any]:
-    """What a weights file says of itself, without reading its tensors; raises as `read_weights`."""
-    with _opened(path) as (_, facts):
-        return facts
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """An open weights file and its facts."""
-    try:
-        with safe_open(path, "pt") as file:
-            yield file, json.loads((file.metadata() or {}).get("bonepipe", "{}"))
-    except OSError as error:
-        raise BonepipeError(f"{path}: cannot be read as safetensors ({error})") from error
-    except (SafetensorError, ValueError) as error:
-        way_out = "put back a copy, or train the fold again"
-        raise BonepipeError(f"{path}: cannot be read as safetensors ({error}); {way_out}") from error
 
 
 @torch.inference_mode()

@@ -14,7 +14,6 @@ rows:
 ```
 """
 
-import json
 import os
 import shlex
 import subprocess
@@ -28,12 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from bonepipe import config as configs
 from bonepipe.data.store import DIGESTS
 from bonepipe.digests import combined, digests
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import find_files, write_json
+from bonepipe.forms import read_json
 from bonepipe.parallel import cores
 from bonepipe.pipeline.comparison import TOTALS, read_dice, read_totals
 from bonepipe.pipeline.experiment import Experiment, resolve_device, say
@@ -102,6 +103,13 @@ class Ablation:
             over = row.over or self.over or (result[-1].name if result else None)
             result.append(replace(row, over=None if over == row.name else over))
         return result
+
+
+class Result(TypedDict):
+    """What is kept of a row, beside its scores and costs."""
+
+    row: str
+    run: str
 
 
 @dataclass(frozen=True)
@@ -203,7 +211,9 @@ def run(todo: Sequence[Task], runs: Path, more: bool, jobs: int | None) -> dict[
         BonepipeError: a command fails.
     """
     path = runs / RESULTS
-    known: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    known: dict[str, Any] = {}
+    if path.is_file():
+        known.update(read_json(path, dict[str, Result], "move it away, and the rows are run again"))
     asked = {task.digest: task for task in todo}  # rows with the same settings are one
     done = {digest: known[digest] for digest in asked if digest in known and (runs / known[digest]["run"]).is_dir()}
     missing = [task for task in asked.values() if task.digest not in done and (more or not task.row.more)]
@@ -235,12 +245,10 @@ def _work(missing: Sequence[Task], jobs: int | None) -> Iterator[tuple[Task, dic
 
 
 def _train(task: Task, shared: Mapping[str, str]) -> dict[str, float]:
-    """Train a fold, with a log of its own. Its checkpoint goes: it is large, and nothing will go on from it."""
+    """Train a fold, with a log of its own."""
     task.run.mkdir(parents=True, exist_ok=True)
     with (task.run / "log.txt").open("a", encoding="utf-8") as log:
-        costs = _run(task.commands[0], f"{task.row.name} ({task.run / 'log.txt'})", env=shared, stdout=log, stderr=log)
-    (task.run / "fold-0" / "last.ckpt").unlink(missing_ok=True)
-    return costs
+        return _run(task.commands[0], f"{task.row.name} ({task.run / 'log.txt'})", env=shared, stdout=log, stderr=log)
 
 
 def _run(command: Sequence[str], title: str, **streams: Any) -> dict[str, float]:

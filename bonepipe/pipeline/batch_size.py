@@ -4,17 +4,20 @@ Batches divide the images of an optimiser's step (`trainer.effective_batch`), an
 up: the gradient is the same mean over the same images whatever fits, and only BatchNorm sees the difference.
 """
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge
+from typing_extensions import TypedDict
 
 from bonepipe import memory
 from bonepipe.digests import combined
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
+from bonepipe.forms import read_json
 from bonepipe.pipeline.experiment import Experiment, say, with_group
 from bonepipe.pipeline.run_folder import BATCH_SIZE
 from bonepipe.pipeline.steps import training_settings
@@ -30,6 +33,13 @@ TRIAL = {
     "epochs": 1, "validate_every": 1, "train_batches": STEPS, "accumulate": 1, "effective_batch": None, "workers": 0,
     "compile": False, "patience": None, "keep_epochs": 0, "overfit_batches": None, "detect_anomaly": False,
 }  # fmt: skip
+
+
+class Found(TypedDict):
+    """What is kept of a search."""
+
+    batch_size: Annotated[int, Ge(1)]
+    settings: str
 
 
 def resolved(experiment: Experiment, spec: "TrainerSpec") -> "TrainerSpec":
@@ -56,10 +66,13 @@ def resolved(experiment: Experiment, spec: "TrainerSpec") -> "TrainerSpec":
 def _known(path: Path, settings: str) -> int | None:
     """What was found for these settings; None where nothing was."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return int(content["batch_size"]) if content["settings"] == settings else None
-    except (OSError, ValueError, TypeError, KeyError):
+        content = read_json(path, Found, "the size is searched for again")
+    except FileNotFoundError:
         return None
+    except BonepipeError as error:
+        say(f"warning: {error}")
+        return None
+    return content["batch_size"] if content["settings"] == settings else None
 
 
 def _search(experiment: Experiment, effective: int) -> int:

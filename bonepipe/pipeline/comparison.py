@@ -1,6 +1,5 @@
 """Two runs side by side: which settings differ, and how much the out-of-fold Dice changed, image by image."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,8 +13,9 @@ from bonepipe.data.catalog import read_catalog
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
 from bonepipe.files import read_csv
+from bonepipe.forms import fitting
 from bonepipe.inference.crossfit import mean_and_error
-from bonepipe.pipeline.run_folder import CASCADE, ENSEMBLE, scores_of
+from bonepipe.pipeline.run_folder import CASCADE, ENSEMBLE, read_cascade, scores_of
 
 Scores = dict[tuple[str, str], float]  # (image, class) -> Dice
 COLUMNS = ["image_name", "class", "dice"]
@@ -92,7 +92,7 @@ def _makeup(folder: Path) -> dict[str, Any]:
         if (path := folder / ENSEMBLE).is_file():
             return _ensemble(yaml.safe_load(path.read_text(encoding="utf-8")))
         if (path := folder / CASCADE).is_file():
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_cascade(folder)
             weights = {label: row["weight"] for label, row in record["classes"].items()}
             return {"cascade": {"first": record["first"], "second": record["second"], "weights": weights}}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
@@ -121,7 +121,10 @@ def read_dice(path: Path) -> Scores:
 def read_totals(path: Path) -> dict[str, float]:
     """The means of a scores.json, those that it has. Raises BonepipeError where it cannot be read."""
     content = scores_of(path.parent) if path.is_file() else {}
-    return {key: float(content[key]) for key in TOTALS if key in content}
+    try:
+        return fitting({key: content[key] for key in TOTALS if key in content}, dict[str, float])
+    except ValueError as error:
+        raise BonepipeError(f"{path}: {error}; move it away, and `bonepipe train-all` writes it anew") from error
 
 
 def changed_units(differences: Mapping[str, tuple]) -> list[str]:

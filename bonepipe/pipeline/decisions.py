@@ -1,17 +1,20 @@
 """What was chosen out of fold and is applied to every prediction: the content of thresholds.json."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
+
+from annotated_types import Ge, Le
+from typing_extensions import TypedDict
 
 from bonepipe.data import strata
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.strata import StrataSpec
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
+from bonepipe.forms import read_json
 from bonepipe.pipeline.run_folder import THRESHOLDS
 
 if TYPE_CHECKING:
@@ -22,6 +25,23 @@ if TYPE_CHECKING:
     from bonepipe.labels.cutout import Cutout
 
     Refine = Callable[[list[Cutout], tuple[int, int]], list[Cutout]]
+
+
+Probability = Annotated[float, Ge(0), Le(1)]  # which NaN is not
+
+
+class Thresholds(TypedDict):
+    """Of all images, or of those of a stratum."""
+
+    thresholds: dict[str, Probability]
+
+
+class Content(Thresholds):
+    """What thresholds.json says of predictions; the rest of it is for people."""
+
+    by_stratum: NotRequired[dict[str, Thresholds]]
+    postprocess: NotRequired[dict[str, list[str]] | None]
+    crf: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)
@@ -62,8 +82,9 @@ def read(folder: Path, classes: Sequence[str]) -> Decisions:
         BonepipeError: thresholds.json is missing, broken, or lacks a class.
     """
     path = folder / THRESHOLDS
+    way_out = "`bonepipe train-all` writes it, for an ensemble or a cascade the command that made it"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, Content, f"move it away, and {way_out}")
         kept = content.get("postprocess") or {name: [] for name in classes}
         unknown = set(content.get("crf", ())) - set(classes)
         if unknown:
@@ -74,18 +95,16 @@ def read(folder: Path, classes: Sequence[str]) -> Decisions:
             [tuple(kept[name]) for name in classes],
             tuple(content.get("crf", ())),
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BonepipeError(
-            f"{path}: holds no thresholds for all classes ({error!r}); `bonepipe train-all` writes them, for an "
-            "ensemble or a cascade the command that made it"
-        ) from error
+    except FileNotFoundError as error:
+        raise BonepipeError(f"{path}: no such file; {way_out}") from error
+    except KeyError as error:
+        raise BonepipeError(f"{path}: says nothing of class {error}; move it away, and {way_out}") from error
+    except ValueError as error:
+        raise BonepipeError(f"{path}: {error}; move it away, and {way_out}") from error
 
 
 def _in_order(values: Mapping[str, Any], classes: Sequence[str]) -> list[float]:
-    thresholds = [float(values[name]) for name in classes]
-    if not all(0 <= threshold <= 1 for threshold in thresholds):  # NaN is not
-        raise ValueError(f"a threshold is no probability: {thresholds}")
-    return thresholds
+    return [float(values[name]) for name in classes]
 
 
 def write(

@@ -124,7 +124,7 @@ def open_exportable(folder: Path, fold: int | None, words: Sequence[str]) -> Who
     """
     kind = run_folder.kind_of(folder)
     if kind == "cascade":
-        first = json.loads((folder / run_folder.CASCADE).read_text(encoding="utf-8")).get("first")
+        first = run_folder.read_cascade(folder)["first"]
         raise UsageError(f"{folder}: a cascade cuts its crops between two networks; export its first stage, {first}")
     if fold is not None and kind == "ensemble":
         raise UsageError(f"--fold {fold}: {folder} is an ensemble; name the folder of one of its runs")

@@ -1,5 +1,6 @@
 """One fold, from its images to its out-of-fold predictions."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ def run(experiment: Experiment, fold: int, words: Sequence[str] = (), after: int
     if not 0 <= fold < count:
         raise UsageError(f"fold={fold}: there are folds 0 to {count - 1} (folds.count={count})")
     if steps.is_done(fold):
+        _drop_checkpoint(experiment, fold)
         return False
     configs.check(experiment.config)
     steps.refuse_stale(fold)
@@ -50,6 +52,7 @@ def run(experiment: Experiment, fold: int, words: Sequence[str] = (), after: int
         say(line)
     with locked(experiment.fold_folder(fold)):
         _run(experiment, steps, fold, data, after)
+        _drop_checkpoint(experiment, fold)
     return True
 
 
@@ -132,6 +135,12 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
         except BonepipeError:
             _withdraw(experiment, fold)
             raise
+
+
+def _drop_checkpoint(experiment: Experiment, fold: int) -> None:
+    """Remove what a training goes on from once its fold is done: it is large, and other settings refuse to go on."""
+    with contextlib.suppress(OSError):
+        (experiment.fold_folder(fold) / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _withdraw(experiment: Experiment, fold: int) -> None:

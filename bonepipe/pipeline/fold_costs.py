@@ -3,16 +3,17 @@
 Equal trainings write equal weights; what differs from time to time therefore has a file of its own, costs.json.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
+from bonepipe.forms import read_json
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.run_folder import METRICS
 
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from bonepipe.inference.oof.predict import Predict
 
 COSTS = "costs.json"  # of a fold
+
+
+class Costs(TypedDict, total=False):
+    """Seconds, and bytes; None where they are not known."""
+
+    device: str
+    peak_memory: float | None
+    seconds_an_image: float | None
 
 
 class Stopwatch:
@@ -59,12 +68,14 @@ def note(folder: Path, **costs: float | str | None) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The costs that were noted; none where the file is missing or damaged: nothing depends on them."""
+    """The costs that were noted; none where the file is missing or damaged, which it says: nothing depends on them."""
     try:
-        content = json.loads((folder / COSTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {**read_json(folder / COSTS, Costs, "nothing but the costs that are shown depends on it")}
+    except FileNotFoundError:
         return {}
-    return content if isinstance(content, dict) else {}
+    except BonepipeError as error:
+        say(f"warning: {error}")
+        return {}
 
 
 def epoch_rows(folder: Path) -> list[dict[str, float]]:

@@ -23,7 +23,7 @@ def read_history(folder: Path, images: int) -> FoldHistory:
     Raises:
         BonepipeError: a file cannot be read, or has no validation in it.
     """
-    from bonepipe.inference.fold_model import read_facts
+    from bonepipe.training.weights_file import read_facts
 
     path, chosen = folder / METRICS, read_facts(folder / WEIGHTS).get("chosen", {})
     try:

@@ -14,13 +14,18 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
+
+from annotated_types import Ge, Le, Predicate
+from typing_extensions import TypedDict
 
 from bonepipe import config as configs
 from bonepipe import versions
 from bonepipe.digests import digests
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import write_json
+from bonepipe.forms import fitting, read_json
+from bonepipe.leftovers import sweep
 
 CONFIG, FINGERPRINT, THRESHOLDS, SCORES = "config.yaml", "fingerprint.json", "thresholds.json", "scores.json"
 SUBMISSION, BATCH_SIZE = "submission.csv", "batch_size.json"
@@ -29,6 +34,84 @@ ENSEMBLE, CASCADE = "ensemble.yaml", "cascade.json"  # what makes a folder witho
 KINDS = {ENSEMBLE: "an ensemble", CASCADE: "a cascade"}
 
 Inputs = dict[str, Any]  # `settings`: nested as in a config; any other key: name -> digest or plain value
+NOBODY_KNOWS = (
+    "nobody can tell what this folder's results were made from; put back a copy, or move the folder away to make them "
+    "anew"
+)
+
+
+def _names_constructors(node: Any) -> bool:
+    if not isinstance(node, dict):
+        return True
+    return isinstance(node.get("_target_", ""), str) and all(map(_names_constructors, node.values()))
+
+
+Settings = Annotated[dict[str, Any], Predicate(_names_constructors)]
+
+
+class MadeFrom(TypedDict, total=False):
+    """What steps are made from; each has keys of its own beside these."""
+
+    settings: Settings
+    files: dict[str, str]
+
+
+class Entry(TypedDict):
+    """A step in fingerprint.json."""
+
+    inputs: MadeFrom
+    outputs: dict[str, str | None]
+    versions: NotRequired[dict[str, str]]
+
+
+class Data(TypedDict):
+    """The class of a dataset's spec, and its settings."""
+
+    _target_: str
+
+
+class TrainingSettings(TypedDict):
+    """The settings of all groups; those of the data are asked for."""
+
+    data: Data
+
+
+class TrainedOn(TypedDict):
+    """What a fold was trained on: its settings, and which fold validates each image."""
+
+    settings: TrainingSettings
+    folds: dict[str, int]
+
+
+class Training(TypedDict):
+    """The training of a fold among the steps."""
+
+    inputs: TrainedOn
+    outputs: dict[str, str | None]
+    versions: NotRequired[dict[str, str]]
+
+
+class Weight(TypedDict):
+    """The second stage's share in the probabilities of a class."""
+
+    weight: Annotated[float, Ge(0), Le(1)]
+
+
+class Cascade(TypedDict):
+    """The folders of a cascade's stages, and the weights of the classes that both predict."""
+
+    first: str
+    second: str
+    classes: dict[str, Weight]
+
+
+class Scores(TypedDict, total=False):
+    """Of scores.json what is more than a number."""
+
+    folds: list[float]
+    folds_chosen: list[float]
+    oof_dice_per_class: dict[str, float]
+    test_dice_per_class: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -60,7 +143,10 @@ class Step:
         What `inputs` leaves out altogether is not asked for.
         """
         record = self.recorded
-        return [] if record is None else differences({k: record["inputs"].get(k, {}) for k in self.inputs}, self.inputs)
+        if record is None:
+            return []
+        with blamed(self.folder):
+            return differences({key: record["inputs"].get(key, {}) for key in self.inputs}, self.inputs)
 
     def damage(self) -> list[str]:
         """The files of the result that are missing, or not as they were written."""
@@ -87,19 +173,28 @@ class Step:
 
 def read_fingerprint(folder: Path) -> dict[str, Any]:
     """Step -> its entry; empty where nothing was made yet. Raises BonepipeError where the file is damaged."""
-    path = folder / FINGERPRINT
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if all({"inputs", "outputs"} <= entry.keys() for entry in content.values()):
-            return dict(content)
-        raise ValueError("an entry lacks inputs or outputs")
+        return dict(read_json(folder / FINGERPRINT, dict[str, Entry], NOBODY_KNOWS))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError) as error:
-        raise BonepipeError(
-            f"{path}: cannot be read ({error}), so nobody can tell what this folder's results were made from; put "
-            "back a copy, or move the folder away"
-        ) from error
+
+
+def read_training(folder: Path) -> Training | None:
+    """What a fold was trained on; None where it was not. Raises BonepipeError where fingerprint.json is damaged."""
+    entry = read_fingerprint(folder).get("training")
+    try:
+        return None if entry is None else fitting(entry, Training)
+    except ValueError as error:
+        raise BonepipeError(f"{folder / FINGERPRINT}: training.{error}; {NOBODY_KNOWS}") from error
+
+
+@contextlib.contextmanager
+def blamed(folder: Path) -> Iterator[None]:
+    """Say of settings that no version knows that a folder's fingerprint.json has them, as a BonepipeError."""
+    try:
+        yield
+    except UsageError as error:
+        raise BonepipeError(f"{folder / FINGERPRINT}: cannot be read ({error}); {NOBODY_KNOWS}") from error
 
 
 def differences(before: Inputs, now: Inputs) -> list[str]:
@@ -130,6 +225,7 @@ def locked(folder: Path) -> Iterator[None]:
     path, owner = folder / ".lock", folder / ".lock.owner"
     try:
         with FileLock(path, timeout=0):
+            sweep(folder)
             owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             yield
             owner.unlink(missing_ok=True)
@@ -196,7 +292,7 @@ def recorded_folds(folder: Path) -> dict[str, int]:
     Raises:
         BonepipeError: the fold was not trained, or nobody noted on what.
     """
-    record = read_fingerprint(folder).get("training")
+    record = read_training(folder)
     if record is None:
         raise BonepipeError(f"{folder / FINGERPRINT}: does not say what this fold was trained on; train it again")
     return dict(record["inputs"]["folds"])
@@ -215,14 +311,19 @@ def mixed_versions(folders: Sequence[Path]) -> str | None:
     return None
 
 
+def read_cascade(folder: Path) -> Cascade:
+    """What `bonepipe cascade` noted of its result. Raises BonepipeError where it is missing or damaged."""
+    path = folder / CASCADE
+    try:
+        return read_json(path, Cascade, f"run `bonepipe cascade FIRST SECOND -o {folder}` again")
+    except FileNotFoundError as error:
+        raise BonepipeError(f"{path}: no such file; `bonepipe cascade FIRST SECOND -o {folder}` writes it") from error
+
+
 def scores_of(folder: Path) -> dict[str, Any]:
     """The content of scores.json. Raises BonepipeError where it is missing or damaged."""
     path = folder / SCORES
     try:
-        return {**json.loads(path.read_text(encoding="utf-8"))}
+        return {**read_json(path, Scores, "move it away, and `bonepipe train-all` writes it anew")}
     except FileNotFoundError as error:
         raise BonepipeError(f"{path}: no such file; `bonepipe train-all` writes it when all folds are done") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise BonepipeError(
-            f"{path}: cannot be read ({error}); move it away, and `bonepipe train-all` writes it anew"
-        ) from error

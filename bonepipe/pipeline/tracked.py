@@ -72,7 +72,7 @@ def tell_fold(run: Any, experiment: Experiment, fold: int, dice: np.ndarray, acc
 
 def chosen_weights(folder: Path) -> dict[str, Any]:
     """What a fold predicts with, and what it was chosen from, as flat values; empty where its weights do not say."""
-    from bonepipe.inference.fold_model import read_facts
+    from bonepipe.training.weights_file import read_facts
 
     chosen = read_facts(folder / WEIGHTS).get("chosen", {})
     if not chosen:

@@ -1,20 +1,28 @@
 """Predicted masks as files that people open: pictures, one mask a class, and polygons to correct."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from bonepipe.data.annotation import write_annotation
 from bonepipe.data.dicom_header import Spacing
 from bonepipe.data.spec import DataSpec
+from bonepipe.errors import BonepipeError
+from bonepipe.forms import read_json
 from bonepipe.labels import cutout, polygon
 from bonepipe.labels.cutout import Cutout
 from bonepipe.report import overlay
 
 OVERLAYS, MASKS, POLYGONS = "overlays", "masks", "polygons"
+
+
+class Mark(TypedDict, total=False):
+    """Of an image's polygons only what they were made from."""
+
+    file_id: str
 
 
 def polygons_file(folder: Path, image: Path) -> Path:
@@ -28,10 +36,10 @@ def read_mark(folder: Path, image: Path, classes: Sequence[str]) -> str | None:
     if not all(path.is_file() for path in paths):
         return None
     try:
-        content = json.loads(polygons_file(folder, image).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(polygons_file(folder, image), Mark, "the image is predicted again")
+        return content.get("file_id")
+    except (OSError, BonepipeError):
         return None
-    return content.get("file_id") if isinstance(content, dict) else None
 
 
 def write_masks(

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import nn
 
-from bonepipe.files import epoch_file, replacing, write_csv
+from bonepipe.files import epoch_file, write_csv
 from bonepipe.screen import say
 from bonepipe.training.averaging import model_of
 from bonepipe.training.optim import Plateau
@@ -20,15 +19,6 @@ from bonepipe.training.step_history import StepHistory
 from bonepipe.training.tracking import Run
 
 METRIC = "val/dice"
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a killed run leaves the previous checkpoint whole."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save a checkpoint."""
-        with replacing(Path(path)) as part:
-            torch.save(checkpoint, part)
 
 
 class BestWeights(pl.Callback):

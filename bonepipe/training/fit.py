@@ -1,31 +1,25 @@
 """Training one fold: from built parts to the weights that predict."""
 
-import json
 import logging
 import math
 import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-import torch
 from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from safetensors.torch import save_file
 from torch import nn
 
 from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.files import replacing
-from bonepipe.models.inspect import is_lone_value, learns_from_one, mismatch
+from bonepipe.models.inspect import is_lone_value, learns_from_one
 from bonepipe.screen import say
 from bonepipe.training.averaging import WeightAveraging
 from bonepipe.training.callbacks import (
     METRIC,
-    AtomicCheckpointIO,
     BestWeights,
     History,
     KeepEpochs,
@@ -35,7 +29,8 @@ from bonepipe.training.callbacks import (
     TrackEpochs,
     ValidateLast,
 )
-from bonepipe.training.finite import REMEDIES, StopWhenNotFinite, require_finite
+from bonepipe.training.checkpoint import AtomicCheckpointIO, RequireFittingOptimizer, refusal, require_sound
+from bonepipe.training.finite import REMEDIES, StopWhenNotFinite
 from bonepipe.training.module import SegmentationModule
 from bonepipe.training.precision import Precision, lightning_precision, set_up
 from bonepipe.training.progress import Progress
@@ -44,6 +39,7 @@ from bonepipe.training.step_history import StepHistory
 from bonepipe.training.tracking import Run
 from bonepipe.training.tracking.history import STEPS
 from bonepipe.training.transfer import Transfer
+from bonepipe.training.weights_file import save_weights
 
 # Lightning's advice on hardware it does not find and loggers it would like; the pipeline says itself what matters.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -51,7 +47,6 @@ for advice in (".*does not have many workers.*", ".*LeafSpec.*", ".*smaller than
     warnings.filterwarnings("ignore", advice)
 
 AUTO = "auto"
-WITHOUT_IT = "put back a copy; without one, move it away and the fold is trained from its start"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +172,7 @@ def train_fold(
     data.setup("fit")
     _refuse_lone_values(module.model, data, spec)
     checkpoint = folder / "last.ckpt"
-    if checkpoint.is_file():
+    if resumes := checkpoint.exists():
         require_sound(checkpoint, module)
     clock, progress = StepClock(), progress or Progress(title)
     history = History(folder / "metrics.csv", progress)  # which writes the clock's figures
@@ -188,6 +183,8 @@ def train_fold(
     callbacks = [best, transfer, averaging, watch, *told, keep, save, ValidateLast()]  # which sees all wishes to stop
     if spec.patience is not None:
         callbacks.append(Patience(spec.patience))
+    if resumes:
+        callbacks.append(RequireFittingOptimizer(checkpoint))
     trainer = make_trainer(spec, callbacks, device, folder)
     _fit(trainer, module, data, checkpoint)
     if times := clock.summary():
@@ -256,9 +253,8 @@ def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, f
 
 
 def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, checkpoint: Path) -> None:
-    resume = str(checkpoint) if checkpoint.is_file() else None
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        _start_or_resume(trainer, module, data, checkpoint)
     except ValueError as error:  # from networks that could not be asked beforehand
         if not is_lone_value(error):
             raise
@@ -274,34 +270,14 @@ def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, 
         raise BonepipeError(f"broke down in {where}: {error} Try {REMEDIES}") from error
 
 
-def require_sound(checkpoint: Path, module: pl.LightningModule) -> None:
-    """Judge a checkpoint before anything goes on from it, so that no later error is blamed on it.
-
-    Raises:
-        BonepipeError: it is damaged, no checkpoint, of another model, or holds weights that are not finite.
-        OSError: it cannot be read; nothing is known of what it holds.
-    """
-    content = _read_checkpoint(checkpoint)
-    if difference := mismatch(content["state_dict"], module.state_dict()):
-        raise BonepipeError(f"{checkpoint}: is a checkpoint of another model ({difference}); {WITHOUT_IT}")
-    weights = [content["state_dict"], *(state.get("weights", {}) for state in content["callbacks"].values())]
-    for tensors in weights:  # the last epoch's, and the best
-        require_finite(tensors, checkpoint, f"training had broken down; {WITHOUT_IT}")
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
+def _start_or_resume(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, checkpoint: Path) -> None:
+    resume = str(checkpoint) if checkpoint.is_file() else None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        what = "is no checkpoint, or holds objects that are not trusted: only tensors and plain values are read"
-        raise BonepipeError(f"{path}: {what}; {WITHOUT_IT}") from error
-    except (EOFError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
-            raise
-        raise BonepipeError(f"{path}: was cut short or damaged; {WITHOUT_IT}") from error
-    if not isinstance(content, dict) or not {"state_dict", "callbacks"} <= content.keys():
-        raise BonepipeError(f"{path}: is no checkpoint of a training; {WITHOUT_IT}")
-    return content
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except Exception as error:
+        if refused := refusal(error, checkpoint):
+            raise refused from error
+        raise
 
 
 def _choose(
@@ -324,17 +300,3 @@ def _choose(
         other = f"the average of {averaging.count} has Dice {dice:.4f}"
     module.model.load_state_dict(best.weights)
     return Chosen("best epoch", best.epoch + 1, best.dice, other, averaged)
-
-
-def save_weights(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
-    """Write a model's weights as safetensors, atomically, with facts about them in the file's metadata.
-
-    Raises:
-        BonepipeError: a weight is not finite; nothing is written.
-    """
-    require_finite(model.state_dict(), path, "so it is not written; try a lower optimizer.lr")
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-    with replacing(path) as part:
-        # One entry: safetensors writes several in random order, and equal weights should be equal files.
-        save_file(tensors, part, {"bonepipe": json.dumps(facts)})
-        part.chmod(0o644)  # safetensors makes files that only their owner may read

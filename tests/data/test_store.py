@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from bonepipe import leftovers
 from bonepipe.config import conf_dir
 from bonepipe.data import store as stores
 from bonepipe.data.catalog import train_images
@@ -186,13 +187,113 @@ def test_a_failing_build_leaves_nothing(copy):
     assert [path for path in cache.iterdir() if path.suffix != ".lock"] == []
 
 
-def test_a_killed_build_is_done_again(copy):
+BUILD = """
+import os, pickle, signal, sys
+from bonepipe.data import store
+store._flatten = lambda rows: os.kill(os.getpid(), signal.SIGKILL)
+spec, images, cache = pickle.load(open(sys.argv[1], "rb"))
+store.open_store(images, spec, cache)
+"""
+
+
+def test_a_killed_build_is_done_again_and_nothing_of_it_stays(copy, tmp_path):
     spec, images, cache = copy
-    part = cache / f"{stores.key(images, spec, cache)}.part"
-    part.mkdir(parents=True)
-    (part / "images.npy").write_text("half")
-    assert stores.open_store(images, spec, cache).images.any()
-    assert not part.exists()
+    (tmp_path / "asked").write_bytes(pickle.dumps(copy))
+    killed = subprocess.run([sys.executable, "-c", BUILD, str(tmp_path / "asked")], capture_output=True, check=False)
+    (part,) = (path for path in cache.iterdir() if path.is_dir())
+    assert killed.returncode == -9 and (part / "images.npy").is_file()
+    leftovers.sweep_once.cache_clear()  # as in a new process
+    store = stores.open_store(images, spec, cache)
+    assert store.images.any()
+    assert [path for path in cache.iterdir() if path.is_dir()] == [store.folder]
+
+
+def cut(path):
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def flip(path, at=-5):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 16
+    path.write_bytes(content)
+
+
+def to_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGE = {
+    "cut short": cut,
+    "empty": lambda path: path.write_bytes(b""),
+    "missing": lambda path: path.unlink(),
+    "garbage": lambda path: path.write_bytes(b"garbage" * 100),
+    "a flipped bit in the header": lambda path: flip(path, 60),
+    "a flipped bit": flip,
+    "a folder": to_folder,
+    "a link that leads nowhere": lambda path: (path.unlink(), path.symlink_to("nothing")),
+}
+FILES = ("images.npy", "planes.npy", "outlines.npz", "wide/images.npy", "wide/planes.npy", "contents.json")
+
+
+@pytest.fixture(scope="module")
+def small(chest_root, tmp_path_factory):
+    """Two chests in a store with finer images beside it."""
+    spec = replace(data_spec("chest", chest_root, 32), supersample=2)
+    images = train_images(spec)[:2]
+    return spec, images, stores.open_store(images, spec, tmp_path_factory.mktemp("small"))
+
+
+def content_of(store):
+    files = [path for path in store.folder.rglob("*") if path.is_file() and path.name != "outlines.npz"]
+    return {path.relative_to(store.folder): path.read_bytes() for path in files if path.name != "contents.json"}
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_store_is_noticed_and_built_anew(small, tmp_path, capsys, file, how):
+    spec, images, whole = small
+    folder = shutil.copytree(whole.folder, tmp_path / whole.folder.name)
+    DAMAGE[how](folder / file)
+    store = stores.open_store(images, spec, tmp_path)
+    told = capsys.readouterr().err
+    assert f"{folder}: this image store cannot be used (" in told and "), so it is built anew" in told
+    assert content_of(store) == content_of(whole)
+    stores.open_store(images, spec, tmp_path)
+    assert "anew" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["a file", "an empty folder", "a link that leads nowhere"])
+def test_what_lies_in_place_of_a_store_makes_room(small, tmp_path, capsys, what):
+    spec, images, whole = small
+    folder = tmp_path / whole.folder.name
+    {"a file": folder.touch, "an empty folder": folder.mkdir}.get(what, lambda: folder.symlink_to("nothing"))()
+    assert content_of(stores.open_store(images, spec, tmp_path)) == content_of(whole)
+    assert "so it is built anew" in capsys.readouterr().err
+
+
+def test_a_good_store_is_not_read_to_know_it(small, tmp_path, monkeypatch):
+    """Once looked at, it costs a look at the files' times."""
+    spec, images, whole = small
+    shutil.copytree(whole.folder, tmp_path / whole.folder.name)
+    monkeypatch.setattr("bonepipe.digests.UNSETTLED", -1)
+    stores.open_store(images, spec, tmp_path)
+    monkeypatch.setattr("bonepipe.digests.digest", None)
+    assert content_of(stores.open_store(images, spec, tmp_path)) == content_of(whole)
+
+
+def test_a_damaged_store_that_cannot_be_removed_is_named(small, tmp_path, monkeypatch):
+    spec, images, whole = small
+    folder = shutil.copytree(whole.folder, tmp_path / whole.folder.name)
+    cut(folder / "images.npy")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(stores, "remove", refuse)  # tests may run as root, whom no permission stops
+    with pytest.raises(BonepipeError, match=rf"{folder}: .*images\.npy is not as .*Permission denied.*remove it your"):
+        stores.open_store(images, spec, tmp_path)
 
 
 def test_a_pickle_is_small_and_opens_the_same_arrays(hand):

@@ -9,10 +9,10 @@ from torch import nn
 
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
-from bonepipe.inference.fold_model import FoldModel, load_fold_model, mean_probabilities, read_weights
+from bonepipe.inference.fold_model import FoldModel, load_fold_model, mean_probabilities
 from bonepipe.inference.tta import Views
 from bonepipe.labels import upsample
-from bonepipe.training.fit import save_weights
+from bonepipe.training.weights_file import read_weights, save_weights
 
 CLASSES = ("left", "middle", "right")
 SPEC = DataSpec(name="x", root="nowhere", classes=CLASSES, size=32, swaps={"horizontal": [("left", "right")]})

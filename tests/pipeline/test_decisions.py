@@ -137,7 +137,7 @@ GOOD = '"thresholds": {"Ulna": 0.5, "뼈": 0.25}'
 def test_damaged_files_are_named_with_the_way_out(tmp_path, content):
     if content is not None:
         (tmp_path / "thresholds.json").write_text(content, encoding="utf-8")
-    with pytest.raises(BonepipeError, match=r"thresholds\.json: .*for all classes.*`bonepipe train-all` writes them"):
+    with pytest.raises(BonepipeError, match=r"thresholds\.json: .*`bonepipe train-all` writes it"):
         decisions.read(tmp_path, CLASSES)
     (tmp_path / "thresholds.json").write_text(f"{{{GOOD}}}", encoding="utf-8")
     assert decisions.read(tmp_path, CLASSES).thresholds == [0.25, 0.5]

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from bonepipe.cli import main
 from bonepipe.config import compose
 from bonepipe.errors import BonepipeError
-from bonepipe.inference.fold_model import read_facts
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.fold import _checked, copy_notes, encoder_start
+from bonepipe.training.weights_file import read_facts
 
 
 @pytest.fixture
@@ -119,17 +119,41 @@ def test_a_frozen_encoder_without_weights_is_warned_of_and_stays_as_it_was(words
 LITE = "encoder tu-mobilenetv3_small_050 starts from "
 
 
-def test_a_fold_tells_what_its_encoder_starts_from(words, capsys):
+class Killed(BaseException):
+    """The end of the process."""
+
+
+def kill(*_):
+    raise Killed
+
+
+def test_a_fold_tells_what_its_encoder_starts_from(words, capsys, monkeypatch):
     """Weights drawn anew, or those of the checkpoint that a run left where it was killed."""
-    assert main(["train", *words]) == 0
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("bonepipe.training.fit.save_weights", kill)
+        main(["train", *words])
     started = capsys.readouterr().err
     assert f"{LITE}random weights (model.encoder_weights=null)" in started
     assert "goes on" not in started
-    Path("runs/debug/fold-0/weights.safetensors").unlink()
     assert main(["train", *words]) == 0
     resumed = capsys.readouterr().err
     assert "runs/debug/fold-0: goes on from last.ckpt" in resumed
     assert LITE not in resumed
+
+
+def test_what_a_training_goes_on_from_stays_until_its_fold_is_done(words, monkeypatch):
+    """And is removed by the next call where one was killed just then, or an earlier version kept it."""
+    checkpoint = Path("runs/debug/fold-0/last.ckpt")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("bonepipe.pipeline.fold._report", kill)
+        main(["train", *words])
+    assert checkpoint.is_file()
+    assert main(["train", *words]) == 0
+    assert not checkpoint.exists()
+    before = read_facts(checkpoint.with_name("weights.safetensors"))
+    checkpoint.write_bytes(b"kept by an earlier version")
+    assert main(["train", *words]) == 0
+    assert not checkpoint.exists() and read_facts(checkpoint.with_name("weights.safetensors")) == before
 
 
 @pytest.mark.parametrize(

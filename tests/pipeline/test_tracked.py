@@ -13,12 +13,12 @@ import pytest
 
 from bonepipe import config as configs
 from bonepipe.cli import main
-from bonepipe.inference.fold_model import read_facts
 from bonepipe.models.costs import operations
 from bonepipe.pipeline import fold_costs
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.tracked import flat, spread
 from bonepipe.training.tracking.history import read_rows
+from bonepipe.training.weights_file import read_facts
 
 OFFLINE = ["tracking=wandb", "tracking.mode=offline"]
 

@@ -164,7 +164,7 @@ def test_a_checkpoint_with_broken_weights_is_not_gone_on_from(train, tmp_path):
     content = torch.load(path, weights_only=True)
     content["state_dict"]["model.last.bias"][1] = math.nan
     torch.save(content, path)
-    with pytest.raises(BonepipeError, match=r"last\.ckpt: model\.last\.bias holds numbers that are not finite"):
+    with pytest.raises(BonepipeError, match=r"last\.ckpt: last\.bias holds numbers that are not finite"):
         train(settings={"epochs": 4})
 
 

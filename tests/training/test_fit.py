@@ -1,19 +1,17 @@
 import csv
-import json
 import os
 from pickle import UnpicklingError
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 
 from bonepipe.data.batches import TrainingImages
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.labels import polygon
 from bonepipe.training.averaging import StochasticWeightAveraging
-from bonepipe.training.fit import Chosen, TrainerSpec, save_weights, train_fold
+from bonepipe.training.fit import Chosen, TrainerSpec, train_fold
 from bonepipe.training.losses import Loss
 from bonepipe.training.optim import plateau
 from bonepipe.training.tracking import Run
@@ -402,17 +400,6 @@ def test_the_history_has_the_learning_rate_of_each_epochs_last_step(train, sched
     for path in (folder, other):
         assert [float(row["lr"]) for row in read_rows(path / "metrics.csv")] == pytest.approx(expected, rel=1e-12)
     assert {epoch: rates[-1] for epoch, rates in (first.rates | second.rates).items()} == dict(enumerate(expected))
-
-
-def test_saved_weights_are_safetensors_with_facts(tmp_path):
-    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2)).to(memory_format=torch.channels_last)
-    facts = {"classes": ["뼈", "Ulna"], "fold": 3, "chosen": {"dice": 0.5}}
-    save_weights(model, tmp_path / "weights.safetensors", facts)
-    with safe_open(tmp_path / "weights.safetensors", "pt") as file:
-        assert json.loads(file.metadata()["bonepipe"]) == facts
-        assert set(file.keys()) == set(model.state_dict())
-        assert all(torch.equal(file.get_tensor(key), value) for key, value in model.state_dict().items())
-    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
 
 
 @pytest.mark.parametrize(

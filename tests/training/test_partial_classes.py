@@ -18,12 +18,12 @@ from bonepipe.data.catalog import external_images, train_images
 from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.data.spec import DataSpec, External
 from bonepipe.data.store import amendments, key, open_store
-from bonepipe.inference.fold_model import read_facts
 from bonepipe.labels import bitplane
 from bonepipe.models.outputs import Outputs
 from bonepipe.training import losses
 from bonepipe.training.module import pixel_weights
 from bonepipe.training.presence import Crops
+from bonepipe.training.weights_file import read_facts
 
 KNOWN = ("Right Lung", "Airways")
 LACKING = [0, 2, 4]  # of the five classes of the chests

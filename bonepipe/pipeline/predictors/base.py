@@ -79,7 +79,7 @@ def watched(predictor: Predictor, images: Sequence[Radiograph]) -> "Iterator[tup
 
 def trained_aspects(run: Experiment) -> Span | None:
     """The aspects of the images that a run's folds were trained on; None where its weights do not tell."""
-    from bonepipe.inference.fold_model import read_facts
+    from bonepipe.training.weights_file import read_facts
 
     spans = [read_facts(path).get("aspects") for path in sorted(run.folder.glob(f"fold-*/{WEIGHTS}"))]
     known = [span for span in spans if span]

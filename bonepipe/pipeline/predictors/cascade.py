@@ -1,6 +1,5 @@
 """A cascade, coarse to fine: where a first stage has found a region, a run that sees only that is asked once more."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -173,13 +172,9 @@ def open_cascade(folder: Path, words: Sequence[str] = ()) -> CascadePredictor:
     Raises:
         BonepipeError: it is not whole, or a stage has changed since.
     """
-    path = folder / CASCADE
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        weights = {name: float(row["weight"]) for name, row in record["classes"].items()}
-        stages = Path(record["first"]), Path(record["second"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BonepipeError(f"{path}: is no record of a cascade ({error!r}); run `bonepipe cascade`") from error
+    record = run_folder.read_cascade(folder)
+    weights = {name: float(row["weight"]) for name, row in record["classes"].items()}
+    stages = Path(record["first"]), Path(record["second"])
     way_out = f"run `bonepipe cascade {stages[0]} {stages[1]} -o {folder}` again"
     if not (folder / CONFIG).is_file():
         raise BonepipeError(f"{folder / CONFIG}: is missing, so this cascade was not finished; {way_out}")

@@ -10,7 +10,7 @@ from bonepipe.data.frame import Frame
 from bonepipe.digests import combined
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.inference.ensemble.members import Entry
-from bonepipe.inference.fold_model import FoldModel, read_facts
+from bonepipe.inference.fold_model import FoldModel
 from bonepipe.inference.oof import byte_maps
 from bonepipe.inference.oof.predict import Predict, predict_bytes
 from bonepipe.inference.oof.store import OofStore
@@ -21,6 +21,7 @@ from bonepipe.pipeline.predictors.base import require_current
 from bonepipe.pipeline.predictors.run import WAY_OUT, Run, refuse_region, require_folds
 from bonepipe.pipeline.run_folder import CONFIG, Inputs
 from bonepipe.pipeline.steps import AFTER_PREDICTION, NOT_TRAINING, PREDICTION, Steps, prediction_settings
+from bonepipe.training.weights_file import read_facts
 
 # What an entry may change: how trained weights predict, and nothing that they were trained with.
 ALLOWED = ("tta", "windows", "postprocess.crf", "prediction.precision", "prediction.compile")

@@ -99,14 +99,16 @@ def require_folds(experiment: Experiment) -> None:
     steps = Steps(experiment)
     for fold in voting_folds(experiment):
         folder = experiment.fold_folder(fold)
-        trained = run_folder.read_fingerprint(folder).get("training")
+        trained = run_folder.read_training(folder)
         step = steps.out_of_fold(fold)
         if trained is None or not (folder / WEIGHTS).is_file():
             raise BonepipeError(f"{folder}: is not trained yet; {WAY_OUT}")
         if trained["outputs"].get(WEIGHTS) != step.inputs["files"][WEIGHTS]:
             way_out = f"put the file back, or move {folder} away to train it anew"
             raise BonepipeError(f"{folder / WEIGHTS}: is not the file that training wrote; {way_out}")
-        if unlike := seen_otherwise(trained["inputs"]["settings"], experiment.config):
+        with run_folder.blamed(folder):
+            unlike = seen_otherwise(trained["inputs"]["settings"], experiment.config)
+        if unlike:
             raise BonepipeError(
                 f"{folder}: was trained on images that were shown in another way:\n{run_folder.shortened(unlike)}\n"
                 f"Give the settings that it was trained with, or `bonepipe train-all` with a name of its own"

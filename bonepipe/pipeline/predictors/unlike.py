@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.thumbnails import Usual
 from bonepipe.errors import BonepipeError
-from bonepipe.inference.fold_model import read_facts
 from bonepipe.pipeline.experiment import say
+from bonepipe.training.weights_file import read_facts
 
 if TYPE_CHECKING:
     from bonepipe.inference.predict import Whole

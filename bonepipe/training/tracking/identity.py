@@ -8,11 +8,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from typing_extensions import TypedDict
+
+from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
+from bonepipe.forms import read_json
 from bonepipe.training.tracking.telling import say
 
 REPLACED = "replaced"  # folder in wandb/ of offline parts that later ones tell whole
 ID = "wandb.json"  # in the folder of a fold
+
+
+class Known(TypedDict):
+    """What is kept of a run: its id, where that was noted, and of what."""
+
+    id: str
+    path: str
+    made_from: str
 
 
 class Source(NamedTuple):
@@ -67,15 +79,16 @@ def identify(
 def _read(path: Path) -> dict[str, str]:
     """What is known of a run; empty where nothing is."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if re.fullmatch(r"[\w-]{1,64}", content["id"], re.ASCII):
-            return {key: str(content[key]) for key in ("id", "path", "made_from")}
+        known = read_json(path, Known, "a new run begins")
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, KeyError):
-        pass
-    say(f"{path}: holds no id of a run, so a new run begins")
-    return {}
+    except BonepipeError as error:
+        say(str(error))
+        return {}
+    if not re.fullmatch(r"[\w-]{1,64}", known["id"], re.ASCII):
+        say(f"{path}: id: is no id of a run; a new run begins")
+        return {}
+    return {"id": known["id"], "path": known["path"], "made_from": known["made_from"]}
 
 
 def _is_copy(path: Path, known: Mapping[str, str]) -> bool:
@@ -84,6 +97,6 @@ def _is_copy(path: Path, known: Mapping[str, str]) -> bool:
     try:
         if not known or origin == path.resolve() or origin.samefile(path):
             return False
-        return json.loads(origin.read_text(encoding="utf-8")).get("id") == known["id"]
-    except (OSError, ValueError, AttributeError):
+        return read_json(origin, Known, "it is no origin")["id"] == known["id"]
+    except (OSError, BonepipeError):
         return False

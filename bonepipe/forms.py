@@ -1,0 +1,49 @@
+"""What files must look like: their content checked against a type, the first field that does not fit named."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bonepipe.errors import BonepipeError
+
+T = TypeVar("T")
+
+
+def read_json(path: Path, kind: type[T], way_out: str) -> T:
+    """The content of a JSON file, of a type that pydantic knows; a typed dictionary may hold further keys.
+
+    Args:
+        path: of the file.
+        kind: such as `dict[str, float]`, or a TypedDict.
+        way_out: what to do where the file is broken, for the message.
+
+    Raises:
+        FileNotFoundError: there is no such file; what that means, only the caller knows.
+        BonepipeError: it cannot be read, is no JSON or not of this type; the message names file and field.
+    """
+    try:
+        return fitting(path.read_bytes(), kind)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BonepipeError(f"{path}: cannot be read ({reason}); {way_out}") from error
+
+
+def fitting(content: Any, kind: type[T]) -> T:
+    """A content that is of a type, as it is. Raises ValueError naming the first field that is not.
+
+    Args:
+        content: JSON as bytes or text, or plain values.
+        kind: see `read_json`; numbers are not taken from texts, nor whole ones from others.
+    """
+    from pydantic import TypeAdapter, ValidationError
+    from pydantic_core import from_json
+
+    values = from_json(content) if isinstance(content, bytes | str) else content
+    try:
+        TypeAdapter(kind).validate_python(values, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise ValueError(": ".join(filter(None, [field[:200], first["msg"]]))) from error
+    return values
