@@ -19,7 +19,7 @@ from torch.nn import functional
 
 TINY = 1e-12  # keeps 0 / 0, of a sample whose pixels are all ignored, at 0
 CACHED = 1 << 16  # logits of a block on a CPU: 256 KiB a step, of which a second-level cache holds several
-LAUNCHED = 1 << 23  # elsewhere, where a step has to outlast its launch
+LAUNCHED = 1 << 22  # elsewhere: few enough for the cache of a large GPU, and enough for a step to outlast its launch
 T = TypeVar("T")
 Block = tuple[slice, slice, slice]  # samples, all classes, rows
 

@@ -266,7 +266,8 @@ def seconds_since(start: float) -> str:
 
 def loss_of(module: Any, answer: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The training loss of a network's answer, targets unpacked from the batch's planes."""
-    return module.loss(answer, bitplane.coverage_torch(batch["planes"], len(module.classes)))
+    targets, parts = bitplane.counts_torch(batch["planes"], len(module.classes))
+    return module.loss(answer, targets, None, parts)
 
 
 def step_times(bench: Bench, module: Any, precision: Any, names: Sequence[str] = (NETWORK, WITH_LOSS, LOSS)) -> Any:

@@ -244,9 +244,9 @@ def bare_steps(module: Any, data: FoldDataModule) -> Steps:
     steps = Steps()
     for batch in data.train_dataloader():
         images = normalise(batch["image"], module.mean, module.std).contiguous(memory_format=torch.channels_last)
-        targets = bitplane.coverage_torch(batch["planes"], len(module.classes))
+        targets, parts = bitplane.counts_torch(batch["planes"], len(module.classes))
         optimizer.zero_grad()
-        loss = loss_of(model(images), targets)
+        loss = loss_of(model(images), targets, None, parts)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -71,6 +71,10 @@ def test_coverage_is_the_mean_over_sub_pixels(classes, scale):
     planes = bitplane.to_subpixels(bitplane.pack(mask), scale)
     assert planes.shape == (4, 5, scale * scale * bitplane.plane_count(classes))
     coverage = bitplane.coverage_torch(torch.from_numpy(planes)[None], classes)
+    counts, parts = bitplane.counts_torch(torch.from_numpy(planes)[None], classes)
+    assert parts == scale**2 and counts.dtype == torch.uint8
+    assert counts.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(counts / parts, coverage)
     expected = mask.reshape(4, scale, 5, scale, classes).mean((1, 3)).transpose(2, 0, 1)[None]
     assert coverage.dtype == torch.float32
     torch.testing.assert_close(coverage, torch.from_numpy(expected).float(), rtol=0, atol=1e-7)

@@ -249,6 +249,33 @@ def test_blocks_are_shared_out_among_torchs_threads_which_stay_as_many(threads, 
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("loss", SUMS, ids=repr)
+def test_steps_of_other_devices_have_the_same_shapes(loss):
+    """On the meta device, which takes the steps of a GPU without calculating."""
+    logits = torch.empty(2, 3, 16, 16, device="meta", dtype=torch.bfloat16, requires_grad=True)
+    counts = torch.empty(2, 3, 16, 16, device="meta", dtype=torch.uint8)
+    values = loss.each(logits, counts, None, 4)
+    values.sum().backward()
+    assert values.shape == (2,) and values.dtype == torch.float32
+    assert logits.grad.shape == logits.shape and logits.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("loss", SUMS, ids=repr)
+def test_mixed_precision_leaves_the_loss_in_single(loss):
+    logits, counts, weight = batch(13, (2, 3, 8, 8), dtype=torch.bfloat16)
+    expected = gradient(lambda z: loss.each(z, counts, weight, 4), logits)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = gradient(lambda z: loss.each(z, counts, weight, 4), logits)
+    torch.testing.assert_close(mixed, expected)
+
+
+def test_a_second_derivative_is_refused_and_not_wrong():
+    logits, counts, _ = batch(14, (1, 2, 4, 4))
+    (slope,) = torch.autograd.grad(SUMS[0](logits.requires_grad_(), counts), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
 def test_not_a_number_stays_one():
     logits, counts, _ = batch(11, (1, 2, 4, 4))
     logits[0, 0, 0, 0] = torch.nan
