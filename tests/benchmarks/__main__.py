@@ -24,6 +24,7 @@ FULL: dict[str, Step] = {
     "thresholds": lambda m: steps_labels.threshold_choice(m, 5),
     "ensemble": lambda m: steps_model.ensemble(m, 8),
     "training": lambda m: steps_model.training_step(m, 3, 16),
+    "epoch": lambda m: steps_model.epoch(m, 200),
     "phantom": lambda m: steps_data.phantom(m, 5),
     "submit": lambda m: steps_model.submit(m, (24, 48, 96), 12),
     "crowd": lambda m: steps_model.crowd(m, 24),

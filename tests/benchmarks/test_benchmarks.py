@@ -78,6 +78,11 @@ def test_lightning_and_bare_loop_train_alike(material):
     assert steps_model.loss_gap(bare, whole) < 1e-3
 
 
+def test_an_epoch_and_its_validation_are_told_apart(material):
+    halves = steps_model.train_epoch(material, 10, 64, 2)
+    assert halves.start < halves.trained < halves.validated
+
+
 def test_replicated_datasets_are_complete(material):
     from bonepipe.data.catalog import test_images
 
