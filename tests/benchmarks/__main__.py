@@ -27,6 +27,7 @@ FULL: dict[str, Step] = {
     "training": lambda m: steps_model.training_step(m, 3, 16),
     "busy": lambda m: steps_busy.busy(m, 3, 12),
     "start": lambda m: steps_busy.start(m, 3),
+    "epoch": lambda m: steps_model.epoch(m, 200),
     "phantom": lambda m: steps_data.phantom(m, 5),
     "submit": lambda m: steps_model.submit(m, (24, 48, 96), 12),
     "crowd": lambda m: steps_model.crowd(m, 24),

@@ -117,6 +117,11 @@ def test_the_first_step_of_a_training(material, tmp_path):
         first.first_step("train", "fold=0", *words, "trainer.epoch=1")
 
 
+def test_an_epoch_and_its_validation_are_told_apart(material):
+    halves = steps_model.train_epoch(material, 10, 64, 2)
+    assert halves.start < halves.trained < halves.validated
+
+
 def test_replicated_datasets_are_complete(material):
     from bonepipe.data.catalog import test_images
 
