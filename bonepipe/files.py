@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -12,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, disk_fault
 
 # A code of a large, ragged mask is longer than the csv module's limit, which holds for the whole process: every CSV is
 # read with this module or after it. The largest number that a C long holds everywhere.
@@ -102,11 +103,50 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # the same folder: across devices is no move
     try:
-        yield part
-        part.replace(path)
+        with naming(path, part):
+            yield part
+            part.replace(path)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path, part: Path | None = None) -> Iterator[None]:
+    """Have an error of the disk name the file that could not be written: Python names only what cannot be opened.
+
+    Args:
+        path: of the file.
+        part: what it is called while it is written.
+
+    Raises:
+        OSError: with the path, also where a library made something else of it.
+    """
+    try:
+        yield
+    except BonepipeError:
+        raise
+    except Exception as error:
+        fault = disk_fault(error) or error
+        if not isinstance(fault, OSError) or fault.filename not in (None, str(path), str(part)):
+            raise
+        raise OSError(fault.errno, fault.strerror, str(path)) from error
+
+
+def reserve(path: Path) -> None:
+    """Have the disk set aside the bytes of a sparse file before it is mapped: a full one ends who writes to a map.
+
+    Raises:
+        OSError: they are not there; names the file.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    with path.open("r+b") as file, naming(path):
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot set aside
+                raise
 
 
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
@@ -127,7 +167,7 @@ def append_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     """Add rows to a CSV of `write_csv`, in one piece."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    with path.open("a", newline="", encoding="utf-8") as file:
+    with naming(path), path.open("a", newline="", encoding="utf-8") as file:
         file.write(text.getvalue())
 
 

@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from bonepipe.errors import BonepipeError, quoted
+from bonepipe.errors import BonepipeError, quoted, told
 from bonepipe.files import write_csv
 from bonepipe.labels import rle
 from bonepipe.labels.dice import iou_of_dice
@@ -91,7 +91,7 @@ def write(path: str | Path, rows: Iterable[Sequence[str]]) -> int:
     try:
         return write_csv(path, COLUMNS, rows)
     except OSError as error:
-        raise BonepipeError(f"{path}: cannot be written ({error.strerror})") from error
+        raise BonepipeError(told(error)) from error
 
 
 def runs(path: Path, row: Row) -> rle.Runs:
