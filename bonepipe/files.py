@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import errno
 import io
 import json
 import os
@@ -13,7 +12,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from bonepipe.errors import BonepipeError, disk_fault
+from bonepipe.disk import naming
+from bonepipe.errors import BonepipeError
+from bonepipe.leftovers import part_of, remove, sweep_once
 
 # A code of a large, ragged mask is longer than the csv module's limit, which holds for the whole process: every CSV is
 # read with this module or after it. The largest number that a C long holds everywhere.
@@ -99,9 +100,11 @@ def printable(path: Path) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a name beside `path` to write to; it becomes `path` when the block ends well, and is removed otherwise.
 
-    The suffix stays, as some writers choose the format by it. Two processes that write at once do not meet.
+    The suffix stays, as some writers choose the format by it. Two processes that write at once do not meet. What killed
+    processes left half-written in the folder is removed, see `leftovers`.
     """
-    part = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")  # the same folder: across devices is no move
+    sweep_once(path.parent)
+    part = part_of(path)  # in the same folder: across devices is no move
     try:
         with naming(path, part):
             yield part
@@ -112,41 +115,20 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def naming(path: Path, part: Path | None = None) -> Iterator[None]:
-    """Have an error of the disk name the file that could not be written: Python names only what cannot be opened.
-
-    Args:
-        path: of the file.
-        part: what it is called while it is written.
-
-    Raises:
-        OSError: with the path, also where a library made something else of it.
-    """
+def appearing(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside `folder` to fill; it becomes `folder` when the block ends well, else it is removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep_once(folder.parent)
+    part = part_of(folder)
+    remove(part)  # what an earlier process of this number left
+    part.mkdir()
     try:
-        yield
-    except BonepipeError:
-        raise
-    except Exception as error:
-        fault = disk_fault(error) or error
-        if not isinstance(fault, OSError) or fault.filename not in (None, str(path), str(part)):
-            raise
-        raise OSError(fault.errno, fault.strerror, str(path)) from error
-
-
-def reserve(path: Path) -> None:
-    """Have the disk set aside the bytes of a sparse file before it is mapped: a full one ends who writes to a map.
-
-    Raises:
-        OSError: they are not there; names the file.
-    """
-    if not hasattr(os, "posix_fallocate"):  # macOS
-        return
-    with path.open("r+b") as file, naming(path):
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot set aside
-                raise
+        with naming(folder):
+            yield part
+            part.rename(folder)
+    finally:
+        with contextlib.suppress(OSError):
+            remove(part)
 
 
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from bonepipe import __version__, memory
 from bonepipe.cli.commands import COMMANDS, usage
 from bonepipe.cli.encoding import ensure_utf8
-from bonepipe.errors import BonepipeError, UsageError, disk_fault, suggestion, told
+from bonepipe.disk import disk_fault, told
+from bonepipe.errors import BonepipeError, UsageError, suggestion
 
 TRAIN = ("train", "train-all", "speed", "autoaugment", "weak-labels")
 PREDICT = ("submit", "predict", "ensemble", "cascade", "select", "label-errors", "pseudo")

@@ -31,8 +31,8 @@ from bonepipe.data.region import cut, jittered, smallest_box
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.thumbnails import SIDE, Thumbnails, thumbnail
 from bonepipe.digests import combined, digests
+from bonepipe.disk import naming, reserve
 from bonepipe.errors import BonepipeError
-from bonepipe.files import naming, reserve
 from bonepipe.labels import bitplane, polygon
 from bonepipe.labels.cutout import Box, Cutout
 from bonepipe.parallel import cores

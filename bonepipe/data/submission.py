@@ -8,7 +8,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from bonepipe.errors import BonepipeError, quoted, told
+from bonepipe.disk import told
+from bonepipe.errors import BonepipeError, quoted
 from bonepipe.files import write_csv
 from bonepipe.labels import rle
 from bonepipe.labels.dice import iou_of_dice

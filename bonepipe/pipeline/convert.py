@@ -1,7 +1,5 @@
 """Annotations of one tool to those of another."""
 
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -11,6 +9,7 @@ from bonepipe.data.formats import FORMATS, guess
 from bonepipe.data.formats.folder import Images
 from bonepipe.data.formats.model import Annotated, Dataset, Notes, as_masks, as_polygons
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.files import appearing
 
 
 def convert(
@@ -60,14 +59,8 @@ def convert(
     if not folder:
         write(data, out, notes)
         return data, notes
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with appearing(out) as part:
         write(data, part, notes)
-        part.chmod(0o755)
-        part.rename(out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return data, notes
 
 

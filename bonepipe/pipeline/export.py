@@ -16,8 +16,8 @@ from bonepipe import __version__
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.frame import Frame
 from bonepipe.data.image import resize_grey
+from bonepipe.disk import naming
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.files import naming
 from bonepipe.labels import upsample
 from bonepipe.pipeline import decisions, run_folder
 from bonepipe.pipeline.experiment import Experiment, say

@@ -13,7 +13,8 @@ from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import SUFFIXES
 from bonepipe.data.image import find_images as find_image_files
 from bonepipe.digests import combined, digest
-from bonepipe.errors import BonepipeError, UsageError, told
+from bonepipe.disk import told
+from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import append_csv, require_writable_names
 from bonepipe.labels import cutout, rle
 from bonepipe.pipeline.experiment import say

@@ -21,6 +21,7 @@ from bonepipe import versions
 from bonepipe.digests import digests
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import write_json
+from bonepipe.leftovers import sweep
 
 CONFIG, FINGERPRINT, THRESHOLDS, SCORES = "config.yaml", "fingerprint.json", "thresholds.json", "scores.json"
 SUBMISSION, BATCH_SIZE = "submission.csv", "batch_size.json"
@@ -130,6 +131,7 @@ def locked(folder: Path) -> Iterator[None]:
     path, owner = folder / ".lock", folder / ".lock.owner"
     try:
         with FileLock(path, timeout=0):
+            sweep(folder)
             owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             yield
             owner.unlink(missing_ok=True)

@@ -1,11 +1,8 @@
 """A whole phantom dataset on disk: radiographs, annotations, metadata and the answers kept beside them."""
 
 import multiprocessing
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -17,7 +14,7 @@ from bonepipe.data.phantom.plan import Plan, make_plan
 from bonepipe.data.phantom.sample import Outcome, Task, write_sample
 from bonepipe.data.synthetic import write_mark
 from bonepipe.errors import BonepipeError
-from bonepipe.files import write_csv
+from bonepipe.files import appearing, write_csv
 from bonepipe.parallel import cores
 
 SMALLEST_SIZE = 64  # pixels; below this the carpal bones vanish
@@ -50,7 +47,7 @@ def write_dataset(
     out = Path(out)
     _check(out, patients, test_patients, size)
     plan = make_plan(patients, test_patients, seed, planted)
-    with _appearing(out) as root:
+    with appearing(out) as root:
         tasks = [Task(root, visit, hand, size, seed) for visit in plan.visits for hand in (0, 1)]
         outcomes = _work(tasks, _worker_count(workers, len(tasks), size))
         _write_tables(root, plan, outcomes, seed)
@@ -64,20 +61,6 @@ def _check(out: Path, patients: int, test_patients: int, size: int) -> None:
         raise BonepipeError(f"cannot make {patients} train and {test_patients} test patients; ask for at least 1 and 0")
     if size < SMALLEST_SIZE:
         raise BonepipeError(f"images of {size} pixels are too small; --size must be at least {SMALLEST_SIZE}")
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `out`, renamed to it at the end or removed on failure."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        temporary.rename(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _worker_count(workers: int | None, images: int, size: int) -> int:
