@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bonepipe.errors import BonepipeError
 
-ELSEWHERE = "or write to another place (runs=... or -o ...); nothing finished is lost, the same command goes on"
+ELSEWHERE = "or write to another place (runs=..., -o ...); what is finished is kept"
 WAYS_OUT = {  # of what a disk or its owner refuses
     errno.ENOSPC: f"free some space on this disk, {ELSEWHERE}",
     errno.EDQUOT: f"your share of this disk is used up: free some of it, {ELSEWHERE}",

@@ -9,6 +9,7 @@ already, what is stale and cheap is done again, what is stale and expensive is r
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,8 @@ from typing import Any
 
 from bonepipe import config as configs
 from bonepipe import versions
-from bonepipe.digests import digests
+from bonepipe.digests import digest, digests
+from bonepipe.disk import naming
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import write_json
 from bonepipe.leftovers import sweep
@@ -64,10 +66,13 @@ class Step:
         return [] if record is None else differences({k: record["inputs"].get(k, {}) for k in self.inputs}, self.inputs)
 
     def damage(self) -> list[str]:
-        """The files of the result that are missing, or not as they were written."""
-        record = self.recorded
-        then = {} if record is None else record["outputs"]
-        return [name for name, now in self._written().items() if now is None or now != then.get(name)]
+        """The files of the result that are missing, or not as they were written.
+
+        Earlier versions took no note of some: these need only be there.
+        """
+        record, now = self.recorded, self._written()
+        then = {} if record is None else {**{name: now.get(name) for name in (CONFIG, ENSEMBLE)}, **record["outputs"]}
+        return [name for name, digest in now.items() if digest is None or digest != then.get(name)]
 
     @property
     def current(self) -> bool:
@@ -97,9 +102,11 @@ def read_fingerprint(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as error:
+        trained = any((folder / name).exists() for name in (WEIGHTS, CHECKPOINT))
+        least = "delete the fold's folder to train it anew" if trained else "delete this file: all is made anew"
         raise BonepipeError(
             f"{path}: cannot be read ({error}), so nobody can tell what this folder's results were made from; put "
-            "back a copy, or move the folder away"
+            f"back a copy, or {least}"
         ) from error
 
 
@@ -132,7 +139,8 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         with FileLock(path, timeout=0):
             sweep(folder)
-            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            with naming(owner):
+                owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             yield
             owner.unlink(missing_ok=True)
     except Timeout as error:
@@ -152,9 +160,20 @@ def kind_of(folder: Path) -> str:
     for file, kind in {CASCADE: "cascade", ENSEMBLE: "ensemble"}.items():
         if (folder / file).is_file():
             return kind
-    if any(folder.glob(f"fold-*/{CONFIG}")):
+    if fold_configs(folder):
         return "run"
     raise BonepipeError(f"{folder}: no run here (no fold-*/{CONFIG}); name the folder of a run, runs/NAME")
+
+
+def fold_folders(folder: Path) -> dict[int, Path]:
+    """Number -> folder of each fold in a run's folder; what people have moved aside there (`fold-0.old`) is none."""
+    matches = {path: re.fullmatch(r"fold-(\d+)", path.name) for path in folder.glob("fold-*")}
+    return dict(sorted((int(match[1]), path) for path, match in matches.items() if match))
+
+
+def fold_configs(folder: Path) -> list[Path]:
+    """The config of each fold in a run's folder that has one."""
+    return [path / CONFIG for path in fold_folders(folder).values() if (path / CONFIG).is_file()]
 
 
 def refuse_taken(output: Path, file: str) -> None:
@@ -187,9 +206,38 @@ def delete(folder: Path) -> bool:
 
 def recorded_config(folder: Path) -> configs.Config:
     """The settings of a folder's results: those of its cross-validation, else those of its first fold."""
-    folds = sorted(folder.glob(f"fold-*/{CONFIG}"))
-    path = folder / CONFIG
-    return configs.load(path if path.is_file() or not folds else folds[0])
+    folds, path = fold_configs(folder), folder / CONFIG
+    if path.is_file() or not folds:
+        return load_config(path, f"move it away, and {_again(folder)} writes it anew")
+    return load_fold_config(folds[0].parent)
+
+
+def load_fold_config(folder: Path) -> configs.Config:
+    """The settings that a fold was trained and predicted with. Raises BonepipeError, which tells how to get them."""
+    return load_config(folder / CONFIG, f"move it away, and {_again(folder)} writes it anew")
+
+
+def _again(folder: Path) -> str:
+    """The command that brings the files of a fold, or of whatever lies in a folder, up to date."""
+    fold = re.fullmatch(r"fold-(\d+)", folder.name)
+    what = f"train fold={fold[1]} name={folder.parent.resolve().name}" if fold else "train-all"
+    return f"`bonepipe {what}` with the run's settings"
+
+
+def require_written(path: Path) -> None:
+    """Raise BonepipeError where a file is not as the step noted that wrote it: cut short, or of another run."""
+    for entry in read_fingerprint(path.parent).values():
+        noted = entry["outputs"].get(path.name)
+        if noted is not None and digest(path) != noted:
+            raise BonepipeError(f"{path}: is not the file that was written; {_again(path.parent)} makes it anew")
+
+
+def load_config(path: Path, way_out: str) -> configs.Config:
+    """The settings in a file. Raises BonepipeError, which ends with the way out."""
+    try:
+        return configs.load(path)
+    except BonepipeError as error:
+        raise BonepipeError(f"{error}; {way_out}") from error
 
 
 def recorded_folds(folder: Path) -> dict[str, int]:
@@ -225,6 +273,7 @@ def scores_of(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise BonepipeError(f"{path}: no such file; `bonepipe train-all` writes it when all folds are done") from error
     except (OSError, ValueError, TypeError) as error:
-        raise BonepipeError(
-            f"{path}: cannot be read ({error}); move it away, and `bonepipe train-all` writes it anew"
-        ) from error
+        way_out = (
+            "move it away, and `bonepipe train-all` writes it anew, or the command that made an ensemble or a cascade"
+        )
+        raise BonepipeError(f"{path}: cannot be read ({error}); {way_out}") from error

@@ -125,7 +125,7 @@ class Steps:
             "settings": prediction_settings(self.experiment.config),
             "files": self.digests({WEIGHTS: folder / WEIGHTS}) if (folder / WEIGHTS).is_file() else {},
         }
-        return run_folder.Step(folder, "out_of_fold", inputs, (*OUT_OF_FOLD, *variants), self.cache)
+        return run_folder.Step(folder, "out_of_fold", inputs, (*OUT_OF_FOLD, CONFIG, *variants), self.cache)
 
     def cross_validation(self, *, dataset: bool = True) -> run_folder.Step:
         """Thresholds and scores from the predictions of all folds; without `dataset` those files need not be there."""
@@ -146,7 +146,7 @@ class Steps:
                 else {}
             ),
         }
-        return run_folder.Step(experiment.folder, "cross_validation", inputs, (THRESHOLDS,), self.cache)
+        return run_folder.Step(experiment.folder, "cross_validation", inputs, (THRESHOLDS, CONFIG), self.cache)
 
     def _turned_for_strata(self) -> dict[str, bool]:
         """The test images that are read as negatives, where the mix of strata is told from them."""
