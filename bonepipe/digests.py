@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
 from bonepipe.parallel import cores
@@ -24,6 +25,7 @@ def digest(path: Path) -> str:
         BonepipeError: the file cannot be read.
     """
     try:
+        require_file(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:LENGTH]
     except OSError as error:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,17 @@ def told(error: OSError) -> str:
     where = "" if error.filename is None else f"{error.filename}: "
     way_out = WAYS_OUT.get(error.errno or 0)
     return f"{where}{error.strerror or error}{f'; {way_out}' if way_out else ''}"
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is there and is no file: a pipe would be waited for, and a device may never end.
+
+    Raises:
+        OSError: naming the path; also where nothing is there.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder the system says so
+        raise OSError(errno.EINVAL, "a pipe, a socket or a device, and no file", str(path))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from bonepipe.disk import naming
+from bonepipe.disk import naming, require_file
 from bonepipe.errors import BonepipeError
 from bonepipe.leftovers import part_of, remove, sweep_once
 
@@ -210,6 +210,7 @@ def _refuse_doubles(where: str, table: Iterable[tuple[int, dict[str, str]]], uni
 def read_rows(path: Path, where: str = "", way_out: str = "") -> list[tuple[int, list[str]]]:
     """Line number and fields of each row of a CSV that is not blank, the header's among them; see `read_csv`."""
     try:
+        require_file(path)
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter=_delimiter(file), strict=True)
             return [(reader.line_num, fields) for fields in reader if any(map(str.strip, fields))]

@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from bonepipe.disk import told
+from bonepipe.disk import require_file, told
 from bonepipe.errors import BonepipeError, quoted
 from bonepipe.files import write_csv
 from bonepipe.labels import rle
@@ -51,6 +51,7 @@ def stream(path: str | Path) -> Iterator[Row]:
     """
     path = Path(path)
     try:
+        require_file(path)
         with path.open(encoding="utf-8", newline="") as file:
             columns = _read_header(path, file)
             pick = itemgetter(*(columns.index(name) for name in COLUMNS))
