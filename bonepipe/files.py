@@ -103,6 +103,8 @@ def replacing(path: Path) -> Iterator[Path]:
     The suffix stays, as some writers choose the format by it. Two processes that write at once do not meet. What killed
     processes left half-written in the folder is removed, see `leftovers`.
     """
+    with contextlib.suppress(FileNotFoundError):
+        require_file(path)  # root would put a file in the place of a device
     sweep_once(path.parent)
     part = part_of(path)  # in the same folder: across devices is no move
     try:
@@ -215,7 +217,8 @@ def read_rows(path: Path, where: str = "", way_out: str = "") -> list[tuple[int,
             reader = csv.reader(file, delimiter=_delimiter(file), strict=True)
             return [(reader.line_num, fields) for fields in reader if any(map(str.strip, fields))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BonepipeError(f"{where or path}: cannot be read ({error}){way_out}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BonepipeError(f"{where or path}: cannot be read ({reason}){way_out}") from error
 
 
 def _delimiter(file: TextIO) -> str:
