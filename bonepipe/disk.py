@@ -44,9 +44,13 @@ def disk_fault(error: BaseException) -> OSError | None:
 
 def told(error: OSError) -> str:
     """An error of the operating system in one line: file, cause and way out."""
-    where = "" if error.filename is None else f"{error.filename}: "
+    return cause(error) if error.filename is None else f"{error.filename}: {cause(error)}"
+
+
+def cause(error: OSError) -> str:
+    """The cause and the way out alone."""
     way_out = WAYS_OUT.get(error.errno or 0)
-    return f"{where}{error.strerror or error}{f'; {way_out}' if way_out else ''}"
+    return f"{error.strerror or error}{f'; {way_out}' if way_out else ''}"
 
 
 def require_file(path: Path) -> None:

@@ -236,7 +236,8 @@ def _make_layers(folder: Path, count: int, shape: tuple[int, int], planes: int, 
 
 
 def _make_map(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    made = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    with naming(path):
+        made = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     reserve(path)
     return made
 

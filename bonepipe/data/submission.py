@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from bonepipe.disk import require_file, told
+from bonepipe.disk import cause, require_file
 from bonepipe.errors import BonepipeError, quoted
 from bonepipe.files import write_csv
 from bonepipe.labels import rle
@@ -93,7 +93,7 @@ def write(path: str | Path, rows: Iterable[Sequence[str]]) -> int:
     try:
         return write_csv(path, COLUMNS, rows)
     except OSError as error:
-        raise BonepipeError(told(error)) from error
+        raise BonepipeError(f"{path}: cannot be written ({cause(error)})") from error
 
 
 def runs(path: Path, row: Row) -> rle.Runs:
