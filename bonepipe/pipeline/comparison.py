@@ -15,7 +15,7 @@ from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
 from bonepipe.files import read_csv
 from bonepipe.inference.crossfit import mean_and_error
-from bonepipe.pipeline.run_folder import CASCADE, ENSEMBLE, fold_folders, require_written, scores_of
+from bonepipe.pipeline.run_folder import CASCADE, ENSEMBLE, fold_folders, load_config, require_written, scores_of
 from bonepipe.screen import say
 
 Scores = dict[tuple[str, str], float]  # (image, class) -> Dice
@@ -77,7 +77,7 @@ def read_run(folder: Path) -> RunFiles:
     for fold in done:
         require_written(fold / "oof_dice.csv")
         dice |= read_dice(fold / "oof_dice.csv")
-    config = configs.read(done[0] / "config.yaml")
+    config = load_config(done[0] / "config.yaml", checked=False)
     totals = read_totals(folder / "scores.json")
     return RunFiles({**config, **_makeup(folder)}, dice, totals, _patients(config))
 

@@ -207,14 +207,7 @@ def delete(folder: Path) -> bool:
 def recorded_config(folder: Path) -> configs.Config:
     """The settings of a folder's results: those of its cross-validation, else those of its first fold."""
     folds, path = fold_configs(folder), folder / CONFIG
-    if path.is_file() or not folds:
-        return load_config(path, f"move it away, and {_again(folder)} writes it anew")
-    return load_fold_config(folds[0].parent)
-
-
-def load_fold_config(folder: Path) -> configs.Config:
-    """The settings that a fold was trained and predicted with. Raises BonepipeError, which tells how to get them."""
-    return load_config(folder / CONFIG, f"move it away, and {_again(folder)} writes it anew")
+    return load_config(path if path.is_file() or not folds else folds[0])
 
 
 def _again(folder: Path) -> str:
@@ -232,12 +225,21 @@ def require_written(path: Path) -> None:
             raise BonepipeError(f"{path}: is not the file that was written; {_again(path.parent)} makes it anew")
 
 
-def load_config(path: Path, way_out: str) -> configs.Config:
-    """The settings in a file. Raises BonepipeError, which ends with the way out."""
+def load_config(path: Path, again: str = "", *, checked: bool = True) -> configs.Config:
+    """The settings that a folder's results were made with.
+
+    Args:
+        path: of the file.
+        again: what writes it anew; by default the command that trains a fold or a run.
+        checked: False for those of an earlier version, which may lack some.
+
+    Raises:
+        BonepipeError: it cannot be read; the message tells how to get one.
+    """
     try:
-        return configs.load(path)
+        return configs.load(path) if checked else configs.read(path)
     except BonepipeError as error:
-        raise BonepipeError(f"{error}; {way_out}") from error
+        raise BonepipeError(f"{error}; move it away, and {again or _again(path.parent)} writes it anew") from error
 
 
 def recorded_folds(folder: Path) -> dict[str, int]:

@@ -197,8 +197,7 @@ class Steps:
         step = self.training(fold)
         if step.recorded is None:
             if any((step.folder / name).is_file() for name in (CHECKPOINT, WEIGHTS, CONFIG)):
-                why = "is missing, so what this fold was trained on is unknown"
-                raise BonepipeError(f"{step.folder / FINGERPRINT}: {why}; {WAY_OUT}")
+                raise BonepipeError(f"{step.folder / FINGERPRINT}: {UNKNOWN}; {WAY_OUT}")
         elif changes := step.changes():
             raise BonepipeError(
                 f"{step.folder}: this fold was trained with other settings or files:\n{run_folder.shortened(changes)}\n"
@@ -220,4 +219,6 @@ class Steps:
         return done and self.cross_validation().current and (self.experiment.folder / SCORES).is_file()
 
 
-WAY_OUT = "give the run a name of its own (name=...), or delete the fold's folder to train it anew"
+UNKNOWN = "is missing, so what this fold was trained on is unknown"
+DELETE = "delete the fold's folder to train it anew"
+WAY_OUT = f"give the run a name of its own (name=...), or {DELETE}"

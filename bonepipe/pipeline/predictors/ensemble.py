@@ -138,7 +138,7 @@ def open_ensemble(folder: Path, words: Sequence[str] = ()) -> EnsemblePredictor:
     way_out = f"run `bonepipe ensemble {folder / ENSEMBLE} -o {folder}`"
     if not (folder / CONFIG).is_file():
         raise BonepipeError(f"{folder / CONFIG}: is missing, so this ensemble was not finished; {way_out}")
-    config = run_folder.load_config(folder / CONFIG, f"move it away, and {way_out}")
+    config = run_folder.load_config(folder / CONFIG, way_out.removeprefix("run "))
     experiment = Experiment(configs.recompose(config, words)).placed(folder)
     try:
         ensemble = files.read(folder / ENSEMBLE).merged()

@@ -195,7 +195,7 @@ def _is_finished(fold: Path) -> bool:
 
 def _shared_config(folder: Path, folds: Sequence[int]) -> configs.Config:
     """The config that all these folds share."""
-    first, *others = (run_folder.load_fold_config(folder / f"fold-{fold}") for fold in folds)
+    first, *others = (run_folder.load_config(folder / f"fold-{fold}" / CONFIG) for fold in folds)
     ignore = [*(key for key in NOT_TRAINING if key not in PREDICTION), *AFTER_PREDICTION, "data.root"]
     for fold, other in zip(folds[1:], others, strict=True):
         if changed := configs.differences(first, other, ignore):
