@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from annotated_types import Len
 from typing_extensions import TypedDict
 
+from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
 from bonepipe.forms import read_json
@@ -35,6 +36,7 @@ def digest(path: Path) -> str:
         BonepipeError: the file cannot be read.
     """
     try:
+        require_file(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:LENGTH]
     except OSError as error:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from bonepipe.disk import naming, require_file
 from bonepipe.errors import BonepipeError
 from bonepipe.leftovers import part_of, remove, sweep_once
 
@@ -102,11 +103,14 @@ def replacing(path: Path) -> Iterator[Path]:
     The suffix stays, as some writers choose the format by it. Two processes that write at once do not meet. What killed
     processes left half-written in the folder is removed, see `leftovers`.
     """
+    with contextlib.suppress(FileNotFoundError):
+        require_file(path)  # root would put a file in the place of a device
     sweep_once(path.parent)
     part = part_of(path)  # in the same folder: across devices is no move
     try:
-        yield part
-        part.replace(path)
+        with naming(path, part):
+            yield part
+            part.replace(path)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -121,8 +125,9 @@ def appearing(folder: Path) -> Iterator[Path]:
     remove(part)  # what an earlier process of this number left
     part.mkdir()
     try:
-        yield part
-        part.rename(folder)
+        with naming(folder):
+            yield part
+            part.rename(folder)
     finally:
         with contextlib.suppress(OSError):
             remove(part)
@@ -146,7 +151,7 @@ def append_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     """Add rows to a CSV of `write_csv`, in one piece."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    with path.open("a", newline="", encoding="utf-8") as file:
+    with naming(path), path.open("a", newline="", encoding="utf-8") as file:
         file.write(text.getvalue())
 
 
@@ -207,11 +212,13 @@ def _refuse_doubles(where: str, table: Iterable[tuple[int, dict[str, str]]], uni
 def read_rows(path: Path, where: str = "", way_out: str = "") -> list[tuple[int, list[str]]]:
     """Line number and fields of each row of a CSV that is not blank, the header's among them; see `read_csv`."""
     try:
+        require_file(path)
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, delimiter=_delimiter(file), strict=True)
             return [(reader.line_num, fields) for fields in reader if any(map(str.strip, fields))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BonepipeError(f"{where or path}: cannot be read ({error}){way_out}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BonepipeError(f"{where or path}: cannot be read ({reason}){way_out}") from error
 
 
 def _delimiter(file: TextIO) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from bonepipe import __version__, memory
 from bonepipe.cli.commands import COMMANDS, usage
 from bonepipe.cli.encoding import ensure_utf8
+from bonepipe.disk import disk_fault, told
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.parallel import let_threads_sleep
 
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):
             return 141  # as the shell has it for a program that SIGPIPE ends
         # Python says which file could not be opened, and not which could not be written.
-        print(f"bonepipe {' '.join(words[:1])}: {error.strerror} (--traceback tells where)", file=sys.stderr)
+        print(f"bonepipe {' '.join(words[:1])}: {told(error)} (--traceback tells where)", file=sys.stderr)
         return 1
 
 
@@ -62,15 +63,20 @@ def _answer(words: Sequence[str], traceback_wanted: bool) -> int:
         return run(words[0], words[1:])
     except SystemExit as stop:  # argparse has printed the help
         return int(stop.code or 0)
-    except (BonepipeError, OSError) as error:
-        if traceback_wanted or (isinstance(error, OSError) and error.filename is None):
+    except Exception as error:
+        if traceback_wanted or (reason := _reason(error)) is None:
             raise
-        print(f"bonepipe {words[0]}: {_reason(error)}", file=sys.stderr)
+        print(f"bonepipe {words[0]}: {reason}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("\nbonepipe: stopped; run the same command again to go on", file=sys.stderr)
         return 130
 
 
-def _reason(error: BonepipeError | OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+def _reason(error: Exception) -> str | None:
+    """What to tell of a user's mistake or of a disk that refuses; None for a bug, and for what may be of the output."""
+    if isinstance(error, BonepipeError):
+        return str(error)
+    fault = error if isinstance(error, OSError) else disk_fault(error)
+    nameless = fault is None or (fault is error and fault.filename is None)
+    return None if fault is None or nameless else told(fault)

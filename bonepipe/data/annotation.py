@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError, quoted, suggestion
 from bonepipe.files import write_json
 
@@ -121,6 +122,7 @@ def entries(path: Path) -> list[Any]:
 def read_document(path: Path) -> dict[str, Any]:
     """The content of a file, which has a list under `annotations`. Raises BonepipeError if it cannot be parsed."""
     try:
+        require_file(path)
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error

@@ -32,6 +32,7 @@ from bonepipe.data.image import find_images as find_image_files
 from bonepipe.data.metadata import ROTATED_FILE, read_rotated
 from bonepipe.data.metadata import read_with_faults as read_metadata
 from bonepipe.data.spec import DataSpec
+from bonepipe.data.store import amendments, existing
 from bonepipe.data.thumbnails import SIDE, Usual, copies, thumbnail
 from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.files import find_files, name_fault, passed_over, printable
@@ -95,6 +96,7 @@ def audit(spec: DataSpec, folds: FoldSpec) -> list[Finding]:
     others, more = find_external(spec)
     findings += [*more, *check_parts(spec, images), *check_names([*images, *others]), *check_patients(images)]
     findings += [*check_annotation_files(spec, images), *check_metadata(spec, images), *check_folds(folds, images)]
+    findings += check_lists(spec, [*images, *others])
     checked, external = check_files(images, spec), check_files(others, spec)
     findings += [finding for image in [*checked, *external] for finding in image.findings]
     findings += [*check_duplicates([*checked, *external]), *check_sizes(checked, spec)]
@@ -209,6 +211,28 @@ def check_metadata(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Fin
         yield Finding("warning", path, "ID", f"{patient} has no images", "metadata without images")
     for patient in sorted(patients - metadata.keys()):
         yield Finding("warning", path, "ID", f"{patient} has images but no row", "images without metadata")
+
+
+def check_lists(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Finding]:
+    """The lists of labels that settings name can be read and fit the images, and leave some to train on."""
+    bare, train = replace(spec, corrections=None, masks=None, pseudo=None), [i for i in images if i.split != "test"]
+    lists = {
+        "data.corrections": (spec.corrections, replace(bare, corrections=spec.corrections)),
+        "data.masks": (spec.masks, replace(bare, masks=spec.masks)),
+        "data.pseudo": (spec.pseudo, replace(bare, pseudo=spec.pseudo)),
+    }
+    for key, (path, with_list) in lists.items():
+        if path is None:
+            continue
+        try:
+            existing(key, Path(path))
+            amended = amendments(train, with_list)
+        except BonepipeError as error:
+            yield Finding("error", Path(path), key, str(error).removeprefix(f"{path}: "), "unusable list")
+            continue
+        kept = [image for image in train if not getattr(amended.get(image.name), "dropped", False)]
+        if train and not kept:
+            yield Finding("error", Path(path), key, "drops every image: none is left to train on", "unusable list")
 
 
 def check_folds(folds: FoldSpec, images: Sequence[Radiograph]) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def is_dicom(data: bytes) -> bool:
 def is_dicom_file(path: Path) -> bool:
     """Whether a file is DICOM and no index of others (DICOMDIR); not where it cannot be read."""
     try:
+        require_file(path)
         with path.open("rb") as file:
             return path.name != "DICOMDIR" and is_dicom(file.read(HEAD))
     except OSError:

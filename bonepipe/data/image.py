@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from bonepipe.data import dicom
+from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError
 from bonepipe.files import find_files
 
@@ -56,6 +57,7 @@ def read_grey(path: Path) -> np.ndarray:
 
 def _content(path: Path) -> bytes:
     try:
+        require_file(path)
         return path.read_bytes()
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
@@ -102,6 +104,7 @@ def read_shape(path: Path) -> tuple[int, int]:
         BonepipeError: as `read_grey`.
     """
     try:
+        require_file(path)
         with path.open("rb") as file:
             shape = _png_shape(file)
     except OSError as error:

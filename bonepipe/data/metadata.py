@@ -4,6 +4,7 @@ Both are edited by people, so values are read as people write them; what cannot 
 """
 
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bonepipe.data.spec import DataSpec
+from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError
 from bonepipe.files import normalised, read_csv, read_rows
 
@@ -43,7 +45,7 @@ def read_with_faults(spec: DataSpec) -> tuple[dict[str, Facts], list[Fault]]:
         BonepipeError: the file is no spreadsheet, a column is there twice, or the column ID is missing, holds something
             else than whole numbers, or one of them twice.
     """
-    if spec.metadata is None or not (path := spec.path / spec.metadata).is_file():
+    if spec.metadata is None or not os.path.lexists(path := spec.path / spec.metadata):
         return {}, []
     header, *rows = _cells(path)
     columns = _columns(path, header)
@@ -64,6 +66,7 @@ def _cells(path: Path) -> list[list[Any]]:
     import pandas as pd
 
     try:
+        require_file(path)
         table = pd.read_excel(path, header=None, dtype=object)
     except Exception as error:  # a damaged workbook raises whatever the parser of its damaged part does
         raise BonepipeError(f"{path}: cannot be read as a spreadsheet ({error})") from error
@@ -141,7 +144,7 @@ def read_rotated(spec: DataSpec) -> set[str] | None:
         BonepipeError: it cannot be read, or has several columns and none of them is `patient`.
     """
     path = spec.path / ROTATED_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     rows = [fields for _, fields in read_rows(path)]
     if rows and len(rows[0]) == 1 and normalised(rows[0][0]) != "patient":

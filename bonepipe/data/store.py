@@ -32,6 +32,7 @@ from bonepipe.data.region import cut, jittered, smallest_box
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.thumbnails import SIDE, Thumbnails, thumbnail
 from bonepipe.digests import combined, digests
+from bonepipe.disk import naming, reserve
 from bonepipe.errors import BonepipeError
 from bonepipe.files import appearing
 from bonepipe.labels import bitplane, polygon
@@ -266,7 +267,14 @@ def _make_layers(folder: Path, count: int, shape: tuple[int, int], planes: int, 
     folder.mkdir(exist_ok=True)
     shapes = [(count, *shape), (count, *shape, planes), (count, *shape, planes)]
     wanted = list(zip(Layers._fields, shapes, strict=True))[: 3 if ignores else 2]
-    return Layers(*(np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, size) for name, size in wanted))
+    return Layers(*(_make_map(folder / f"{name}.npy", size) for name, size in wanted))
+
+
+def _make_map(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    with naming(path):
+        made = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    reserve(path)
+    return made
 
 
 def files_of(images: Sequence[Radiograph], spec: DataSpec) -> dict[str, Path]:
@@ -354,28 +362,32 @@ def _partial_annotations(
 
 def _build(images: Sequence[Radiograph], spec: DataSpec, folder: Path) -> None:
     """Fill the arrays in a folder of another name, then rename it: a store that is there is complete."""
-    with appearing(folder) as temporary:
-        amended = amendments(images, spec)
-        made = _empty_layers(images, spec, temporary, any(amendment.ignores for amendment in amended.values()))
-
-        def fill(index: int) -> tuple[Prepared, truths.Packed]:
-            prepared = prepare(images[index], spec, amended.get(images[index].name))
-            for layers, image in zip(made, (prepared.layers, prepared.wide), strict=False):
-                if image is not None:
-                    layers.put(index, image)
-            packed = truths.pack(prepared.truth(len(spec.classes)))
-            return prepared._replace(image=NOTHING, planes=NOTHING, ignored=None, wide=None), packed  # they are written
-
-        with ThreadPoolExecutor(cores()) as pool:  # decoding, filling and resizing release the GIL
-            filled = tqdm(pool.map(fill, range(len(images))), f"store {folder.name}", len(images), unit="image")
-            rows = truths.write(temporary, filled)
-        for layer in (layer for layers in made for layer in layers if layer is not None):
-            layer.flush()  # type: ignore[attr-defined]  # a memory map
-        boxes = {"crops": [row.crop for row in rows], "sources": [row.source for row in rows]} if spec.region else {}
-        crops: dict[str, Any] = {name: np.array(of_images, np.int64) for name, of_images in boxes.items()}
-        thumbnails = np.array([row.thumbnail for row in rows], np.float32)
-        np.savez(temporary / "outlines.npz", **_flatten(rows), **crops, thumbnails=thumbnails)
+    with naming(folder), appearing(folder) as temporary:
+        _fill(images, spec, temporary, folder.name)
         contents.note(temporary)
+
+
+def _fill(images: Sequence[Radiograph], spec: DataSpec, folder: Path, title: str) -> None:
+    amended = amendments(images, spec)
+    made = _empty_layers(images, spec, folder, any(amendment.ignores for amendment in amended.values()))
+
+    def fill(index: int) -> tuple[Prepared, truths.Packed]:
+        prepared = prepare(images[index], spec, amended.get(images[index].name))
+        for layers, image in zip(made, (prepared.layers, prepared.wide), strict=False):
+            if image is not None:
+                layers.put(index, image)
+        packed = truths.pack(prepared.truth(len(spec.classes)))
+        return prepared._replace(image=NOTHING, planes=NOTHING, ignored=None, wide=None), packed  # they are written
+
+    with ThreadPoolExecutor(cores()) as pool:  # decoding, filling and resizing release the GIL
+        filled = tqdm(pool.map(fill, range(len(images))), f"store {title}", len(images), unit="image")
+        rows = truths.write(folder, filled)
+    for layer in (layer for layers in made for layer in layers if layer is not None):
+        layer.flush()  # type: ignore[attr-defined]  # a memory map
+    boxes = {"crops": [row.crop for row in rows], "sources": [row.source for row in rows]} if spec.region else {}
+    crops: dict[str, Any] = {name: np.array(of_images, np.int64) for name, of_images in boxes.items()}
+    thumbnails = np.array([row.thumbnail for row in rows], np.float32)
+    np.savez(folder / "outlines.npz", **_flatten(rows), **crops, thumbnails=thumbnails)
 
 
 def _empty_layers(images: Sequence[Radiograph], spec: DataSpec, folder: Path, ignores: bool) -> list[Layers]:

@@ -8,6 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from bonepipe.disk import cause, require_file
 from bonepipe.errors import BonepipeError, quoted
 from bonepipe.files import write_csv
 from bonepipe.labels import rle
@@ -50,6 +51,7 @@ def stream(path: str | Path) -> Iterator[Row]:
     """
     path = Path(path)
     try:
+        require_file(path)
         with path.open(encoding="utf-8", newline="") as file:
             columns = _read_header(path, file)
             pick = itemgetter(*(columns.index(name) for name in COLUMNS))
@@ -91,7 +93,7 @@ def write(path: str | Path, rows: Iterable[Sequence[str]]) -> int:
     try:
         return write_csv(path, COLUMNS, rows)
     except OSError as error:
-        raise BonepipeError(f"{path}: cannot be written ({error.strerror})") from error
+        raise BonepipeError(f"{path}: cannot be written ({cause(error)})") from error
 
 
 def runs(path: Path, row: Row) -> rle.Runs:

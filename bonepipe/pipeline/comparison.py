@@ -15,7 +15,16 @@ from bonepipe.errors import BonepipeError
 from bonepipe.files import read_csv
 from bonepipe.forms import fitting
 from bonepipe.inference.crossfit import mean_and_error
-from bonepipe.pipeline.run_folder import CASCADE, ENSEMBLE, read_cascade, scores_of
+from bonepipe.pipeline.run_folder import (
+    CASCADE,
+    ENSEMBLE,
+    fold_folders,
+    load_config,
+    read_cascade,
+    require_written,
+    scores_of,
+)
+from bonepipe.screen import say
 
 Scores = dict[tuple[str, str], float]  # (image, class) -> Dice
 COLUMNS = ["image_name", "class", "dice"]
@@ -65,14 +74,18 @@ def read_run(folder: Path) -> RunFiles:
     """
     if not folder.is_dir():
         raise BonepipeError(f"{folder}: no such folder; name a run (runs/NAME) or a fold of one (runs/NAME/fold-0)")
-    folds = [folder] if (folder / "oof_dice.csv").is_file() else sorted(folder.glob("fold-*"))
+    folds = [folder] if (folder / "oof_dice.csv").is_file() else list(fold_folders(folder).values())
     done = [fold for fold in folds if (fold / "config.yaml").is_file() and (fold / "oof_dice.csv").is_file()]
     if not done:
         raise BonepipeError(f"{folder}: holds no finished fold (config.yaml and oof_dice.csv); train one first")
+    if unfinished := [fold.name for fold in folds if fold not in done]:
+        what = "lacks config.yaml or oof_dice.csv; its images are left out"
+        say(f"warning: {folder}: {', '.join(unfinished)} {what}; `bonepipe train` with the run's settings finishes it")
     dice: Scores = {}
     for fold in done:
+        require_written(fold / "oof_dice.csv")
         dice |= read_dice(fold / "oof_dice.csv")
-    config = configs.read(done[0] / "config.yaml")
+    config = load_config(done[0] / "config.yaml", checked=False)
     totals = read_totals(folder / "scores.json")
     return RunFiles({**config, **_makeup(folder)}, dice, totals, _patients(config))
 

@@ -17,7 +17,7 @@ from bonepipe import memory
 from bonepipe.data import strata
 from bonepipe.data.region import cut
 from bonepipe.errors import BonepipeError
-from bonepipe.files import write_json
+from bonepipe.files import replacing, write_json
 from bonepipe.inference import thresholds
 from bonepipe.inference.epochs import best_epoch_gain
 from bonepipe.inference.oof.results import MASKS, Pooled, mean_pixel_accuracy
@@ -317,4 +317,5 @@ def _save_threshold_picture(chosen: CrossValidation) -> None:
     experiment, curves, folds = chosen.experiment, chosen.pooled.curves, chosen.pooled.folds
     per_fold = np.stack([curves[folds == fold].mean(0) for fold in np.unique(folds)])
     figure = draw(experiment.data.classes, curves.mean(0), per_fold, chosen.choice, chosen.by_stratum)
-    figure.savefig(experiment.folder / "thresholds.png")
+    with replacing(experiment.folder / "thresholds.png") as part:
+        figure.savefig(part)

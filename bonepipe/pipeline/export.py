@@ -16,6 +16,7 @@ from bonepipe import __version__
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.frame import Frame
 from bonepipe.data.image import resize_grey
+from bonepipe.disk import naming
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.labels import upsample
 from bonepipe.pipeline import decisions, run_folder
@@ -24,6 +25,7 @@ from bonepipe.pipeline.predictors.ensemble import EnsemblePredictor
 from bonepipe.pipeline.predictors.opening import open_predictor
 from bonepipe.pipeline.predictors.run import Run, open_run, refuse_region, voting_folds
 from bonepipe.pipeline.run_folder import THRESHOLDS
+from bonepipe.report.overlay import save
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +97,8 @@ def export(predictor: Whole, path: Path, *, any_size: bool = False) -> Written:
         with tqdm(total=3, desc="export", unit="step") as bar:
             program = _program(graph)
             bar.update()
-            run = (_write_onnx if path.suffix == ".onnx" else _write_pt2)(program, graph, part)
+            with naming(path):
+                run = (_write_onnx if path.suffix == ".onnx" else _write_pt2)(program, graph, part)
             bar.update()
             written = _compare(run, predictor, graph, part)
             bar.update()
@@ -290,5 +293,5 @@ def _example(experiment: Experiment, frame: Frame, folder: Path) -> Radiograph:
     except BonepipeError:
         noise = np.random.default_rng(0).integers(0, 256, [2 * side for side in frame.shape]).astype(np.uint8)
         cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 9), noise, 0, 255, cv2.NORM_MINMAX)
-        cv2.imwrite(str(folder / "example.png"), noise)
+        save(folder / "example.png", noise)
         return Radiograph("example.png", "example", folder / "example.png", "test")

@@ -13,6 +13,7 @@ from bonepipe.data.catalog import Radiograph
 from bonepipe.data.image import SUFFIXES
 from bonepipe.data.image import find_images as find_image_files
 from bonepipe.digests import combined, digest
+from bonepipe.disk import told
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import append_csv, require_writable_names
 from bonepipe.labels import cutout, rle
@@ -100,7 +101,7 @@ def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--output {out}: cannot be made ({error.strerror})") from error
+        raise UsageError(f"--output {told(error)}") from error
 
 
 def _claim(step: Step, force: bool) -> None:

@@ -9,6 +9,7 @@ already, what is stale and cheap is done again, what is stale and expensive is r
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,8 @@ from typing_extensions import TypedDict
 
 from bonepipe import config as configs
 from bonepipe import versions
-from bonepipe.digests import digests
+from bonepipe.digests import digest, digests
+from bonepipe.disk import naming
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import write_json
 from bonepipe.forms import fitting, read_json
@@ -33,11 +35,16 @@ CHECKPOINT, WEIGHTS, METRICS = "last.ckpt", "weights.safetensors", "metrics.csv"
 ENSEMBLE, CASCADE = "ensemble.yaml", "cascade.json"  # what makes a folder without folds an ensemble or a cascade
 KINDS = {ENSEMBLE: "an ensemble", CASCADE: "a cascade"}
 
+ANEW = "move it away, and `bonepipe train-all` writes it anew, or the command that made an ensemble or a cascade"
+
 Inputs = dict[str, Any]  # `settings`: nested as in a config; any other key: name -> digest or plain value
-NOBODY_KNOWS = (
-    "nobody can tell what this folder's results were made from; put back a copy, or move the folder away to make them "
-    "anew"
-)
+
+
+def _way_out(folder: Path) -> str:
+    """What to do where nobody can tell what a folder's results were made from."""
+    trained = any((folder / name).exists() for name in (WEIGHTS, CHECKPOINT))
+    least = "delete the fold's folder to train it anew" if trained else "delete this file: all is made anew"
+    return f"nobody can tell what this folder's results were made from; put back a copy, or {least}"
 
 
 def _names_constructors(node: Any) -> bool:
@@ -149,10 +156,13 @@ class Step:
             return differences({key: record["inputs"].get(key, {}) for key in self.inputs}, self.inputs)
 
     def damage(self) -> list[str]:
-        """The files of the result that are missing, or not as they were written."""
-        record = self.recorded
-        then = {} if record is None else record["outputs"]
-        return [name for name, now in self._written().items() if now is None or now != then.get(name)]
+        """The files of the result that are missing, or not as they were written.
+
+        Earlier versions took no note of some: these need only be there.
+        """
+        record, now = self.recorded, self._written()
+        then = {} if record is None else {**{name: now.get(name) for name in (CONFIG, ENSEMBLE)}, **record["outputs"]}
+        return [name for name, digest in now.items() if digest is None or digest != then.get(name)]
 
     @property
     def current(self) -> bool:
@@ -174,7 +184,7 @@ class Step:
 def read_fingerprint(folder: Path) -> dict[str, Any]:
     """Step -> its entry; empty where nothing was made yet. Raises BonepipeError where the file is damaged."""
     try:
-        return dict(read_json(folder / FINGERPRINT, dict[str, Entry], NOBODY_KNOWS))
+        return dict(read_json(folder / FINGERPRINT, dict[str, Entry], _way_out(folder)))
     except FileNotFoundError:
         return {}
 
@@ -185,7 +195,7 @@ def read_training(folder: Path) -> Training | None:
     try:
         return None if entry is None else fitting(entry, Training)
     except ValueError as error:
-        raise BonepipeError(f"{folder / FINGERPRINT}: training.{error}; {NOBODY_KNOWS}") from error
+        raise BonepipeError(f"{folder / FINGERPRINT}: training.{error}; {_way_out(folder)}") from error
 
 
 @contextlib.contextmanager
@@ -194,7 +204,7 @@ def blamed(folder: Path) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        raise BonepipeError(f"{folder / FINGERPRINT}: cannot be read ({error}); {NOBODY_KNOWS}") from error
+        raise BonepipeError(f"{folder / FINGERPRINT}: cannot be read ({error}); {_way_out(folder)}") from error
 
 
 def differences(before: Inputs, now: Inputs) -> list[str]:
@@ -226,7 +236,8 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         with FileLock(path, timeout=0):
             sweep(folder)
-            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            with naming(owner):
+                owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             yield
             owner.unlink(missing_ok=True)
     except Timeout as error:
@@ -246,9 +257,20 @@ def kind_of(folder: Path) -> str:
     for file, kind in {CASCADE: "cascade", ENSEMBLE: "ensemble"}.items():
         if (folder / file).is_file():
             return kind
-    if any(folder.glob(f"fold-*/{CONFIG}")):
+    if fold_configs(folder):
         return "run"
     raise BonepipeError(f"{folder}: no run here (no fold-*/{CONFIG}); name the folder of a run, runs/NAME")
+
+
+def fold_folders(folder: Path) -> dict[int, Path]:
+    """Number -> folder of each fold in a run's folder; what people have moved aside there (`fold-0.old`) is none."""
+    matches = {path: re.fullmatch(r"fold-(\d+)", path.name) for path in folder.glob("fold-*")}
+    return dict(sorted((int(match[1]), path) for path, match in matches.items() if match))
+
+
+def fold_configs(folder: Path) -> list[Path]:
+    """The config of each fold in a run's folder that has one."""
+    return [path / CONFIG for path in fold_folders(folder).values() if (path / CONFIG).is_file()]
 
 
 def refuse_taken(output: Path, file: str) -> None:
@@ -281,9 +303,40 @@ def delete(folder: Path) -> bool:
 
 def recorded_config(folder: Path) -> configs.Config:
     """The settings of a folder's results: those of its cross-validation, else those of its first fold."""
-    folds = sorted(folder.glob(f"fold-*/{CONFIG}"))
-    path = folder / CONFIG
-    return configs.load(path if path.is_file() or not folds else folds[0])
+    folds, path = fold_configs(folder), folder / CONFIG
+    return load_config(path if path.is_file() or not folds else folds[0])
+
+
+def _again(folder: Path) -> str:
+    """The command that brings the files of a fold, or of whatever lies in a folder, up to date."""
+    fold = re.fullmatch(r"fold-(\d+)", folder.name)
+    what = f"train fold={fold[1]} name={folder.parent.resolve().name}" if fold else "train-all"
+    return f"`bonepipe {what}` with the run's settings"
+
+
+def require_written(path: Path) -> None:
+    """Raise BonepipeError where a file is not as the step noted that wrote it: cut short, or of another run."""
+    for entry in read_fingerprint(path.parent).values():
+        noted = entry["outputs"].get(path.name)
+        if noted is not None and digest(path) != noted:
+            raise BonepipeError(f"{path}: is not the file that was written; {_again(path.parent)} makes it anew")
+
+
+def load_config(path: Path, again: str = "", *, checked: bool = True) -> configs.Config:
+    """The settings that a folder's results were made with.
+
+    Args:
+        path: of the file.
+        again: what writes it anew; by default the command that trains a fold or a run.
+        checked: False for those of an earlier version, which may lack some.
+
+    Raises:
+        BonepipeError: it cannot be read; the message tells how to get one.
+    """
+    try:
+        return configs.load(path) if checked else configs.read(path)
+    except BonepipeError as error:
+        raise BonepipeError(f"{error}; move it away, and {again or _again(path.parent)} writes it anew") from error
 
 
 def recorded_folds(folder: Path) -> dict[str, int]:
@@ -324,6 +377,6 @@ def scores_of(folder: Path) -> dict[str, Any]:
     """The content of scores.json. Raises BonepipeError where it is missing or damaged."""
     path = folder / SCORES
     try:
-        return {**read_json(path, Scores, "move it away, and `bonepipe train-all` writes it anew")}
+        return {**read_json(path, Scores, ANEW)}
     except FileNotFoundError as error:
         raise BonepipeError(f"{path}: no such file; `bonepipe train-all` writes it when all folds are done") from error

@@ -125,7 +125,7 @@ class Steps:
             "settings": prediction_settings(self.experiment.config),
             "files": self.digests({WEIGHTS: folder / WEIGHTS}) if (folder / WEIGHTS).is_file() else {},
         }
-        return run_folder.Step(folder, "out_of_fold", inputs, (*OUT_OF_FOLD, *variants), self.cache)
+        return run_folder.Step(folder, "out_of_fold", inputs, (*OUT_OF_FOLD, CONFIG, *variants), self.cache)
 
     def cross_validation(self, *, dataset: bool = True) -> run_folder.Step:
         """Thresholds and scores from the predictions of all folds; without `dataset` those files need not be there."""
@@ -146,7 +146,7 @@ class Steps:
                 else {}
             ),
         }
-        return run_folder.Step(experiment.folder, "cross_validation", inputs, (THRESHOLDS,), self.cache)
+        return run_folder.Step(experiment.folder, "cross_validation", inputs, (THRESHOLDS, CONFIG), self.cache)
 
     def _turned_for_strata(self) -> dict[str, bool]:
         """The test images that are read as negatives, where the mix of strata is told from them."""
@@ -197,8 +197,7 @@ class Steps:
         step = self.training(fold)
         if step.recorded is None:
             if any((step.folder / name).is_file() for name in (CHECKPOINT, WEIGHTS, CONFIG)):
-                why = "is missing, so what this fold was trained on is unknown"
-                raise BonepipeError(f"{step.folder / FINGERPRINT}: {why}; {WAY_OUT}")
+                raise BonepipeError(f"{step.folder / FINGERPRINT}: {UNKNOWN}; {WAY_OUT}")
         elif changes := step.changes():
             raise BonepipeError(
                 f"{step.folder}: this fold was trained with other settings or files:\n{run_folder.shortened(changes)}\n"
@@ -220,4 +219,6 @@ class Steps:
         return done and self.cross_validation().current and (self.experiment.folder / SCORES).is_file()
 
 
-WAY_OUT = "give the run a name of its own (name=...), or delete the fold's folder to train it anew"
+UNKNOWN = "is missing, so what this fold was trained on is unknown"
+DELETE = "delete the fold's folder to train it anew"
+WAY_OUT = f"give the run a name of its own (name=...), or {DELETE}"

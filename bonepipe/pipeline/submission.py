@@ -1,5 +1,6 @@
 """A submission: the test images' masks, written, checked as the competition would, scored where the truth is known."""
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ def read_test_set(experiment: Experiment) -> Target:
     """
     images, path = test_images(experiment.data), experiment.data.path / ANSWER
     shapes = {image.name: read_shape(image.path) for image in images}
-    answer = submission.read_answer(path, shapes, experiment.data.classes) if path.exists() else None
+    answer = submission.read_answer(path, shapes, experiment.data.classes) if os.path.lexists(path) else None
     for warning in answer.warnings if answer else ():
         say(f"warning: {warning}")
     return Target(images, shapes, answer)

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
 from bonepipe.labels.cutout import Cutout
 
@@ -65,8 +64,13 @@ def stacked(strips: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def save(path: Path, picture: np.ndarray) -> None:
-    """Write uint8 `[H, W]` or RGB `[H, W, 3]` as PNG or JPEG, whole. Raises BonepipeError where it cannot be."""
+    """Write uint8 `[H, W]` or RGB `[H, W, 3]` as PNG or JPEG, whole. Raises OSError where it cannot be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
-        if not cv2.imwrite(str(part), picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
-            raise BonepipeError(f"{path}: cannot be written")
+        part.write_bytes(encoded(path.suffix, picture))
+
+
+def encoded(suffix: str, picture: np.ndarray) -> bytes:
+    """A picture as the bytes of a file: OpenCV itself would not say why it cannot write one."""
+    shown = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(suffix, shown)[1].tobytes()

@@ -118,8 +118,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save a checkpoint."""
-        with replacing(Path(path)) as part:
-            torch.save(checkpoint, part)
+        with replacing(Path(path)) as part, part.open("wb") as file:  # of a file, torch passes on why it fails
+            torch.save(checkpoint, file)
 
 
 def require_sound(checkpoint: Path, module: pl.LightningModule) -> None:

@@ -85,6 +85,7 @@ def set_thresholds(words, value):
     experiment = Experiment(configs.compose(words))
     content = {"thresholds": dict.fromkeys(experiment.data.classes, value)}
     (experiment.folder / "thresholds.json").write_text(json.dumps(content))
+    configs.save(experiment.config, experiment.folder / "config.yaml")
     Steps(experiment).cross_validation().record()
 
 

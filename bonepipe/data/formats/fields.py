@@ -13,6 +13,7 @@ from tqdm import tqdm
 from bonepipe.data.annotation import oddity, pairs
 from bonepipe.data.formats.folder import checked_size
 from bonepipe.data.formats.model import LABELS, Points
+from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError, quoted
 from bonepipe.labels import cutout, rle
 from bonepipe.labels.cutout import Box, Cutout
@@ -30,6 +31,7 @@ def progress(items: Sequence[T], what: str, unit: str = "image") -> Iterable[T]:
 def read_bytes(path: Path) -> bytes:
     """A file's content. Raises BonepipeError."""
     try:
+        require_file(path)
         return path.read_bytes()
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error

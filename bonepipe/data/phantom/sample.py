@@ -65,8 +65,7 @@ def write_sample(task: Task) -> Outcome:
 def _write_png(path: Path, grey: NDArray[np.uint8]) -> None:
     """Write `grey` [S, S] as three equal channels."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), cv2.merge([grey, grey, grey]), PNG_OPTIONS):
-        raise OSError(f"{path}: could not be written")
+    path.write_bytes(cv2.imencode(".png", cv2.merge([grey, grey, grey]), PNG_OPTIONS)[1].tobytes())
 
 
 def _write_annotation(path: Path, task: Task, polygons: dict[str, Polygon]) -> tuple[str, tuple[str, ...]] | None:

@@ -156,6 +156,15 @@ def read_names(path: Path, classes: Sequence[str]) -> list[str]:
         return list(file["names"].tolist())
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a file is there with all the bytes that were written."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile, zlib.error):
+        return False
+
+
 @contextmanager
 def opened(path: Path, classes: Sequence[str]) -> Iterator[Any]:
     """The arrays of a file of out-of-fold predictions; raises as `read`."""

@@ -1,6 +1,7 @@
 """What predicts whole radiographs, as one thing: whoever makes masks takes a `Predictor` and asks no more."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -81,9 +82,14 @@ def trained_aspects(run: Experiment) -> Span | None:
     """The aspects of the images that a run's folds were trained on; None where its weights do not tell."""
     from bonepipe.training.weights_file import read_facts
 
-    spans = [read_facts(path).get("aspects") for path in sorted(run.folder.glob(f"fold-*/{WEIGHTS}"))]
+    spans = [read_facts(path).get("aspects") for path in _weights(run.folder)]
     known = [span for span in spans if span]
     return (min(low for low, _ in known), max(high for _, high in known)) if known else None
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The weights of the folds in a run's folder."""
+    return [path / WEIGHTS for path in run_folder.fold_folders(folder).values() if (path / WEIGHTS).is_file()]
 
 
 def mask_provenance(predictor: Predictor) -> Inputs:

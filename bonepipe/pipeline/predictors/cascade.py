@@ -179,7 +179,7 @@ def open_cascade(folder: Path, words: Sequence[str] = ()) -> CascadePredictor:
     if not (folder / CONFIG).is_file():
         raise BonepipeError(f"{folder / CONFIG}: is missing, so this cascade was not finished; {way_out}")
     first = open_first(stages[0], words)
-    config = configs.recompose(configs.load(folder / CONFIG), words)
+    config = configs.recompose(run_folder.load_config(folder / CONFIG, way_out.removeprefix("run ")), words)
     experiment = Experiment(config).placed(folder, store=first.experiment.store_folder)
     second = open_second(stages[1], first, words)
     shares = [weights.get(name, 0.0) for name in experiment.data.classes]

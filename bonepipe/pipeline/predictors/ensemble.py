@@ -27,7 +27,7 @@ from bonepipe.pipeline.predictors.unlike import warned
 from bonepipe.pipeline.run_folder import CONFIG, ENSEMBLE, THRESHOLDS, Inputs, Step
 from bonepipe.pipeline.steps import Steps
 
-OUTPUTS = ("oof.csv", "histograms.npz", "oof_dice.csv")  # of a cross-validation beside thresholds.json
+OUTPUTS = (CONFIG, "oof.csv", "histograms.npz", "oof_dice.csv")  # of a cross-validation beside thresholds.json
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class EnsemblePredictor:
     def cross_validation(self) -> Step:
         """The choice of thresholds from the members' mean."""
         groups = {key: self.experiment.config[key] for key in ("thresholds", "strata", "postprocess")}
-        inputs, outputs = {"settings": groups, **self.provenance()}, (THRESHOLDS, *OUTPUTS)
+        inputs, outputs = {"settings": groups, **self.provenance()}, (THRESHOLDS, ENSEMBLE, *OUTPUTS)
         return Step(self.experiment.folder, "cross_validation", inputs, outputs, Steps(self.experiment).cache)
 
 
@@ -138,8 +138,12 @@ def open_ensemble(folder: Path, words: Sequence[str] = ()) -> EnsemblePredictor:
     way_out = f"run `bonepipe ensemble {folder / ENSEMBLE} -o {folder}`"
     if not (folder / CONFIG).is_file():
         raise BonepipeError(f"{folder / CONFIG}: is missing, so this ensemble was not finished; {way_out}")
-    experiment = Experiment(configs.recompose(configs.load(folder / CONFIG), words)).placed(folder)
-    ensemble = files.read(folder / ENSEMBLE).merged()
+    config = run_folder.load_config(folder / CONFIG, way_out.removeprefix("run "))
+    experiment = Experiment(configs.recompose(config, words)).placed(folder)
+    try:
+        ensemble = files.read(folder / ENSEMBLE).merged()
+    except BonepipeError as error:
+        raise BonepipeError(f"{error}; run `bonepipe ensemble MEMBERS... -o {folder}` again") from error
     members = open_members(ensemble.members, experiment.data.root, experiment.config["device"])
     predictor = EnsemblePredictor(ensemble, members, replace(experiment, store=members[0].experiment.store_folder))
     _ = predictor.weights

@@ -106,7 +106,7 @@ class EnsembleMember:
         if not self.anew:
             return self._validated(fold)
         path = self.experiment.fold_folder(fold) / f"probabilities-{self._key(fold)}.npz"
-        if not path.is_file():
+        if not byte_maps.is_whole(path):
             self._predict_anew(fold, path)
         return path
 
@@ -176,10 +176,10 @@ def _refined(entry: Entry, experiment: Experiment, recorded: Experiment) -> tupl
 
 
 def _folds(entry: Entry, folder: Path) -> tuple[int, ...]:
-    """The folds that predict: those that are named, or all. Raises BonepipeError where one was never finished."""
-    numbers = sorted(int(path.parent.name[5:]) for path in folder.glob(f"fold-*/{CONFIG}"))
-    finished = [k for k in numbers if "out_of_fold" in run_folder.read_fingerprint(folder / f"fold-{k}")]
-    missing = [fold for fold in entry.folds or numbers if fold not in finished]
+    """The folds that predict: those that are named, or all of the split. Raises BonepipeError where one is missing."""
+    count = run_folder.recorded_config(folder)["folds"]["count"]
+    finished = [fold for fold, path in run_folder.fold_folders(folder).items() if _is_finished(path)]
+    missing = [fold for fold in entry.folds or range(count) if fold not in finished]
     if missing or not finished:
         there = ", ".join(map(str, finished)) or "none"
         fold = missing[0] if missing else 0
@@ -190,9 +190,13 @@ def _folds(entry: Entry, folder: Path) -> tuple[int, ...]:
     return entry.folds or tuple(finished)
 
 
+def _is_finished(fold: Path) -> bool:
+    return (fold / CONFIG).is_file() and "out_of_fold" in run_folder.read_fingerprint(fold)
+
+
 def _shared_config(folder: Path, folds: Sequence[int]) -> configs.Config:
     """The config that all these folds share."""
-    first, *others = (configs.load(folder / f"fold-{fold}" / CONFIG) for fold in folds)
+    first, *others = (run_folder.load_config(folder / f"fold-{fold}" / CONFIG) for fold in folds)
     ignore = [*(key for key in NOT_TRAINING if key not in PREDICTION), *AFTER_PREDICTION, "data.root"]
     for fold, other in zip(folds[1:], others, strict=True):
         if changed := configs.differences(first, other, ignore):
@@ -201,7 +205,7 @@ def _shared_config(folder: Path, folds: Sequence[int]) -> configs.Config:
                 f"({', '.join(changed)}); run `bonepipe train-all` with the overrides that shall hold"
             )
     path = folder / CONFIG  # which has the settings of what follows prediction, too
-    whole = configs.load(path) if path.is_file() else first
+    whole = run_folder.recorded_config(folder) if path.is_file() else first
     return first if configs.differences(first, whole, [*ignore, "strata", "data.strata"]) else whole
 
 

@@ -11,8 +11,8 @@ from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.pipeline import decisions, run_folder
 from bonepipe.pipeline.experiment import Experiment, say, tell_versions
 from bonepipe.pipeline.predictors.base import Maps, require_current
-from bonepipe.pipeline.run_folder import WEIGHTS, Inputs, Step
-from bonepipe.pipeline.steps import Steps, prediction_settings
+from bonepipe.pipeline.run_folder import FINGERPRINT, WEIGHTS, Inputs, Step
+from bonepipe.pipeline.steps import DELETE, UNKNOWN, Steps, prediction_settings
 
 if TYPE_CHECKING:
     from bonepipe.inference.oof.results import Pooled
@@ -101,6 +101,8 @@ def require_folds(experiment: Experiment) -> None:
         folder = experiment.fold_folder(fold)
         trained = run_folder.read_training(folder)
         step = steps.out_of_fold(fold)
+        if trained is None and (folder / WEIGHTS).is_file():
+            raise BonepipeError(f"{folder / FINGERPRINT}: {UNKNOWN}; put back a copy, or {DELETE}")
         if trained is None or not (folder / WEIGHTS).is_file():
             raise BonepipeError(f"{folder}: is not trained yet; {WAY_OUT}")
         if trained["outputs"].get(WEIGHTS) != step.inputs["files"][WEIGHTS]:
