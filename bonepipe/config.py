@@ -30,11 +30,12 @@ GROUPS = (
     "cam",
 )  # fmt: skip
 PLAIN_KEYS: dict[str, type[Any]] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
-LARGEST = 3e38  # about the largest number that single precision holds
+LARGEST = 1e12  # no setting has a use for more
 DEVICES = ("auto", "cpu", "cuda", "mps")
 REFERENCE = re.compile(r"\$\{[\w.]+\}")  # to another key
 FOLDER_NAME = (
-    "one folder below runs=..., so without slashes and no dot at its start, of printable characters, at most 200 bytes"
+    "one folder below runs=..., so without slashes and no dot or dash at its start, of printable characters, "
+    "at most 200 bytes"
 )
 
 
@@ -199,7 +200,7 @@ def check_plain(config: Mapping[str, Any]) -> None:
 
 def is_folder_name(name: str) -> bool:
     """Whether results may lie in a folder of that name, see `FOLDER_NAME`."""
-    return bool(re.fullmatch(r"[^./\\][^/\\]*", name)) and name.isprintable() and len(name.encode()) <= 200
+    return bool(re.fullmatch(r"[^./\\-][^/\\]*", name)) and name.isprintable() and len(name.encode()) <= 200
 
 
 def check(config: Mapping[str, Any], groups: Sequence[str] = GROUPS) -> None:
@@ -255,7 +256,7 @@ def _check_value(path: str, value: Any, kind: Any) -> None:
 
 
 def require_numbers(path: str, value: Any) -> None:
-    """Raise UsageError naming the key of a number, however deep, that is not finite in single precision."""
+    """Raise UsageError naming the key of a number, however deep, that is NaN, infinite or beyond all use."""
     if is_dataclass(value):
         value = vars(value)
     if isinstance(value, Mapping):

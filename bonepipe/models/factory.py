@@ -11,6 +11,7 @@ from torch import nn
 from bonepipe.errors import suggestion
 from bonepipe.models.outputs import Outputs
 from bonepipe.models.weights import with_weights
+from bonepipe.ranges import Inside
 
 GIVEN = {"self", "encoder_name", "encoder_weights", "in_channels", "classes", "aux_params", "kwargs"}  # no settings
 
@@ -22,7 +23,7 @@ def smp_model(
     architecture: str,
     encoder: str,
     encoder_weights: str | None = "imagenet",
-    prior: float = 0.01,
+    prior: Inside = 0.01,
     presence: bool = False,
     settings: dict[str, Any] | None = None,
 ) -> nn.Module:

@@ -13,6 +13,7 @@ from queue import Queue
 
 from bonepipe.errors import BonepipeError
 from bonepipe.parallel import cores
+from bonepipe.ranges import Amount, Count, Positive
 from bonepipe.training.tracking.environment import outside_trial
 
 Command = Sequence[str]
@@ -25,7 +26,7 @@ class Local:
         parallel: commands at once; null for one a visible GPU, or one where there is none.
     """
 
-    def __init__(self, *, parallel: int | None = None) -> None:
+    def __init__(self, *, parallel: Count | None = None) -> None:
         if parallel is not None and parallel < 1:
             raise ValueError(f"parallel={parallel}: at least 1")
         self.parallel = parallel
@@ -85,7 +86,7 @@ class Ray:
         cpus, gpus: that a fold reserves; gpus null for one where the cluster has any.
     """
 
-    def __init__(self, *, address: str | None = None, cpus: float = 1, gpus: float | None = None) -> None:
+    def __init__(self, *, address: str | None = None, cpus: Positive = 1, gpus: Amount | None = None) -> None:
         self.address, self.cpus, self.gpus = address, cpus, gpus
 
     def rounds_after(self, count: int) -> list[int]:
