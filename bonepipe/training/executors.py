@@ -6,11 +6,11 @@ killing it harms no other.
 """
 
 import os
-import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 
+from bonepipe.children import Children
 from bonepipe.errors import BonepipeError
 from bonepipe.parallel import cores
 from bonepipe.ranges import Amount, Count, Positive
@@ -48,12 +48,11 @@ class Local:
         def run_one(command: Command) -> int:
             gpu = slots.get()
             try:
-                environment = shared if gpu is None else {**shared, "CUDA_VISIBLE_DEVICES": gpu}
-                return subprocess.run(command, env=environment, check=False).returncode
+                return children.call(command, shared if gpu is None else {**shared, "CUDA_VISIBLE_DEVICES": gpu})
             finally:
                 slots.put(gpu)
 
-        with ThreadPoolExecutor(count) as pool:
+        with ThreadPoolExecutor(count) as pool, Children() as children:
             return list(pool.map(run_one, commands))
 
 
@@ -113,4 +112,5 @@ class Ray:
 
 def _call(command: list[str], folder: str) -> int:
     """Run one command in a folder; Ray has set the visible GPUs."""
-    return subprocess.run(command, cwd=folder, env=environment(1), check=False).returncode
+    with Children() as children:
+        return children.call(command, environment(1), cwd=folder)

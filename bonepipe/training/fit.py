@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import signal
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from torch import nn
 from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import replacing
+from bonepipe.interruption import Interrupted
 from bonepipe.models.inspect import is_lone_value, learns_from_one, mismatch
 from bonepipe.ranges import Count, Number, Portion, Positive, Processes
 from bonepipe.screen import say
@@ -262,10 +264,9 @@ def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, 
         if not is_lone_value(error):
             raise
         raise _lone_value(data) from error
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C, and with 0 to SIGTERM
+        cause = stop.__context__
+        raise cause if isinstance(cause, KeyboardInterrupt) else Interrupted(signal.SIGTERM) from None
     except RuntimeError as error:
         if "returned nan values" not in str(error):  # of trainer.detect_anomaly
             raise

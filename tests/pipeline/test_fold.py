@@ -46,15 +46,17 @@ def test_overfitting_trains_and_validates_on_the_same_images(words, monkeypatch)
     assert seen["again"] == seen["other"]
 
 
-@pytest.mark.parametrize(("error", "code"), [(BonepipeError("bad data"), 1), (KeyboardInterrupt(), 130)])
-def test_a_fold_that_fails_is_tracked_as_failed(words, monkeypatch, wandb_records, error, code):
+@pytest.mark.parametrize(
+    ("error", "code", "tracked"), [(BonepipeError("bad data"), 1, 1), (KeyboardInterrupt(), 130, 255)]
+)
+def test_a_fold_that_fails_or_is_stopped_is_tracked_so(words, monkeypatch, wandb_records, error, code, tracked):
     def fail(*given, **named):
         raise error
 
     monkeypatch.setattr("bonepipe.training.fit.train_fold", fail)
     assert main(["train", *words, "name='손뼈'", "tracking=wandb", "tracking.mode=offline"]) == code
     (part,) = Path("runs/손뼈/wandb").glob("offline-run-*")
-    assert [record.exit.exit_code for record in wandb_records(part) if record.HasField("exit")] == [1]
+    assert [record.exit.exit_code for record in wandb_records(part) if record.HasField("exit")] == [tracked]
 
 
 @pytest.mark.parametrize("word", ["tracking.mode=bogus", "tracking.project=a/b"])
