@@ -19,5 +19,5 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 Portion = Annotated[float, Interval(gt=0, le=1)]  # some of it, or all
 Rest = Annotated[float, Interval(ge=0, lt=1)]  # never all of it
 Inside = Annotated[float, Interval(gt=0, lt=1)]
-Amount = Annotated[float, Interval(ge=0, le=1e6)]
-Positive = Annotated[float, Interval(gt=0, le=1e6)]
+Amount = Annotated[float, Interval(ge=0, le=1e9)]
+Positive = Annotated[float, Interval(gt=0, le=1e9)]
