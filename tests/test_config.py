@@ -135,7 +135,7 @@ def test_a_wrong_type_is_refused_naming_the_field(override, field):
         ("optimizer.lr=inf", "optimizer.lr=inf"),
         ("optimizer.lr=nan", "optimizer.lr=nan"),
         ("optimizer.lr=1e300", "optimizer.lr=1e+300"),
-        ("optimizer.lr='inf'", "optimizer.lr=inf"),
+        ("optimizer.lr='inf'", "optimizer.lr='inf'"),
         ("data.mean=nan", "data.mean=nan"),
         ("data.std=nan", "data.std=nan"),
         ("trainer.clip=nan", "trainer.clip=nan"),
