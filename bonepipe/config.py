@@ -5,19 +5,19 @@ the schema: a key it does not take or a value of another type is refused before 
 knows (the number of classes, the parameters to optimise) is positional-only in the signature and never in a file.
 """
 
-import importlib
 import inspect
 import math
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from itertools import takewhile
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_origin
 
-from bonepipe.errors import BonepipeError, UsageError, suggestion
+from bonepipe import plain_yaml
+from bonepipe.constructors import conf_dir, locate
+from bonepipe.errors import BonepipeError, UsageError, quoted, suggestion
 from bonepipe.files import find_files, replacing
 
 Config = dict[str, Any]
@@ -30,26 +30,13 @@ GROUPS = (
     "cam",
 )  # fmt: skip
 PLAIN_KEYS: dict[str, type[Any]] = {"name": str, "fold": int, "seed": int, "runs": str, "device": str}
-LARGEST = 3e38  # about the largest number that single precision holds
+LARGEST = 1e12  # no setting has a use for more
 DEVICES = ("auto", "cpu", "cuda", "mps")
+REFERENCE = re.compile(r"\$\{[\w.]+\}")  # to another key
 FOLDER_NAME = (
-    "one folder below runs=..., so without slashes and no dot at its start, of printable characters, at most 200 bytes"
+    "one folder below runs=..., so without slashes and no dot or dash at its start, of printable characters, "
+    "at most 200 bytes"
 )
-
-
-def conf_dir() -> Path:
-    """The folder of configs: what BONEPIPE_CONF names, else the package's own; never one that lies about.
-
-    Raises:
-        BonepipeError: there is no config.yaml in it.
-    """
-    named, package = os.environ.get("BONEPIPE_CONF"), Path(__file__).resolve().parent
-    inside, beside = package / "conf", package.parent / "conf"  # of a wheel, of a checkout
-    folder = Path(named) if named else inside if inside.is_dir() else beside
-    if not (folder / "config.yaml").is_file():
-        where = f"BONEPIPE_CONF={named}" if named else str(folder)
-        raise BonepipeError(f"{where}: no config.yaml there; BONEPIPE_CONF names a folder like the project's conf/")
-    return folder.resolve()
 
 
 def heading(text: str) -> str:
@@ -112,6 +99,7 @@ def _composed(name: str, words: Sequence[str], given: Sequence[str]) -> Config:
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             composed = hydra_compose(name, list(words))
+        _refuse_resolvers(OmegaConf.to_container(composed))
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: GROUP=null
         raise UsageError(_explain(error, given)) from error
@@ -212,7 +200,7 @@ def check_plain(config: Mapping[str, Any]) -> None:
 
 def is_folder_name(name: str) -> bool:
     """Whether results may lie in a folder of that name, see `FOLDER_NAME`."""
-    return bool(re.fullmatch(r"[^./\\][^/\\]*", name)) and name.isprintable() and len(name.encode()) <= 200
+    return bool(re.fullmatch(r"[^./\\-][^/\\]*", name)) and name.isprintable() and len(name.encode()) <= 200
 
 
 def check(config: Mapping[str, Any], groups: Sequence[str] = GROUPS) -> None:
@@ -232,7 +220,7 @@ def _check_node(path: str, node: Any) -> None:
     """Check one group's node against the signature of its `_target_`."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UsageError(f"{path}: needs a _target_ that names what to build")
-    parameters = settings(locate(node["_target_"], path))
+    parameters = settings(locate(path, node["_target_"]))
     for key, value in node.items():
         if key == "_target_":
             continue
@@ -268,7 +256,7 @@ def _check_value(path: str, value: Any, kind: Any) -> None:
 
 
 def require_numbers(path: str, value: Any) -> None:
-    """Raise UsageError naming the key of a number, however deep, that is not finite in single precision."""
+    """Raise UsageError naming the key of a number, however deep, that is NaN, infinite or beyond all use."""
     if is_dataclass(value):
         value = vars(value)
     if isinstance(value, Mapping):
@@ -281,22 +269,31 @@ def require_numbers(path: str, value: Any) -> None:
         raise UsageError(f"{path}={value}: must be a finite number, of at most {LARGEST:.0e}")
 
 
+def _refuse_resolvers(config: Any) -> None:
+    """Refuse interpolations of anything but keys, or a value could be taken from the environment or elsewhere."""
+    for key, value in flatten(config).items():
+        for text in strings(value):
+            if "${" in REFERENCE.sub("", text):
+                raise UsageError(
+                    f"{key}={quoted(text)}: only keys can be referred to, as in ${{data.name}}; write the value"
+                )
+
+
+def strings(value: Any) -> Iterator[str]:
+    """All texts in lists and mappings, keys and values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from (*strings(key), *strings(inner))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from strings(inner)
+
+
 def _unknown(key: str, known: Sequence[str], owner: str) -> str:
-    return f"{owner} takes no {key!r}{suggestion(key, known) or '; it takes ' + (', '.join(known) or 'no settings')}"
-
-
-def locate(target: str, path: str = "_target_") -> Callable[..., Any]:
-    """The function or class that a dotted name stands for; only names inside bonepipe are allowed.
-
-    A config may come from somebody else together with his weights, so it must not be able to call arbitrary code.
-    """
-    if not target.startswith("bonepipe."):
-        raise UsageError(f"{path}: _target_ {target!r} is outside bonepipe; wrap it in a function of this package")
-    module, _, name = target.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{path}: cannot find {target!r} ({error})") from error
+    hint = suggestion(str(key), known) or "; it takes " + (", ".join(known) or "no settings")
+    return f"{owner} takes no {quoted(key)}{hint}"
 
 
 def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
@@ -309,7 +306,7 @@ def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
 
     _check_node(group, config[group])  # whoever composed may have left it to the command
     node = dict(config[group])
-    target = locate(node.pop("_target_"), group)
+    target = locate(group, node.pop("_target_"))
     parameters = settings(target)
     values = {key: TypeAdapter(parameters[key].annotation).validate_python(value) for key, value in node.items()}
     try:
@@ -334,15 +331,14 @@ def save(config: Config, path: Path) -> None:
 
 def read(path: Path) -> Config:
     """Read a resolved config as it is. Raises BonepipeError when the file is missing or no config."""
-    import yaml
-
     try:
-        # The loader in C, where PyYAML has it, takes a sixth of the time.
-        config = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        config = plain_yaml.load(path)
+    except (OSError, ValueError) as error:
         raise BonepipeError(f"{path}: cannot read the config ({error})") from error
     if not isinstance(config, dict):
         raise BonepipeError(f"{path}: is not a config")
+    if references := [text for text in strings(config) if "${" in text]:  # what wrote it has resolved all
+        raise BonepipeError(f"{path}: {quoted(references[0])} refers to something; a run's config holds values alone")
     return config
 
 
@@ -356,14 +352,13 @@ def read_as(kind: type[T], path: Path, what: str, refusal: type[BonepipeError] =
         refusal: raised naming the file and the field.
     """
     from pydantic import TypeAdapter, ValidationError
-    from yaml import YAMLError, safe_load
 
     try:
-        return TypeAdapter(kind).validate_python(safe_load(path.read_text(encoding="utf-8")))
+        return TypeAdapter(kind).validate_python(plain_yaml.load(path))
     except ValidationError as error:
         first = error.errors()[0]
         raise refusal(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise refusal(f"{path}: cannot be read as {what} ({error})") from error
 
 
@@ -409,7 +404,7 @@ def _default(config: Mapping[str, Any], key: str) -> Any:
     node = config.get(group)
     if not isinstance(node, Mapping) or "_target_" not in node:
         return None
-    parameter = settings(locate(node["_target_"], group)).get(name)
+    parameter = settings(locate(group, node["_target_"])).get(name)
     if parameter is None or parameter.default is parameter.empty:
         return None
     return list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default

@@ -84,7 +84,7 @@ def assert_predicted(dice):
 def smaller(model):
     """Overrides that leave out pretrained weights and make a network as small as its settings allow."""
     node = yaml.safe_load((configs.conf_dir() / "model" / f"{model}.yaml").read_text())
-    known = inspect.signature(configs.locate(node["_target_"])).parameters
+    known = inspect.signature(configs.locate("model", node["_target_"])).parameters
     words = [f"model.{key}={value}" for key, value in NARROW.items() if key in known]
     words += [f"model.{key}={SMALLER[value]}" for key, value in node.items() if str(value) in SMALLER]
     words += [f"++model.settings.{setting}" for setting in DECODERS.get(node.get("architecture"), [])]

@@ -11,8 +11,10 @@ from bonepipe.cli.commands import COMMANDS, usage
 from bonepipe.cli.encoding import ensure_utf8
 from bonepipe.disk import disk_fault, told
 from bonepipe.errors import BonepipeError, UsageError, suggestion
+from bonepipe.interruption import end_with_parent, exit_code, heard, signal_of
 from bonepipe.parallel import let_threads_sleep
 
+WITH_FOLDS = ("train-all", "submit", "ablation")  # which train them as processes of their own
 TRAIN = ("train", "train-all", "speed", "autoaugment", "weak-labels")
 PREDICT = ("submit", "predict", "ensemble", "cascade", "select", "label-errors", "pseudo")
 WORK = dict.fromkeys(TRAIN, memory.TRAINING) | dict.fromkeys(PREDICT, memory.PREDICTION)
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:  # it is None where the shell closed it
             sys.stdout.flush()  # a reader that has gone away is noticed here and not at the interpreter's end
         return code
+    except KeyboardInterrupt as stop:
+        return _stopped(words[0] if words else "", stop)
     except OSError as error:
         if sys.stdout is None or traceback_wanted or not error.errno:
             raise
@@ -60,7 +64,9 @@ def _answer(words: Sequence[str], traceback_wanted: bool) -> int:
         print(__version__ if words[:1] == ["--version"] else usage())
         return 0 if words else 2
     try:
-        return run(words[0], words[1:])
+        with heard():
+            end_with_parent()
+            return run(words[0], words[1:])
     except SystemExit as stop:  # argparse has printed the help
         return int(stop.code or 0)
     except Exception as error:
@@ -68,9 +74,15 @@ def _answer(words: Sequence[str], traceback_wanted: bool) -> int:
             raise
         print(f"bonepipe {words[0]}: {reason}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
-    except KeyboardInterrupt:
-        print("\nbonepipe: stopped; run the same command again to go on", file=sys.stderr)
-        return 130
+
+
+def _stopped(command: str, stop: KeyboardInterrupt) -> int:
+    """Say how to go on after an interruption."""
+    begins = "\n" if sys.stderr is not None and sys.stderr.isatty() else ""  # behind ^C or a bar
+    epochs = ", trainings from their last finished epoch" if command in ("train", *WITH_FOLDS) else ""
+    name = signal_of(stop).name
+    print(f"{begins}bonepipe {command}: stopped by {name}; the same command goes on{epochs}", file=sys.stderr)
+    return exit_code(stop)
 
 
 def _reason(error: Exception) -> str | None:

@@ -20,6 +20,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--after", metavar="N", type=int, help=after)
     given = parser.read(words)
     from bonepipe.config import compose
+    from bonepipe.interruption import exit_code
     from bonepipe.pipeline import fold
     from bonepipe.pipeline.experiment import Experiment, say
     from bonepipe.screen import tell_next
@@ -29,10 +30,10 @@ def main(words: Sequence[str]) -> int:
     try:
         if not fold.run(experiment, number, given.overrides, after=given.after or 0):
             say(f"{experiment.fold_folder(number)}: done already")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if given.after is None:
             raise
-        return 130  # `train-all` met the same Ctrl-C, and tells of it
+        return exit_code(stop)  # of which `train-all` tells
     if given.after is None:
         tell_next(experiment.fold_folder(number) / "oof_dice.csv")
     return 0

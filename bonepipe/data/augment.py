@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from pydantic import ValidationError
 
+from bonepipe import plain_yaml
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError, suggestion
+from bonepipe.errors import BonepipeError, quoted, suggestion
 from bonepipe.labels import bitplane
 
 Nodes = Sequence[Mapping[str, Any]]
@@ -120,16 +121,14 @@ def _change(before: np.ndarray, after: np.ndarray) -> str:
 
 def read_policy(path: Path) -> list[dict[str, Any]]:
     """The recipe under `transforms` in a YAML file. Raises ValueError where there is none."""
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = plain_yaml.load(path)
     except FileNotFoundError as error:
         raise ValueError(
             f"file={path}: there is no such policy; `bonepipe autoaugment fold=0 ...` writes one to "
             "runs/NAME/policy.yaml from a trained fold (augment.file=PATH names another file)"
         ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"file={path}: cannot be read ({error})") from error
     nodes = content.get("transforms") if isinstance(content, dict) else None
     if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
@@ -217,7 +216,10 @@ def _kind(name: str, data: DataSpec) -> type:
     """The class of a transform, if the dataset allows it."""
     kind = getattr(A, name, None)
     if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform | A.BaseCompose)):
-        raise ValueError(f"albumentations has no {name!r}{suggestion(name, dir(A))}")
+        kinds = [known for known, value in vars(A).items() if isinstance(value, type)]
+        raise ValueError(f"albumentations has no {quoted(name)}{suggestion(name, kinds)}")
+    if name == "Lambda":
+        raise ValueError("Lambda takes functions of Python, which a config cannot name; write a transform of your own")
     if name in MIRRORING and any(data.swaps.values()):
         raise ValueError(f"{name} mirrors along either axis, and {data.name} swaps mirrored classes; use the flips")
     if name in TURNING and data.shape[0] != data.shape[1]:

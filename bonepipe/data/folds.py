@@ -12,6 +12,7 @@ from bonepipe.data.catalog import Radiograph
 from bonepipe.errors import BonepipeError
 from bonepipe.files import read_csv, write_csv, write_json
 from bonepipe.forms import read_json
+from bonepipe.ranges import Count, Inside, Seed
 
 COLUMNS = ["image_name", "patient", "fold"]
 TRAIN_ONLY = -1  # the fold of images that never validate, as scikit-learn's PredefinedSplit marks them
@@ -32,10 +33,10 @@ class FoldSpec:
     """
 
     file: str
-    count: int = 5
-    seed: int | None = None
+    count: Count = 5
+    seed: Seed | None = None
     kind: Literal["group", "kfold", "stratified", "stratified_group", "holdout"] = "group"
-    share: float = 0.2
+    share: Inside = 0.2
     by: tuple[Literal["wrist", "sex", "age"], ...] = ()
 
     def __post_init__(self) -> None:

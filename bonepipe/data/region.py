@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bonepipe.labels.cutout import Box, bounds
+from bonepipe.ranges import Amount, Share
 
 Shape = tuple[int, int]
 BOTH = 2  # a crop may be shifted to either side
@@ -26,8 +27,8 @@ class Region:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - pydantic's name: a misspelt key is refused
 
     classes: tuple[str, ...]
-    margin: float = 0.15
-    jitter: float = 0.05
+    margin: Amount = 0.15
+    jitter: Share = 0.05
 
     def __post_init__(self) -> None:
         if not self.classes:

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from bonepipe.data.strata import Mix, uncovered, weights
+from bonepipe.ranges import Positive, Share
 
 Draw = tuple[int, int]  # index into the store, augmentation seed
 
@@ -26,10 +27,10 @@ class SamplerSpec:
         foreground: probability that an augmented image without any foreground is drawn again.
     """
 
-    balance: Literal["test"] | dict[str, float] | None = None
-    floor: float = 0.25
-    cap: float = 3.0
-    foreground: float = 0.0
+    balance: Literal["test"] | dict[str, Positive] | None = None
+    floor: Share = 0.25
+    cap: Positive = 3.0
+    foreground: Share = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor <= 1 <= self.cap < math.inf:

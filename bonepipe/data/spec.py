@@ -10,6 +10,7 @@ from typing import Literal
 from bonepipe.data.frame import Fit, Frame
 from bonepipe.data.region import Region
 from bonepipe.errors import suggestion
+from bonepipe.ranges import Byte, Count, Pixels, Portion, Share
 
 FINEST = 4  # times the size; beyond it outlines gain nothing, and the store grows with the square
 
@@ -98,9 +99,9 @@ class DataSpec:
     name: str
     root: str
     classes: tuple[str, ...]
-    size: int | tuple[int, int]
+    size: Pixels | tuple[Pixels, Pixels]
     fit: Fit = "stretch"
-    supersample: int = 1
+    supersample: Count = 1
     train_images: str = "train/DCM"
     test_images: str = "test/DCM"
     annotations: str = "train/outputs_json"
@@ -108,17 +109,17 @@ class DataSpec:
     metadata: str | None = "meta_data.xlsx"
     patient: str = "^([^/]+)/"
     patient_tag: str | None = None
-    mean: float = 0.5
-    std: float = 0.25
+    mean: Share = 0.5
+    std: Portion = 0.25
     swaps: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     masks: str | None = None
-    palette: tuple[tuple[int, int, int], ...] = ()
+    palette: tuple[tuple[Byte, Byte, Byte], ...] = ()
     closeup: tuple[str, ...] = ()
     strata: tuple[Literal["wrist", "sex", "age"], ...] = ()
     external: tuple[External, ...] = ()
     corrections: str | None = None
     pseudo: str | None = None
-    pseudo_weight: float = 0.5
+    pseudo_weight: Portion = 0.5
     negatives: tuple[str, ...] = ()
     others: tuple[str, ...] | None = None
     region: Region | None = None

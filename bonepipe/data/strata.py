@@ -11,6 +11,7 @@ import numpy as np
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.wrist import bend_angle
 from bonepipe.parallel import cores
+from bonepipe.ranges import Amount, Positive, Share
 
 UNKNOWN = "unknown"
 Mix = Mapping[str, float]  # stratum -> its share of the images; the shares sum to 1
@@ -30,10 +31,10 @@ class StrataSpec:
     """
 
     by: tuple[Literal["wrist", "sex", "age"], ...] = ()
-    ages: tuple[float, ...] = (30, 45, 60)
+    ages: tuple[Amount, ...] = (30, 45, 60)
     wrist: Literal["auto", "listed", "estimated"] = "auto"
-    bend: float = 11.5
-    test_mix: dict[str, float] | None = None
+    bend: Positive = 11.5
+    test_mix: dict[str, Share] | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.by)) != len(self.by):

@@ -15,6 +15,7 @@ from bonepipe.data.loading import batches, reading_processes
 from bonepipe.labels import cutout, rle, upsample
 from bonepipe.labels.cutout import Cutout
 from bonepipe.parallel import overlapped
+from bonepipe.ranges import Count, Number, Processes
 from bonepipe.training.precision import Precision
 
 Maps = NDArray[np.float32]
@@ -34,10 +35,10 @@ class PredictionSpec:
         compile: run the models through torch.compile.
     """
 
-    folds: tuple[int, ...] | None = None
-    batch_size: int = 4
-    workers: int | None = None
-    ahead: int = 4
+    folds: tuple[Number, ...] | None = None
+    batch_size: Count = 4
+    workers: Processes | None = None
+    ahead: Number = 4
     precision: Precision = "auto"
     compile: bool = False
 
@@ -104,7 +105,7 @@ def encode(
     predicted: Iterable[tuple[Radiograph, Prediction]],
     thresholds: Iterable[Sequence[float]],
     postprocess: Callable[[list[Cutout], Shape], list[Cutout]] = lambda masks, shape: masks,
-    ahead: int = 0,
+    ahead: Number = 0,
 ) -> Iterator[tuple[Radiograph, list[str]]]:
     """Yield every image with the run-length strings of its classes; memory does not grow with the images.
 

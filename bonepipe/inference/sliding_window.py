@@ -14,10 +14,11 @@ import torch
 
 from bonepipe.data.spec import DataSpec
 from bonepipe.inference.oof.predict import Predict
+from bonepipe.ranges import Byte, Count, Pixels, Portion
 
 Blending = Literal["uniform", "gaussian"]
 Place = tuple[int, int, int]  # a window: the image, and the window's number along either axis
-Side = int | float  # pixels, or a share of something that is named where it is used
+Side = Pixels | Portion  # pixels, or a share of something that is named where it is used
 
 SIGMA = 0.125  # standard deviation of Gaussian weights, as a share of a window's side (nnU-Net, and MONAI after it)
 LEAST = 1e-3  # least Gaussian weight: corners would lose their digits in the quotient
@@ -92,8 +93,8 @@ def slide(
     classes: int,
     *,
     blending: Blending = "uniform",
-    background: int | None = None,
-    batch_size: int = 8,
+    background: Byte | None = None,
+    batch_size: Count = 8,
 ) -> torch.Tensor:
     """Predict images window by window.
 
@@ -185,14 +186,14 @@ class Windows:
         data: DataSpec,
         /,
         *,
-        size: int | tuple[int, int] | None = None,
+        size: Pixels | tuple[Pixels, Pixels] | None = None,
         window: Side | tuple[Side, Side] | None = None,
         stride: Side | tuple[Side, Side] = 0.5,
         blending: Blending = "uniform",
-        centre: float = 1.0,
+        centre: Portion = 1.0,
         mirror: bool = False,
-        background: int | None = None,
-        batch_size: int = 8,
+        background: Byte | None = None,
+        batch_size: Count = 8,
     ) -> None:
         if not 0 < centre <= 1:
             raise ValueError(f"windows.centre={centre}: a share of the window's side, above 0 and at most 1")

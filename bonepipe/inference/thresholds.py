@@ -12,6 +12,7 @@ import numpy as np
 from bonepipe.inference.crossfit import Split, choose
 from bonepipe.labels.dice import iou_of_dice
 from bonepipe.labels.histogram import CHOOSABLE, HALF_BIN, THRESHOLDS
+from bonepipe.ranges import Amount
 
 LEAST = 10  # patients of a stratum; of fewer the standard error itself is a guess
 CANDIDATES = THRESHOLDS[CHOOSABLE]
@@ -28,7 +29,7 @@ class ThresholdSpec:
         by: `stratum` lets a class have another threshold in some strata, kept by the same margin; null for one a class.
     """
 
-    margin: float = 2.0
+    margin: Amount = 2.0
     by: Literal["stratum"] | None = None
 
     def __post_init__(self) -> None:

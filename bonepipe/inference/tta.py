@@ -8,6 +8,7 @@ import ttach
 
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError, suggestion
+from bonepipe.ranges import Amount
 
 # Weights files of earlier versions tell what the model saw by the names of augmentations alone.
 TAUGHT_BY = {
@@ -45,7 +46,7 @@ class Views:
         /,
         *,
         transforms: Sequence[Mapping[str, Any]] = (),
-        weights: Sequence[float] | None = None,
+        weights: Sequence[Amount] | None = None,
         force: bool = False,
     ) -> None:
         self.force = force

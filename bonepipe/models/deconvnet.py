@@ -6,10 +6,11 @@ from torch import nn
 from bonepipe.models.factory import complete
 from bonepipe.models.inspect import hidden_layers
 from bonepipe.models.vgg import CHANNELS, DECODER, VGG16, WIDTH, UnpoolingDecoder, convolution
+from bonepipe.ranges import Count, Inside
 
 
 def deconvnet(
-    classes: int, /, *, width: int = WIDTH, encoder_weights: str | None = None, prior: float = 0.01
+    classes: int, /, *, width: Count = WIDTH, encoder_weights: str | None = None, prior: Inside = 0.01
 ) -> nn.Module:
     """DeconvNet: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 

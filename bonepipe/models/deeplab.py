@@ -9,12 +9,13 @@ from torch.nn import functional
 from bonepipe.models.factory import complete, dilated_encoder
 from bonepipe.models.inspect import hidden_layers
 from bonepipe.models.vgg import VGG16, fully_connected
+from bonepipe.ranges import Count, Inside, Rest
 
 OUTPUT_STRIDE = 8
 
 
 def deeplab_v1(
-    classes: int, /, *, width: int = 64, dropout: float = 0.5, encoder_weights: str | None = None, prior: float = 0.01
+    classes: int, /, *, width: Count = 64, dropout: Rest = 0.5, encoder_weights: str | None = None, prior: Inside = 0.01
 ) -> nn.Module:
     """DeepLab-LargeFOV on VGG-16: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 
@@ -35,8 +36,8 @@ def deeplab_v2(
     *,
     encoder: str = "resnet101",
     encoder_weights: str | None = None,
-    rates: Sequence[int] = (6, 12, 18, 24),
-    prior: float = 0.01,
+    rates: Sequence[Count] = (6, 12, 18, 24),
+    prior: Inside = 0.01,
 ) -> nn.Module:
     """DeepLab v2, one scale: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 

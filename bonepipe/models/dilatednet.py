@@ -9,6 +9,7 @@ from torch.nn import functional
 from bonepipe.models.factory import complete
 from bonepipe.models.inspect import hidden_layers
 from bonepipe.models.vgg import POOLS, VGG16, WIDTH, fully_connected
+from bonepipe.ranges import Count, Inside, Rest
 
 DILATIONS = (1, 1, 2, 4, 8, 16, 1, 1)  # of the context module's layers; the last layer is 1 x 1 (table 1)
 CONTEXTS = {"none": (), "basic": (1,) * 8, "large": (2, 2, 4, 8, 16, 32, 32, 1)}  # output channels, in classes
@@ -21,10 +22,10 @@ def dilatednet(
     /,
     *,
     context: Literal["none", "basic", "large"] = "basic",
-    width: int = WIDTH,
-    dropout: float = 0.5,
+    width: Count = WIDTH,
+    dropout: Rest = 0.5,
     encoder_weights: str | None = None,
-    prior: float = 0.01,
+    prior: Inside = 0.01,
 ) -> nn.Module:
     """DilatedNet: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 

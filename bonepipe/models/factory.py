@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from bonepipe.errors import suggestion
 from bonepipe.models.outputs import Outputs
 from bonepipe.models.weights import with_weights
+from bonepipe.ranges import Inside
 
 GIVEN = {"self", "encoder_name", "encoder_weights", "in_channels", "classes", "aux_params", "kwargs"}  # no settings
 
@@ -22,7 +23,7 @@ def smp_model(
     architecture: str,
     encoder: str,
     encoder_weights: str | None = "imagenet",
-    prior: float = 0.01,
+    prior: Inside = 0.01,
     presence: bool = False,
     settings: dict[str, Any] | None = None,
 ) -> nn.Module:
@@ -49,11 +50,7 @@ def smp_model(
     kinds = {kind.__name__: kind for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     check_name("architecture", architecture, kinds)
     name, given = _smp_encoder(encoder, encoder_weights)
-    if not encoder.startswith("tu-"):
-        # smp hands settings that it does not know to the encoder, and only timm's encoders look at them.
-        known = set(inspect.signature(kinds[architecture]).parameters) - GIVEN
-        for setting in settings or {}:
-            check_name(f"setting of {architecture}", setting, known)
+    _check_settings(kinds[architecture], encoder, settings or {})
     arguments = {"encoder_name": name, "in_channels": 1, "classes": classes, **(settings or {})}
     if presence:
         arguments["aux_params"] = {"classes": classes}
@@ -70,6 +67,23 @@ def smp_model(
     # PAN's attention pyramid halves the encoder's last maps three times.
     least = 8 * network.encoder.output_stride if architecture == "PAN" else 0
     return complete(network, [network.segmentation_head], prior, least=least)
+
+
+def _check_settings(architecture: type, encoder: str, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for settings that an architecture does not take.
+
+    smp hands those that it does not know to the encoder, and only timm's encoders look at them. Which network that is,
+    and from which file or address its weights come, is not theirs to say: a config may be a stranger's.
+    """
+    if encoder.startswith("tu-"):
+        import timm
+
+        if refused := sorted(settings.keys() & inspect.signature(timm.create_model).parameters.keys()):
+            raise ValueError(f"settings.{refused[0]}: model.encoder and model.encoder_weights say which network it is")
+        return
+    known = set(inspect.signature(architecture).parameters) - GIVEN
+    for setting in settings:
+        check_name(f"setting of {architecture.__name__}", setting, known)
 
 
 def _with_presence(network: nn.Module, images: Any, answer: tuple[torch.Tensor, torch.Tensor]) -> Any:

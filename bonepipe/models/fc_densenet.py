@@ -4,18 +4,19 @@ import torch
 from torch import nn
 
 from bonepipe.models.factory import complete
+from bonepipe.ranges import Count, Inside, Rest
 
 
 def fc_densenet(
     classes: int,
     /,
     *,
-    layers: tuple[int, ...] = (4, 5, 7, 10, 12, 15),
-    growth: int = 16,
-    first: int = 48,
-    dropout: float = 0.2,
+    layers: tuple[Count, ...] = (4, 5, 7, 10, 12, 15),
+    growth: Count = 16,
+    first: Count = 48,
+    dropout: Rest = 0.2,
     encoder_weights: None = None,
-    prior: float = 0.01,
+    prior: Inside = 0.01,
 ) -> nn.Module:
     """An FC-DenseNet for grey images of any size: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 

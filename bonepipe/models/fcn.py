@@ -9,6 +9,7 @@ from torch.nn import functional
 from bonepipe.models.factory import complete
 from bonepipe.models.inspect import hidden_layers
 from bonepipe.models.vgg import CHANNELS, VGG16, WIDTH, fully_connected
+from bonepipe.ranges import Count, Inside, Rest
 
 
 def fcn(
@@ -16,10 +17,10 @@ def fcn(
     /,
     *,
     stride: Literal[8, 16, 32] = 8,
-    width: int = WIDTH,
-    dropout: float = 0.5,
+    width: Count = WIDTH,
+    dropout: Rest = 0.5,
     encoder_weights: str | None = None,
-    prior: float = 0.01,
+    prior: Inside = 0.01,
 ) -> nn.Module:
     """FCN with its finest prediction at 1 / `stride` of the image: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 

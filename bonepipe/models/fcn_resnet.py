@@ -6,11 +6,12 @@ from torch.nn import functional
 
 from bonepipe.models import weights
 from bonepipe.models.factory import check_name, complete
+from bonepipe.ranges import Inside
 
 OUTPUT_STRIDE = 8
 
 
-def fcn_resnet50(classes: int, /, *, encoder_weights: str | None = None, prior: float = 0.01) -> nn.Module:
+def fcn_resnet50(classes: int, /, *, encoder_weights: str | None = None, prior: Inside = 0.01) -> nn.Module:
     """FCN-ResNet50 without an auxiliary head: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 
     Args:

@@ -8,12 +8,13 @@ from torch.nn import functional
 
 from bonepipe.models.factory import check_name, complete, timm_encoder
 from bonepipe.models.weights import with_weights
+from bonepipe.ranges import Inside
 
 STREAMS = (1, 2, 3, 4)  # at strides 4, 8, 16 and 32; 0 would be the stem's
 
 
 def hrnet(
-    classes: int, /, *, variant: str = "hrnet_w18", encoder_weights: str | None = "imagenet", prior: float = 0.01
+    classes: int, /, *, variant: str = "hrnet_w18", encoder_weights: str | None = "imagenet", prior: Inside = 0.01
 ) -> nn.Module:
     """An HRNetV2 on timm's backbone for grey images of any size: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 

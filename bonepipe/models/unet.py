@@ -5,6 +5,7 @@ from torch import nn
 
 from bonepipe.models.factory import complete
 from bonepipe.models.vgg import convolution
+from bonepipe.ranges import Count, Inside, Rest
 
 LEVELS = 5
 
@@ -13,11 +14,11 @@ def unet(
     classes: int,
     /,
     *,
-    width: int = 64,
+    width: Count = 64,
     batch_norm: bool = False,
-    dropout: float = 0.5,
+    dropout: Rest = 0.5,
     encoder_weights: None = None,
-    prior: float = 0.01,
+    prior: Inside = 0.01,
 ) -> nn.Module:
     """The original U-Net: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 from bonepipe.models import parts
 from bonepipe.models.factory import complete
 from bonepipe.models.outputs import Outputs
+from bonepipe.ranges import Count, Inside
 
 LEVELS = 5
 ABSENT = -20.0  # logit of a class that the classification head rules out; half precision holds it
@@ -18,12 +19,12 @@ def unet3plus(
     classes: int,
     /,
     *,
-    width: int = 64,
+    width: Count = 64,
     deep_supervision: bool = True,
     classification: bool = False,
     block: Literal["plain", "dilated", "separable"] = "plain",
     encoder_weights: None = None,
-    prior: float = 0.01,
+    prior: Inside = 0.01,
 ) -> nn.Module:
     """A U-Net 3+ for grey images of any size: `[N, 1, h, w]` to logits `[N, classes, h, w]`; 27.0 M parameters.
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 from bonepipe.models import parts
 from bonepipe.models.factory import complete
 from bonepipe.models.outputs import Outputs
+from bonepipe.ranges import Count, Inside
 
 DEPTH = 4  # times that the image is halved
 
@@ -18,12 +19,12 @@ def unetplusplus(
     classes: int,
     /,
     *,
-    width: int = 32,
+    width: Count = 32,
     deep_supervision: bool = True,
-    prune: int | None = None,
+    prune: Count | None = None,
     block: Literal["plain", "dilated", "separable"] = "plain",
     encoder_weights: None = None,
-    prior: float = 0.01,
+    prior: Inside = 0.01,
 ) -> nn.Module:
     """A U-Net++ for grey images of any size: `[N, 1, h, w]` to logits `[N, classes, h, w]`; 9.0 M parameters.
 

@@ -16,8 +16,6 @@ rows:
 
 import os
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -30,6 +28,7 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from bonepipe import config as configs
+from bonepipe.children import BONEPIPE, Children
 from bonepipe.data.store import DIGESTS
 from bonepipe.digests import combined, digests
 from bonepipe.errors import BonepipeError, UsageError, suggestion
@@ -38,6 +37,7 @@ from bonepipe.forms import read_json
 from bonepipe.parallel import cores
 from bonepipe.pipeline.comparison import TOTALS, read_dice, read_totals
 from bonepipe.pipeline.experiment import Experiment, resolve_device, say
+from bonepipe.pipeline.run_folder import read_fingerprint
 from bonepipe.pipeline.steps import without
 from bonepipe.training.executors import environment
 
@@ -229,34 +229,40 @@ def _work(missing: Sequence[Task], jobs: int | None) -> Iterator[tuple[Task, dic
     if trainings:
         at_once = jobs or (cores() if resolve_device("auto") == "cpu" else 1)
         say(f"{len(trainings)} runs to train, {at_once} at once")
-        with ThreadPoolExecutor(at_once) as pool:
-            waiting = {pool.submit(_train, task, environment(at_once)): task for task in trainings}
+        with ThreadPoolExecutor(at_once) as pool, Children() as children:
+            waiting = {pool.submit(_train, children, task, environment(at_once)): task for task in trainings}
             try:
                 for number, future in enumerate(as_completed(waiting), 1):
                     yield waiting[future], future.result()
                     say(f"{number} of {len(trainings)}: {waiting[future].run}")
-            finally:
-                pool.shutdown(cancel_futures=True)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     for task in missing:
         if task.row.train is None:
             say(f"== {task.row.name}")
-            costs = [_run(command, task.row.name) for command in task.commands]
+            with Children() as children:
+                costs = [_run(children, command, task.row.name) for command in task.commands]
             yield task, {key: sum(cost[key] for cost in costs) for key in costs[0]}
 
 
-def _train(task: Task, shared: Mapping[str, str]) -> dict[str, float]:
+def _train(children: Children, task: Task, shared: Mapping[str, str]) -> dict[str, float]:
     """Train a fold, with a log of its own."""
     task.run.mkdir(parents=True, exist_ok=True)
     with (task.run / "log.txt").open("a", encoding="utf-8") as log:
-        return _run(task.commands[0], f"{task.row.name} ({task.run / 'log.txt'})", env=shared, stdout=log, stderr=log)
+        title = f"{task.row.name} ({task.run / 'log.txt'})"
+        costs = _run(children, task.commands[0], title, env=shared, stdout=log, stderr=log)
+    if "out_of_fold" not in read_fingerprint(task.run / "fold-0"):
+        raise BonepipeError(f"{title}: ended without results; see what it says, mend it and go on")
+    return costs
 
 
-def _run(command: Sequence[str], title: str, **streams: Any) -> dict[str, float]:
+def _run(children: Children, command: Sequence[str], title: str, **options: Any) -> dict[str, float]:
     """Run a command; gives the seconds it took, and those that cores worked on it."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "bonepipe", *command], **streams)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    with children.started([*BONEPIPE, *command], **options) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise BonepipeError(f"{title}: `bonepipe {shlex.join(command)}` failed; see what it says, mend it and go on")
     return {"seconds": time.perf_counter() - start, "core_seconds": used.ru_utime + used.ru_stime}

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from bonepipe import config as configs
+from bonepipe import plain_yaml
 from bonepipe.data.catalog import read_catalog
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
@@ -103,12 +103,12 @@ def _makeup(folder: Path) -> dict[str, Any]:
     """What sets an ensemble or a cascade apart from a run with the same settings, as further settings."""
     try:
         if (path := folder / ENSEMBLE).is_file():
-            return _ensemble(yaml.safe_load(path.read_text(encoding="utf-8")))
+            return _ensemble(plain_yaml.load(path))
         if (path := folder / CASCADE).is_file():
             record = read_cascade(folder)
             weights = {label: row["weight"] for label, row in record["classes"].items()}
             return {"cascade": {"first": record["first"], "second": record["second"], "weights": weights}}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise BonepipeError(f"{path}: cannot be read ({error!r}); make the ensemble or cascade again") from error
     return {}
 

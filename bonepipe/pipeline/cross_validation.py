@@ -24,6 +24,7 @@ from bonepipe.inference.oof.results import MASKS, Pooled, mean_pixel_accuracy
 from bonepipe.inference.postprocess import crf_choice, operations
 from bonepipe.inference.postprocess.operations import ChosenOperations
 from bonepipe.inference.thresholds import ThresholdChoice
+from bonepipe.interruption import ending
 from bonepipe.labels.dice import dice_by_size
 from bonepipe.pipeline import decisions, leaderboard, tracked
 from bonepipe.pipeline.experiment import Experiment, say, tell_versions
@@ -119,11 +120,14 @@ def _train_missing(experiment: Experiment, missing: Sequence[int], words: Sequen
     after = executor.rounds_after(len(missing))
     rows = zip(missing, after, strict=True)
     codes = executor.run([[*base, f"fold={fold}", f"--after={rounds}", *shared] for fold, rounds in rows])
-    failed = [fold for fold, code in zip(missing, codes, strict=True) if code]
+    # A process that ends well need not have got to the end of its fold: only its results tell.
+    ended, now = dict(zip(missing, codes, strict=True)), Steps(experiment)
+    failed = [fold for fold, code in ended.items() if code or not now.is_done(fold)]
     if failed:
+        names = ", ".join(f"{fold}{ending(ended[fold])}" for fold in failed)
         killed = "" if memory.KILLED.isdisjoint(codes) else f" Killed, as where memory runs out: {KILLED_FOLD}."
         raise BonepipeError(
-            f"{experiment.folder}: fold {', '.join(map(str, failed))} did not finish (see above); the others are kept, "
+            f"{experiment.folder}: fold {names} did not finish (see above); the others are kept, "
             f"and the same command goes on where they stopped.{killed}"
         )
 

@@ -256,12 +256,17 @@ def with_group(experiment: Experiment, group: str, **settings: object) -> Experi
 
 
 def resolve_device(name: str) -> str:
-    """`auto` to `cuda`, `mps` or `cpu`; anything else as it is."""
-    if name != "auto":
+    """`auto` to `cuda`, `mps` or `cpu`. Raises UsageError for one that PyTorch does not find here."""
+    if name == "cpu":
         return name
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next((device for device, is_there in there.items() if is_there), "cpu")
+    if not there[name]:
+        raise UsageError(f"device={name}: PyTorch finds no such device here; device=auto takes what there is")
+    return name
 
 
 def seed_everything(seed: int) -> None:

@@ -137,11 +137,11 @@ def of_choices(config: configs.Config) -> Iterator[str]:
     """Settings of something that was not chosen, where they are not what they are unless told."""
     for key, (acts, why) in CONDITIONS.items():
         group, _, name = key.partition(".")
-        if name in config[group] and config[group][name] != _default(config[group], name) and not acts(config):
+        if name in config[group] and config[group][name] != _default(config, group, name) and not acts(config):
             yield f"{key}={config[group][name]}: {why}, so it does nothing"
 
 
-def _default(node: Mapping[str, Any], name: str) -> Any:
+def _default(config: configs.Config, group: str, name: str) -> Any:
     """What a setting is where no config names it; a list where that is a tuple, as YAML has it."""
-    default = inspect.signature(configs.locate(node["_target_"])).parameters[name].default
+    default = inspect.signature(configs.locate(group, config[group]["_target_"])).parameters[name].default
     return list(default) if isinstance(default, tuple) else default

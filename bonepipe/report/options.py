@@ -32,14 +32,14 @@ def paths(group: str) -> list[Path]:
 def _row(group: str, path: Path) -> tuple[str, str, str]:
     text = path.read_text(encoding="utf-8")
     node = yaml.safe_load(text) or {}
-    shown = _settings(node) if "_target_" in node else {}
+    shown = _settings(group, node) if "_target_" in node else {}
     settings = ", ".join(f"`{key}={_value(value)}`" for key, value in shown.items() if key not in HIDDEN)
     return f"`{group}={path.stem}`", _escape(configs.heading(text)), _escape(settings)
 
 
-def _settings(node: dict[str, Any]) -> dict[str, Any]:
+def _settings(group: str, node: dict[str, Any]) -> dict[str, Any]:
     """All settings of an option: the constructor's defaults, then what the file says."""
-    parameters = configs.settings(configs.locate(node["_target_"]))
+    parameters = configs.settings(configs.locate(group, node["_target_"]))
     defaults = {name: p.default for name, p in parameters.items() if p.default is not inspect.Parameter.empty}
     return {**defaults, **{key: value for key, value in node.items() if key != "_target_"}}
 

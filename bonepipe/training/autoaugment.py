@@ -30,6 +30,7 @@ from bonepipe.files import replacing
 from bonepipe.labels import bitplane
 from bonepipe.labels.dice import dice
 from bonepipe.labels.histogram import HALF
+from bonepipe.ranges import Count
 
 FLIP = {"name": "HorizontalFlip", "p": 0.5}  # of the base augmentation, as in the paper; also what tta=flip asks for
 
@@ -83,12 +84,12 @@ class PolicySearch:
         images: validation images to score on, evenly spread, or null for all.
     """
 
-    trials: int = 200
-    subpolicies: int = 5
-    operations: int = 2
-    top: int = 10
-    repeats: int = 1
-    images: int | None = None
+    trials: Count = 200
+    subpolicies: Count = 5
+    operations: Count = 2
+    top: Count = 10
+    repeats: Count = 1
+    images: Count | None = None
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -131,7 +132,7 @@ def score(
     augmentation: Augmentation,
     *,
     seed: int,
-    repeats: int = 1,
+    repeats: Count = 1,
     batch_size: int = 8,
 ) -> float:
     """Mean Dice at threshold 0.5 of augmented images, each against its augmented labels, at model resolution.

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from bonepipe.ranges import Rest, Share
+
 
 def model_of(pl_module: pl.LightningModule) -> nn.Module:
     """The network inside a Lightning module."""
@@ -101,7 +103,7 @@ class StochasticWeightAveraging(WeightAveraging):
         hold: keep the learning rate constant from the start epoch on, so that the averaged weights differ.
     """
 
-    def __init__(self, *, start: float = 0.75, hold: bool = False) -> None:
+    def __init__(self, *, start: Share = 0.75, hold: bool = False) -> None:
         if not 0 <= start <= 1:
             raise ValueError(f"start={start} must lie between 0 and 1")
         if hold and start == 1:
@@ -144,7 +146,7 @@ class ExponentialMovingAverage(WeightAveraging):
         decay: share of the average that stays at each step, reached by a ramp (`decay_at`).
     """
 
-    def __init__(self, *, decay: float = 0.999) -> None:
+    def __init__(self, *, decay: Rest = 0.999) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay} must be at least 0 and below 1")
         super().__init__()

@@ -6,13 +6,14 @@ killing it harms no other.
 """
 
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 
+from bonepipe.children import Children
 from bonepipe.errors import BonepipeError
 from bonepipe.parallel import CORES, cores
+from bonepipe.ranges import Amount, Count, Positive
 from bonepipe.training.tracking.environment import outside_trial
 
 Command = Sequence[str]
@@ -25,7 +26,7 @@ class Local:
         parallel: commands at once; null for one a visible GPU, or one where there is none.
     """
 
-    def __init__(self, *, parallel: int | None = None) -> None:
+    def __init__(self, *, parallel: Count | None = None) -> None:
         if parallel is not None and parallel < 1:
             raise ValueError(f"parallel={parallel}: at least 1")
         self.parallel = parallel
@@ -47,12 +48,11 @@ class Local:
         def run_one(command: Command) -> int:
             gpu = slots.get()
             try:
-                environment = shared if gpu is None else {**shared, "CUDA_VISIBLE_DEVICES": gpu}
-                return subprocess.run(command, env=environment, check=False).returncode
+                return children.call(command, shared if gpu is None else {**shared, "CUDA_VISIBLE_DEVICES": gpu})
             finally:
                 slots.put(gpu)
 
-        with ThreadPoolExecutor(count) as pool:
+        with ThreadPoolExecutor(count) as pool, Children() as children:
             return list(pool.map(run_one, commands))
 
 
@@ -92,7 +92,7 @@ class Ray:
         gpus: that a fold reserves; null for one where the cluster has any.
     """
 
-    def __init__(self, *, address: str | None = None, cpus: float | None = None, gpus: float | None = None) -> None:
+    def __init__(self, *, address: str | None = None, cpus: Positive | None = None, gpus: Amount | None = None) -> None:
         self.address, self.cpus, self.gpus = address, cpus, gpus
 
     def rounds_after(self, count: int) -> list[int]:
@@ -129,4 +129,5 @@ def cores_of_a_gpu(nodes: Sequence[Mapping[str, float]]) -> int:
 def _call(command: list[str], folder: str, cpus: int) -> int:
     """Run one command on so many cores in a folder; Ray has set the visible GPUs."""
     inherited = environment(1)
-    return subprocess.run(command, cwd=folder, env={**inherited, **_share(cpus, inherited)}, check=False).returncode
+    with Children() as children:
+        return children.call(command, {**inherited, **_share(cpus, inherited)}, cwd=folder)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,9 @@ from torch import nn
 
 from bonepipe.data.datamodule import FoldDataModule
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.interruption import Interrupted
 from bonepipe.models.inspect import is_lone_value, learns_from_one
+from bonepipe.ranges import Count, Number, Portion, Positive, Processes
 from bonepipe.screen import say
 from bonepipe.training.averaging import WeightAveraging
 from bonepipe.training.callbacks import (
@@ -74,21 +77,21 @@ class TrainerSpec:
         detect_anomaly: name the operation that made a NaN in the backward pass (slow, for debugging).
     """
 
-    epochs: int
-    batch_size: int | Literal["auto"]
-    accumulate: int = 1
-    effective_batch: int | None = None
+    epochs: Count
+    batch_size: Count | Literal["auto"]
+    accumulate: Count = 1
+    effective_batch: Count | None = None
     precision: Precision = "auto"
-    clip: float | None = 1.0
-    workers: int | None = None
-    validate_every: int = 1
-    patience: int | None = None
-    keep_epochs: int = 0
+    clip: Positive | None = 1.0
+    workers: Processes | None = None
+    validate_every: Count = 1
+    patience: Count | None = None
+    keep_epochs: Number = 0
     compile: bool = False
-    train_batches: int | None = None
-    val_batches: int | None = None
-    fraction: float = 1.0
-    overfit_batches: int | None = None
+    train_batches: Count | None = None
+    val_batches: Count | None = None
+    fraction: Portion = 1.0
+    overfit_batches: Count | None = None
     detect_anomaly: bool = False
 
     def __post_init__(self) -> None:
@@ -259,10 +262,9 @@ def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, 
         if not is_lone_value(error):
             raise
         raise _lone_value(data) from error
-    except SystemExit:  # Lightning's answer to Ctrl-C
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C, and with 0 to SIGTERM
+        cause = stop.__context__
+        raise cause if isinstance(cause, KeyboardInterrupt) else Interrupted(signal.SIGTERM) from None
     except RuntimeError as error:
         if "returned nan values" not in str(error):  # of trainer.detect_anomaly
             raise

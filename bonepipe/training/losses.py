@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bonepipe.labels import boundary as boundaries
 from bonepipe.models.outputs import Outputs
+from bonepipe.ranges import Amount, Inside, Portion, Positive, Rest, Share
 from bonepipe.training import loss_terms as terms
 from bonepipe.training.pixel_sums import Labels, pixel_sums
 from bonepipe.training.pixel_terms import Areas, FocalEntropy, WorstEntropy
@@ -32,8 +33,8 @@ class Boundary:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    weight: float = 10.0
-    sigma: float = 5.0
+    weight: Amount = 10.0
+    sigma: Positive = 5.0
 
     def __post_init__(self) -> None:
         if not (0 <= self.weight < math.inf and 0 < self.sigma < math.inf):
@@ -58,10 +59,10 @@ class Loss:
 
     pair: ClassVar[tuple[str, ...]] = ()  # two settings of which one has to be above 0
 
-    label_smoothing: float = 0.0
+    label_smoothing: Rest = 0.0
     boundary: Boundary | None = None
-    side_weight: float = 0.5
-    presence_weight: float = 0.1
+    side_weight: Amount = 0.5
+    presence_weight: Amount = 0.1
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
@@ -122,9 +123,9 @@ class Focal(Loss):
         focal_floor: share of the image that the positive pixels at least count as, all classes together.
     """
 
-    gamma: float = 2.0
-    alpha: float | None = None
-    focal_floor: float = 0.1
+    gamma: Amount = 2.0
+    alpha: Inside | None = None
+    focal_floor: Share = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,7 +146,7 @@ class Overlap(Loss):
         smooth: added to numerator and denominator of the index, in pixels.
     """
 
-    smooth: float = 1.0
+    smooth: Positive = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -180,8 +181,8 @@ class Tversky(Overlap):
 
     pair = ("alpha", "beta")
 
-    alpha: float = 0.3
-    beta: float = 0.7
+    alpha: Amount = 0.3
+    beta: Amount = 0.7
 
     def index(self, overlap: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
         """The Tversky index."""
@@ -214,7 +215,7 @@ class Lovasz(Loss):
         class_floor: share of the image that the union of a class and its errors at least counts as.
     """
 
-    class_floor: float = 0.001
+    class_floor: Share = 0.001
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -240,11 +241,11 @@ class DiceFocal(Dice):
 
     pair = ("dice_weight", "focal_weight")
 
-    dice_weight: float = 1.0
-    focal_weight: float = 4.0
-    gamma: float = 2.0
-    alpha: float | None = None
-    focal_floor: float | None = None
+    dice_weight: Amount = 1.0
+    focal_weight: Amount = 4.0
+    gamma: Amount = 2.0
+    alpha: Inside | None = None
+    focal_floor: Share | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -269,8 +270,8 @@ class BCEDice(Dice):
 
     pair = ("bce_weight", "dice_weight")
 
-    bce_weight: float = 1.0
-    dice_weight: float = 1.0
+    bce_weight: Amount = 1.0
+    dice_weight: Amount = 1.0
 
     def of_labels(self, logits: Tensor, labels: Labels) -> Tensor:
         """Both terms of each sample."""
@@ -290,9 +291,9 @@ class DiceTopK(Dice):
 
     pair = ("dice_weight", "topk_weight")
 
-    dice_weight: float = 1.0
-    topk_weight: float = 1.0
-    k: float = 0.1
+    dice_weight: Amount = 1.0
+    topk_weight: Amount = 1.0
+    k: Portion = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()

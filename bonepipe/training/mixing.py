@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from bonepipe.labels import bitplane
 from bonepipe.labels.cutout import Box
+from bonepipe.ranges import Positive, Share
 
 Predict = Callable[[torch.Tensor], torch.Tensor]  # images [N, 1, h, w] to logits [N, C, h, w], without gradients
 
@@ -55,8 +56,8 @@ class Mixing:
         p: probability that a batch is mixed.
     """
 
-    alpha: float = 1.0
-    p: float = 0.5
+    alpha: Positive = 1.0
+    p: Share = 0.5
 
     def __post_init__(self) -> None:
         if not (self.alpha > 0 and math.isfinite(self.alpha)):
@@ -83,7 +84,7 @@ class MixUp(Mixing):
     losses are not linear, and are mixed as losses so that labels stay 0 or 1.
     """
 
-    alpha: float = 0.4
+    alpha: Positive = 0.4
 
     def mix(self, images: torch.Tensor, part: Part, rng: np.random.Generator, predict: Predict) -> Mixed:
         """Blend each image with its partner in the ratio ratio : 1 - ratio."""
@@ -132,7 +133,7 @@ class SnapMix(Mixing):
     pass, as in the paper.
     """
 
-    alpha: float = 5.0
+    alpha: Positive = 5.0
 
     def mix(self, images: torch.Tensor, part: Part, rng: np.random.Generator, predict: Predict) -> Mixed:
         """Paste a box of one size, the same for the whole batch, into a box of another size."""

@@ -17,6 +17,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RAdam
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from bonepipe.models.inspect import encoder_of
+from bonepipe.ranges import Amount, Count, Inside, Number, Portion, Positive, Rest, Share
 
 Hold = int | None  # the optimiser step from which the rate stays as it is there (for weight averaging), or None
 SLOW = "lookahead_slow_buff"  # timm's name
@@ -28,8 +29,8 @@ class Ahead:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    k: int = 5
-    alpha: float = 0.5
+    k: Count = 5
+    alpha: Portion = 0.5
 
     def __post_init__(self) -> None:
         if self.k < 1 or not 0 < self.alpha <= 1:
@@ -97,7 +98,13 @@ def _encoder_ids(model: Module, scale: float) -> set[int]:
 
 
 def adamw(
-    model: Module, /, *, lr: float, weight_decay: float = 0.01, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
+    model: Module,
+    /,
+    *,
+    lr: Positive,
+    weight_decay: Amount = 0.01,
+    encoder_lr_scale: Positive = 1.0,
+    lookahead: Wrap = False,
 ) -> Optimizer:
     """AdamW (Loshchilov and Hutter 2019); biases and normalisation weights are not decayed."""
     return _finish(
@@ -106,7 +113,13 @@ def adamw(
 
 
 def adam(
-    model: Module, /, *, lr: float, weight_decay: float = 0.0, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
+    model: Module,
+    /,
+    *,
+    lr: Positive,
+    weight_decay: Amount = 0.0,
+    encoder_lr_scale: Positive = 1.0,
+    lookahead: Wrap = False,
 ) -> Optimizer:
     """Adam (Kingma and Ba 2015) with classical L2 decay on all parameters."""
     groups = parameter_groups(model, lr, encoder_lr_scale, weight_decay, decay_vectors=True)
@@ -114,7 +127,13 @@ def adam(
 
 
 def adamp(
-    model: Module, /, *, lr: float, weight_decay: float = 0.01, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
+    model: Module,
+    /,
+    *,
+    lr: Positive,
+    weight_decay: Amount = 0.01,
+    encoder_lr_scale: Positive = 1.0,
+    lookahead: Wrap = False,
 ) -> Optimizer:
     """AdamP (Heo et al. 2021, algorithm 2): steps of scale-invariant weights lose their part along the weights.
 
@@ -124,7 +143,13 @@ def adamp(
 
 
 def radam(
-    model: Module, /, *, lr: float, weight_decay: float = 0.01, encoder_lr_scale: float = 1.0, lookahead: Wrap = False
+    model: Module,
+    /,
+    *,
+    lr: Positive,
+    weight_decay: Amount = 0.01,
+    encoder_lr_scale: Positive = 1.0,
+    lookahead: Wrap = False,
 ) -> Optimizer:
     """RAdam (Liu et al. 2020, algorithm 2) with decoupled decay of matrices; a warm-up of its own.
 
@@ -138,10 +163,10 @@ def sgd(
     model: Module,
     /,
     *,
-    lr: float,
-    momentum: float = 0.9,
-    weight_decay: float = 1e-4,
-    encoder_lr_scale: float = 1.0,
+    lr: Positive,
+    momentum: Rest = 0.9,
+    weight_decay: Amount = 1e-4,
+    encoder_lr_scale: Positive = 1.0,
     lookahead: Wrap = False,
 ) -> Optimizer:
     """Gradient descent with Nesterov momentum (plain where the momentum is 0) and L2 decay of matrices."""
@@ -193,18 +218,18 @@ def _curve(optimizer: Optimizer, total: int, hold: Hold, warmup: float, shape: C
     return LambdaLR(optimizer, factor)
 
 
-def cosine(optimizer: Optimizer, total: int, hold: Hold, /, *, warmup: float = 0.1, floor: float = 0.0) -> LambdaLR:
+def cosine(optimizer: Optimizer, total: int, hold: Hold, /, *, warmup: Amount = 0.1, floor: Share = 0.0) -> LambdaLR:
     """Cosine annealing (SGDR, equation 5, without restarts); `floor` is the final rate as a share of the peak."""
     return _curve(optimizer, total, hold, warmup, lambda x: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * x)))
 
 
-def constant(optimizer: Optimizer, total: int, hold: Hold, /, *, warmup: float = 0.0) -> LambdaLR:
+def constant(optimizer: Optimizer, total: int, hold: Hold, /, *, warmup: Amount = 0.0) -> LambdaLR:
     """A constant rate."""
     return _curve(optimizer, total, None, warmup, lambda x: 1.0)
 
 
 def polynomial(
-    optimizer: Optimizer, total: int, hold: Hold, /, *, warmup: float = 0.1, power: float = 0.9, floor: float = 0.0
+    optimizer: Optimizer, total: int, hold: Hold, /, *, warmup: Amount = 0.1, power: Positive = 0.9, floor: Share = 0.0
 ) -> LambdaLR:
     """The "poly" decay `(1 - progress) ** power` (DeepLab v2, section 4.1), down to a share `floor` of the peak."""
     return _curve(optimizer, total, hold, warmup, lambda x: floor + (1 - floor) * (1 - x) ** power)
@@ -216,9 +241,9 @@ def step(
     hold: Hold,
     /,
     *,
-    warmup: float = 0.1,
-    milestones: Sequence[float] = (0.6, 0.85),
-    gamma: float = 0.1,
+    warmup: Amount = 0.1,
+    milestones: Sequence[Inside] = (0.6, 0.85),
+    gamma: Positive = 0.1,
 ) -> LambdaLR:
     """The rate times `gamma` at each milestone, a share of the steps after the warm-up."""
     if not all(0 < share < 1 for share in milestones):
@@ -264,10 +289,10 @@ def plateau(
     hold: Hold,
     /,
     *,
-    warmup: float = 0.1,
-    factor: float = 0.5,
-    patience: int = 3,
-    floor: float = 0.01,
+    warmup: Amount = 0.1,
+    factor: Inside = 0.5,
+    patience: Number = 3,
+    floor: Share = 0.01,
 ) -> Plateau:
     """The rate times `factor` when more than `patience` validations in a row have brought no better Dice.
 

@@ -18,6 +18,7 @@ from bonepipe.data.store import Store
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane
 from bonepipe.models.presence import PresenceNet
+from bonepipe.ranges import Amount, Count, Portion, Positive
 from bonepipe.training.batch_norm import calibration_images, recalibrate
 from bonepipe.training.finite import require_finite
 from bonepipe.training.module import normalise
@@ -42,14 +43,14 @@ class CamSpec:
 
     encoder: str = "resnet18"
     encoder_weights: str | None = None
-    stride: int = 8
-    steps: int = 600
-    batch_size: int = 16
-    lr: float = 2e-3
-    crop: float = 0.4
-    share: float = 0.5
-    threshold: float = 0.5
-    smooth: float = 0.0
+    stride: Count = 8
+    steps: Count = 600
+    batch_size: Count = 16
+    lr: Positive = 2e-3
+    crop: Portion = 0.4
+    share: Portion = 0.5
+    threshold: Portion = 0.5
+    smooth: Amount = 0.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):

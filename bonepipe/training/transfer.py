@@ -12,6 +12,7 @@ from torch import nn
 
 from bonepipe.errors import UsageError
 from bonepipe.models.inspect import encoder_of
+from bonepipe.ranges import Number
 from bonepipe.training.averaging import model_of
 
 Mode = Literal["scratch", "finetune", "frozen", "freeze_then_unfreeze"]
@@ -26,7 +27,7 @@ class Transfer(pl.Callback):
         epochs: with a frozen encoder at the beginning; for `freeze_then_unfreeze` only.
     """
 
-    def __init__(self, *, mode: Mode = "finetune", epochs: int = 0) -> None:
+    def __init__(self, *, mode: Mode = "finetune", epochs: Number = 0) -> None:
         if (mode == "freeze_then_unfreeze") != (epochs > 0):
             raise ValueError(f"mode={mode}, epochs={epochs}: freeze_then_unfreeze needs epochs=1 or more, others none")
         self.mode, self.epochs = mode, epochs

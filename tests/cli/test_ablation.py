@@ -85,7 +85,7 @@ def test_each_change_is_trained_once_and_compared_with_the_base(write, tmp_path,
     assert "public" not in bce
     assert not list((tmp_path / "runs").rglob("last.ckpt")), "an ablation must not fill the disk"
     with monkeypatch.context() as patch:
-        patch.setattr(ablation.subprocess, "Popen", never)
+        patch.setattr("subprocess.Popen", never)
         assert cli.main(words) == 0
     assert (tmp_path / "gains.md").read_text().count("| base") == 2  # the row, and what BCE is compared with
     capsys.readouterr()
@@ -113,7 +113,7 @@ def test_steps_are_taken_once_and_compared(write, tmp_path, capsys, monkeypatch)
     assert "verdict" not in again
     assert "| again " in (tmp_path / "gains.md").read_text()
     with monkeypatch.context() as patch:
-        patch.setattr(ablation.subprocess, "Popen", never)
+        patch.setattr("subprocess.Popen", never)
         assert cli.main(words) == 0
         assert "once more" not in capsys.readouterr().out
     assert cli.main([*words, "--more"]) == 0

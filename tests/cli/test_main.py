@@ -90,7 +90,7 @@ def test_a_bug_is_not_hidden(command):
 def test_interruption(command, capsys):
     command(raising(KeyboardInterrupt()))
     assert cli.main(["score"]) == 130
-    assert "run the same command again" in capsys.readouterr().err
+    assert "bonepipe score: stopped by SIGINT; the same command goes on" in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_read_is_one_line(command, capsys, tmp_path):

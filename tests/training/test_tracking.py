@@ -120,7 +120,7 @@ def test_a_korean_name_is_tracked_to_the_end(tmp_path, no_key, wandb_records, ca
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, None])
-def test_what_ends_in_an_exception_is_recorded_as_failed(tmp_path, no_key, wandb_records, error):
+def test_what_ends_in_an_exception_is_recorded_as_failed_or_interrupted(tmp_path, no_key, wandb_records, error):
     try:
         with Tracking(mode="offline").start("demo", "fold", "fold-0", {}, tmp_path) as run:
             run.epochs(HISTORY[:1])
@@ -130,7 +130,7 @@ def test_what_ends_in_an_exception_is_recorded_as_failed(tmp_path, no_key, wandb
         pass
     (part,) = parts_of(tmp_path, "fold-0")
     (ended,) = [record.exit for record in wandb_records(part) if record.HasField("exit")]
-    assert ended.exit_code == (1 if error else 0)
+    assert ended.exit_code == {ValueError: 1, KeyboardInterrupt: 255, None: 0}[error]
 
 
 def epochs_in(records):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from bonepipe.ranges import Amount, Count, Positive
+
 CERTAIN = 1e-6  # probabilities nearer to 0 or 1 count as if they were so far away: their logits stay finite
 NARROWEST = 1e-6  # the square of a smaller deviation is 0 in single precision, and 0 / 0 not a number
 
@@ -32,13 +34,13 @@ class CrfSpec:
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - a misspelt key must not pass the config's check
 
-    radius: int = 3
-    appearance: float = 3.0
-    spatial: float = 3.0
-    contrast: float = 0.05
-    smoothness: float = 0.0
-    smooth_spatial: float = 1.0
-    iterations: int = 5
+    radius: Count = 3
+    appearance: Amount = 3.0
+    spatial: Positive = 3.0
+    contrast: Positive = 0.05
+    smoothness: Amount = 0.0
+    smooth_spatial: Positive = 1.0
+    iterations: Count = 5
 
     def __post_init__(self) -> None:
         if min(self.radius, self.iterations) < 1 or min(self.appearance, self.smoothness) < 0:

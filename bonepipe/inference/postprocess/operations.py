@@ -22,6 +22,7 @@ from bonepipe.inference.postprocess.crf import CrfSpec
 from bonepipe.labels import upsample
 from bonepipe.labels.cutout import Cutout
 from bonepipe.parallel import cores
+from bonepipe.ranges import Rest
 
 Shape = tuple[int, int]
 Operations = tuple[str, ...]
@@ -72,7 +73,7 @@ class PostprocessSpec:
     """
 
     operations: Operations = ()
-    min_area: float = 1e-4
+    min_area: Rest = 1e-4
     crf: CrfSpec | None = None
 
     def __post_init__(self) -> None:

@@ -10,6 +10,8 @@ from bonepipe.training.tracking.log import log_of, require_whole
 from bonepipe.training.tracking.telling import let_go
 
 PATIENCE = 900.0  # seconds that uploads may take at the end
+BRIEF = 8.0  # where somebody asked to stop, who may kill soon
+FAILED, KILLED = 1, 255  # exit codes; with the latter W&B itself ends a run after Ctrl-C
 SILENCE = 30.0  # seconds without an answer of the server after which nothing more is waited for
 UNSENT = "unsent"  # an empty file beside the log of an online run that was not uploaded to its end
 
@@ -47,9 +49,11 @@ def _end_online(run: Any, exit_code: int) -> None:
     thread.start()
     heard = time.monotonic()
     while True:
-        thread.join(SILENCE / 6)
+        thread.join(BRIEF if exit_code == KILLED else SILENCE / 6)
         if not thread.is_alive():
             break
+        if exit_code == KILLED:
+            raise TimeoutError("interrupted")
         if _answers():
             heard = time.monotonic()
         elif time.monotonic() > heard + SILENCE:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from bonepipe.training.tracking.ending import end
+from bonepipe.training.tracking.ending import FAILED, KILLED, end
 from bonepipe.training.tracking.history import AXES, STEPS, Row, extremes, read_rows, told_rows
 from bonepipe.training.tracking.log import Growth, cut, fault_of, log_of
 from bonepipe.training.tracking.staging import add_file
@@ -49,7 +49,8 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.finish(failed=kind is not None)
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.finish(KILLED if stopped else FAILED if kind is not None else 0)
 
     def epochs(self, rows: Sequence[Row], steps: Sequence[Row] = ()) -> None:
         """All epochs of a training so far, as in metrics.csv, and the steps in them, as in steps.csv.
@@ -130,10 +131,10 @@ class Run:
         if self.upload >= Upload.ALL:
             self._tell(lambda run: _log_artifact(run, artifact_name(name), kind, files))
 
-    def finish(self, *, failed: bool = False) -> None:
-        """Flush and end the run; how that went is said whatever was said before."""
+    def finish(self, code: int = 0) -> None:
+        """Flush and end the run, 0 for a success; how that went is said whatever was said before."""
         self._complained = False
-        self._tell(lambda run: end(run, int(failed)))
+        self._tell(lambda run: end(run, code))
         self.run = None
 
     def _tell(self, call: Callable[[Any], object]) -> None:
