@@ -7,6 +7,7 @@ it says can only build what this installation has an option for.
 import importlib
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,14 @@ def conf_dir() -> Path:
 
 def registered(group: str) -> set[str]:
     """The dotted names that the files of a group in conf/ have as their `_target_`."""
-    contents = [_content(path) for path in find_files(conf_dir() / group, (".yaml",))]
+    files = tuple((path, path.stat().st_mtime_ns) for path in find_files(conf_dir() / group, (".yaml",)))
+    return _targets(files)
+
+
+@cache
+def _targets(files: tuple[tuple[Path, int], ...]) -> set[str]:
+    """The `_target_`s of files with the times of their last changes, at which they are read anew."""
+    contents = [_content(path) for path, _ in files]
     return {content["_target_"] for content in contents if isinstance(content.get("_target_"), str)}
 
 
