@@ -17,7 +17,7 @@ def masks_of(seed):
     return [cutout.from_mask(speck), cutout.empty(), cutout.from_mask(np.ones((31, 23), bool)), loose]
 
 
-def same(left, right):
+def assert_same(left, right):
     for a, b in zip(left, right, strict=True):
         assert a.box == b.box
         np.testing.assert_array_equal(a.mask, b.mask)
@@ -29,13 +29,13 @@ def test_masks_come_back_as_they_were_written(tmp_path):
     assert rows == [0, 1, 2, 3, 4]
     bits = truth.read(tmp_path)
     for seed in (3, 0, 4):
-        same(masks_of(seed), bits.masks(seed))
+        assert_same(masks_of(seed), bits.masks(seed))
     assert (tmp_path / truth.BITS).stat().st_size == sum(len(truth.pack(masks_of(seed))[1]) for seed in range(5))
 
 
 def test_images_without_any_label_have_empty_masks(tmp_path):
     truth.write(tmp_path, [(0, truth.pack([cutout.empty()] * 3))])
-    same([cutout.empty()] * 3, truth.read(tmp_path).masks(0))
+    assert_same([cutout.empty()] * 3, truth.read(tmp_path).masks(0))
 
 
 def test_a_store_of_an_earlier_version_has_none(tmp_path):
@@ -47,4 +47,4 @@ def test_a_store_keeps_the_masks_of_its_outlines(tmp_path):
     store = material.store(32)
     assert store.bits is not None
     for index in range(len(store.names)):
-        same(replace(store, bits=None).truth(index), store.truth(index))
+        assert_same(replace(store, bits=None).truth(index), store.truth(index))

@@ -162,7 +162,8 @@ def measure(maps: torch.Tensor, store: Store, index: int) -> Measured:
     values = maps.cpu().numpy()
     counts = np.stack([upsample.histogram(map_, true, shape) for map_, true in zip(values, truth, strict=True)])
     masks = upsample.cutouts(values, [HALF] * len(truth), shape)
-    return Measured(counts, [cutout.runs(mask, shape[1]) for mask in masks], histogram.levels(values))
+    levels = np.stack([histogram.levels(map_) for map_ in values])  # each in the core's cache
+    return Measured(counts, [cutout.runs(mask, shape[1]) for mask in masks], levels)
 
 
 def compare_with_truth(maps: np.ndarray, store: Store, index: int) -> Compared:
