@@ -9,6 +9,7 @@ import pytest
 
 from bonepipe import cli
 from bonepipe import config as configs
+from bonepipe.errors import BonepipeError
 from bonepipe.pipeline import ablation
 from bonepipe.pipeline.comparison import TOTALS, read_dice
 
@@ -239,3 +240,15 @@ def test_the_steps_of_the_project_compose(tmp_path, monkeypatch):
             made.add(words[-1].removeprefix(f"{tmp_path}/"))
     assert named["train-all"] >= named["submit"] | named["pseudo"] | named["label-errors"]
     assert {task.row.run for task in tasks} <= named["train-all"] | made
+
+
+def test_a_training_that_ends_with_0_but_without_results_is_none_and_keeps_its_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation, "BONEPIPE", ("true",))
+    row = ablation.Row(name="base", train="")
+    task = ablation.Task(row, 4, (("train", "fold=0"),), tmp_path / "base", "digest")
+    checkpoint = task.run / "fold-0" / "last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    with pytest.raises(BonepipeError, match=r"base \(.*log\.txt\): ended without results"):
+        ablation.run([task], tmp_path, False, 1)
+    assert checkpoint.is_file()
