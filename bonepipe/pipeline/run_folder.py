@@ -34,10 +34,6 @@ ENSEMBLE, CASCADE = "ensemble.yaml", "cascade.json"  # what makes a folder witho
 KINDS = {ENSEMBLE: "an ensemble", CASCADE: "a cascade"}
 
 Inputs = dict[str, Any]  # `settings`: nested as in a config; any other key: name -> digest or plain value
-NOBODY_KNOWS = (
-    "nobody can tell what this folder's results were made from; put back a copy, or move the folder away to make them "
-    "anew"
-)
 
 
 def _names_constructors(node: Any) -> bool:
@@ -174,9 +170,15 @@ class Step:
 def read_fingerprint(folder: Path) -> dict[str, Any]:
     """Step -> its entry; empty where nothing was made yet. Raises BonepipeError where the file is damaged."""
     try:
-        return dict(read_json(folder / FINGERPRINT, dict[str, Entry], NOBODY_KNOWS))
+        return dict(read_json(folder / FINGERPRINT, dict[str, Entry], _nobody_knows(folder)))
     except FileNotFoundError:
         return {}
+
+
+def _nobody_knows(folder: Path) -> str:
+    trained = any((folder / name).exists() for name in (WEIGHTS, CHECKPOINT))
+    least = "delete the fold's folder to train it anew" if trained else "delete this file: all is made anew"
+    return f"nobody can tell what this folder's results were made from; put back a copy, or {least}"
 
 
 def read_training(folder: Path) -> Training | None:
@@ -185,7 +187,7 @@ def read_training(folder: Path) -> Training | None:
     try:
         return None if entry is None else fitting(entry, Training)
     except ValueError as error:
-        raise BonepipeError(f"{folder / FINGERPRINT}: training.{error}; {NOBODY_KNOWS}") from error
+        raise BonepipeError(f"{folder / FINGERPRINT}: training.{error}; {_nobody_knows(folder)}") from error
 
 
 @contextlib.contextmanager
@@ -194,7 +196,7 @@ def blamed(folder: Path) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        raise BonepipeError(f"{folder / FINGERPRINT}: cannot be read ({error}); {NOBODY_KNOWS}") from error
+        raise BonepipeError(f"{folder / FINGERPRINT}: cannot be read ({error}); {_nobody_knows(folder)}") from error
 
 
 def differences(before: Inputs, now: Inputs) -> list[str]:
