@@ -14,10 +14,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
-
-from annotated_types import Ge, Le, Predicate
-from typing_extensions import TypedDict
+from typing import Any
 
 from bonepipe import config as configs
 from bonepipe import versions
@@ -26,6 +23,7 @@ from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import write_json
 from bonepipe.forms import fitting, read_json
 from bonepipe.leftovers import sweep
+from bonepipe.pipeline.records import Cascade, Entry, Scores, Training
 
 CONFIG, FINGERPRINT, THRESHOLDS, SCORES = "config.yaml", "fingerprint.json", "thresholds.json", "scores.json"
 SUBMISSION, BATCH_SIZE = "submission.csv", "batch_size.json"
@@ -34,80 +32,6 @@ ENSEMBLE, CASCADE = "ensemble.yaml", "cascade.json"  # what makes a folder witho
 KINDS = {ENSEMBLE: "an ensemble", CASCADE: "a cascade"}
 
 Inputs = dict[str, Any]  # `settings`: nested as in a config; any other key: name -> digest or plain value
-
-
-def _names_constructors(node: Any) -> bool:
-    if not isinstance(node, dict):
-        return True
-    return isinstance(node.get("_target_", ""), str) and all(map(_names_constructors, node.values()))
-
-
-Settings = Annotated[dict[str, Any], Predicate(_names_constructors)]
-
-
-class MadeFrom(TypedDict, total=False):
-    """What steps are made from; each has keys of its own beside these."""
-
-    settings: Settings
-    files: dict[str, str]
-
-
-class Entry(TypedDict):
-    """A step in fingerprint.json."""
-
-    inputs: MadeFrom
-    outputs: dict[str, str | None]
-    versions: NotRequired[dict[str, str]]
-
-
-class Data(TypedDict):
-    """The class of a dataset's spec, and its settings."""
-
-    _target_: str
-
-
-class TrainingSettings(TypedDict):
-    """The settings of all groups; those of the data are asked for."""
-
-    data: Data
-
-
-class TrainedOn(TypedDict):
-    """What a fold was trained on: its settings, and which fold validates each image."""
-
-    settings: TrainingSettings
-    folds: dict[str, int]
-
-
-class Training(TypedDict):
-    """The training of a fold among the steps."""
-
-    inputs: TrainedOn
-    outputs: dict[str, str | None]
-    versions: NotRequired[dict[str, str]]
-
-
-class Weight(TypedDict):
-    """The second stage's share in the probabilities of a class."""
-
-    weight: Annotated[float, Ge(0), Le(1)]
-
-
-class Cascade(TypedDict):
-    """The folders of a cascade's stages, and the weights of the classes that both predict."""
-
-    first: str
-    second: str
-    classes: dict[str, Weight]
-
-
-class Scores(TypedDict, total=False):
-    """Of scores.json what is more than a number."""
-
-    folds: list[float]
-    folds_chosen: list[float]
-    oof_dice_per_class: dict[str, float]
-    test_dice_per_class: dict[str, float]
 
 
 @dataclass(frozen=True)
