@@ -75,6 +75,21 @@ def test_a_broken_cache_or_one_that_cannot_be_written_costs_only_time(tmp_path, 
     assert digests.digests([path], path / "below" / "a" / "file") == [digest(path)]
 
 
+@pytest.mark.parametrize("change", [str, str.upper])
+def test_a_cache_that_is_not_as_it_was_written_is_not_believed(tmp_path, settled, change):
+    """Else a file would pass for changed, and a trained fold be refused."""
+    path, cache = write(tmp_path / "a", "hand"), tmp_path / "cache"
+    right = digests.digests([path], cache)
+    cache.write_text(change(cache.read_text()).replace(right[0], right[0][::-1]))
+    assert digests.digests([path], cache) == right
+
+
+@pytest.mark.parametrize("content", ["[]", '{"a": 5}', '{"digest": "x", "files": {"a": 5}}', "[" * 100_000])
+def test_a_cache_of_another_form_costs_only_time(tmp_path, settled, content):
+    path, cache = write(tmp_path / "a", "hand"), write(tmp_path / "cache", content)
+    assert digests.digests([path], cache) == [digest(path)]
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(BonepipeError, match="gone: cannot be read"):
         digests.digests([tmp_path / "gone"], tmp_path / "cache")

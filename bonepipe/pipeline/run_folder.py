@@ -15,10 +15,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
-
-from annotated_types import Ge, Le, Predicate
-from typing_extensions import TypedDict
+from typing import Any
 
 from bonepipe import config as configs
 from bonepipe import versions
@@ -28,97 +25,16 @@ from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import write_json
 from bonepipe.forms import fitting, read_json
 from bonepipe.leftovers import sweep
+from bonepipe.pipeline.records import Cascade, Entry, Scores, Training
 
 CONFIG, FINGERPRINT, THRESHOLDS, SCORES = "config.yaml", "fingerprint.json", "thresholds.json", "scores.json"
 SUBMISSION, BATCH_SIZE = "submission.csv", "batch_size.json"
 CHECKPOINT, WEIGHTS, METRICS = "last.ckpt", "weights.safetensors", "metrics.csv"  # of a fold
 ENSEMBLE, CASCADE = "ensemble.yaml", "cascade.json"  # what makes a folder without folds an ensemble or a cascade
 KINDS = {ENSEMBLE: "an ensemble", CASCADE: "a cascade"}
-
 ANEW = "move it away, and `bonepipe train-all` writes it anew, or the command that made an ensemble or a cascade"
 
 Inputs = dict[str, Any]  # `settings`: nested as in a config; any other key: name -> digest or plain value
-
-
-def _way_out(folder: Path) -> str:
-    """What to do where nobody can tell what a folder's results were made from."""
-    trained = any((folder / name).exists() for name in (WEIGHTS, CHECKPOINT))
-    least = "delete the fold's folder to train it anew" if trained else "delete this file: all is made anew"
-    return f"nobody can tell what this folder's results were made from; put back a copy, or {least}"
-
-
-def _names_constructors(node: Any) -> bool:
-    if not isinstance(node, dict):
-        return True
-    return isinstance(node.get("_target_", ""), str) and all(map(_names_constructors, node.values()))
-
-
-Settings = Annotated[dict[str, Any], Predicate(_names_constructors)]
-
-
-class MadeFrom(TypedDict, total=False):
-    """What steps are made from; each has keys of its own beside these."""
-
-    settings: Settings
-    files: dict[str, str]
-
-
-class Entry(TypedDict):
-    """A step in fingerprint.json."""
-
-    inputs: MadeFrom
-    outputs: dict[str, str | None]
-    versions: NotRequired[dict[str, str]]
-
-
-class Data(TypedDict):
-    """The class of a dataset's spec, and its settings."""
-
-    _target_: str
-
-
-class TrainingSettings(TypedDict):
-    """The settings of all groups; those of the data are asked for."""
-
-    data: Data
-
-
-class TrainedOn(TypedDict):
-    """What a fold was trained on: its settings, and which fold validates each image."""
-
-    settings: TrainingSettings
-    folds: dict[str, int]
-
-
-class Training(TypedDict):
-    """The training of a fold among the steps."""
-
-    inputs: TrainedOn
-    outputs: dict[str, str | None]
-    versions: NotRequired[dict[str, str]]
-
-
-class Weight(TypedDict):
-    """The second stage's share in the probabilities of a class."""
-
-    weight: Annotated[float, Ge(0), Le(1)]
-
-
-class Cascade(TypedDict):
-    """The folders of a cascade's stages, and the weights of the classes that both predict."""
-
-    first: str
-    second: str
-    classes: dict[str, Weight]
-
-
-class Scores(TypedDict, total=False):
-    """Of scores.json what is more than a number."""
-
-    folds: list[float]
-    folds_chosen: list[float]
-    oof_dice_per_class: dict[str, float]
-    test_dice_per_class: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -184,9 +100,15 @@ class Step:
 def read_fingerprint(folder: Path) -> dict[str, Any]:
     """Step -> its entry; empty where nothing was made yet. Raises BonepipeError where the file is damaged."""
     try:
-        return dict(read_json(folder / FINGERPRINT, dict[str, Entry], _way_out(folder)))
+        return dict(read_json(folder / FINGERPRINT, dict[str, Entry], _nobody_knows(folder)))
     except FileNotFoundError:
         return {}
+
+
+def _nobody_knows(folder: Path) -> str:
+    trained = any((folder / name).exists() for name in (WEIGHTS, CHECKPOINT))
+    least = "delete the fold's folder to train it anew" if trained else "delete this file: all is made anew"
+    return f"nobody can tell what this folder's results were made from; put back a copy, or {least}"
 
 
 def read_training(folder: Path) -> Training | None:
@@ -195,7 +117,7 @@ def read_training(folder: Path) -> Training | None:
     try:
         return None if entry is None else fitting(entry, Training)
     except ValueError as error:
-        raise BonepipeError(f"{folder / FINGERPRINT}: training.{error}; {_way_out(folder)}") from error
+        raise BonepipeError(f"{folder / FINGERPRINT}: training.{error}; {_nobody_knows(folder)}") from error
 
 
 @contextlib.contextmanager
@@ -204,7 +126,7 @@ def blamed(folder: Path) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        raise BonepipeError(f"{folder / FINGERPRINT}: cannot be read ({error}); {_way_out(folder)}") from error
+        raise BonepipeError(f"{folder / FINGERPRINT}: cannot be read ({error}); {_nobody_knows(folder)}") from error
 
 
 def differences(before: Inputs, now: Inputs) -> list[str]:

@@ -125,7 +125,7 @@ def test_what_is_cross_validated_is_not_cross_validated_again(cascaded, capsys):
     assert "demo-wrist: is a cascade already; name its first stage" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("content", "reason"), [("{", "is no record of a cascade"), (None, "no run here")])
+@pytest.mark.parametrize(("content", "reason"), [("{", "cascade.json: cannot be read"), (None, "no run here")])
 def test_a_damaged_record_of_a_cascade_is_named(cascaded, root, tmp_path, capsys, content, reason):
     shutil.copytree(cascaded / "demo-wrist", tmp_path / "copy")
     (tmp_path / "copy" / "cascade.json").unlink()

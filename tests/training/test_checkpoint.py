@@ -64,7 +64,7 @@ def same(one, other):
 def test_no_flipped_byte_changes_what_is_gone_on_from(path, written, make_module):
     """Only in the padding between two tensors no byte means anything."""
     content, draw, refused = torch.load(path, weights_only=True), random.Random(0), 0
-    for place in [*range(len(written) - 4000, len(written), 13), *draw.sample(range(len(written)), 100)]:
+    for place in [*range(len(written) - 4000, len(written), 31), *draw.sample(range(len(written)), 60)]:
         path.write_bytes(written[:place] + bytes([written[place] ^ 1 << draw.randrange(8)]) + written[place + 1 :])
         try:
             require_sound(path, make_module(momentum=0.9, norm=True))
@@ -73,7 +73,7 @@ def test_no_flipped_byte_changes_what_is_gone_on_from(path, written, make_module
             refused += 1
         else:
             assert same(torch.load(path, weights_only=True), content)
-    assert refused > 150
+    assert refused > 70
 
 
 def test_four_flipped_bytes_in_the_tensors_are_noticed(path, written, train):

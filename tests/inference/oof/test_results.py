@@ -3,7 +3,7 @@ import pytest
 
 from bonepipe.errors import BonepipeError
 from bonepipe.inference.oof import results
-from bonepipe.inference.oof.results import Compared
+from bonepipe.inference.oof.results import Compared, read_counts
 
 CLASSES = ("Radius", "Ulna", "Lunate")
 
@@ -45,3 +45,23 @@ def test_histograms_that_cannot_be_read_are_named(written, content):
         path.write_bytes(path.read_bytes()[:-30] if content == "cut" else content)
     with pytest.raises(BonepipeError, match=r"histograms\.npz: cannot be read .*train this fold again"):
         results.read_curves(path, CLASSES)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_no_flipped_bit_is_read_as_another_number_or_ends_in_a_traceback(tmp_path, save):
+    path, draw = tmp_path / "histograms.npz", np.random.default_rng(0)
+    save(path, names=np.array(["a.png"]), classes=np.array(["x"]), counts=draw.integers(0, 99, (1, 1, 2, 256)))
+    content, named = path.read_bytes(), 0
+    names, counts = read_counts(path, ["x"])
+    for place in range(0, len(content), 17):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(draw.integers(8))
+        path.write_bytes(damaged)
+        try:
+            again = read_counts(path, ["x"])
+        except BonepipeError as error:
+            assert f"{path}: " in str(error)
+            named += 1
+        else:
+            assert again[0] == names and (again[1] == counts).all()
+    assert named > len(content) / 30
