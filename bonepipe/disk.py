@@ -21,7 +21,7 @@ WAYS_OUT = {  # of what a disk or its owner refuses
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOTDIR: "a file is in the way where a folder is needed: move it away, or write to another place",
     errno.EEXIST: "a file is in the way where a folder is needed: move it away, or write to another place",
-    errno.EISDIR: "a folder is in the way where a file is needed: move it away, or name another file",
+    errno.EISDIR: "a folder, where a file is needed: name a file, or move the folder away",
     errno.ELOOP: "a link leads back to itself: remove it",
     errno.EMFILE: "too many files are open: raise the limit (`ulimit -n 4096`), or lower the number of workers",
     errno.EIO: f"the disk fails: look into the system's log, {ELSEWHERE}",

@@ -91,7 +91,7 @@ def test_a_disk_that_cannot_hold_a_map_is_an_error_and_no_signal(tmp_path):
         (errno.EACCES, "you may not: change its owner or mode"),
         (errno.ENAMETOOLONG, "choose a shorter name"),
         (errno.ENOTDIR, "a file is in the way where a folder is needed"),
-        (errno.EISDIR, "a folder is in the way where a file is needed"),
+        (errno.EISDIR, "a folder, where a file is needed: name a file"),
     ],
 )
 def test_each_cause_has_its_way_out(number, way_out):

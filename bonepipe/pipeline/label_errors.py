@@ -86,16 +86,14 @@ def _write_table(experiment: Experiment, ranked: Sequence[LabelError]) -> None:
 
 def _write_pictures(experiment: Experiment, ranked: Sequence[LabelError], texts: dict[str, list[str]]) -> None:
     """Pictures of the first candidates, and the very first ones on a sheet; those of an earlier run go."""
-    folder = experiment.folder / "label_errors"
-    shutil.rmtree(folder, ignore_errors=True)
-    (experiment.folder / "label_errors.jpg").unlink(missing_ok=True)
-    strips = []
-    for number, suspect in enumerate(ranked[:PICTURES], 1):
-        strip = _picture(experiment, number, suspect, texts[suspect.name])
+    folder, sheet, first = experiment.folder / "label_errors", experiment.folder / "label_errors.jpg", ranked[:PICTURES]
+    drawn = [_picture(experiment, number, suspect, texts[suspect.name]) for number, suspect in enumerate(first, 1)]
+    shutil.rmtree(folder, ignore_errors=True)  # all that the new ones need has been read
+    sheet.unlink(missing_ok=True)
+    for number, (suspect, strip) in enumerate(zip(first, drawn, strict=True), 1):
         overlay.save(folder / f"{number:03d}-{suspect.kind}-{Path(suspect.name).stem}.jpg", strip)
-        strips += [strip] if number <= SHEET else []
-    if strips:
-        overlay.save(experiment.folder / "label_errors.jpg", overlay.stacked(strips))
+    if drawn:
+        overlay.save(sheet, overlay.stacked(drawn[:SHEET]))
 
 
 def _picture(experiment: Experiment, number: int, suspect: LabelError, codes: Sequence[str]) -> np.ndarray:

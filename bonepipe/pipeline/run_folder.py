@@ -33,6 +33,7 @@ CHECKPOINT, WEIGHTS, METRICS = "last.ckpt", "weights.safetensors", "metrics.csv"
 ENSEMBLE, CASCADE = "ensemble.yaml", "cascade.json"  # what makes a folder without folds an ensemble or a cascade
 KINDS = {ENSEMBLE: "an ensemble", CASCADE: "a cascade"}
 ANEW = "move it away, and `bonepipe train-all` writes it anew, or the command that made an ensemble or a cascade"
+KEYS = {CONFIG: {*configs.PLAIN_KEYS, *configs.GROUPS}, ENSEMBLE: {"members"}}  # of files that people may edit
 
 Inputs = dict[str, Any]  # `settings`: nested as in a config; any other key: name -> digest or plain value
 
@@ -74,11 +75,16 @@ class Step:
     def damage(self) -> list[str]:
         """The files of the result that are missing, or not as they were written.
 
-        Earlier versions took no note of some: these need only be there.
+        What people may edit (a dataset that moved, a member's weight) need only be whole: `changes` tells what differs.
+        Earlier versions took no note of these files.
         """
-        record, now = self.recorded, self._written()
-        then = {} if record is None else {**{name: now.get(name) for name in (CONFIG, ENSEMBLE)}, **record["outputs"]}
-        return [name for name, digest in now.items() if digest is None or digest != then.get(name)]
+        record = self.recorded
+        then = {} if record is None else record["outputs"]
+        changed = [name for name, now in self._written().items() if now is None or now != then.get(name)]
+        editable = [name for name in changed if name in KEYS and (self.folder / name).is_file()]
+        return [
+            name for name in changed if name not in editable or (name in then and not _is_whole(self.folder / name))
+        ]
 
     @property
     def current(self) -> bool:
@@ -95,6 +101,14 @@ class Step:
         there = [path for path in paths.values() if path.is_file()]
         known = dict(zip(there, digests(there, self.cache), strict=True))
         return {name: known.get(path) for name, path in paths.items()}
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a YAML file that people may edit can be read and has all its keys."""
+    try:
+        return KEYS[path.name] <= configs.read(path).keys()
+    except BonepipeError:
+        return False
 
 
 def read_fingerprint(folder: Path) -> dict[str, Any]:

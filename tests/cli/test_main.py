@@ -96,7 +96,8 @@ def test_interruption(command, capsys):
 def test_a_file_that_cannot_be_read_is_one_line(command, capsys, tmp_path):
     command(lambda _: tmp_path.read_text())
     assert cli.main(["score"]) == 1
-    assert capsys.readouterr().err == f"bonepipe score: {tmp_path}: Is a directory\n"
+    way_out = "a folder, where a file is needed: name a file, or move the folder away"
+    assert capsys.readouterr().err == f"bonepipe score: {tmp_path}: Is a directory; {way_out}\n"
     command(raising(OSError("no file's fault")))
     with pytest.raises(OSError, match="no file's fault"):
         cli.main(["score"])
