@@ -31,8 +31,14 @@ def make_loader(dataset: Dataset[Any], batch_size: int, workers: int = 0, **argu
         workers: processes, each with one thread; 0 for none beside this one.
         arguments: further ones of the `DataLoader`.
     """
-    pin = torch.cuda.is_available()
-    return DataLoader(dataset, batch_size, num_workers=workers, pin_memory=pin, worker_init_fn=_one_thread, **arguments)
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,  # by its name, for Lightning may make the loader anew
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
+        **arguments,
+    )
 
 
 def batches(dataset: Dataset[Any], batch_size: int, workers: int = 0) -> Iterator[dict[str, Any]]:
