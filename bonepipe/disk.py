@@ -81,7 +81,7 @@ def naming(path: Path, part: Path | None = None) -> Iterator[None]:
         raise
     except Exception as error:
         fault = disk_fault(error) or error
-        if not isinstance(fault, OSError) or fault.filename not in (None, str(path), str(part)):
+        if not isinstance(fault, OSError) or fault.errno is None or fault.filename not in (None, str(path), str(part)):
             raise
         raise OSError(fault.errno, fault.strerror, str(path)) from error
 

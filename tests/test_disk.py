@@ -24,7 +24,7 @@ from bonepipe.disk import told
 from bonepipe.files import append_csv, write_csv, write_json
 from bonepipe.inference.oof import byte_maps
 from bonepipe.report import overlay
-from bonepipe.training.callbacks import AtomicCheckpointIO
+from bonepipe.training.checkpoint import AtomicCheckpointIO
 from bonepipe.training.fit import save_weights
 
 noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)

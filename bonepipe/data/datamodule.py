@@ -66,21 +66,11 @@ class FoldDataModule(pl.LightningDataModule):
 
     @cached_property
     def split(self) -> tuple[list[int], list[int]]:
-        """Store indices to train on and to validate on, no patient in both.
-
-        Raises:
-            BonepipeError: nothing is left of one of them, or see `data.folds`.
-        """
+        """Store indices to train on and to validate on, no patient in both. Raises BonepipeError, see `data.folds`."""
         training, validation = self.cohort.indices(self.fold)
         training = self.cohort.fraction(training, self.fraction, self.seed)
         if self.overfit_batches is not None:
             training = validation = training[: self.overfit_batches * self.batch_size]
-        for indices, purpose in ((training, "train"), (validation, "validate")):
-            if not indices:
-                causes = "data.corrections that drop it, data.region that it does not show, trainer.fraction"
-                raise BonepipeError(
-                    f"fold {self.fold}: no image is left to {purpose} on; what leaves one out: {causes}"
-                )
         return training, validation
 
     def prepare_data(self) -> None:

@@ -96,6 +96,10 @@ def _checked(experiment: Experiment, fold: int) -> "FoldDataModule":
     """The fold's data, all settings tried before anything is written: what is refused leaves no run behind."""
     folder, data = experiment.fold_folder(fold), experiment.datamodule(fold)
     training, validation = data.split
+    for indices, purpose in ((training, "train"), (validation, "validate")):
+        if not indices:
+            causes = "data.corrections that drop it, data.region that it does not show, trainer.fraction"
+            raise BonepipeError(f"fold {fold}: no image is left to {purpose} on; what leaves one out: {causes}")
     if experiment.data.region is not None and (lacking := experiment.cohort.store.lacking()):
         names = ", ".join(experiment.cohort.images[index].name for index in lacking[:3])
         say(f"{len(lacking)} images show none of data.region.classes and are left out ({names}, ...)")

@@ -84,7 +84,7 @@ def test_training_without_the_policy_file_names_the_command_that_makes_it(traine
     [
         ("search.trial=3", "no such key 'search.trial'; did you mean 'search.trials'"),
         ("search.trials=many", "search.trials='many'"),
-        ("search.trials=0", "search: search.trials=0: at least 1"),
+        ("search.trials=0", "search.trials=0: input should be greater than or equal to 1"),
         ("search.trials={", "override 'search.trials={'"),
         ("loss=dcie", "loss has no option"),
     ],

@@ -57,7 +57,7 @@ def test_masks_from_image_level_labels_train_a_model(words, capsys):
     [
         ("cam.step=3", "no such key 'cam.step'; did you mean 'cam.steps'"),
         ("cam.crop=0.4", "crops of 26 x 26 pixels are too small"),
-        ("cam.threshold=2", "cam: cam.threshold=2.0: above 0"),
+        ("cam.threshold=2", "cam.threshold=2: input should be less than or equal to 1"),
         ("cam.encoder=resnet81", "unknown encoder 'resnet81'; did you mean"),
         ("data.masks=some.csv", "image-level labels come from the annotations; set data.masks=null"),
         ("fold=7", "fold=7: there are folds 0 to 1"),

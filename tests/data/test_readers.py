@@ -14,6 +14,7 @@ from bonepipe.data.image import find_images, read_grey, read_shape
 from bonepipe.data.metadata import read_metadata, read_rotated
 from bonepipe.digests import digest
 from bonepipe.errors import BonepipeError
+from bonepipe.pipeline import fold
 from bonepipe.pipeline.experiment import Experiment
 
 PIPE = "cannot be read .*a pipe, a socket or a device, and no file"
@@ -100,6 +101,6 @@ def test_corrections_that_drop_every_image_are_named_before_anything_is_trained(
     names = [image.name for image in read_catalog(experiment().data) if image.split == "train"]
     used = corrections(experiment, "image_name,class,action,value\n" + "".join(f"{name},,drop,\n" for name in names))
     with pytest.raises(BonepipeError, match=r"fold 0: no image is left to train on; .*data\.corrections"):
-        _ = used.datamodule(0).split
+        fold._checked(used, 0)
     errors = [row for row in audit.audit(used.data, used.folds) if row.severity == "error"]
     assert [row.message for row in errors] == ["drops every image: none is left to train on"]

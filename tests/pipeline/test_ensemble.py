@@ -350,7 +350,7 @@ def test_wrong_members_are_named_before_anything_is_predicted(runs, capsys, memb
         (["runs/a", "-o", "runs/x", "optimizer.lr=1"], "optimizer.lr: belongs to the runs, which are trained"),
         (["runs/a", "-o", "runs/x", "threshold.margin=1"], "did you mean 'thresholds'?"),
         (["runs/a", "-o", "runs/x", "thresholds.margn=1"], "did you mean 'thresholds.margin'?"),
-        (["runs/a", "-o", "runs/x", "thresholds.margin=-1"], "thresholds: margin=-1"),
+        (["runs/a", "-o", "runs/x", "thresholds.margin=-1"], "thresholds.margin=-1"),
         (["runs/a", "-o", "runs/looked"], "holds a run or a cascade"),
     ],
 )

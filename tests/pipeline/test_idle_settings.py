@@ -93,7 +93,7 @@ def test_all_settings_that_act_under_a_condition_are_settings():
 
 
 def test_a_warm_up_below_zero_is_refused_before_anything_is_written():
-    with pytest.raises(UsageError, match=r"scheduler: warmup=-1"):
+    with pytest.raises(UsageError, match=r"scheduler.warmup=-1"):
         said("scheduler.warmup=-1")
 
 

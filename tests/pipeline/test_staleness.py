@@ -254,6 +254,8 @@ def test_a_retrained_fold(submitted, call, monkeypatch):
     old = json.loads((submitted / "runs/tiny/scores.json").read_text())["oof_dice"]
     with safe_open(path, "np") as file:
         facts = file.metadata()
+    plain = {name: value for name, value in json.loads(facts["bonepipe"]).items() if name != "crc32"}
+    facts = {"bonepipe": json.dumps(plain)}  # as another program writes them, without checksums
     tensors = load_file(path)
     key = next(key for key in sorted(tensors) if "segmentation_head" in key and tensors[key].ndim == 4)
     save_file({**tensors, key: tensors[key] * np.float32(0.5)}, path, facts)
