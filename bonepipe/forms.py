@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ def read_json(path: Path, kind: type[T], way_out: str) -> T:
         BonepipeError: it cannot be read, is no JSON or not of this type; the message names file and field.
     """
     try:
+        require_file(path)
         return fitting(path.read_bytes(), kind)
     except FileNotFoundError:
         raise

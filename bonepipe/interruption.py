@@ -44,6 +44,14 @@ def ending(code: int) -> str:
     return f" ({signal.Signals(signum).name})" if signum in signal.valid_signals() else ""
 
 
+_asked = 0  # the signal that asked this command to stop
+
+
+def is_stopping() -> bool:
+    """Whether a signal asked this command to stop; what fails from then on fails because of it."""
+    return bool(_asked)
+
+
 @contextlib.contextmanager
 def heard() -> Iterator[None]:
     """Turn requests to stop into `Interrupted`; one that comes again soon is passed over, a second Ctrl-C ends all.
@@ -54,18 +62,20 @@ def heard() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    owner, first, asked = os.getpid(), 0.0, 0
+    global _asked  # noqa: PLW0603 - signals are the process's, and so is what they ask for
+    owner, first, _asked = os.getpid(), 0.0, 0
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        nonlocal first, asked
-        again = asked and time.monotonic() < first + ONCE
+        global _asked
+        nonlocal first
+        again = _asked and time.monotonic() < first + ONCE
         if os.getpid() != owner and signum == signal.SIGINT:
             signal.default_int_handler(signum, frame)
         elif os.getpid() != owner or (again and signum == signal.SIGINT):
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
         elif not again:
-            first, asked = time.monotonic(), signum
+            first, _asked = time.monotonic(), signum
             raise Interrupted(signum)
 
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
@@ -75,10 +85,11 @@ def heard() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if asked:
-            raise Interrupted(asked) from error
+        if _asked:
+            raise Interrupted(_asked) from error
         raise
     finally:
+        _asked = 0
         for signum in replaced:
             signal.signal(signum, before[signum])
 

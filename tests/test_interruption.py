@@ -10,6 +10,7 @@ import pytest
 
 from bonepipe import interruption
 from bonepipe.children import Children
+from bonepipe.interruption import Interrupted, heard, is_stopping
 from bonepipe.training.executors import Local
 
 WAIT = """
@@ -187,3 +188,15 @@ def test_an_error_leaves_other_commands_to_their_end(monkeypatch):
     with pytest.raises(ValueError, match="x"), Children() as children, children.started(["sleep", "0.2"]) as process:
         raise ValueError("x")
     assert process.wait(10) == 0
+
+
+def test_what_fails_after_a_request_to_stop_fails_because_of_it():
+    with pytest.raises(Interrupted), heard():
+        assert not is_stopping()
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except Interrupted:
+            assert is_stopping()
+            raise RuntimeError("a loader process is gone") from None
+    assert not is_stopping()

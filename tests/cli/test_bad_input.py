@@ -221,7 +221,11 @@ def test_value_that_makes_no_sense(assert_refused):
     assert_refused(train("loss=dice_topk", "loss.k=0"), 2, "loss.k=0: input should be greater than 0")
     assert_refused(train("mixing=cutmix", "mixing.p=2"), 2, "mixing.p=2: input should be less than or equal to 1")
     for command in ("train-all", "submit"):
-        assert_refused([command, *WORDS, "name=other", "thresholds.margin=-1"], 2, "thresholds.margin=-1: input should be greater than or equal to 0")
+        assert_refused(
+            [command, *WORDS, "name=other", "thresholds.margin=-1"],
+            2,
+            "thresholds.margin=-1: input should be greater than or equal to 0",
+        )
     assert_refused(train("loss.boundary={sigmaa:5}"), 2, "loss.boundary", "unexpected keyword argument")
 
 

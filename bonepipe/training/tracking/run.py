@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from bonepipe.interruption import is_stopping
 from bonepipe.training.tracking.ending import FAILED, KILLED, end
 from bonepipe.training.tracking.history import AXES, STEPS, Row, extremes, read_rows, told_rows
 from bonepipe.training.tracking.log import Growth, cut, fault_of, log_of
@@ -49,8 +50,10 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
-        self.finish(KILLED if stopped else FAILED if kind is not None else 0)
+        if kind is None:
+            self.finish()
+        else:
+            self.finish(KILLED if issubclass(kind, KeyboardInterrupt) or is_stopping() else FAILED)
 
     def epochs(self, rows: Sequence[Row], steps: Sequence[Row] = ()) -> None:
         """All epochs of a training so far, as in metrics.csv, and the steps in them, as in steps.csv.
