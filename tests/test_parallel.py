@@ -110,7 +110,11 @@ import torch
 @pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP, which tells its settings, comes with Linux wheels")
 @pytest.mark.parametrize(
     ("said", "policy", "spins"),
-    [({}, "PASSIVE", 0), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", None), ({"GOMP_SPINCOUNT": "123"}, "PASSIVE", 123)],
+    [
+        ({}, "PASSIVE", 1000),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", None),
+        ({"GOMP_SPINCOUNT": "123"}, "PASSIVE", 123),
+    ],
 )
 def test_the_openmp_that_torch_loads_lets_threads_sleep_unless_told_otherwise(said, policy, spins):
     kept = {key: value for key, value in os.environ.items() if key not in WAITING}

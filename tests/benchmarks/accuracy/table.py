@@ -100,7 +100,8 @@ def _paired(rows: Sequence[Row], change: str, set_name: str) -> np.ndarray:
 def _lines(rows: Sequence[Row], key: tuple[str, float]) -> list[list[str]]:
     here = [row for row in rows if (row["set"], float(row["minutes"])) == key]
     by_system = {name: _by_seed(here, name) for name in dict.fromkeys(row["system"] for row in here)}
-    script = _best([dice for name, dice in by_system.items() if name.startswith("script")])
+    scripts = [dice for name, dice in by_system.items() if name.startswith("script")]
+    script = _best(scripts) if len(scripts) == len(RATES) else {}  # before, its rate is not tuned
     lines = []
     for name, dice in by_system.items():
         images = next(row["images"] for row in here if row["system"] == name)
