@@ -42,6 +42,14 @@ def disk_fault(error: BaseException) -> OSError | None:
     return None
 
 
+def refusal(error: Exception) -> str | None:
+    """What to tell of a disk that refuses a file; None for a bug, and for what may be of the output."""
+    fault = error if isinstance(error, OSError) else disk_fault(error)
+    if fault is None or (fault is error and fault.filename is None):
+        return None
+    return told(fault)
+
+
 def told(error: OSError) -> str:
     """An error of the operating system in one line: file, cause and way out."""
     return cause(error) if error.filename is None else f"{error.filename}: {cause(error)}"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bonepipe import __version__, memory
 from bonepipe.cli.commands import COMMANDS, usage
 from bonepipe.cli.encoding import ensure_utf8
-from bonepipe.disk import disk_fault, told
+from bonepipe.disk import refusal, told
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.interruption import end_with_parent, exit_code, heard, signal_of
 from bonepipe.parallel import let_threads_sleep
@@ -70,7 +70,8 @@ def _answer(words: Sequence[str], traceback_wanted: bool) -> int:
     except SystemExit as stop:  # argparse has printed the help
         return int(stop.code or 0)
     except Exception as error:
-        if traceback_wanted or (reason := _reason(error)) is None:
+        reason = str(error) if isinstance(error, BonepipeError) else refusal(error)
+        if traceback_wanted or reason is None:
             raise
         print(f"bonepipe {words[0]}: {reason}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
@@ -83,12 +84,3 @@ def _stopped(command: str, stop: KeyboardInterrupt) -> int:
     name = signal_of(stop).name
     print(f"{begins}bonepipe {command}: stopped by {name}; the same command goes on{epochs}", file=sys.stderr)
     return exit_code(stop)
-
-
-def _reason(error: Exception) -> str | None:
-    """What to tell of a user's mistake or of a disk that refuses; None for a bug, and for what may be of the output."""
-    if isinstance(error, BonepipeError):
-        return str(error)
-    fault = error if isinstance(error, OSError) else disk_fault(error)
-    nameless = fault is None or (fault is error and fault.filename is None)
-    return None if fault is None or nameless else told(fault)

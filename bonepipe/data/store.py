@@ -100,7 +100,7 @@ class Store:
             may bring into view, or whole images; None where training draws the images.
         fit: how images of another aspect than the store's lie in it, see `Frame`.
         supersample: how many times larger than the images training draws them.
-        bits: the true masks; None where an earlier version built the store, or tests did.
+        bits: the true masks; None where they are to be filled from the outlines each time.
         thumbnails: of the whole images, float32 `[N, s, s]`, see `bonepipe.data.thumbnails`.
 
     Where the spec names corrections or pseudo-labels, `planes` are the amended labels. The outlines, and with them
@@ -197,7 +197,7 @@ class Store:
         """The true mask of every class at the image's original size, each inside its bounding box."""
         if self.bits is not None:
             return self.bits.masks(index)
-        return [polygon.cutout(points, self.shape(index)) for points in self.outlines(index)]
+        return _filled(self.outlines(index), self.shape(index))
 
 
 def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Store:
@@ -441,7 +441,12 @@ class Prepared(NamedTuple):
         outlines: list[list[np.ndarray]] = [[] for _ in range(classes)]
         for label, points in self.outlines:
             outlines[label].append(points)
-        return [polygon.cutout(of_class, self.shape) for of_class in outlines]
+        return _filled(outlines, self.shape)
+
+
+def _filled(outlines: Sequence[Sequence[np.ndarray]], shape: tuple[int, int]) -> list[Cutout]:
+    """One mask a class of its outlines."""
+    return [polygon.cutout(points, shape) for points in outlines]
 
 
 def prepare(image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLabel | None = None) -> Prepared:

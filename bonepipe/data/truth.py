@@ -58,10 +58,8 @@ def write(folder: Path, images: Iterable[tuple[Row, Packed]]) -> list[Row]:
     return rows
 
 
-def read(folder: Path) -> TruthBits | None:
-    """The masks of a store; None where an earlier version built it."""
-    if not (folder / PLACES).is_file():
-        return None
+def read(folder: Path) -> TruthBits:
+    """The masks of a store."""
     with np.load(folder / PLACES) as file:
         boxes, ends = file["boxes"], file["ends"]
     empty = not (folder / BITS).stat().st_size  # which cannot be mapped

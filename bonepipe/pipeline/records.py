@@ -1,6 +1,6 @@
 """The forms of the JSON files of a run's folder: what is read of them has these types, or the file is refused."""
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, Generic, NotRequired, TypeVar
 
 from annotated_types import Ge, Le, Predicate
 from typing_extensions import TypedDict
@@ -12,6 +12,7 @@ def _names_constructors(node: Any) -> bool:
     return isinstance(node.get("_target_", ""), str) and all(map(_names_constructors, node.values()))
 
 
+From = TypeVar("From")
 Settings = Annotated[dict[str, Any], Predicate(_names_constructors)]
 
 
@@ -22,10 +23,10 @@ class MadeFrom(TypedDict, total=False):
     files: dict[str, str]
 
 
-class Entry(TypedDict):
-    """A step in fingerprint.json."""
+class Entry(TypedDict, Generic[From]):
+    """A step in fingerprint.json, and what it is made from."""
 
-    inputs: MadeFrom
+    inputs: From
     outputs: dict[str, str | None]
     versions: NotRequired[dict[str, str]]
 
@@ -49,12 +50,7 @@ class TrainedOn(TypedDict):
     folds: dict[str, int]
 
 
-class Training(TypedDict):
-    """The training of a fold among the steps."""
-
-    inputs: TrainedOn
-    outputs: dict[str, str | None]
-    versions: NotRequired[dict[str, str]]
+Training = Entry[TrainedOn]
 
 
 class Weight(TypedDict):

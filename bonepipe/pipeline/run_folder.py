@@ -25,7 +25,7 @@ from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import write_json
 from bonepipe.forms import fitting, read_json
 from bonepipe.leftovers import sweep
-from bonepipe.pipeline.records import Cascade, Entry, Scores, Training
+from bonepipe.pipeline.records import Cascade, Entry, MadeFrom, Scores, Training
 
 CONFIG, FINGERPRINT, THRESHOLDS, SCORES = "config.yaml", "fingerprint.json", "thresholds.json", "scores.json"
 SUBMISSION, BATCH_SIZE = "submission.csv", "batch_size.json"
@@ -114,7 +114,7 @@ def _is_whole(path: Path) -> bool:
 def read_fingerprint(folder: Path) -> dict[str, Any]:
     """Step -> its entry; empty where nothing was made yet. Raises BonepipeError where the file is damaged."""
     try:
-        return dict(read_json(folder / FINGERPRINT, dict[str, Entry], _nobody_knows(folder)))
+        return dict(read_json(folder / FINGERPRINT, dict[str, Entry[MadeFrom]], _nobody_knows(folder)))
     except FileNotFoundError:
         return {}
 

@@ -189,7 +189,7 @@ def train_fold(
     if resumes:
         callbacks.append(RequireFittingOptimizer(checkpoint))
     trainer = make_trainer(spec, callbacks, device, folder)
-    _fit(trainer, module, data, checkpoint)
+    _fit(trainer, module, data, checkpoint if resumes else None)
     if times := clock.summary():
         say(f"{title}  {times}")
     return _choose(trainer, module, data, best, averaging, transfer)
@@ -255,7 +255,7 @@ def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, f
     )
 
 
-def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, checkpoint: Path) -> None:
+def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, checkpoint: Path | None) -> None:
     try:
         _start_or_resume(trainer, module, data, checkpoint)
     except ValueError as error:  # from networks that could not be asked beforehand
@@ -272,12 +272,13 @@ def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, 
         raise BonepipeError(f"broke down in {where}: {error} Try {REMEDIES}") from error
 
 
-def _start_or_resume(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, checkpoint: Path) -> None:
-    resume = str(checkpoint) if checkpoint.is_file() else None
+def _start_or_resume(
+    trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, checkpoint: Path | None
+) -> None:
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except Exception as error:
-        if refused := refusal(error, checkpoint):
+        if checkpoint is not None and (refused := refusal(error, checkpoint)):
             raise refused from error
         raise
 

@@ -51,7 +51,7 @@ class Loss:
 
     Attributes:
         label_smoothing: how far targets move towards one half in cross entropy and focal terms, and towards the class's
-            share of the image in Dice-like terms (see `pixel_sums.Areas`); 0 leaves them alone.
+            share of the image in Dice-like terms (see `pixel_terms.Areas`); 0 leaves them alone.
         boundary: weights of pixels between objects, or None. They are made with the batch, not here.
         side_weight: of each output of deep supervision, where the network has such; its answer proper has 1.
         presence_weight: of the cross entropy of the head that tells which classes occur, where the network has one.

@@ -167,7 +167,7 @@ def semantic_map(logits: torch.Tensor, planes: torch.Tensor) -> torch.Tensor:
     Args:
         logits: `[N, C, h, w]`; planes: the true labels, uint8 `[N, h, w, P]`.
     """
-    occurs = (bitplane.coverage_torch(planes, logits.shape[1]) > 0).flatten(2).any(2)
+    occurs = (bitplane.counts_torch(planes, logits.shape[1])[0] > 0).flatten(2).any(2)
     seen = (logits.float().sigmoid() * occurs[..., None, None]).sum(1) + 1e-8
     return seen / seen.sum((1, 2), keepdim=True)
 

@@ -25,7 +25,7 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def refused(place, monkeypatch, capsys):
+def assert_refused(place, monkeypatch, capsys):
     """A function: a command must fail with one message that has these parts, and no traceback."""
     monkeypatch.chdir(place)
     monkeypatch.delenv("BONEPIPE_TRACEBACK", raising=False)
@@ -52,22 +52,22 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_file_where_a_folder_is_needed(refused, command):
+def test_a_file_where_a_folder_is_needed(assert_refused, command):
     words = [word.replace("OUT", "file/out") for word in COMMANDS[command]]
-    refused(words, "file", "a file is in the way where a folder is needed: move it away")
+    assert_refused(words, "file", "a file is in the way where a folder is needed: move it away")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_name_of_300_letters(refused, command):
+def test_a_name_of_300_letters(assert_refused, command):
     words = [word.replace("OUT", LONG) for word in COMMANDS[command]]
-    refused(words, LONG, "File name too long; choose a shorter name")
+    assert_refused(words, LONG, "File name too long; choose a shorter name")
 
 
 @pytest.mark.parametrize("runs", ["file", "file/runs", LONG])
-def test_runs_that_cannot_be_a_folder(refused, runs):
+def test_runs_that_cannot_be_a_folder(assert_refused, runs):
     words = ["folds.file=folds.csv", f"runs={runs}"]
     assert main(["split", *WORDS, "folds.file=folds.csv"]) == 0
-    refused(["train", "fold=0", *WORDS, *words], runs)
+    assert_refused(["train", "fold=0", *WORDS, *words], runs)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
@@ -80,10 +80,10 @@ def test_results_that_cannot_be_printed_are_told_with_the_way_out(place):
     assert "Traceback" not in done.stderr
 
 
-def test_a_pipe_among_the_outputs_is_not_replaced(refused, place):
+def test_a_pipe_among_the_outputs_is_not_replaced(assert_refused, place):
     os.mkfifo(place / "pipe.csv")
     try:
-        refused(["vote", "a.csv", "a.csv", "-o", "pipe.csv"], "pipe.csv: ", "a pipe, a socket or a device")
+        assert_refused(["vote", "a.csv", "a.csv", "-o", "pipe.csv"], "pipe.csv: ", "a pipe, a socket or a device")
         assert (place / "pipe.csv").is_fifo()
     finally:
         (place / "pipe.csv").unlink()

@@ -38,10 +38,6 @@ def test_images_without_any_label_have_empty_masks(tmp_path):
     assert_same([cutout.empty()] * 3, truth.read(tmp_path).masks(0))
 
 
-def test_a_store_of_an_earlier_version_has_none(tmp_path):
-    assert truth.read(tmp_path) is None
-
-
 def test_a_store_keeps_the_masks_of_its_outlines(tmp_path):
     material = Material(tmp_path, 128)
     store = material.store(32)
