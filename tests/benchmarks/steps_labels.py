@@ -34,10 +34,9 @@ FOLDS = 5
 HALF = 0.5
 
 
-def score_image(logits: torch.Tensor, store: Store, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Dice `[C]` at 0.5 and histograms `[C, 2, 256]` of an image, at its original size."""
-    compared = compare_with_truth(logits[0].sigmoid().numpy(), store, index)
-    return compared.dice, compared.counts
+def compared(logits: torch.Tensor, store: Store, index: int) -> results.Compared:
+    """What is kept of an image, at its original size."""
+    return compare_with_truth(logits[0].sigmoid().numpy(), store, index)
 
 
 def encode_image(logits: torch.Tensor, shape: tuple[int, int]) -> list[str]:
@@ -101,7 +100,7 @@ def validation(material: Material, repeats: int, images: int = 16) -> list[Row]:
     truth, shape, frame = store.truth(0), store.shape(0), Frame((512, 512))
     masks = torch.from_numpy(material.train_masks(0))[None].float()
 
-    def compared(point: str, workers: int) -> Callable[[], list[np.ndarray]]:
+    def all_images(point: str, workers: int) -> Callable[[], list[np.ndarray]]:
         pairs = [(logits_of(material, 0, point=point)[0].sigmoid(), Truth(shape, truth, frame))] * images
         return lambda: list(overlapped(validated, pairs, images, workers))
 
@@ -117,7 +116,7 @@ def validation(material: Material, repeats: int, images: int = 16) -> list[Row]:
     first = replace(row, target="at least 25x, at most 60 ms", met=met, ours=f"{row.ours} ({all_points})")
     if cores() < 2:
         return [first]
-    two = alternate(compared(point, 1), compared(point, 2), repeats)
+    two = alternate(all_images(point, 1), all_images(point, 2), repeats)
     return [first, faster(f"... {images} of them, on one core / on two", two, 1.7, "")]
 
 
@@ -177,15 +176,14 @@ def make_histograms(material: Material, images: int) -> Path:
     if folder.is_dir():
         return folder
     store, classes = material.store(32), material.spec(512).classes
-    real = [score_image(logits_of(material, index), store, index)[1] for index in range(len(material.train))]
+    real = [compared(logits_of(material, index), store, index) for index in range(len(material.train))]
     rng, part = np.random.default_rng(0), folder.with_name(f"{folder.name}.part")
     for fold in range(FOLDS):
-        numbers = range(fold, images, FOLDS)
-        counts = np.stack([rng.poisson(real[number % len(real)]) for number in numbers])
         (part / f"fold-{fold}").mkdir(parents=True)
-        results._write_histograms(
-            part / f"fold-{fold}" / "histograms.npz", [f"{number}.png" for number in numbers], classes, counts
-        )
+        numbers = range(fold, images, FOLDS)
+        copied = [real[number % len(real)] for number in numbers]
+        varied = [image._replace(counts=rng.poisson(image.counts)) for image in copied]
+        results.write_results(part / f"fold-{fold}", [f"{number}.png" for number in numbers], classes, varied)
     part.rename(folder)
     return folder
 

@@ -50,7 +50,7 @@ def test_what_is_kept_of_an_image_equals_that_of_full_frames(material, index):
 def test_the_network_learns_from_point_to_point(material):
     store = material.store(32)
     dice = [
-        steps_labels.score_image(learned.logits_of(material, 0, 64, point), store, 0)[0].mean()
+        steps_labels.compared(learned.logits_of(material, 0, 64, point), store, 0).dice.mean()
         for point in learned.POINTS
     ]
     assert dice[0] < dice[-1]
@@ -70,6 +70,11 @@ def test_texts_equal_those_of_full_frames(material, index):
 def test_thresholds_equal_brute_force(material):
     checked, _ = steps_labels.check_thresholds(material, 2, 64, classes=29)
     assert "29 classes at 243 thresholds" in checked
+
+
+def test_thresholds_are_chosen_from_the_files_of_folds(material):
+    folder = steps_labels.make_histograms(material, 10)
+    assert len(steps_labels.choose_thresholds(folder, material.spec(64).classes).thresholds) == 29
 
 
 def test_votes_and_scores_equal_those_on_pixels(material):
