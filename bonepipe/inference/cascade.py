@@ -19,7 +19,7 @@ from bonepipe.data.region import Region, cut, smallest_box
 from bonepipe.inference.oof import byte_maps
 from bonepipe.inference.oof.byte_maps import ByteMaps
 from bonepipe.inference.oof.predict import Predict
-from bonepipe.labels import upsample
+from bonepipe.labels import on_device, upsample
 from bonepipe.labels.cutout import Box, Cutout, empty, hull
 from bonepipe.labels.histogram import FLOOR, HALF
 
@@ -99,7 +99,7 @@ def predict_second_stage(
     shown = [resize_grey(cut(grey, crop), size) for (grey, _), crop in zip(images, crops, strict=True) if crop]
     if not shown:
         return [None] * len(boxes)
-    answers = iter(predict(torch.from_numpy(np.stack(shown))).cpu().numpy())
+    answers = iter(on_device.to_host(predict(torch.from_numpy(np.stack(shown)))).numpy())
     return [None if crop is None else SecondStage(crop, next(answers)) for crop in crops]
 
 

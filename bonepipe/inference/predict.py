@@ -12,7 +12,7 @@ from bonepipe.data.batches import TestImages
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.frame import Frame, Shape
 from bonepipe.data.loading import batches, reading_processes
-from bonepipe.labels import cutout, rle, upsample
+from bonepipe.labels import cutout, on_device, rle, upsample
 from bonepipe.labels.cutout import Cutout
 from bonepipe.parallel import overlapped
 from bonepipe.ranges import Count, Number, Processes
@@ -93,7 +93,8 @@ def predictions(
     """
     source = TestImages(images, frozenset(frame for frame, _ in members))
     for batch in batches(source, spec.batch_size, reading_processes(len(images), spec.workers)):
-        answers = zip(*(predict(batch["image"][frame]).cpu().numpy() for frame, predict in members), strict=True)
+        stacks = (on_device.to_host(predict(batch["image"][frame])).numpy() for frame, predict in members)
+        answers = zip(*stacks, strict=True)
         facts = batch["index"].tolist(), batch["shape"].tolist(), batch["thumbnail"].numpy()
         for index, shape, little, maps in zip(*facts, answers, strict=True):
             size = (shape[0], shape[1])

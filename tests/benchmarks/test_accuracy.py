@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from bonepipe import config as configs
 from bonepipe.data import submission
 
 from .accuracy import nnunet, sets, systems, table
-from .accuracy.__main__ import jobs
+from .accuracy.__main__ import jobs, slug
 from .accuracy.place import Job, Place
 
 
@@ -126,6 +127,14 @@ def test_gains_are_paired_by_seed_with_the_better_script(tmp_path):
     line = next(line for line in Path(tmp_path / "accuracy.md").read_text().splitlines() if "one model" in line)
     cells = [cell.strip() for cell in line.split("|")]
     assert cells[4:9] == ["100", "0.7600 ± 0.0566", "+0.1100 ± 0.1271", "+0.02", "yes"]
+
+
+@pytest.mark.parametrize(
+    "change", ["", "averaging=ema averaging.decay=0.99", "+model.settings={decoder_channels: [8]}"]
+)
+def test_a_changes_folder_is_a_value_that_overrides_take(tmp_path, change):
+    folder = tmp_path / slug(change)
+    assert configs.compose([f"runs={folder}"])["runs"] == str(folder)
 
 
 def test_a_change_is_compared_with_the_default_seed_by_seed(tmp_path):

@@ -61,7 +61,7 @@ def _names(system: str, minutes: float) -> list[str]:
 
 def slug(change: str) -> str:
     """The name of a change's folder."""
-    return re.sub(r"[^\w.=-]+", "_", change) or "default"
+    return re.sub(r"[^\w.-]+", "_", change) or "default"  # no "=", which overrides would have to quote
 
 
 def measure(missing: Sequence[tuple[Place, Job]], rows: Rows, change: str, at_once: int) -> None:
