@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from bonepipe.errors import suggestion
+from bonepipe.models.full_resolution import see_full_resolution
 from bonepipe.models.outputs import Outputs
 from bonepipe.models.weights import with_weights
-from bonepipe.ranges import Inside
+from bonepipe.ranges import Count, Inside
 
 GIVEN = {"self", "encoder_name", "encoder_weights", "in_channels", "classes", "aux_params", "kwargs"}  # no settings
 
@@ -25,6 +26,7 @@ def smp_model(
     encoder_weights: str | None = "imagenet",
     prior: Inside = 0.01,
     presence: bool = False,
+    full_resolution: Count | None = None,
     settings: dict[str, Any] | None = None,
 ) -> nn.Module:
     """A model of segmentation_models_pytorch for grey images: `[N, 1, h, w]` to logits `[N, classes, h, w]`.
@@ -39,6 +41,8 @@ def smp_model(
         prior: probability that the untrained model gives every pixel; a small one spares it the steps that it would
             need to learn that most pixels are background (RetinaNet, section 4.1, "Initialization").
         presence: in training also tell which classes are in the image, from the encoder's deepest maps.
+        full_resolution: channels of a last level that sees the image itself, see `models.full_resolution`, or None for
+            smp's decoder as it is.
         settings: further arguments of the architecture.
 
     Raises:
@@ -62,6 +66,8 @@ def smp_model(
         network: Any = with_weights(encoder, encoder_weights, make)
     except (KeyError, TypeError, RuntimeError, AttributeError) as error:
         raise ValueError(f"architecture {architecture!r} with encoder {encoder!r}: {error}") from error
+    if full_resolution:
+        see_full_resolution(network, architecture, classes, full_resolution)
     if presence:
         network.register_forward_hook(_with_presence)  # a wrapper would rename every weight
     # PAN's attention pyramid halves the encoder's last maps three times.

@@ -6,19 +6,22 @@ from typing import Any, Literal
 import torch
 
 Precision = Literal["auto", "32", 32, "tf32", "bf16", "fp16"]  # an override of 32 is read as a number
+BF16 = ("avx512_bf16", "amx_bf16")  # instructions of x86-64 that multiply bf16
 FULL = ("32", "tf32")  # no casts; `tf32` lets a GPU round the factors of products to ten bits, `32` does not
 
 
 def resolve(precision: Precision, device: str) -> str:
-    """`auto` to bf16 on GPUs that have it, fp16 on other GPUs, else 32; `device` is `cpu`, `cuda` or `mps`.
+    """`auto` to bf16 where the hardware has it, fp16 on other GPUs, else 32; `device` is `cpu`, `cuda` or `mps`.
 
-    GPUs before Ampere have fp16 alone: they only emulate bf16, slower than float32.
+    GPUs before Ampere have fp16 alone, and processors without instructions for bf16 float32 alone: what they emulate is
+    slower.
     """
     if precision != "auto":
         return str(precision)
-    if device != "cuda":
-        return "32"
-    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    capabilities = torch.cpu.get_capabilities()
+    return "bf16" if device == "cpu" and any(capabilities.get(name) for name in BF16) else "32"
 
 
 def lightning_precision(precision: Precision, device: str) -> Any:

@@ -31,7 +31,7 @@ def test_models_and_views_average_as_in_prediction(weights):
     """Flips that swap classes, quarter turns and scales of a frame that is no square, weighted."""
     models, views = [network(0), network(1)], Views(SPEC, transforms=MANY, weights=weights)
     images = torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8)
-    expected = mean_probabilities([FoldModel(Path(), model, {}) for model in models], views, images, 0.4, 0.3)
+    expected = mean_probabilities([FoldModel(Path(), model, {}) for model in models], views, images, 0.4, 0.3, "32")
     with torch.inference_mode():
         maps = Averaged(models, views, 0.4, 0.3)(images[:, None])
     torch.testing.assert_close(maps, expected, atol=1e-6, rtol=0)

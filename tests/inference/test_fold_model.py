@@ -135,7 +135,7 @@ def slow_views(model, images):
 def test_averaging_then_upsampling_equals_upsampling_then_averaging(shape):
     views = Views(SPEC, transforms=[{"name": "VerticalFlip"}, {"name": "HorizontalFlip"}])
     crowd, images = members(3), grey()
-    mean = mean_probabilities(crowd, views, images, MEAN, STD).numpy()
+    mean = mean_probabilities(crowd, views, images, MEAN, STD, "32").numpy()
     assert mean.shape == (2, 3, 20, 24)
     large = [[upsample.upsample(map_, shape) for map_ in maps] for maps in mean]
     every = np.array(
@@ -156,15 +156,15 @@ def test_view_weights_count():
     plain, mirrored, *_ = slow_views(member.model, images)
     first = next(iter(views))[1](torch.arange(2.0).view(1, 1, 1, 2)).flatten().tolist()
     shares = (0.75, 0.25) if first == [0, 1] else (0.25, 0.75)
-    mean = mean_probabilities([member], views, images, MEAN, STD)
+    mean = mean_probabilities([member], views, images, MEAN, STD, "32")
     np.testing.assert_allclose(mean, shares[0] * plain + shares[1] * mirrored, rtol=0, atol=1e-6)
 
 
 def test_scaled_views_fit_whatever_the_size():
     views = Views(SPEC, transforms=[{"name": "Scale", "scales": [1, 1.1, 0.7]}], force=True)
-    mean = mean_probabilities(members(2), views, grey((33, 47)), MEAN, STD)
+    mean = mean_probabilities(members(2), views, grey((33, 47)), MEAN, STD, "32")
     assert mean.shape == (2, 3, 33, 47)
-    plain = mean_probabilities(members(2), Views(SPEC), grey((33, 47)), MEAN, STD)
+    plain = mean_probabilities(members(2), Views(SPEC), grey((33, 47)), MEAN, STD, "32")
     assert 0 < (mean - plain).abs().mean() < 0.1
 
 

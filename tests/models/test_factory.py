@@ -92,6 +92,27 @@ def test_the_classification_head_teaches_the_encoder_and_survives_copying():
     assert all(p.grad is None for p in model.network.decoder.parameters())
 
 
+@pytest.mark.parametrize("architecture", ["Unet", "UnetPlusPlus", "MAnet", "Linknet"])
+def test_a_last_level_sees_the_image_at_full_resolution(architecture):
+    """A checkerboard of single pixels reaches the answer only where something looks at the image before it is halved."""
+    torch.manual_seed(0)
+    settings = {} if architecture == "Linknet" else SMALL
+    model = small_unet(architecture=architecture, full_resolution=6, settings=settings).eval()
+    image = torch.rand(1, 1, 75, 64)
+    board = (torch.arange(75)[:, None] + torch.arange(64)) % 2
+    with torch.inference_mode():
+        answer = model(image)
+        maps = model.network.decoder.stem(image + 0.1 * board) - model.network.decoder.stem(image)
+    assert answer.shape == (1, 5, 75, 64)
+    assert maps.shape[1] == 3 and maps.abs().max() > 0.01
+    assert answer.sigmoid().median().item() == pytest.approx(0.01, rel=0.5)
+
+
+def test_a_decoder_that_ends_below_full_resolution_has_no_such_level():
+    with pytest.raises(ValueError, match="full_resolution=8: the decoder of FPN"):
+        small_unet(architecture="FPN", full_resolution=8, settings={})
+
+
 @pytest.mark.parametrize("prior", [0.01, 0.3])
 def test_an_untrained_model_answers_with_the_prior(prior):
     torch.manual_seed(0)

@@ -60,7 +60,9 @@ def train(make_store, make_module, make_data, tmp_path):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         module, data = make_module(**network), make_data(store, batch_size=3)
-        spec = TrainerSpec(epochs=epochs, batch_size=3, accumulate=accumulate, patience=patience, clip=None)
+        spec = TrainerSpec(
+            epochs=epochs, batch_size=3, accumulate=accumulate, patience=patience, clip=None, precision="32"
+        )
         chosen = train_fold(module, data, averaging, spec, device="cpu", folder=folder, title=name, run=Run())
         return module, data, chosen
 

@@ -89,7 +89,7 @@ def test_epochs_that_are_kept_but_not_validated_have_statistics_of_their_own(par
     from safetensors.torch import load_file
 
     module, data = parts(0.001)
-    spec = TrainerSpec(epochs=3, batch_size=6, validate_every=3, keep_epochs=3)
+    spec = TrainerSpec(epochs=3, batch_size=6, validate_every=3, keep_epochs=3, precision="32")
     averaging = StochasticWeightAveraging(start=1)
     train_fold(module, data, averaging, spec, device="cpu", folder=tmp_path, title="", run=Run())
     for epoch in (1, 2, 3):

@@ -51,7 +51,7 @@ def train(make_store, make_module, make_data, tmp_path):
     def run(name="run", averaging=None, *, batch_size=3, workers=0, settings=None, **network):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        spec = TrainerSpec(**{"epochs": 4, "batch_size": batch_size, **(settings or {})})
+        spec = TrainerSpec(**{"epochs": 4, "batch_size": batch_size, "precision": "32", **(settings or {})})
         network = {"momentum": 0.9, "dropout": 0.3, "norm": True, **network}
         module, data = make_module(**network), make_data(store, batch_size=batch_size, workers=workers)
         averaging = averaging or Crashing(start=1)

@@ -12,6 +12,12 @@ from bonepipe.training.fit import TrainerSpec, make_trainer
 from bonepipe.training.precision import autocast, lightning_precision, resolve, set_up
 
 
+@pytest.fixture
+def plain_processor(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+
+
+@pytest.mark.usefixtures("plain_processor")
 def test_lightning_names():
     names = [lightning_precision(name, "cpu") for name in ("auto", "32", 32, "tf32", "bf16", "fp16")]
     assert names == ["32-true", "32-true", "32-true", "32-true", "bf16-mixed", "16-mixed"]
@@ -23,8 +29,19 @@ def test_the_number_is_taken_for_the_name(word):
     assert resolve(configs.build(config, word.partition(".")[0]).precision, "cuda") == "32"
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_f": True, "amx_bf16": False}, "32")],
+)
+def test_auto_is_bf16_on_processors_that_multiply_it(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert [resolve("auto", device) for device in ("cpu", "mps")] == [expected, "32"]
+    assert resolve("32", "cpu") == "32"
+
+
+@pytest.mark.usefixtures("plain_processor")
 @pytest.mark.parametrize(("capability", "expected"), [(6, "fp16"), (7, "fp16"), (8, "bf16"), (9, "bf16")])
-def test_auto_is_half_precision_on_gpus_alone(monkeypatch, capability, expected):
+def test_auto_is_half_precision_on_gpus(monkeypatch, capability, expected):
     """Pascal, Volta and Turing (T4, RTX 20xx) make bf16 tensors, but have no circuits for them."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -35,6 +52,7 @@ def test_auto_is_half_precision_on_gpus_alone(monkeypatch, capability, expected)
     assert resolve("32", "cuda") == "32"
 
 
+@pytest.mark.usefixtures("plain_processor")
 def test_autocast_computes_in_the_precision_asked_for():
     layer, image = torch.nn.Conv2d(1, 2, 3), torch.rand(1, 1, 8, 8)
     for name, dtype in (
