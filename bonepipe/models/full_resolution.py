@@ -11,12 +11,12 @@ from bonepipe.models.parts import conv_block
 class FullResolution(nn.Module):
     """A decoder whose maps meet features of the image itself.
 
-    The first level of U-Net convolves the whole image, and the last joins what it found (Ronneberger et al. 2015, figure
-    1). Encoders made for classification halve the image at once, and a decoder on top of them draws the outlines of
-    small bones from maps of half the size.
+    The first level of U-Net convolves the whole image, and the last joins what it found (Ronneberger et al. 2015,
+    figure 1). Encoders made for classification halve the image at once, and a decoder on top of them draws the outlines
+    of small bones from maps of half the size.
 
     Args:
-        decoder: makes maps `[N, inputs, h, w]` of an encoder's features, the first of which is the image `[N, 1, h, w]`.
+        decoder: makes maps `[N, inputs, h, w]` of the features of an encoder, first of which is the image `[N, 1, h, w]`.
         inputs: channels of these maps.
         width: channels of the answer `[N, width, h, w]`; half as many are made of the image.
     """
@@ -34,13 +34,11 @@ class FullResolution(nn.Module):
 
 
 def see_full_resolution(network: nn.Module, architecture: str, classes: int, width: int) -> None:
-    """Give an smp network such a decoder, and a head on it. Raises ValueError where its decoder ends below full size."""
+    """Give an smp network such a decoder, and a head on it. Raises ValueError for a decoder whose maps are smaller."""
     import segmentation_models_pytorch as smp
 
     convolution, upsampling, _ = network.segmentation_head
     if not isinstance(upsampling, nn.Identity):
-        raise ValueError(
-            f"full_resolution={width}: the decoder of {architecture} ends below full resolution; Unet's not"
-        )
+        raise ValueError(f"full_resolution={width}: the decoder of {architecture} ends at less; that of Unet does not")
     network.decoder = FullResolution(network.decoder, convolution.in_channels, width)
     network.segmentation_head = smp.base.SegmentationHead(width, classes, kernel_size=1)

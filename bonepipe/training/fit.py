@@ -62,8 +62,8 @@ class TrainerSpec:
         accumulate: batches a step of the optimiser.
         effective_batch: images a step of the optimiser with batch_size=auto, which `accumulate` follows from; null for
             what the experiment has otherwise.
-        precision: `auto` is bf16 where GPU or CPU have it, fp16 with loss scaling on other GPUs, else 32. Only 32 keeps a
-            GPU from rounding factors to TF32.
+        precision: `auto` is bf16 where GPU or CPU have it, fp16 with loss scaling on other GPUs, else 32. Only 32 keeps
+            a GPU from rounding factors to TF32.
         clip: largest gradient norm, or null.
         workers: loader processes; null for one a core, at most 8; folds that run at once share the cores.
         validate_every: epochs between validations; the last epoch is always validated.

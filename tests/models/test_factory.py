@@ -94,7 +94,7 @@ def test_the_classification_head_teaches_the_encoder_and_survives_copying():
 
 @pytest.mark.parametrize("architecture", ["Unet", "UnetPlusPlus", "MAnet", "Linknet"])
 def test_a_last_level_sees_the_image_at_full_resolution(architecture):
-    """A checkerboard of single pixels reaches the answer only where something looks at the image before it is halved."""
+    """A checkerboard of single pixels reaches the answer where something looks at the image before it is halved."""
     torch.manual_seed(0)
     settings = {} if architecture == "Linknet" else SMALL
     model = small_unet(architecture=architecture, full_resolution=6, settings=settings).eval()
