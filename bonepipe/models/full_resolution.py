@@ -16,7 +16,7 @@ class FullResolution(nn.Module):
     of small bones from maps of half the size.
 
     Args:
-        decoder: makes maps `[N, inputs, h, w]` of the features of an encoder, first of which is the image `[N, 1, h, w]`.
+        decoder: makes maps `[N, inputs, h, w]` of features, of which the image `[N, 1, h, w]` is the first.
         inputs: channels of these maps.
         width: channels of the answer `[N, width, h, w]`; half as many are made of the image.
     """
