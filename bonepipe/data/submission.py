@@ -10,11 +10,13 @@ from typing import Any, NamedTuple, TextIO
 
 from bonepipe.disk import cause, require_file
 from bonepipe.errors import BonepipeError, quoted
-from bonepipe.files import write_csv
+from bonepipe.files import LARGEST_TABLE, write_csv
 from bonepipe.labels import rle
 from bonepipe.labels.dice import iou_of_dice
 
 COLUMNS = ("image_name", "class", "rle")
+ANSWER = "answer.csv"  # below a dataset's root: the truth of its test set
+LONGEST_LINE = 1 << 28  # letters; no mask of 100 million pixels has so long a code but noise
 USAGE = "Usage"
 
 Key = tuple[str, str]  # image name, class name
@@ -56,7 +58,7 @@ def stream(path: str | Path) -> Iterator[Row]:
             columns = _read_header(path, file)
             pick = itemgetter(*(columns.index(name) for name in COLUMNS))
             usage = columns.index(USAGE) if USAGE in columns else None
-            for line, text in enumerate(file, 2):
+            for line, text in enumerate(_lines(path, file), 2):
                 fields = _split(text)
                 if fields == [""]:
                     continue
@@ -73,8 +75,12 @@ def stream(path: str | Path) -> Iterator[Row]:
 
 
 def read(path: str | Path) -> Table:
-    """Read a whole CSV; raises like `stream`."""
+    """Read a whole CSV; raises like `stream`, and where it is too large for that."""
     path = Path(path)
+    try:
+        require_file(path, LARGEST_TABLE)
+    except OSError as error:
+        raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
     rows = list(stream(path))
     with path.open(encoding="utf-8", newline="") as file:
         return Table(path, _read_header(path, file), rows)
@@ -236,8 +242,16 @@ def restricted(table: Table, truth: Table) -> Table:
     return table._replace(rows=[row for row in table.rows if row.key in known])
 
 
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Lines with their ends; one that would fill the memory is refused."""
+    while text := file.readline(LONGEST_LINE + 1):
+        if len(text) > LONGEST_LINE:
+            raise BonepipeError(f"{path}: a line has more than {LONGEST_LINE} letters, so it is no CSV of masks")
+        yield text
+
+
 def _read_header(path: Path, file: TextIO) -> tuple[str, ...]:
-    columns = tuple(_split(file.readline().removeprefix("\ufeff")))  # spreadsheets write a byte order mark
+    columns = tuple(_split(next(_lines(path, file), "").removeprefix("\ufeff")))  # spreadsheets write a byte order mark
     missing = [name for name in COLUMNS if name not in columns]
     if missing:
         raise BonepipeError(
