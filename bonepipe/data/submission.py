@@ -16,7 +16,7 @@ from bonepipe.labels.dice import iou_of_dice
 
 COLUMNS = ("image_name", "class", "rle")
 ANSWER = "answer.csv"  # below a dataset's root: the truth of its test set
-LONGEST_LINE = 1 << 28  # letters; no mask of 100 million pixels has so long a code but noise
+LONGEST_LINE = 1 << 26  # letters: some four million runs, which no mask has but noise
 USAGE = "Usage"
 
 Key = tuple[str, str]  # image name, class name
