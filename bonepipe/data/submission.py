@@ -102,10 +102,12 @@ def write(path: str | Path, rows: Iterable[Sequence[str]]) -> int:
         raise BonepipeError(f"{path}: cannot be written ({cause(error)})") from error
 
 
-def runs(path: Path, row: Row) -> rle.Runs:
-    """Parse a row's runs; BonepipeError names the file and the line."""
+def runs(path: Path, row: Row, shape: tuple[int, int] | None = None) -> rle.Runs:
+    """Parse a row's runs, of an image of this height and width if that is known; BonepipeError names file and line."""
     try:
-        return rle.parse(row.rle)
+        parsed = rle.parse(row.rle)
+        rle.check(parsed, None if shape is None else math.prod(shape))
+        return parsed
     except ValueError as error:
         raise BonepipeError(f"{path}: line {row.line}: {row.image}, {row.label}: {error}") from error
 
@@ -212,16 +214,9 @@ def read_answer(path: Path, images: Mapping[str, tuple[int, int]], classes: Sequ
         what = f"has no row of this test set's images and classes ({len(rows)} rows{first})"
         raise BonepipeError(f"{path}: {what}; mend it, or move it away")
     for row in known.values():
-        _check_fits(path, row, images[row.image])
+        runs(path, row, images[row.image])
     kept = [row for row in table.rows if row.key in known]
     return Answer(table._replace(rows=kept), list(_oddities(path, [*rows], [*known], expected)))
-
-
-def _check_fits(path: Path, row: Row, shape: tuple[int, int]) -> None:
-    try:
-        rle.check(runs(path, row), math.prod(shape))
-    except ValueError as error:
-        raise BonepipeError(f"{path}: line {row.line}: {row.image}, {row.label}: {error}") from error
 
 
 def _oddities(path: Path, rows: Sequence[Key], known: Sequence[Key], expected: Sequence[Key]) -> Iterator[str]:
