@@ -92,7 +92,7 @@ class Checked:
 
 def audit(spec: DataSpec, folds: FoldSpec) -> list[Finding]:
     """All problems of a dataset and of its fold file, errors first."""
-    if not spec.path.is_dir():
+    if not spec.root or not spec.path.is_dir():
         message = "no such folder; set DATA=... (or data.root=...), or make the phantom with `make data`"
         return [Finding("error", spec.path, "data.root", message, "no dataset")]
     images, findings = find_images(spec)

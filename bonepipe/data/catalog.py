@@ -76,7 +76,7 @@ def read_catalog(spec: DataSpec) -> list[Radiograph]:
         BonepipeError: no dataset there, no images in it, one file name used twice, one that no CSV can hold, unreadable
             metadata, or a pattern of `data.negatives` that fits no image.
     """
-    if not spec.path.is_dir():
+    if not spec.root or not spec.path.is_dir():
         raise BonepipeError(
             f"data.root: no folder {spec.root!r}; set DATA=... (or data.root=...), or make the phantom with `make data`"
         )

@@ -20,6 +20,7 @@ from bonepipe.files import find_files
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", *dicom.SUFFIXES)
 # How a file begins, and what it must hold to be whole. The decoder notices where a TIFF or BMP stops short.
 ENDS = {"PNG": (b"\x89PNG", b"IEND\xaeB`\x82"), "JPEG": (b"\xff\xd8\xff", b"\xff\xd9")}
+SCANS = 200  # of a JPEG; progressive ones have about ten, and each is a pass over all pixels, however short its code
 STRAY = 0.005  # share of a 16-bit image's pixels that may lie beyond the picture's depth
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its messages do not name the file; ours do
@@ -45,6 +46,9 @@ def read_grey(path: Path, limits: Limits = DEFAULTS) -> np.ndarray:
             raise BonepipeError(
                 f"{path}: truncated {kind} (no end marker after {len(data)} bytes); copy the file again"
             )
+    scans = data.count(b"\xff\xda") if data.startswith(ENDS["JPEG"][0]) else 0
+    if scans > SCANS:
+        raise BonepipeError(f"{path}: a JPEG of {scans} scans, and {SCANS} are the most that are read; save it as PNG")
     image, shape = None, headers.told_shape(data)
     if shape is not None:
         limits.require_pixels(shape, str(path))

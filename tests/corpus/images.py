@@ -55,7 +55,7 @@ def dicom(title, *said, cut_to=None, **elements):
 CASES = [
     Case("no such folder", nothing, f"{SPLIT} data.root=nowhere", ("data.root: no folder 'nowhere'", "DATA=")),
     Case("a file for a folder", nothing, f"{TRAIN} data.root=folds.csv", ("data.root: no folder 'folds.csv'",)),
-    Case("no name of a folder", nothing, f"{SPLIT} data.root=", ("data.root",), 2),
+    Case("no name of a folder", nothing, f"{SPLIT} data.root=", ("data.root: no folder ''",)),
     Case("an empty folder", folder("data"), SPLIT, ("data: no images (*.png)", "train/DCM/<patient>/")),
     Case("an empty folder, audited", folder("data"), DOCTOR, ("no train images", "data/train/DCM"), 1, True),
     Case("no train images", gone(ROOT), SPLIT, ("data/train/DCM: no training images (*.png) here",)),

@@ -45,6 +45,7 @@ FILES = {
     "a.jpg": (lambda: bombs.jpeg(65_500, 65_500), "says that it has 65500 x 65500 pixels"),
     "padded.jpg": (lambda: bombs.jpeg(65_500, 65_500, 0xC2, b"\xff\xff\xff\xe0\0\4ab-junk-"), "65500 x 65500 pixels"),
     "many.jpg": (lambda: bombs.jpeg(9, 9, padding=b"\xff\x01" * 10**6), "cannot be decoded"),
+    "scans.jpg": (lambda: bombs.jpeg(9, 9)[:-2] + b"\xff\xda" * 300 + b"\xff\xd9", "a JPEG of 300 scans, and 200 are"),
     "a.tif": (lambda: bombs.tiff(60_000, 60_000), "says that it has 60000 x 60000 pixels"),
     "b.tif": (lambda: bombs.tiff(60_000, 60_000, big=True), "says that it has 60000 x 60000 pixels"),
     "c.tif": (lambda: bombs.tiff(60_000, 60_000, order=">"), "says that it has 60000 x 60000 pixels"),
