@@ -23,7 +23,7 @@ def told_shape(data: bytes) -> Shape | None:
         return None
     try:
         height, width = read(data)
-    except (struct.error, ValueError, IndexError, KeyError):
+    except (struct.error, ValueError, IndexError, KeyError, OverflowError):
         return None
     return height, width
 

@@ -88,9 +88,9 @@ CASES = [
     policy("a policy too large", "#" + "x" * (5 << 20), "policy.yaml", "has more than 4 MiB"),
     Case("a file for the folder of results", put("file"), f"{TRAIN} runs=file", ("file",)),
     Case("a folder for a list", folder("list.csv"), f"{TRAIN} data.masks=list.csv", ("data.masks=list.csv",)),
-    Case("no such study", nothing, "ablation nope.yaml", ("nope.yaml",)),
-    Case("a study of nothing", put("a.yaml", "{}"), "ablation a.yaml", ("a.yaml",)),
-    Case("a phantom of nobody", nothing, "phantom out --patients 0", ("--patients",), 2),
-    Case("a phantom of no size", nothing, "phantom out --size 3", ("--size",), 2),
+    Case("no such study", nothing, "ablation nope.yaml", ("nope.yaml: no such file",), 2),
+    Case("a study of nothing", put("a.yaml", "{}"), "ablation a.yaml", ("a.yaml: base: Field required",), 2),
+    Case("a phantom of nobody", nothing, "phantom out --patients 0 --test-patients 1", ("--patients",)),
+    Case("a phantom of no size", nothing, "phantom out --patients 1 --test-patients 1 --size 3", ("--size must be at",)),
     Case("no such shell", nothing, "completion csh", ("csh",), 2),
 ]  # fmt: skip

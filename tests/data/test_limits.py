@@ -40,7 +40,7 @@ def short_steps():
 
 # File -> (what makes its content, what is said of it).
 FILES = {
-    "bits.png": (lambda: bombs.png(32_000, 32_000), f"says that it has 32000 x 32000 pixels; {PIXELS}"),
+    "bits.png": (lambda: bombs.png(32_000, 32_000, rows=99), f"says that it has 32000 x 32000 pixels; {PIXELS}"),
     "deep.png": (lambda: bombs.png(30_000, 30_000, 16, 6, rows=9), f"says that it has 30000 x 30000 pixels; {PIXELS}"),
     "a.jpg": (lambda: bombs.jpeg(65_500, 65_500), "says that it has 65500 x 65500 pixels"),
     "padded.jpg": (lambda: bombs.jpeg(65_500, 65_500, 0xC2, b"\xff\xff\xff\xe0\0\4ab-junk-"), "65500 x 65500 pixels"),
@@ -68,9 +68,9 @@ def place(tmp_path_factory, write_dicom):
     folder = tmp_path_factory.mktemp("bombs")
     for name, (make, _) in FILES.items():
         (folder / name).write_bytes(make())
-    pages = [Image.new("L", (8, 8), number % 256) for number in range(2_000)]
+    pages = [Image.new("L", (8, 8), number % 256) for number in range(300)]
     pages[0].save(folder / "pages.tif", save_all=True, append_images=pages[1:])
-    pages[0].save(folder / "moving.png", save_all=True, append_images=pages[1:400])
+    pages[0].save(folder / "moving.png", save_all=True, append_images=pages[1:50])
     pixels = np.zeros((40, 50), np.uint8)
     for name, syntax, frame in (
         ("jpeg", JPEGBaseline8Bit, bombs.jpeg(65_500, 65_500)),
@@ -89,7 +89,7 @@ def place(tmp_path_factory, write_dicom):
     rewrite(write_dicom(folder / "frames.dcm", pixels), NumberOfFrames=10**9)
     whole = write_dicom(folder / "deflated.dcm", pixels, "DeflatedExplicitVRLittleEndian").read_bytes()
     start = 144 + int.from_bytes(whole[140:144], "little")
-    (folder / "deflated.dcm").write_bytes(whole[:start] + deflated(zlib.decompress(whole[start:], -15), 200))
+    (folder / "deflated.dcm").write_bytes(whole[:start] + deflated(zlib.decompress(whole[start:], -15), 40))
     bombs.sparse(folder / "sparse.png", 1 << 40)
     bombs.sparse(folder / "sparse.json", 1 << 36)
     (folder / "sparse.csv").write_text("image_name,class,rle\n")
@@ -205,8 +205,7 @@ def test_a_run_of_a_million_million_pixels(chest_root, tmp_path, monkeypatch, ca
     printed = capsys.readouterr()
     said = printed.err + printed.out
     assert "a.csv: line 2" in said
-    beyond = "ends at pixel 1000000000000, beyond the image's" if command == "check" else "no image has a pixel 10"
-    assert f"run 1: {beyond}" in said
+    assert "run 1: no image has a pixel 1000000000000; 1073741824 are the most" in said
     assert not (tmp_path / "c.csv").exists()
 
 
@@ -242,7 +241,7 @@ def test_annotations_of_other_tools_and_the_flag_that_raises_a_limit(tmp_path):
         results,
         [
             f"big.json: images[0]: says that it has 30000 x 30000 pixels; {PIXELS}",
-            "wide.json: annotations[0].segmentation.counts: [9, 1000000000000] has not the sum of 30 x 20 pixels",
+            "wide.json: annotations[0].segmentation.counts: [9, 1000000000000] has not the sum of",
             "a.json: shapes[0].mask: is no PNG in base64 of at most 30 x 20 pixels",
             "fine.json: images[0]: says that it has 300 x 200 pixels; data.limits.pixels=50000 is the most",
             "1 images, 1 classes, 1 shapes",
