@@ -164,7 +164,7 @@ CASES = [
     Case("no predictions", gone(f"{FOLD}/oof.csv"), PREDICT, (FOLD, "oof.csv")),
     Case("half of the predictions", cut(f"{FOLD}/oof.csv"), PREDICT, (FOLD, "oof.csv")),
     Case("empty histograms", put(f"{FOLD}/histograms.npz"), PREDICT, (FOLD, "histograms.npz")),
-    Case("no scores of images", both(gone(f"{FOLD}/oof_dice.csv"), gone(f"{RUN}/fold-1/oof_dice.csv")), COMPARE, (RUN,)),
+    Case("no scores", both(gone(f"{FOLD}/oof_dice.csv"), gone(f"{RUN}/fold-1/oof_dice.csv")), COMPARE, (RUN,)),
     Case("scores of no number", swap(f"{FOLD}/oof_dice.csv", ",0.", ",a."), COMPARE, (f"{FOLD}/oof_dice.csv",)),
     Case("half of a table", cut(f"{FOLD}/oof_dice.csv", 0.01), COMPARE, (f"{FOLD}/oof_dice.csv",)),
     Case("broken scores", put(f"{RUN}/scores.json", "{"), LEADERBOARD, (f"{RUN}/scores.json: cannot be read",)),

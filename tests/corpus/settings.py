@@ -91,6 +91,6 @@ CASES = [
     Case("no such study", nothing, "ablation nope.yaml", ("nope.yaml: no such file",), 2),
     Case("a study of nothing", put("a.yaml", "{}"), "ablation a.yaml", ("a.yaml: base: Field required",), 2),
     Case("a phantom of nobody", nothing, "phantom out --patients 0 --test-patients 1", ("--patients",)),
-    Case("a phantom of no size", nothing, "phantom out --patients 1 --test-patients 1 --size 3", ("--size must be at",)),
+    Case("a phantom of no size", nothing, "phantom out --patients 1 --test-patients 1 --size 3", ("--size",)),
     Case("no such shell", nothing, "completion csh", ("csh",), 2),
 ]  # fmt: skip

@@ -242,7 +242,7 @@ def test_annotations_of_other_tools_and_the_flag_that_raises_a_limit(tmp_path):
         [
             f"big.json: images[0]: says that it has 30000 x 30000 pixels; {PIXELS}",
             "wide.json: annotations[0].segmentation.counts: [9, 1000000000000] has not the sum of",
-            "a.json: shapes[0].mask: is no PNG in base64 of at most 30 x 20 pixels",
+            "a.json: shapes[0].mask: a PNG of 32000 x 32000 pixels does not lie inside the image of 30 x 20",
             "fine.json: images[0]: says that it has 300 x 200 pixels; data.limits.pixels=50000 is the most",
             "1 images, 1 classes, 1 shapes",
         ],

@@ -89,11 +89,13 @@ def _decoded(text: Any, size: tuple[int, int], where: str) -> np.ndarray:
     image = None
     with contextlib.suppress(TypeError, binascii.Error, ValueError, cv2.error):
         data = base64.b64decode(text)
-        shape = headers.told_shape(data)
-        if shape is not None and shape[0] <= size[0] and shape[1] <= size[1]:
+        if shape := headers.told_shape(data):
+            if shape[0] > size[0] or shape[1] > size[1]:
+                has = f"a PNG of {shape[1]} x {shape[0]} pixels"
+                raise BonepipeError(f"{where}: {has} does not lie inside the image of {size[1]} x {size[0]}")
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     if image is None:
-        raise BonepipeError(f"{where}: is no PNG in base64 of at most {size[1]} x {size[0]} pixels, the image's")
+        raise BonepipeError(f"{where}: is no PNG in base64")
     return image > 0
 
 
