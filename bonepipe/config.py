@@ -252,7 +252,7 @@ def _check_value(path: str, value: Any, kind: Any) -> None:
         known = re.findall(r"'([^']*)'", first["ctx"]["expected"]) if first["type"] == "literal_error" else []
         hint = suggestion(str(first["input"]), known)
         reason = f"{first['msg'][0].lower()}{first['msg'][1:]}{hint}"
-        raise UsageError(f"{where}={value!r}: {reason}") from error
+        raise UsageError(f"{where}={quoted(first['input'] if inside else value)}: {reason}") from error
 
 
 def require_numbers(path: str, value: Any) -> None:

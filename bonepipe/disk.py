@@ -61,15 +61,23 @@ def cause(error: OSError) -> str:
     return f"{error.strerror or error}{f'; {way_out}' if way_out else ''}"
 
 
-def require_file(path: Path) -> None:
+def require_file(path: Path, most: int | None = None, raised: str = "") -> None:
     """Refuse what is there and is no file: a pipe would be waited for, and a device may never end.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have; None for any number.
+        raised: how the user raises that number, for the message.
 
     Raises:
         OSError: naming the path; also where nothing is there.
     """
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder the system says so
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):  # of a folder the system says so
         raise OSError(errno.EINVAL, "a pipe, a socket or a device, and no file", str(path))
+    if most is not None and about.st_size > most and not stat.S_ISDIR(about.st_mode):
+        told = f"it has {about.st_size} bytes, and {most} are the most that are read"
+        raise OSError(errno.EINVAL, f"{told}{f'; {raised}' if raised else ''}", str(path))
 
 
 @contextlib.contextmanager

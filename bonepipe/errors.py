@@ -4,9 +4,15 @@ from collections.abc import Iterable
 from reprlib import Repr
 from typing import Any
 
+LONGEST = 4000  # letters of a message; names in it come from files, and may have millions
+
 
 class BonepipeError(Exception):
     """Bad data, a bad file or an impossible request. The message names the file, the field and the way out."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
 
 
 class UsageError(BonepipeError):

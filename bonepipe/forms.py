@@ -7,6 +7,7 @@ from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError
 
 T = TypeVar("T")
+LARGEST = 1 << 28  # bytes; the digests of a million files have half of it
 
 
 def read_json(path: Path, kind: type[T], way_out: str) -> T:
@@ -22,7 +23,7 @@ def read_json(path: Path, kind: type[T], way_out: str) -> T:
         BonepipeError: it cannot be read, is no JSON or not of this type; the message names file and field.
     """
     try:
-        require_file(path)
+        require_file(path, LARGEST)
         return fitting(path.read_bytes(), kind)
     except FileNotFoundError:
         raise

@@ -23,14 +23,15 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--data", metavar="ROOT", required=True, help="the dataset's folder")
     named = "take the class list of conf/data/NAME.yaml (default: the one that fits the labels in ROOT/train)"
     parser.add_argument("--classes", metavar="data/NAME", help=named)
+    parser.add_argument("--limits", metavar="NAME=N,...", help="of images that are larger than data.limits: pixels")
     given = parser.read(words)
     from bonepipe.data import submission
     from bonepipe.data.catalog import known_classes, named_classes, test_images
-    from bonepipe.data.image import read_shape
+    from bonepipe.data.limits import parse
 
-    table = submission.read(given.submission)
-    images = {image.name: read_shape(image.path) for image in test_images(given.data)}
-    classes = named_classes(given.classes) if given.classes else known_classes(given.data)
+    table, limits = submission.read(given.submission), parse(given.limits)
+    images = {image.name: image.shape() for image in test_images(given.data, limits)}
+    classes = named_classes(given.classes) if given.classes else known_classes(given.data, limits)
     faults = submission.faults(table, images, classes)
     for fault in faults[:LISTED]:
         print(f"{table.path}: {fault}")

@@ -37,14 +37,17 @@ def main(words: Sequence[str]) -> int:
     add("--shapes", choices=("polygons", "masks"), help=as_is)
     add("--patient", metavar="REGEX", help="competition: its first group is the patient (default: the image's folder)")
     add("--copy", action="store_true", help="competition: copy the images (default: symbolic links)")
+    add("--limits", metavar="NAME=N,...", help="of files that are larger than data.limits: pixels, outlines, points")
     add("--force", action="store_true", help="replace a file that is there")
     given = vars(parser.read(words))
+    from bonepipe.data.limits import parse
     from bonepipe.pipeline.convert import convert
 
     source, out, to = given.pop("source"), given.pop("output"), given.pop("to")
     given.pop("overrides")
+    limits = parse(given.pop("limits"))
     classes = list(filter(None, given.pop("classes").split(",")))
-    data, notes = convert(source, out, to, classes=classes, **given)
+    data, notes = convert(source, out, to, classes=classes, limits=limits, **given)
     for message, times in notes.items():
         if times:
             print(f"{times} {message}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError, quoted, suggestion
 from bonepipe.files import write_json
@@ -16,12 +17,11 @@ Polygon = tuple[int, np.ndarray]  # class index, int32 points [K, 2] as x, y in 
 Shape = tuple[int, int]
 Fault = tuple[str, str]  # field of the file, what is wrong with it
 FARTHEST = 1 << 20  # pixels; a point farther away is a slip of the pen, and would overflow on its way into OpenCV
-LONGEST = 1 << 17  # pixels; a longer outline is a scribble, and filling it may take minutes
 LONGEST_LABEL = 80  # letters that are compared with the classes
 FILLED = ("polyseg", "polygon", "poly")  # types of entries whose points go round an area; dashes and case aside
 
 
-def read_annotation(path: Path, classes: Sequence[str]) -> list[Polygon]:
+def read_annotation(path: Path, classes: Sequence[str], limits: Limits = DEFAULTS) -> list[Polygon]:
     """Read the polygons of one image.
 
     The fields `metadata` and `filename` of the format are known to be wrong (another frame size, another suffix) and
@@ -31,20 +31,22 @@ def read_annotation(path: Path, classes: Sequence[str]) -> list[Polygon]:
         Pairs of class index and int32 points `[K, 2]` (x, y) in the image's own pixels.
 
     Raises:
-        BonepipeError: the file cannot be parsed, a label is unknown, an entry has no usable points.
+        BonepipeError: the file cannot be parsed or is too large, a label is unknown, an entry has no usable points.
     """
-    polygons, faults = read_with_faults(path, classes)
+    polygons, faults = read_with_faults(path, classes, limits)
     for field, message in faults:
         raise BonepipeError(f"{path}: {field}: {message}")
     return polygons
 
 
-def read_with_faults(path: Path, classes: Sequence[str]) -> tuple[list[Polygon], list[Fault]]:
-    """The usable polygons of one image, and every fault of the others. Raises BonepipeError if it cannot be parsed."""
+def read_with_faults(
+    path: Path, classes: Sequence[str], limits: Limits = DEFAULTS
+) -> tuple[list[Polygon], list[Fault]]:
+    """The usable polygons of one image, and every fault of the others. Raises BonepipeError, see `entries`."""
     index = {name: number for number, name in enumerate(classes)}
     polygons: list[Polygon] = []
     faults: list[Fault] = []
-    for number, entry in enumerate(entries(path)):
+    for number, entry in enumerate(entries(path, limits)):
         field = f"annotations[{number}]"
         if not isinstance(entry, dict):
             faults.append((field, "is not an object"))
@@ -54,16 +56,16 @@ def read_with_faults(path: Path, classes: Sequence[str]) -> tuple[list[Polygon],
         if known is None:
             hint = f"{suggestion(str(label)[:LONGEST_LABEL], classes)} (data.classes lists the known ones)"
             faults.append((f"{field}.label", f"unknown class {quoted(label)}{hint}"))
-        points, wrong = _outline(entry)
+        points, wrong = _outline(entry, limits)
         faults += [(f"{field}.{key}", message) for key, message in wrong]
         if known is not None and points is not None:
             polygons.append((known, points))
     return polygons, faults
 
 
-def read_labels(path: Path) -> list[str]:
-    """The labels of an annotation file in file order, known or not. Raises BonepipeError if it cannot be parsed."""
-    return [str(entry.get("label")) for entry in entries(path) if isinstance(entry, dict)]
+def read_labels(path: Path, limits: Limits = DEFAULTS) -> list[str]:
+    """The labels of an annotation file in file order, known or not. Raises BonepipeError, see `entries`."""
+    return [str(entry.get("label")) for entry in entries(path, limits) if isinstance(entry, dict)]
 
 
 def write_annotation(
@@ -114,15 +116,21 @@ def document(
     }
 
 
-def entries(path: Path) -> list[Any]:
-    """What a file lists under `annotations`, as it is. Raises BonepipeError if it cannot be parsed."""
-    return read_document(path)["annotations"]
+def entries(path: Path, limits: Limits = DEFAULTS) -> list[Any]:
+    """What a file lists under `annotations`, as it is. Raises BonepipeError if it cannot be parsed or is too large."""
+    listed: list[Any] = read_document(path, limits)["annotations"]
+    where = f"{path}: annotations"
+    limits.require("outlines", len(listed), where, f"has {len(listed)} entries")
+    points = [entry.get("points") for entry in listed if isinstance(entry, dict)]
+    count = sum(len(of_entry) for of_entry in points if isinstance(of_entry, list))
+    limits.require("points", count, where, f"has {count} points")
+    return listed
 
 
-def read_document(path: Path) -> dict[str, Any]:
+def read_document(path: Path, limits: Limits = DEFAULTS) -> dict[str, Any]:
     """The content of a file, which has a list under `annotations`. Raises BonepipeError if it cannot be parsed."""
     try:
-        require_file(path)
+        require_file(path, limits.megabytes << 20, limits.told("megabytes"))
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
@@ -133,13 +141,13 @@ def read_document(path: Path) -> dict[str, Any]:
     return content
 
 
-def _outline(entry: dict[str, Any]) -> tuple[np.ndarray | None, list[Fault]]:
+def _outline(entry: dict[str, Any], limits: Limits) -> tuple[np.ndarray | None, list[Fault]]:
     """The points int32 `[K, 2]` of an entry; or None, and why they are no outline in pixels."""
     kind, array = entry.get("type"), pairs(entry.get("points"))
     if not is_filled(kind):
         message = f"{quoted(kind)} is not filled; redraw it as a polygon (poly_seg), or remove the entry"
         return None, [("type", message)]
-    wrong = "expected a list of [x, y] pairs in pixels" if array is None else oddity(array)
+    wrong = "expected a list of [x, y] pairs in pixels" if array is None else oddity(array, limits)
     return (None, [("points", wrong)]) if array is None or wrong else (np.rint(array).astype(np.int32), [])
 
 
@@ -148,15 +156,16 @@ def is_filled(kind: Any) -> bool:
     return kind is None or str(kind).lower().replace("_", "").replace("-", "") in FILLED
 
 
-def oddity(points: np.ndarray) -> str:
+def oddity(points: np.ndarray, limits: Limits = DEFAULTS) -> str:
     """Why points `[K, 2]` are no outline in pixels; empty where they are one."""
     if points.min() >= 0 and points.max() <= 1 and (points % 1).any():
         return "lie within 0 and 1: fractions of the image; multiply them by its width and height in pixels"
     if len(points) == 2 and np.ptp(points, axis=0).max() > 1:
         return "two points are a line or the corners of a box; an outline needs all of its points"
     length = np.hypot(*np.diff(points, axis=0).T).sum()
-    if length > LONGEST:
-        return f"{len(points)} points make an outline {length:.0f} pixels long, a scribble; redraw it"
+    if length > limits.length:
+        what = f"{len(points)} points make an outline {length:.0f} pixels long, a scribble: redraw it"
+        return f"{what}; {limits.told('length')}"
     return ""
 
 

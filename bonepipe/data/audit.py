@@ -4,6 +4,7 @@ Nothing here stops at the first problem, and nothing trusts a file: what cannot 
 """
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -29,10 +30,12 @@ from bonepipe.data.folds import FoldSpec, check_rule, find_faults
 from bonepipe.data.frame import aspects, strangers
 from bonepipe.data.image import ENDS, SUFFIXES
 from bonepipe.data.image import find_images as find_image_files
+from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.data.metadata import ROTATED_FILE, read_rotated
 from bonepipe.data.metadata import read_with_faults as read_metadata
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import amendments, existing
+from bonepipe.data.submission import ANSWER, read_answer
 from bonepipe.data.thumbnails import SIDE, Usual, copies, thumbnail
 from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.files import find_files, name_fault, passed_over, printable
@@ -89,15 +92,15 @@ class Checked:
 
 def audit(spec: DataSpec, folds: FoldSpec) -> list[Finding]:
     """All problems of a dataset and of its fold file, errors first."""
-    if not spec.path.is_dir():
+    if not spec.root or not spec.path.is_dir():
         message = "no such folder; set DATA=... (or data.root=...), or make the phantom with `make data`"
         return [Finding("error", spec.path, "data.root", message, "no dataset")]
     images, findings = find_images(spec)
     others, more = find_external(spec)
     findings += [*more, *check_parts(spec, images), *check_names([*images, *others]), *check_patients(images)]
     findings += [*check_annotation_files(spec, images), *check_metadata(spec, images), *check_folds(folds, images)]
-    findings += check_lists(spec, [*images, *others])
     checked, external = check_files(images, spec), check_files(others, spec)
+    findings += [*check_lists(spec, [*checked, *external]), *check_answer(spec, checked)]
     findings += [finding for image in [*checked, *external] for finding in image.findings]
     findings += [*check_duplicates([*checked, *external]), *check_sizes(checked, spec)]
     findings += check_aspects(checked, external, {image.path for image in images if image.split == "test"}, spec)
@@ -115,7 +118,9 @@ def find_images(spec: DataSpec) -> tuple[list[Radiograph], list[Finding]]:
         annotation = annotation_path(spec, path) if split == "train" else None
         try:
             patient, negative = patient_of(spec, path, split), is_negative(spec, path)
-            images.append(Radiograph(path.name, patient, path, split, annotation, negative=negative))
+            images.append(
+                Radiograph(path.name, patient, path, split, annotation, negative=negative, limits=spec.limits)
+            )
         except BonepipeError as error:
             findings.append(_from_error(error, path, "unknown patient"))
     for pattern in unused_negatives(spec, [image.path for image in images]):
@@ -213,9 +218,11 @@ def check_metadata(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Fin
         yield Finding("warning", path, "ID", f"{patient} has images but no row", "images without metadata")
 
 
-def check_lists(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Finding]:
+def check_lists(spec: DataSpec, checked: Sequence[Checked]) -> Iterator[Finding]:
     """The lists of labels that settings name can be read and fit the images, and leave some to train on."""
-    bare, train = replace(spec, corrections=None, masks=None, pseudo=None), [i for i in images if i.split != "test"]
+    bare = replace(spec, corrections=None, masks=None, pseudo=None)
+    train = [image.image for image in checked if image.image.split != "test"]
+    shapes = {image.image.name: image.shape for image in checked if image.shape is not None}
     lists = {
         "data.corrections": (spec.corrections, replace(bare, corrections=spec.corrections)),
         "data.masks": (spec.masks, replace(bare, masks=spec.masks)),
@@ -227,12 +234,26 @@ def check_lists(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Findin
         try:
             existing(key, Path(path))
             amended = amendments(train, with_list)
+            for name in amended.keys() & shapes.keys():
+                amended[name].require_inside(shapes[name])
         except BonepipeError as error:
             yield Finding("error", Path(path), key, str(error).removeprefix(f"{path}: "), "unusable list")
             continue
         kept = [image for image in train if not getattr(amended.get(image.name), "dropped", False)]
         if train and not kept:
             yield Finding("error", Path(path), key, "drops every image: none is left to train on", "unusable list")
+
+
+def check_answer(spec: DataSpec, checked: Sequence[Checked]) -> Iterator[Finding]:
+    """The test set's truth, where it is there, has masks of these images and classes that lie inside them."""
+    path = spec.path / ANSWER
+    shapes = {image.image.name: image.shape for image in checked if image.image.split == "test" and image.shape}
+    if not os.path.lexists(path) or not shapes:
+        return
+    try:
+        read_answer(path, shapes, spec.classes)
+    except BonepipeError as error:
+        yield _from_error(error, path, "unusable answer")
 
 
 def check_folds(folds: FoldSpec, images: Sequence[Radiograph]) -> Iterator[Finding]:
@@ -275,7 +296,7 @@ def check_image(image: Radiograph, classes: Sequence[str]) -> Checked:
     except BonepipeError as error:
         findings.append(_from_error(error, image.path, "unreadable image"))
     if image.annotation is not None and image.annotation.is_file():
-        findings += check_annotation(image.annotation, classes, shape, image.annotated)
+        findings += check_annotation(image.annotation, classes, shape, image.annotated, image.limits)
     return Checked(image, tuple(findings), shape, digest, little)
 
 
@@ -292,16 +313,21 @@ def _other_content(path: Path) -> str:
 
 
 def check_annotation(
-    path: Path, classes: Sequence[str], shape: tuple[int, int] | None, expected: Sequence[str] | None = None
+    path: Path,
+    classes: Sequence[str],
+    shape: tuple[int, int] | None,
+    expected: Sequence[str] | None = None,
+    limits: Limits = DEFAULTS,
 ) -> Iterator[Finding]:
     """Check one annotation file.
 
     Args:
         shape: its image's height and width in pixels, where that could be decoded.
         expected: classes that should occur; None for all.
+        limits: of its size.
     """
     try:
-        polygons, faults = read_with_faults(path, classes)
+        polygons, faults = read_with_faults(path, classes, limits)
     except BonepipeError as error:
         yield _from_error(error, path, "unreadable annotation")
         return

@@ -26,7 +26,7 @@ from bonepipe.data.sampling import Draw
 from bonepipe.data.store import Store
 from bonepipe.data.thumbnails import thumbnail
 from bonepipe.errors import BonepipeError
-from bonepipe.labels import bitplane, cutout, rle
+from bonepipe.labels import bitplane, cutout
 from bonepipe.labels.cutout import Cutout
 
 Batch = dict[str, Any]
@@ -216,10 +216,7 @@ class Answer:
         return Truth((height, width), masks, self.frame)
 
     def _mask(self, row: submission.Row, shape: Shape) -> Cutout:
-        try:
-            return cutout.from_runs(rle.parse(row.rle), shape)
-        except ValueError as error:
-            raise BonepipeError(f"{self.path}: line {row.line}: {row.image}, {row.label}: {error}") from error
+        return cutout.from_runs(submission.runs(self.path, row, shape), shape)
 
 
 def collate(samples: list[dict[str, Any]]) -> Batch:

@@ -13,7 +13,8 @@ import yaml
 from bonepipe.config import conf_dir
 from bonepipe.data import dicom, dicom_header
 from bonepipe.data.annotation import read_labels
-from bonepipe.data.image import SUFFIXES, find_images, read_grey
+from bonepipe.data.image import SUFFIXES, find_images, read_grey, read_shape
+from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.data.metadata import read_metadata, read_rotated
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError, UsageError
@@ -36,6 +37,7 @@ class Radiograph:
         negative: whether dark and bright are exchanged in its file, so that they are exchanged back when it is read.
         rotated: whether the wrist is bent sideways; None where unknown.
         age, sex, weight, height: years, `F` or `M`, kilograms, centimetres; None where unknown.
+        limits: how large its files may be.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Radiograph:
     sex: str | None = None
     weight: float | None = None
     height: float | None = None
+    limits: Limits = DEFAULTS
 
     def knows(self, label: str) -> bool:
         """Whether its annotation tells where a class is, or that it is nowhere."""
@@ -58,8 +61,12 @@ class Radiograph:
 
     def read(self) -> np.ndarray:
         """Its grey values as all that look at it see them, uint8 `[H, W]`. Raises BonepipeError, see `read_grey`."""
-        grey = read_grey(self.path)
+        grey = read_grey(self.path, self.limits)
         return 255 - grey if self.negative else grey
+
+    def shape(self) -> tuple[int, int]:
+        """Its height and width, pixels, mostly without decoding it. Raises BonepipeError, see `read_shape`."""
+        return read_shape(self.path, self.limits)
 
 
 def read_catalog(spec: DataSpec) -> list[Radiograph]:
@@ -69,7 +76,7 @@ def read_catalog(spec: DataSpec) -> list[Radiograph]:
         BonepipeError: no dataset there, no images in it, one file name used twice, one that no CSV can hold, unreadable
             metadata, or a pattern of `data.negatives` that fits no image.
     """
-    if not spec.path.is_dir():
+    if not spec.root or not spec.path.is_dir():
         raise BonepipeError(
             f"data.root: no folder {spec.root!r}; set DATA=... (or data.root=...), or make the phantom with `make data`"
         )
@@ -110,16 +117,22 @@ def _radiograph(spec: DataSpec, path: Path, split: str, **facts: Any) -> Radiogr
     expected = annotation_path(spec, path) if split == "train" else None
     annotation = expected if expected is not None and expected.is_file() else None
     side = re.search(r"_([RL])$", path.stem)  # most names do not tell, and order is no proof
-    told = {**header_facts(path), **({"side": side.group(1)} if side else {}), **facts}
+    told = {**header_facts(path, spec.limits), **({"side": side.group(1)} if side else {}), **facts}
     return Radiograph(
-        path.name, path=path, split=split, annotation=annotation, negative=is_negative(spec, path), **told
+        path.name,
+        path=path,
+        split=split,
+        annotation=annotation,
+        negative=is_negative(spec, path),
+        limits=spec.limits,
+        **told,
     )
 
 
-def header_facts(path: Path) -> dict[str, Any]:
+def header_facts(path: Path, limits: Limits = DEFAULTS) -> dict[str, Any]:
     """What an image's header tells of side, age, sex, weight and height, where that is DICOM."""
     plain = set(SUFFIXES) - set(dicom.SUFFIXES)
-    return {} if path.suffix.lower() in plain else dicom_header.facts(path)
+    return {} if path.suffix.lower() in plain else dicom_header.facts(path, limits)
 
 
 def train_images(spec: DataSpec) -> list[Radiograph]:
@@ -164,15 +177,16 @@ def _annotated(spec: DataSpec, catalog: Sequence[Radiograph]) -> list[Radiograph
     return rows
 
 
-def test_images(root: str | Path | DataSpec) -> list[Radiograph]:
+def test_images(root: str | Path | DataSpec, limits: Limits = DEFAULTS) -> list[Radiograph]:
     """The images to predict, in the order of the submission.
 
-    A bare path is read in the competition's layout, its images being PNG or, where there is none, DICOM.
+    A bare path is read in the competition's layout and within the limits, its images being PNG or, where there is none,
+    DICOM.
     """
     if isinstance(root, DataSpec):
         spec = root
     else:
-        spec = DataSpec(name="any", root=str(root), classes=("any",), size=32, metadata=None)
+        spec = DataSpec(name="any", root=str(root), classes=("any",), size=32, metadata=None, limits=limits)
         if not find_images(_folder(spec, "test"), spec.images):
             spec = replace(spec, images=(*dicom.SUFFIXES, ""))
     rows = [row for row in read_catalog(spec) if row.split == "test"]
@@ -181,10 +195,10 @@ def test_images(root: str | Path | DataSpec) -> list[Radiograph]:
     return rows
 
 
-def known_classes(root: str | Path) -> list[str]:
+def known_classes(root: str | Path, limits: Limits = DEFAULTS) -> list[str]:
     """The class list of the data config in conf/data/ that fits the labels used in a dataset's annotations."""
     folder = Path(root) / "train" / "outputs_json"
-    used = {label for path in find_files(folder, ANNOTATION)[:8] for label in read_labels(path)}
+    used = {label for path in find_files(folder, ANNOTATION)[:8] for label in read_labels(path, limits)}
     for path in find_files(conf_dir() / "data", (".yaml",)):
         classes = _listed(path)
         if used and used <= set(classes):
@@ -215,7 +229,7 @@ def patient_of(spec: DataSpec, path: Path, split: str) -> str:
         BonepipeError: data.patient does not fit its path, or its header lacks what data.patient_tag names.
     """
     if spec.patient_tag is not None:
-        return dicom_header.patient(path, spec.patient_tag)
+        return dicom_header.patient(path, spec.patient_tag, spec.limits)
     relative = path.relative_to(_folder(spec, split)).as_posix()
     match = re.search(spec.patient, relative)
     if not match or match.group(1) is None:

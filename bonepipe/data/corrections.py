@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bonepipe.data.masks import code
+from bonepipe.data.masks import code, require_inside
 from bonepipe.errors import BonepipeError, quoted, suggestion
 from bonepipe.files import read_csv, write_csv
 from bonepipe.labels import bitplane, rle
@@ -73,6 +73,11 @@ class Correction:
             plane = planes[..., index // 8]
             planes[..., index // 8] = np.where(mask, plane | bit, plane & ~bit)
         return planes
+
+    def require_inside(self, shape: tuple[int, int]) -> None:
+        """Raise BonepipeError for a mask beyond an image of this height and width."""
+        for text in self.replaced.values():
+            require_inside(text, shape, f"{self.where}: replace")
 
     def ignored_planes(self, shape: tuple[int, int]) -> bitplane.Planes:
         """Bit-planes `[h, w, P]` that are set where a class does not count."""

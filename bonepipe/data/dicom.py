@@ -7,16 +7,19 @@ of MONOCHROME1 (DICOM PS3.3, C.11.1, C.11.2 and C.7.6.3.1.2), as a viewer shows 
 import logging
 import re
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cv2
 import numpy as np
 
+from bonepipe.data import headers
+from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError
 
@@ -29,6 +32,7 @@ HEAD = MARK_AT + len(MARK)  # bytes that tell
 # A file without preamble begins with a low tag of group 2 or 8, little endian, and a type or a short length.
 BARE = re.compile(rb"[\x02\x08]\0.\0(?:[A-Z]{2}|.\0\0\0)", re.DOTALL)
 EXTRA = "pip install 'bonepipe[dicom]'"
+CHUNK = 64 << 20  # bytes that are inflated at once to see how many there are
 MOST_BITS = 16  # a pixel; radiographs have no more
 
 
@@ -47,7 +51,7 @@ def is_dicom_file(path: Path) -> bool:
         return False
 
 
-def read_grey(data: bytes, path: Path) -> np.ndarray:
+def read_grey(data: bytes, path: Path, limits: Limits = DEFAULTS) -> np.ndarray:
     """A DICOM file's content as uint8 `[H, W]`.
 
     Where there is neither VOI LUT nor window, images of up to 8 bits are taken as they are, and deeper ones are scaled
@@ -56,31 +60,55 @@ def read_grey(data: bytes, path: Path) -> np.ndarray:
     Args:
         data: of the file.
         path: of the file, for messages.
+        limits: of what it may say of its size.
 
     Raises:
-        BonepipeError: pydicom or a plug-in is missing, there is no image, there are several, or it cannot be decoded.
+        BonepipeError: pydicom or a plug-in is missing, there is no image, there are several, or it cannot be decoded or
+            is too large.
     """
     with _blaming(path):
-        dataset = _opened(data, path)
+        dataset = _opened(data, path, limits)
         _require_decoder(dataset, path)
+        _require_small_frame(dataset, path, limits)
         pixels = dataset.pixel_array
         if dataset.SamplesPerPixel > 1 or dataset.PhotometricInterpretation == "PALETTE COLOR":
             return _luma(pixels, dataset)
         return _shown(pixels, dataset)
 
 
-def read_shape(data: bytes, path: Path) -> tuple[int, int]:
+def read_shape(data: bytes, path: Path, limits: Limits = DEFAULTS) -> tuple[int, int]:
     """Height and width without decoding. Raises BonepipeError as `read_grey`, but for what only decoding tells."""
     with _blaming(path):
-        dataset = _opened(data, path)
+        dataset = _opened(data, path, limits)
         _require_decoder(dataset, path)
         return int(dataset.Rows), int(dataset.Columns)
 
 
-def read_header(path: Path, keywords: Sequence[str]) -> "Dataset":
+def read_header(path: Path, keywords: Sequence[str], limits: Limits = DEFAULTS) -> "Dataset":
     """Some elements of a DICOM file, the pixels aside. Raises BonepipeError where it is damaged or pydicom missing."""
-    with _blaming(path):
-        return library(path).dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(keywords))
+    with _blaming(path), path.open("rb") as file:
+        return _parsed(file, path, limits, stop_before_pixels=True, specific_tags=list(keywords))
+
+
+def _parsed(file: BinaryIO, path: Path, limits: Limits, **options: Any) -> "Dataset":
+    """A file's elements. One whose content is deflated is refused where it is too much: pydicom inflates it at once."""
+    pydicom = library(path)
+    pydicom.filereader.read_preamble(file, True)
+    about = pydicom.filereader._read_file_meta_info(file)  # which leaves the file where the content begins
+    if about.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
+        _require_small_content(file.read(), path, limits)
+    file.seek(0)
+    return pydicom.dcmread(file, force=True, **options)
+
+
+def _require_small_content(packed: bytes, path: Path, limits: Limits) -> None:
+    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while packed:
+        size += len(inflate.decompress(packed, CHUNK))
+        packed = inflate.unconsumed_tail
+        if size > limits.image_bytes:
+            what = f"its deflated content has more than {limits.image_bytes} bytes"
+            raise BonepipeError(f"{path}: {what}; {limits.told('pixels')}")
 
 
 @contextmanager
@@ -121,9 +149,9 @@ def _imported() -> Any:
     return pydicom
 
 
-def _opened(data: bytes, path: Path) -> "Dataset":
+def _opened(data: bytes, path: Path, limits: Limits) -> "Dataset":
     """All elements of a file that holds one whole image of at most 16 bits."""
-    dataset: Dataset = library(path).dcmread(BytesIO(data), force=True)
+    dataset = _parsed(BytesIO(data), path, limits)
     if "PixelData" not in dataset:
         what = "has no Pixel Data (7FE0,0010): it is cut short, or no image"
         raise BonepipeError(f"{path}: {what}; copy the file again, or leave it out")
@@ -133,6 +161,7 @@ def _opened(data: bytes, path: Path) -> "Dataset":
         raise BonepipeError(f"{path}: {what}; save the frame to segment as a file of its own")
     if bits > MOST_BITS:
         raise BonepipeError(f"{path}: Bits Allocated (0028,0100) is {bits}; export it with 8 or 16 bits a pixel")
+    limits.require_pixels((int(dataset.Rows), int(dataset.Columns)), str(path))
     _complete_syntax(dataset)
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         _require_length(dataset, path)
@@ -159,6 +188,21 @@ def _require_length(dataset: "Dataset", path: Path) -> None:
     if there < expected:
         what = f"Pixel Data (7FE0,0010) has {there} of {expected} bytes"
         raise BonepipeError(f"{path}: is cut short: {what}; copy the file again")
+
+
+def _require_small_frame(dataset: "Dataset", path: Path, limits: Limits) -> None:
+    """The compressed picture has a header of its own, which its decoder believes."""
+    from pydicom.encaps import get_frame
+    from pydicom.uid import RLELossless
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated or syntax == RLELossless:
+        return
+    shape = headers.told_shape(get_frame(dataset.PixelData, 0, number_of_frames=1))
+    if shape is None:
+        what = f"Pixel Data (7FE0,0010) does not begin as {syntax.name} does"
+        raise BonepipeError(f"{path}: {what}; copy the file again, or export it uncompressed or as PNG")
+    limits.require_pixels(shape, f"{path}: Pixel Data (7FE0,0010)")
 
 
 def _require_decoder(dataset: "Dataset", path: Path) -> None:

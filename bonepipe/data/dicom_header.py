@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bonepipe.data import dicom
+from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.data.metadata import PLAUSIBLE
 from bonepipe.errors import BonepipeError, suggestion
 
@@ -35,9 +36,9 @@ class Spacing(NamedTuple):
     source: str
 
 
-def spacing(path: Path) -> Spacing | None:
+def spacing(path: Path, limits: Limits = DEFAULTS) -> Spacing | None:
     """The spacing of an image's pixels; None where the file is no DICOM or does not say. Raises as `patient`."""
-    header = _header(path, SPACINGS)
+    header = _header(path, SPACINGS, limits)
     for name in SPACINGS:
         values = header.get(name) if header is not None else None
         if values and len(values) == 2 and min(values) > 0:
@@ -45,13 +46,13 @@ def spacing(path: Path) -> Spacing | None:
     return None
 
 
-def patient(path: Path, keyword: str) -> str:
+def patient(path: Path, keyword: str, limits: Limits = DEFAULTS) -> str:
     """The element that tells whose image it is, as text.
 
     Raises:
         BonepipeError: pydicom is missing, the file is no DICOM, there is no such keyword, or the element is empty.
     """
-    header = _header(path, (_known(keyword, path),))
+    header = _header(path, (_known(keyword, path),), limits)
     way_out = "null takes the patient from the path"
     if header is None:
         raise BonepipeError(f"{path}: data.patient_tag={keyword}: is no DICOM file; {way_out}")
@@ -61,9 +62,9 @@ def patient(path: Path, keyword: str) -> str:
     return value
 
 
-def facts(path: Path) -> dict[str, Any]:
+def facts(path: Path, limits: Limits = DEFAULTS) -> dict[str, Any]:
     """What is known of side, age (years), sex, weight (kilograms) and height (centimetres); nothing where no DICOM."""
-    header = _header(path, FACTS)
+    header = _header(path, FACTS, limits)
     if header is None:
         return {}
     sides = [header.get(name) for name in SIDES]
@@ -100,15 +101,15 @@ def _known(keyword: str, path: Path) -> str:
     return keyword
 
 
-def _header(path: Path, keywords: tuple[str, ...]) -> "Dataset | None":
+def _header(path: Path, keywords: tuple[str, ...], limits: Limits) -> "Dataset | None":
     """Elements of a DICOM file; None where it is none. Raises BonepipeError where it is damaged or pydicom missing."""
     try:
         stat = path.stat()
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
-    return _read(path, keywords, stat.st_mtime_ns, stat.st_size)
+    return _read(path, keywords, limits, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=1 << 16)  # a command asks for its catalog several times
-def _read(path: Path, keywords: tuple[str, ...], *_: int) -> "Dataset | None":
-    return dicom.read_header(path, keywords) if dicom.is_dicom_file(path) else None
+def _read(path: Path, keywords: tuple[str, ...], limits: Limits, *_: int) -> "Dataset | None":
+    return dicom.read_header(path, keywords, limits) if dicom.is_dicom_file(path) else None

@@ -10,7 +10,8 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
-from bonepipe.data import dicom
+from bonepipe.data import dicom, headers
+from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError
 from bonepipe.files import find_files
@@ -19,12 +20,13 @@ from bonepipe.files import find_files
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", *dicom.SUFFIXES)
 # How a file begins, and what it must hold to be whole. The decoder notices where a TIFF or BMP stops short.
 ENDS = {"PNG": (b"\x89PNG", b"IEND\xaeB`\x82"), "JPEG": (b"\xff\xd8\xff", b"\xff\xd9")}
+SCANS = 200  # of a JPEG; progressive ones have about ten, and each is a pass over all pixels, however short its code
 STRAY = 0.005  # share of a 16-bit image's pixels that may lie beyond the picture's depth
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its messages do not name the file; ours do
 
 
-def read_grey(path: Path) -> np.ndarray:
+def read_grey(path: Path, limits: Limits = DEFAULTS) -> np.ndarray:
     """Read an image as uint8 `[H, W]`, the first one of a file with several.
 
     Colours become luma; an alpha channel is ignored (in a TIFF of 8 bits it dims the image). 16-bit images are scaled
@@ -33,21 +35,29 @@ def read_grey(path: Path) -> np.ndarray:
     turned or mirrored is read as viewers show it. What a DICOM header asks for is done, see `bonepipe.data.dicom`.
 
     Raises:
-        BonepipeError: the file is missing, is no image, was cut short, or has neither 8 nor 16 bits.
+        BonepipeError: the file is missing, is no image, was cut short, has neither 8 nor 16 bits, or says that it has
+            more pixels than the limits allow.
     """
-    data = _content(path)
+    data = _content(path, limits)
     if dicom.is_dicom(data):
-        return dicom.read_grey(data, path)
+        return dicom.read_grey(data, path, limits)
     for kind, (start, end) in ENDS.items():
         if data.startswith(start) and end not in data:
             raise BonepipeError(
                 f"{path}: truncated {kind} (no end marker after {len(data)} bytes); copy the file again"
             )
-    image = None
-    with contextlib.suppress(cv2.error):  # no bytes at all, or a header that claims an absurd size
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    scans = data.count(b"\xff\xda") if data.startswith(ENDS["JPEG"][0]) else 0
+    if scans > SCANS:
+        raise BonepipeError(f"{path}: a JPEG of {scans} scans, and {SCANS} are the most that are read; save it as PNG")
+    image, shape = None, headers.told_shape(data)
+    if shape is not None:
+        limits.require_pixels(shape, str(path))
+        with contextlib.suppress(cv2.error):
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     if image is None:
-        raise BonepipeError(f"{path}: cannot be decoded as an image; copy the file again")
+        raise BonepipeError(
+            f"{path}: cannot be decoded as an image (PNG, JPEG, TIFF, BMP or DICOM); copy the file again"
+        )
     if image.dtype == np.uint8:
         return image
     if image.dtype != np.uint16:
@@ -55,9 +65,9 @@ def read_grey(path: Path) -> np.ndarray:
     return 255 - _to_bytes(image) if _white_is_zero(data) else _to_bytes(image)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, limits: Limits) -> bytes:
     try:
-        require_file(path)
+        require_file(path, limits.image_bytes, limits.told("pixels"))
         return path.read_bytes()
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
@@ -86,16 +96,10 @@ def used_bits(image: np.ndarray) -> int:
 
 def _white_is_zero(data: bytes) -> bool:
     """Whether a TIFF counts from white to black (PhotometricInterpretation 0), which OpenCV minds only at 8 bits."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
-    if order is None:
-        return False
-    (start,) = struct.unpack_from(f"{order}I", data, 4)
-    (count,) = struct.unpack_from(f"{order}H", data, start)
-    fields = (struct.unpack_from(f"{order}HHIH", data, start + 2 + 12 * number) for number in range(count))
-    return any(tag == 262 and value == 0 for tag, _, _, value in fields)
+    return data[:2] in (b"II", b"MM") and headers.tiff_tags(data).get(headers.TAGS["photometric"]) == 0
 
 
-def read_shape(path: Path) -> tuple[int, int]:
+def read_shape(path: Path, limits: Limits = DEFAULTS) -> tuple[int, int]:
     """Height and width of an image as `read_grey` gives it.
 
     Those of a whole PNG or DICOM file come from its headers; anything else is decoded.
@@ -110,8 +114,10 @@ def read_shape(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
     if shape is None and dicom.is_dicom_file(path):
-        shape = dicom.read_shape(_content(path), path)
-    return shape or read_grey(path).shape
+        shape = dicom.read_shape(_content(path, limits), path, limits)
+    if shape is not None:
+        limits.require_pixels(shape, str(path))
+    return shape or read_grey(path, limits).shape
 
 
 def find_images(folder: Path, suffixes: Collection[str] = (*SUFFIXES, "")) -> list[Path]:

@@ -40,6 +40,14 @@ def code(where: str, row: Mapping[str, str], column: str = "rle") -> str:
     return row[column]
 
 
+def require_inside(text: str, shape: tuple[int, int], where: str) -> None:
+    """Raise BonepipeError, naming `where`, for a run-length code that is none of an image of this height and width."""
+    try:
+        rle.check(rle.parse(text), shape[0] * shape[1])
+    except ValueError as error:
+        raise BonepipeError(f"{where}: {error}") from error
+
+
 def planes_of(texts: Sequence[str], shape: tuple[int, int], where: str) -> np.ndarray:
     """Bit-planes uint8 `[H, W, P]` of one run-length code a class. BonepipeError, naming `where`, if one is wrong."""
     planes = np.zeros((*shape, bitplane.plane_count(len(texts))), np.uint8)

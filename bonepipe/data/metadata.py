@@ -3,9 +3,11 @@
 Both are edited by people, so values are read as people write them; what cannot be read is unknown, and a fault tells.
 """
 
+import contextlib
 import math
 import os
 import re
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 from bonepipe.data.spec import DataSpec
 from bonepipe.disk import require_file
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, quoted
 from bonepipe.files import normalised, read_csv, read_rows
 
 ROTATED_FILE = "rotated.csv"  # a column `patient`, or one a line: wrists bent sideways, where somebody has listed them
@@ -23,6 +25,8 @@ SEXES = {
     **dict.fromkeys(("여", "여자", "여성", "f", "female", "w", "woman"), "F"),
     **dict.fromkeys(("남", "남자", "남성", "m", "male", "man"), "M"),
 }
+UNKNOWN = ("", "na", "n/a", "#n/a", "<na>", "nan", "null", "none")  # normalised
+LARGEST, ROWS, WIDEST = 64 << 20, 100_000, 256  # bytes of a spreadsheet, unpacked; its rows and columns
 PLAUSIBLE = {"age": (0, 120), "weight": (1, 400), "height": (30, 250)}  # years, kilograms, centimetres
 
 Facts = dict[str, Any]  # age, sex, weight and height of a patient, None where unknown
@@ -63,14 +67,33 @@ def read_with_faults(spec: DataSpec) -> tuple[dict[str, Facts], list[Fault]]:
 
 
 def _cells(path: Path) -> list[list[Any]]:
-    import pandas as pd
+    """The rows of the first sheet, as wide as the first one. A file of a few kilobytes may claim billions of cells."""
+    from openpyxl import load_workbook
 
     try:
-        require_file(path)
-        table = pd.read_excel(path, header=None, dtype=object)
+        require_file(path, LARGEST)
+        with zipfile.ZipFile(path) as file:
+            _require("bytes unpacked", sum(part.file_size for part in file.infolist()), LARGEST)
+        book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
+        with contextlib.closing(book):
+            rows = list(_rows(book.worksheets[0]))
     except Exception as error:  # a damaged workbook raises whatever the parser of its damaged part does
-        raise BonepipeError(f"{path}: cannot be read as a spreadsheet ({error})") from error
-    return table.to_numpy().tolist() or [[]]
+        raise BonepipeError(f"{path}: cannot be read as a spreadsheet ({quoted(str(error), 200)})") from error
+    width = len(rows[0]) if rows else 0
+    return [[*row[:width], *[None] * (width - len(row))] for row in rows] or [[]]
+
+
+def _rows(sheet: Any) -> Iterator[list[Any]]:
+    sheet.reset_dimensions()  # which it says of itself, often wrongly
+    for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
+        _require("rows, those before its last one among them", number, ROWS)
+        _require(f"columns in row {number}", len(row), WIDEST)
+        yield list(row)
+
+
+def _require(what: str, value: int, most: int) -> None:
+    if value > most:
+        raise ValueError(f"it has {value} {what}, and {most} are the most; delete what is empty there")
 
 
 def _columns(path: Path, header: Sequence[Any]) -> dict[str, int]:
@@ -113,7 +136,7 @@ def _faults(columns: Mapping[str, int], odd: Mapping[str, Sequence[str]]) -> Ite
 
 
 def _blank(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip()
+    return value is None or (isinstance(value, float) and math.isnan(value)) or normalised(str(value)) in UNKNOWN
 
 
 def _patient_id(value: Any, where: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bonepipe.data.catalog import Radiograph, test_images
-from bonepipe.data.masks import code, planes_of, read_masks
+from bonepipe.data.masks import code, planes_of, read_masks, require_inside
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError, quoted, suggestion
 from bonepipe.files import read_csv, write_csv
@@ -41,6 +41,12 @@ class PseudoLabel:
     def apply(self, planes: bitplane.Planes) -> bitplane.Planes:
         """Bit-planes `[H, W, P]` of the sure pixels, whatever `planes` hold; BonepipeError for one beyond the image."""
         return planes_of(self.sure, planes.shape[:2], self.where)
+
+    def require_inside(self, shape: tuple[int, int]) -> None:
+        """Raise BonepipeError for pixels beyond an image of this height and width."""
+        for texts in (self.sure, self.ambiguous):
+            for number, text in enumerate(texts):
+                require_inside(text, shape, f"{self.where}, class {number}")
 
     def ignored_planes(self, shape: tuple[int, int]) -> bitplane.Planes:
         """Bit-planes `[H, W, P]` of the ambiguous pixels."""

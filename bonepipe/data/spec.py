@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from bonepipe.data.frame import Fit, Frame
+from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.data.region import Region
 from bonepipe.errors import suggestion
 from bonepipe.ranges import Byte, Count, Pixels, Portion, Share
@@ -94,6 +95,7 @@ class DataSpec:
         others: labels of the annotations that are not learned, for runs that specialise in some classes; None for none.
         region: the part of each image that is seen, at `size`; None for the whole image. `bonepipe cascade` uses
             such a run.
+        limits: how large the dataset's files may be; no result depends on it.
     """
 
     name: str
@@ -123,6 +125,7 @@ class DataSpec:
     negatives: tuple[str, ...] = ()
     others: tuple[str, ...] | None = None
     region: Region | None = None
+    limits: Limits = DEFAULTS
 
     def __post_init__(self) -> None:
         if len(set(self.labels)) != len(self.labels) or not self.classes:

@@ -457,7 +457,7 @@ def prepare(image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLab
     the image, where an amendment does not fit the image.
     """
     grey, count = image.read(), len(spec.classes)
-    polygons = [] if image.annotation is None else read_annotation(image.annotation, spec.labels)
+    polygons = [] if image.annotation is None else read_annotation(image.annotation, spec.labels, spec.limits)
     planes, ignored = polygon.rasterise(polygons, grey.shape, len(spec.labels)), None
     annotated = _region_box(planes, spec)
     if amendment is not None:

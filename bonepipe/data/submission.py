@@ -10,11 +10,13 @@ from typing import Any, NamedTuple, TextIO
 
 from bonepipe.disk import cause, require_file
 from bonepipe.errors import BonepipeError, quoted
-from bonepipe.files import write_csv
+from bonepipe.files import LARGEST_TABLE, write_csv
 from bonepipe.labels import rle
 from bonepipe.labels.dice import iou_of_dice
 
 COLUMNS = ("image_name", "class", "rle")
+ANSWER = "answer.csv"  # below a dataset's root: the truth of its test set
+LONGEST_LINE = 1 << 26  # letters: some four million runs, which no mask has but noise
 USAGE = "Usage"
 
 Key = tuple[str, str]  # image name, class name
@@ -56,7 +58,7 @@ def stream(path: str | Path) -> Iterator[Row]:
             columns = _read_header(path, file)
             pick = itemgetter(*(columns.index(name) for name in COLUMNS))
             usage = columns.index(USAGE) if USAGE in columns else None
-            for line, text in enumerate(file, 2):
+            for line, text in enumerate(_lines(path, file), 2):
                 fields = _split(text)
                 if fields == [""]:
                     continue
@@ -73,8 +75,12 @@ def stream(path: str | Path) -> Iterator[Row]:
 
 
 def read(path: str | Path) -> Table:
-    """Read a whole CSV; raises like `stream`."""
+    """Read a whole CSV; raises like `stream`, and where it is too large for that."""
     path = Path(path)
+    try:
+        require_file(path, LARGEST_TABLE)
+    except OSError as error:
+        raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
     rows = list(stream(path))
     with path.open(encoding="utf-8", newline="") as file:
         return Table(path, _read_header(path, file), rows)
@@ -96,10 +102,12 @@ def write(path: str | Path, rows: Iterable[Sequence[str]]) -> int:
         raise BonepipeError(f"{path}: cannot be written ({cause(error)})") from error
 
 
-def runs(path: Path, row: Row) -> rle.Runs:
-    """Parse a row's runs; BonepipeError names the file and the line."""
+def runs(path: Path, row: Row, shape: tuple[int, int] | None = None) -> rle.Runs:
+    """Parse a row's runs, of an image of this height and width if that is known; BonepipeError names file and line."""
     try:
-        return rle.parse(row.rle)
+        parsed = rle.parse(row.rle)
+        rle.check(parsed, None if shape is None else math.prod(shape))
+        return parsed
     except ValueError as error:
         raise BonepipeError(f"{path}: line {row.line}: {row.image}, {row.label}: {error}") from error
 
@@ -206,16 +214,9 @@ def read_answer(path: Path, images: Mapping[str, tuple[int, int]], classes: Sequ
         what = f"has no row of this test set's images and classes ({len(rows)} rows{first})"
         raise BonepipeError(f"{path}: {what}; mend it, or move it away")
     for row in known.values():
-        _check_fits(path, row, images[row.image])
+        runs(path, row, images[row.image])
     kept = [row for row in table.rows if row.key in known]
     return Answer(table._replace(rows=kept), list(_oddities(path, [*rows], [*known], expected)))
-
-
-def _check_fits(path: Path, row: Row, shape: tuple[int, int]) -> None:
-    try:
-        rle.check(runs(path, row), math.prod(shape))
-    except ValueError as error:
-        raise BonepipeError(f"{path}: line {row.line}: {row.image}, {row.label}: {error}") from error
 
 
 def _oddities(path: Path, rows: Sequence[Key], known: Sequence[Key], expected: Sequence[Key]) -> Iterator[str]:
@@ -236,8 +237,16 @@ def restricted(table: Table, truth: Table) -> Table:
     return table._replace(rows=[row for row in table.rows if row.key in known])
 
 
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Lines with their ends; one that would fill the memory is refused."""
+    while text := file.readline(LONGEST_LINE + 1):
+        if len(text) > LONGEST_LINE:
+            raise BonepipeError(f"{path}: a line has more than {LONGEST_LINE} letters, so it is no CSV of masks")
+        yield text
+
+
 def _read_header(path: Path, file: TextIO) -> tuple[str, ...]:
-    columns = tuple(_split(file.readline().removeprefix("\ufeff")))  # spreadsheets write a byte order mark
+    columns = tuple(_split(next(_lines(path, file), "").removeprefix("\ufeff")))  # spreadsheets write a byte order mark
     missing = [name for name in COLUMNS if name not in columns]
     if missing:
         raise BonepipeError(

@@ -22,9 +22,10 @@ Mask = str | float | Runs | None
 # Votes count as equal when they differ by less than this share of the total weight, so that ten weights of 0.1 reach
 # 1.0 although their floating-point sum does not.
 TOLERANCE = 1e-9
-# No image has more pixels than this; 4096 such images stacked are still exact in float64, which np.interp computes in.
-_LARGEST_BITS = 40
-_LARGEST = 1 << _LARGEST_BITS
+# No image has more pixels than this, which is what OpenCV reads at most. Many such images stacked are still exact in
+# float64, which np.interp computes in.
+LARGEST_BITS = 30
+LARGEST = 1 << LARGEST_BITS
 
 
 def empty_runs() -> Runs:
@@ -94,18 +95,18 @@ def parse_stack(texts: Sequence[str]) -> Runs:
     runs = np.concatenate(numbers).reshape(-1, 2)
     if not len(runs):
         return runs
-    if runs.min() < 1 or runs.max() > _LARGEST or (runs[:, 0] + runs[:, 1]).max() > _LARGEST + 1:
-        raise ValueError(f"a run starts before pixel 1, is empty or goes beyond pixel {_LARGEST}")
-    runs[:, 0] += np.repeat(np.arange(len(sizes)) << _LARGEST_BITS, np.array(sizes) // 2)
-    check(runs, len(texts) << _LARGEST_BITS)
+    if runs.min() < 1 or runs.max() > LARGEST or (runs[:, 0] + runs[:, 1]).max() > LARGEST + 1:
+        raise ValueError(f"a run starts before pixel 1, is empty or goes beyond pixel {LARGEST}")
+    runs[:, 0] += np.repeat(np.arange(len(sizes)) << LARGEST_BITS, np.array(sizes) // 2)
+    check(runs, len(texts) << LARGEST_BITS)
     return runs
 
 
 def unstack(runs: Runs, count: int) -> list[Runs]:
     """Take the runs of `count` stacked images apart."""
-    image = (runs[:, 0] - 1) >> _LARGEST_BITS
+    image = (runs[:, 0] - 1) >> LARGEST_BITS
     alone = runs.copy()
-    alone[:, 0] -= image << _LARGEST_BITS
+    alone[:, 0] -= image << LARGEST_BITS
     cuts = np.searchsorted(image, np.arange(count + 1)).tolist()
     return [alone[start:end] for start, end in pairwise(cuts)]
 
@@ -114,7 +115,7 @@ def check(runs: Runs, pixels: int | None = None) -> None:
     """Raise ValueError at the first run that is too small, out of order, overlapping or beyond the image's pixels."""
     if not len(runs):
         return
-    limit = _LARGEST if pixels is None else pixels
+    limit = LARGEST if pixels is None else pixels
     # No sum of two positive int64 overflows uint64, so order and the last end bound every number.
     starts, lengths = runs.view(np.uint64).T
     ends = starts + lengths  # the pixel after the run
@@ -293,5 +294,5 @@ def _raise_first_fault(runs: Runs, pixels: int | None) -> None:
         end = start + length
         if pixels is not None and end - 1 > pixels:
             raise ValueError(f"run {number}: ends at pixel {end - 1}, beyond the image's {pixels} pixels")
-        if end > _LARGEST:
-            raise ValueError(f"run {number}: no image has a pixel {end - 1}")
+        if end > LARGEST:
+            raise ValueError(f"run {number}: no image has a pixel {end - 1}; {LARGEST} are the most")

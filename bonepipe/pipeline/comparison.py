@@ -31,7 +31,7 @@ COLUMNS = ["image_name", "class", "dice"]
 # Settings that do not make two runs differ: names and places, and what follows the out-of-fold predictions.
 IGNORED = (
     "name", "fold", "runs", "device", "executor", "tracking", "prediction", "thresholds", "search", "cam",
-    "trainer.workers", "trainer.compile",
+    "trainer.workers", "trainer.compile", "data.limits",
 )  # fmt: skip
 MADE = ("ensemble.mean", "cascade.first")  # what each ensemble resp. cascade says
 TOTALS = ("oof_dice", "test_dice", "public", "private")  # of scores.json

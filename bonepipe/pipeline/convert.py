@@ -8,6 +8,7 @@ from pathlib import Path
 from bonepipe.data.formats import FORMATS, guess
 from bonepipe.data.formats.folder import Images
 from bonepipe.data.formats.model import Annotated, Dataset, Notes, as_masks, as_polygons
+from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.files import appearing
 
@@ -24,6 +25,7 @@ def convert(
     patient: str | None = None,
     copy: bool = False,
     force: bool = False,
+    limits: Limits = DEFAULTS,
 ) -> tuple[Dataset, Notes]:
     """Read annotations and write them in another format; OUT appears whole or not at all.
 
@@ -34,6 +36,7 @@ def convert(
         shapes: `polygons` traces masks, `masks` fills outlines; None leaves them as they are.
         patient, copy: see `bonepipe.data.formats.competition.write`.
         force: replace a file that is there.
+        limits: how large images and annotations may be.
 
     Returns:
         What was written, and what could not be kept.
@@ -49,7 +52,7 @@ def convert(
         raise BonepipeError(f"{out} exists already and is left as it is; {way_out}")
     notes: Notes = Counter()
     read = FORMATS[of or guess(source)].read
-    data = read(source, Images(images, notes), notes)
+    data = read(source, Images(images, notes, limits), notes)
     if not data.images:
         raise BonepipeError(f"{source}: no annotated images in it")
     drawn = [_drawn(image, shapes, notes) for image in data.images]

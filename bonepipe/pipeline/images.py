@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +47,7 @@ def predict(predictor: Predictor, images: Sequence[Radiograph], out: Path, *, fo
         BonepipeError: the folder holds predictions of something else, or of another image of the same name; or another
             process works there.
     """
+    images = [replace(image, limits=predictor.experiment.data.limits) for image in images]
     source, classes = mask_provenance(predictor), predictor.experiment.data.classes
     _make_folder(out)
     with locked(out):
@@ -163,5 +165,5 @@ def _predict(predictor: Predictor, images: Sequence[Radiograph], out: Path, mark
         grey = image.read()
         cutouts = [cutout.from_runs(rle.parse(text), grey.shape) for text in texts]
         append_csv(out / JOURNAL, zip(repeat(image.name), data.classes, texts))
-        spacing = dicom_header.spacing(image.path)
+        spacing = dicom_header.spacing(image.path, image.limits)
         files.write_masks(out, image.path, grey, cutouts, data, marks[image.path], spacing)

@@ -72,7 +72,7 @@ def _predictions(experiment: Experiment) -> Iterator[tuple[int, list[str]]]:
 
 def _masks(path: Path, codes: Sequence[str], shape: tuple[int, int]) -> list[Cutout]:
     rows = [submission.Row(0, path.name, "", code) for code in codes]
-    return [cutout.from_runs(submission.runs(path, row), shape) for row in rows]
+    return [cutout.from_runs(submission.runs(path, row, shape), shape) for row in rows]
 
 
 def _write_table(experiment: Experiment, ranked: Sequence[LabelError]) -> None:

@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from bonepipe.data import pseudo
 from bonepipe.data.catalog import Radiograph, test_images
-from bonepipe.data.image import read_shape
 from bonepipe.files import write_json
 from bonepipe.inference import calibration
 from bonepipe.inference.predict import Prediction, texts
@@ -40,7 +39,7 @@ def write(predictor: Predictor, confidence: float, *, raw: bool) -> PseudoLabels
     experiment = predictor.experiment
     images, path = test_images(experiment.data), experiment.folder / "pseudo.csv"
     for image in images:
-        read_shape(image.path)  # one that cannot be read is named before hours of work
+        image.shape()  # one that cannot be read is named before hours of work
     limits, counts = _limits(predictor, confidence, raw), [0, 0]
     pseudo.write(path, _counted(_rows(predictor, images, *limits), counts))
     sure, possible = (dict(zip(experiment.data.classes, values, strict=True)) for values in limits)

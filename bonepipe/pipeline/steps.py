@@ -12,6 +12,7 @@ from bonepipe.data.catalog import Radiograph, external_images, read_catalog, tra
 from bonepipe.data.metadata import ROTATED_FILE
 from bonepipe.data.pseudo import pseudo_images
 from bonepipe.data.store import DIGESTS, existing, files_of
+from bonepipe.data.submission import ANSWER
 from bonepipe.digests import digests
 from bonepipe.errors import BonepipeError
 from bonepipe.pipeline import run_folder
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 # Settings that no trained weights depend on: names, places, devices, and what follows training.
 NOT_TRAINING = (
     "name", "fold", "runs", "device", "executor", "tracking", "tta", "windows", "postprocess", "prediction",
-    "thresholds", "search", "cam", "data.palette", "data.images", "data.closeup", "data.negatives", "trainer.workers",
-    "trainer.compile", "trainer.detect_anomaly",
+    "thresholds", "search", "cam", "data.palette", "data.images", "data.closeup", "data.negatives", "data.limits",
+    "trainer.workers", "trainer.compile", "trainer.detect_anomaly",
 )  # fmt: skip
 # Settings that name files: their contents count, and not where they lie.
 FILES = ("data.root", "data.corrections", "data.pseudo", "data.masks", "augment.file", "folds.file")
@@ -32,7 +33,6 @@ FILES = ("data.root", "data.corrections", "data.pseudo", "data.masks", "augment.
 PREDICTION = ("tta", "windows", "postprocess")
 AFTER_PREDICTION = ("windows.batch_size", "postprocess.operations", "postprocess.min_area")
 OUT_OF_FOLD = ("oof.csv", "histograms.npz", "probabilities.npz", "oof_dice.csv")
-ANSWER = "answer.csv"
 
 
 def prediction_settings(config: configs.Config) -> configs.Config:

@@ -10,14 +10,14 @@ from tqdm import tqdm
 from bonepipe import config as configs
 from bonepipe.data import submission
 from bonepipe.data.catalog import Radiograph, test_images
-from bonepipe.data.image import read_shape
+from bonepipe.data.submission import ANSWER
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing, write_json
 from bonepipe.pipeline import tracked
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.predictors.base import Predictor, mask_provenance, masks
 from bonepipe.pipeline.run_folder import SCORES, SUBMISSION, THRESHOLDS, locked, scores_of, shortened
-from bonepipe.pipeline.steps import ANSWER, Steps
+from bonepipe.pipeline.steps import Steps
 
 TEST_SCORES = (
     "public", "private", "test_dice", "test_miou", "test_pixel_accuracy", "test_dice_per_class", "test_masks_unscored",
@@ -39,7 +39,7 @@ def read_test_set(experiment: Experiment) -> Target:
         BonepipeError: no test images, one whose header cannot be read, or an answer.csv that is none to them.
     """
     images, path = test_images(experiment.data), experiment.data.path / ANSWER
-    shapes = {image.name: read_shape(image.path) for image in images}
+    shapes = {image.name: image.shape() for image in images}
     answer = submission.read_answer(path, shapes, experiment.data.classes) if os.path.lexists(path) else None
     for warning in answer.warnings if answer else ():
         say(f"warning: {warning}")

@@ -24,7 +24,8 @@ def read_masks(path: Path, shapes: dict[str, tuple[int, int]]) -> dict[str, list
     masks: dict[str, list[Cutout]] = {name: [] for name in shapes}
     for row in submission.stream(path):
         if row.image in masks:
-            masks[row.image].append(cutout.from_mask(rle.decode(row.rle, shapes[row.image])))
+            shape = shapes[row.image]
+            masks[row.image].append(cutout.from_mask(rle.decode(submission.runs(path, row, shape), shape)))
     return masks
 
 

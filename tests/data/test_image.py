@@ -133,7 +133,7 @@ def test_an_absurd_size_is_refused(tmp_path, picture):
     data[16:24] = (200_000).to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     path.write_bytes(data)
-    with pytest.raises(BonepipeError, match=r"a\.png: cannot be decoded"):
+    with pytest.raises(BonepipeError, match=r"a\.png: says that it has 200000 x 200000 pixels"):
         read_grey(path)
 
 
@@ -339,7 +339,7 @@ def test_numbers_that_are_no_greys_are_refused(tmp_path, kind):
 def test_dicom_without_an_image_is_named_and_the_way_out_with_it(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(
-        BonepipeError, match=rf"{name}: .*(cannot be decoded as an image|no image); copy the file again"
+        BonepipeError, match=rf"{name}: .*(cannot be decoded as an image.*|no image); copy the file again"
     ):
         read_grey(tmp_path / name)
 

@@ -48,7 +48,7 @@ def read(path: Path, images: Images, notes: Notes) -> Dataset:
         )
         for (key, place), entry in found
     ]  # fmt: skip
-    return dataset(annotated, names.values(), path)
+    return dataset(annotated, names.values(), path, images.limits)
 
 
 def _names(categories: list[Any], where: str) -> dict[int, str]:

@@ -24,15 +24,15 @@ def read(path: Path, images: Images, notes: Notes) -> Dataset:
     """Read a dataset's annotations, those below any folder, or one file. The images tell the sizes, where there are."""
     folder = path / ANNOTATIONS if (path / ANNOTATIONS).is_dir() else path
     if images.folder is None and (path / IMAGES).is_dir():
-        images = Images(path / IMAGES, notes)
+        images = Images(path / IMAGES, notes, images.limits)
     paths = find_files(folder, (".json",)) if folder.is_dir() else [folder]
     root = folder if folder.is_dir() else folder.parent
     found = [_image(file, root, images, notes) for file in fields.progress(paths, "read")]
-    return dataset(found, (), path)
+    return dataset(found, (), path, images.limits)
 
 
 def _image(path: Path, root: Path, images: Images, notes: Notes) -> Annotated:
-    content, where = read_document(path), str(path)
+    content, where = read_document(path, images.limits), str(path)
     name = path.relative_to(root).with_suffix(".png").as_posix()
     metadata = content.get("metadata")
     known = isinstance(metadata, dict) and "height" in metadata

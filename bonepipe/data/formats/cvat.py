@@ -25,7 +25,7 @@ def read(path: Path, images: Images, notes: Notes) -> Dataset:
         raise BonepipeError(f"{path}: is 'CVAT for video'; export it as 'CVAT for images 1.1'")
     labels = [(element.text or "").strip() for element in root.iterfind("meta//label/name")]
     found = [_image(element, images, path, notes) for element in fields.progress(root.findall("image"), "read")]
-    return dataset(found, filter(None, labels), path)
+    return dataset(found, filter(None, labels), path, images.limits)
 
 
 def _parse(path: Path) -> ElementTree.Element:
@@ -87,6 +87,8 @@ def _runs(element: ElementTree.Element, size: tuple[int, int], where: str) -> rl
         counts = [int(value) for value in _text(element, "rle", where).split(",")]
     except ValueError as error:
         raise BonepipeError(f"{where}.rle: expected whole numbers ({error})") from error
+    if box[0] > size[0] or box[1] > size[1]:
+        raise BonepipeError(f"{where}: its box is larger than the image of {size[1]} x {size[0]} pixels")
     pixels = fields.mask_of_counts(counts, box, f"{where}.rle")
     return fields.runs_at(pixels, _number(element, "top", where), _number(element, "left", where), size, where)
 

@@ -20,6 +20,7 @@ from bonepipe.labels.cutout import Box, Cutout
 
 T = TypeVar("T")
 BAR_FROM = 50  # items
+LARGEST = 1 << 29  # bytes of a file with a whole dataset's annotations; in memory it takes some ten times as much
 NO_CLASSES = ("__ignore__", "_background_")  # which LabelMe's own converters want on top of a list
 
 
@@ -31,7 +32,7 @@ def progress(items: Sequence[T], what: str, unit: str = "image") -> Iterable[T]:
 def read_bytes(path: Path) -> bytes:
     """A file's content. Raises BonepipeError."""
     try:
-        require_file(path)
+        require_file(path, LARGEST, "convert its parts")
         return path.read_bytes()
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error

@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 from bonepipe.data.formats.model import Notes
 from bonepipe.data.image import SUFFIXES, read_shape
+from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.errors import BonepipeError, quoted
 from bonepipe.files import find_files, name_fault
+from bonepipe.labels.rle import LARGEST
 
-LARGEST_SIDE, LARGEST_AREA = 1 << 16, 1 << 30  # pixels; OpenCV reads no larger image, and a mask of it fills the memory
+LARGEST_SIDE = 1 << 16  # pixels
 
 
 class Place(NamedTuple):
@@ -26,10 +28,11 @@ class Images:
     Args:
         folder: searched with its subfolders.
         notes: told of images that are not there.
+        limits: how large images and annotations may be.
     """
 
-    def __init__(self, folder: Path | None, notes: Notes) -> None:
-        self.folder, self.notes = folder, notes
+    def __init__(self, folder: Path | None, notes: Notes, limits: Limits = DEFAULTS) -> None:
+        self.folder, self.notes, self.limits = folder, notes, limits
         self._by_stem: dict[str, list[PurePosixPath]] = {}
         for path in find_files(folder, SUFFIXES) if folder else []:
             self._by_stem.setdefault(path.stem, []).append(PurePosixPath(path.relative_to(folder or path).as_posix()))
@@ -52,7 +55,7 @@ class Images:
         """
         path = next(filter(None, (self._find(name, where) for name in names)), None)
         if path is not None and self.folder is not None:
-            size = read_shape(self.folder / path)
+            size = read_shape(self.folder / path, self.limits)
             if declared is not None and trusted and declared != size:
                 told, real = ("{} x {}".format(*reversed(pair)) for pair in (declared, size))
                 message = f"an image of {told} pixels (width x height), but {self.folder / path} has {real}"
@@ -64,7 +67,8 @@ class Images:
             raise BonepipeError(f"{where}: {what}; give --images FOLDER with the radiographs")
         if self.folder:
             self.notes[f"images that are not below {self.folder}: their sizes are the annotations'"] += 1
-        return Place(safe(names[-1], where), None, checked_size(declared, where))
+        self.limits.require_pixels(checked_size(declared, where), where)
+        return Place(safe(names[-1], where), None, declared)
 
     def _find(self, name: str, where: str) -> PurePosixPath | None:
         """The file whose path ends like the name, as far as both go; suffixes aside where none has the very one."""
@@ -94,6 +98,6 @@ def safe(name: str, where: str) -> str:
 
 def checked_size(size: tuple[int, int], where: str) -> tuple[int, int]:
     """Height and width as they are. Raises BonepipeError, naming `where`, where no image has them."""
-    if min(size) < 1 or max(size) > LARGEST_SIDE or size[0] * size[1] > LARGEST_AREA:
+    if min(size) < 1 or max(size) > LARGEST_SIDE or size[0] * size[1] > LARGEST:
         raise BonepipeError(f"{where}: no image is {size[1]} pixels wide and {size[0]} high")
     return size

@@ -32,7 +32,7 @@ def read(path: Path, images: Images, notes: Notes) -> Dataset:
     if not isinstance(tasks, list):
         raise BonepipeError(f"{path}: expected a list of tasks; export it as JSON (not JSON-MIN)")
     found = [_image(task, images, f"{path}: [{n}]", notes) for n, task in enumerate(fields.progress(tasks, "read"))]
-    return dataset(found, (), path)
+    return dataset(found, (), path, images.limits)
 
 
 def _image(task: Any, images: Images, where: str, notes: Notes) -> Annotated:

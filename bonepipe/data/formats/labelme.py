@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from bonepipe.data import headers
 from bonepipe.data.annotation import pairs
 from bonepipe.data.formats import fields
 from bonepipe.data.formats.folder import Images
@@ -36,7 +37,7 @@ def read(path: Path, images: Images, notes: Notes) -> Dataset:
     folder = path if path.is_dir() else path.parent
     paths = find_files(path, (".json",)) if path.is_dir() else [path]
     found = [_image(file, folder, images, notes) for file in fields.progress(paths, "read")]
-    return dataset(found, fields.read_labels(folder), path)
+    return dataset(found, fields.read_labels(folder), path, images.limits)
 
 
 def _image(path: Path, folder: Path, images: Images, notes: Notes) -> Annotated:
@@ -69,7 +70,7 @@ def _shapes(entry: Any, size: tuple[int, int], where: str, notes: Notes) -> Iter
         yield Shape(label=label, points=outline, group=group, attributes=attributes)
     elif kind == "mask":
         corner = _corner(points, f"{where}.points")
-        runs = fields.runs_at(_decoded(entry.get("mask"), f"{where}.mask"), corner[1], corner[0], size, where)
+        runs = fields.runs_at(_decoded(entry.get("mask"), size, f"{where}.mask"), corner[1], corner[0], size, where)
         yield Shape(label=label, runs=runs, group=group, attributes=attributes)
     else:
         notes[f"shapes left out: a {kind} is no outline"] += 1
@@ -83,11 +84,16 @@ def _corner(points: Any, where: str) -> list[int]:
     return corners[0].astype(int).tolist()
 
 
-def _decoded(text: Any, where: str) -> np.ndarray:
-    """The mask bool `[h, w]` of a PNG in base64."""
+def _decoded(text: Any, size: tuple[int, int], where: str) -> np.ndarray:
+    """The mask bool `[h, w]` of a PNG in base64, which lies in an image of this height and width."""
     image = None
     with contextlib.suppress(TypeError, binascii.Error, ValueError, cv2.error):
-        image = cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_GRAYSCALE)
+        data = base64.b64decode(text)
+        if shape := headers.told_shape(data):
+            if shape[0] > size[0] or shape[1] > size[1]:
+                has = f"a PNG of {shape[1]} x {shape[0]} pixels"
+                raise BonepipeError(f"{where}: {has} does not lie inside the image of {size[1]} x {size[0]}")
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     if image is None:
         raise BonepipeError(f"{where}: is no PNG in base64")
     return image > 0

@@ -9,6 +9,7 @@ from bonepipe.data.formats import fields
 from bonepipe.data.formats.folder import Images
 from bonepipe.data.formats.model import Annotated, Dataset, Notes, Shape, by_stem, class_runs, dataset
 from bonepipe.data.image import read_grey
+from bonepipe.data.limits import Limits
 from bonepipe.errors import BonepipeError
 from bonepipe.files import find_files, replacing
 from bonepipe.labels import rle
@@ -25,11 +26,11 @@ def read(path: Path, images: Images, notes: Notes) -> Dataset:
         folders.setdefault(file.parent, []).append(file)
     pairs = fields.progress([*folders.items()], "read")
     found = [_image(folder, files, path, images, names) for folder, files in pairs]
-    return dataset(found, classes, path)
+    return dataset(found, classes, path, images.limits)
 
 
 def _image(folder: Path, files: list[Path], root: Path, images: Images, names: dict[str, str]) -> Annotated:
-    masks = {names.get(file.name, file.stem): (file, _mask(file)) for file in files}
+    masks = {names.get(file.name, file.stem): (file, _mask(file, images.limits)) for file in files}
     sizes = {mask.shape: file for file, mask in masks.values()}
     if len(sizes) > 1:
         raise BonepipeError(f"{folder}: pictures of different sizes (height, width): {sorted(sizes)}")
@@ -39,8 +40,8 @@ def _image(folder: Path, files: list[Path], root: Path, images: Images, names: d
     return Annotated(name=place.name, height=size[0], width=size[1], shapes=shapes, path=place.path)
 
 
-def _mask(path: Path) -> np.ndarray:
-    grey = read_grey(path)
+def _mask(path: Path, limits: Limits) -> np.ndarray:
+    grey = read_grey(path, limits)
     values = np.flatnonzero(np.bincount(grey.ravel(), minlength=256))
     if len(values[values > 0]) > 1:
         raise BonepipeError(f"{path}: is no mask but has {len(values)} grey values; draw 0 outside and 255 inside")

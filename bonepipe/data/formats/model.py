@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import cutout, polygon, rle
 from bonepipe.labels.cutout import Cutout
@@ -75,12 +76,16 @@ class Dataset(NamedTuple):
     classes: list[str]
 
 
-def dataset(images: Sequence[Annotated], classes: Iterable[str], where: Path) -> Dataset:
+def dataset(images: Sequence[Annotated], classes: Iterable[str], where: Path, limits: Limits = DEFAULTS) -> Dataset:
     """Put images together; classes that are not listed follow in the order of their shapes.
 
     Raises:
-        BonepipeError: two of the images, read from `where`, have one name.
+        BonepipeError: two of the images, read from `where`, have one name, or an image more shapes than the limits.
     """
+    for image in images:
+        points = sum(len(shape.points) for shape in image.shapes if shape.points is not None)
+        limits.require("outlines", len(image.shapes), f"{where}: {image.name}", f"has {len(image.shapes)} shapes")
+        limits.require("points", points, f"{where}: {image.name}", f"has {points} points")
     for name, times in Counter(image.name for image in images).items():
         if times > 1:
             raise BonepipeError(f"{where}: image {name} is there {times} times; merge its entries into one")

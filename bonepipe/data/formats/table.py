@@ -33,7 +33,7 @@ def read(path: Path, images: Images, notes: Notes) -> Dataset:
         Annotated(name=p.name, height=p.size[0], width=p.size[1], shapes=tuple(shapes[key]), path=p.path)
         for key, p in places.items()
     ]
-    return dataset(found, classes, path)
+    return dataset(found, classes, path, images.limits)
 
 
 def write(data: Dataset, out: Path, notes: Notes) -> None:

@@ -58,7 +58,7 @@ def _check(out: Path, patients: int, test_patients: int, size: int) -> None:
     if out.exists():
         raise BonepipeError(f"{out} exists already and is left as it is; name another folder or remove it first")
     if patients < 1 or test_patients < 0:
-        raise BonepipeError(f"cannot make {patients} train and {test_patients} test patients; ask for at least 1 and 0")
+        raise BonepipeError(f"--patients {patients} --test-patients {test_patients}: ask for at least 1 and 0")
     if size < SMALLEST_SIZE:
         raise BonepipeError(f"images of {size} pixels are too small; --size must be at least {SMALLEST_SIZE}")
 

@@ -107,7 +107,7 @@ def mean_pixel_accuracy(tables: Iterable[Path], store: Store, names: Collection[
     for path in tables:
         for row in submission.stream(path):
             if row.image in masks:
-                masks[row.image].append(submission.runs(path, row))
+                masks[row.image].append(submission.runs(path, row, store.shape(store.index[row.image])))
     return float(np.mean([rle.pixel_accuracy(masks[name], _true_runs(store, name)) for name in names]))
 
 

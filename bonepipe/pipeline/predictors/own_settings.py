@@ -16,8 +16,15 @@ OWN = (
     "device",
     "data.root",
     "data.negatives",
+    "data.limits",
 )
-OF_PREDICTION = ("prediction", "device", "data.root", "tracking")  # finished results need not be remade for them
+OF_PREDICTION = (
+    "prediction",
+    "device",
+    "data.root",
+    "data.limits",
+    "tracking",
+)  # finished results need not be remade for them
 
 
 def own_settings(words: Sequence[str]) -> dict[str, str]:
