@@ -23,7 +23,7 @@ from bonepipe.digests import digest, digests
 from bonepipe.errors import BonepipeError, UsageError, suggestion
 from bonepipe.files import replacing, write_json
 from bonepipe.forms import fitting, read_json
-from bonepipe.leftovers import sweep
+from bonepipe.leftovers import part_of, sweep
 from bonepipe.pipeline.records import Cascade, Entry, MadeFrom, Scores, Training
 
 CONFIG, FINGERPRINT, THRESHOLDS, SCORES = "config.yaml", "fingerprint.json", "thresholds.json", "scores.json"
@@ -224,6 +224,7 @@ def delete(folder: Path) -> bool:
     Raises:
         BonepipeError: the folder holds no results, so it is nothing that may be deleted; or somebody works in it.
     """
+    sweep(folder.parent)  # of one that was deleted in part
     if not folder.is_dir():
         return False
     known = (CONFIG, FINGERPRINT, ENSEMBLE, CASCADE, SCORES, BATCH_SIZE, *(path.name for path in folder.glob("fold-*")))
@@ -232,7 +233,9 @@ def delete(folder: Path) -> bool:
     for place in [folder, *folder.glob("fold-*")]:
         with locked(place):
             pass
-    shutil.rmtree(folder)
+    place = folder.resolve()  # which a link leads to
+    doomed = place.rename(part_of(place))  # at once: nobody could tell the rest of a run from files of people
+    shutil.rmtree(doomed)
     return True
 
 

@@ -25,6 +25,7 @@ from bonepipe.data.batches import Batch, TrainingImages
 from bonepipe.data.loading import make_loader
 from bonepipe.data.sampling import Draw
 from bonepipe.data.store import Store
+from bonepipe.disk import naming
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
 from bonepipe.labels import bitplane
@@ -199,6 +200,7 @@ def run_search(
 
 def _open_study(path: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _drop_torn_line(path)
     try:
         storage = JournalStorage(JournalFileBackend(str(path)))
         return optuna.create_study(storage=storage, study_name="policy", direction="maximize", load_if_exists=True)
@@ -206,6 +208,16 @@ def _open_study(path: Path) -> optuna.Study:
         raise BonepipeError(
             f"{path}: cannot be read ({error}); put back a copy, or delete it to search anew"
         ) from error
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Shorten a journal to its whole lines: to the one that a kill cut short optuna would add the next."""
+    if not path.is_file():
+        return
+    with naming(path), path.open("r+b") as file:
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
 
 
 def _check_facts(study: optuna.Study, path: Path, facts: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A tiny dataset, the states of a run that commands begin with, and what each command leaves when nobody disturbs it."""
+"""A tiny dataset, states of a run that commands begin with, and what commands leave when nobody disturbs them."""
 
 import hashlib
 import shutil
@@ -197,4 +197,3 @@ def results(command: Command, folder: Path) -> dict[str, str]:
 def sizes(folder: Path) -> dict[str, int]:
     """Path -> bytes of all files."""
     return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-

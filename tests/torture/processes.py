@@ -1,5 +1,6 @@
 """Commands in processes of their own: forked from a server that has imported everything, or started as people do."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -52,10 +53,8 @@ class Running:
     def send(self, signum: int, *, everybody: bool) -> None:
         """Send a signal to the command, or to all processes of its session."""
         for pid in members(self.pid) if everybody else [self.pid]:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signum)
-            except ProcessLookupError:
-                pass
 
     def wait(self, seconds: float = LIMIT) -> Ended:
         """Wait for its end; one that does not come is -9."""
@@ -118,7 +117,7 @@ def _begin(folder: Path, words: list[str], told: Path, before: Sequence[Step]) -
     file = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    sys.stdout, sys.stderr = (open(number, "w", closefd=False, buffering=1) for number in (1, 2))  # noqa: SIM115, PTH123
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False, buffering=1) for number in (1, 2))  # noqa: SIM115
     code = 1
     try:
         from bonepipe.cli import main

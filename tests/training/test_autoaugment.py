@@ -137,6 +137,17 @@ def test_an_interrupted_search_finds_what_a_quiet_one_finds(tmp_path):
     )
 
 
+@pytest.mark.parametrize("lost", [1, 9, 200])
+def test_a_journal_that_a_kill_cut_short_is_gone_on_with(tmp_path, lost):
+    """As optuna adds the next line to the torn one, the journal could be read no more."""
+    quiet = search(tmp_path / "quiet")
+    search(tmp_path / "cut", replace(SMALL, trials=4))
+    content = (tmp_path / "cut").read_bytes()
+    (tmp_path / "cut").write_bytes(content[:-lost])
+    assert search(tmp_path / "cut") == quiet
+    assert search(tmp_path / "cut") == quiet
+
+
 def test_the_search_learns(tmp_path):
     """After ten random beginnings TPE proposes more of what scored well: here, low probabilities."""
     values = []
