@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from . import damage, disks, kills, pairs, stops, table
+from . import damage, disks, kills, pairs, stops, syncs, table
 from .place import COMMANDS, Place
 from .processes import REPOSITORY
 from .trials import Trial
@@ -24,6 +24,7 @@ Make = Callable[[Place, int, int], Iterator[Trial]]  # of a place, a number of t
 KINDS: dict[str, Make] = {
     "placed": lambda place, count, _: kills.placed(place, ALL, 6 * count),
     "random": lambda place, count, seed: kills.trees(place, 2 * count, seed),
+    "sync": lambda place, count, seed: syncs.trials(place, 2 * count, seed),
     "signals": lambda place, count, seed: stops.trials(place, ALL, max(1, count // 3), seed),
     "full": lambda place, count, seed: disks.full(place, ALL, count, seed),
     "limit": lambda place, count, _: disks.limited(place, ALL, count),

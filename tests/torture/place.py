@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bonepipe import leftovers
 from bonepipe.data.phantom.dataset import write_dataset
@@ -74,12 +75,13 @@ COMMANDS = {
         Command("clean", ("clean", *WORDS), "finished", _of_run("**/*")),
     )
 }  # fmt: skip
-# From one state to the next.
+# Each state: the one before, and what leads from there.
 STEPS = {
-    "split": [COMMANDS["split"].words],
-    "trained": [("train", f"fold={fold}", *WORDS) for fold in (0, 1)],
-    "chosen": [COMMANDS["train-all"].words],
-    "finished": [COMMANDS["submit"].words],
+    "split": ("data", [COMMANDS["split"].words]),
+    "trained": ("split", [("train", f"fold={fold}", *WORDS) for fold in (0, 1)]),
+    "chosen": ("trained", [COMMANDS["train-all"].words]),
+    "finished": ("chosen", [COMMANDS["submit"].words]),
+    "tracked": ("split", [COMMANDS["train, tracked offline"].words]),
 }
 
 
@@ -110,6 +112,7 @@ class Place:
     def __init__(self, cache: Path) -> None:
         self.cache = cache
         self._known: dict[str, Undisturbed] = {}
+        self.uploaded: dict[str, tuple[dict[str, Any], float]] = {}  # what a server was told, and seconds
         self.launched: dict[str, float] = {}  # seconds of commands, their start included
 
     def state(self, name: str) -> Path:
@@ -124,9 +127,9 @@ class Place:
             write_dataset(part / "data", 4, 2, 128, seed=0, workers=0)
             (part / "members.yaml").write_text(MEMBERS)
         else:
-            before = ("data", *STEPS)[[*STEPS].index(name)]
+            before, commands = STEPS[name]
             shutil.copytree(self.state(before), part)
-            for words in STEPS[name]:
+            for words in commands:
                 require(processes.run(part, words))
         return part.rename(folder)
 

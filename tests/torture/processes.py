@@ -90,12 +90,12 @@ def fork(folder: Path, words: Sequence[str], *before: Step) -> Running:
     return Running(process, told)
 
 
-def launch(folder: Path, words: Sequence[str]) -> Running:
-    """Start a command as people do, interpreter and all."""
+def launch(folder: Path, words: Sequence[str], **variables: str) -> Running:
+    """Start a command as people do, interpreter and all, with further variables in its environment."""
     told = folder.with_name(f"{folder.name}.{time.monotonic_ns()}.told")
     with told.open("w") as file:
         command = [sys.executable, "-m", "bonepipe", *words]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **variables}
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
             start_new_session=True,
