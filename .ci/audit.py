@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 LIST = Path(__file__).with_name("advisories.csv")
-PINNED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[\w,. -]+\])?==(?P<version>[^\s;*]+)(?P<rest>.*)")
+PINNED = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[\w,. -]+\])?==(?P<version>[^\s;*]+)(?P<rest>(?:[\s;].*)?)"
+)
 VERSION = re.compile(r"(?P<release>\d+(?:\.\d+)*)(?P<pre>(?:a|b|rc|\.dev)\d+)?(?:\.post\d+)?(?:\+[\w.]+)?")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 TESTS = {"==": lambda a, b: a == b, "<": lambda a, b: a < b, ">=": lambda a, b: a >= b}

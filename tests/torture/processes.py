@@ -74,7 +74,9 @@ class Running:
         return self.process.exitcode  # type: ignore[no-any-return]
 
     def _said(self) -> str:
-        return self.path.read_text(errors="replace") if self.path.exists() else ""
+        said = self.path.read_text(errors="replace") if self.path.exists() else ""
+        self.path.unlink(missing_ok=True)
+        return said
 
 
 def run(folder: Path, words: Sequence[str], *before: Step) -> Ended:
