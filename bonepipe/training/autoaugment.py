@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 import torch
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import BaseTrial, FixedTrial, TrialState
 from tqdm import tqdm
 
@@ -198,11 +198,25 @@ def run_search(
     return [(trial.value or 0.0, suggest(FixedTrial(trial.params), search)) for trial in ranked]
 
 
+class _Alone(JournalFileSymlinkLock):
+    """No lock of optuna's: for one that a killed process has left, the next one would wait for ever.
+
+    Whoever searches has locked the folder, by a lock that ends with its process.
+    """
+
+    def acquire(self) -> bool:
+        """Nobody else is there."""
+        return True
+
+    def release(self) -> None:
+        """Nothing was taken."""
+
+
 def _open_study(path: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     _drop_torn_line(path)
     try:
-        storage = JournalStorage(JournalFileBackend(str(path)))
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Alone(str(path))))
         return optuna.create_study(storage=storage, study_name="policy", direction="maximize", load_if_exists=True)
     except (ValueError, KeyError) as error:  # a file that cannot be opened says so itself
         raise BonepipeError(
