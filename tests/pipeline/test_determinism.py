@@ -15,7 +15,7 @@ from bonepipe.pipeline.experiment import Experiment
 
 WORDS = [
     "experiment=debug", "data.root=data", "folds.count=2", "folds.file=folds.csv", "device=cpu", "trainer.epochs=2",
-    "model=unet", "model.width=4", "mixing=cutmix", "sampler=weighted",
+    "model=unet", "model.width=4", "mixing=cutmix",
 ]  # fmt: skip
 ALONE = ["trainer.workers=0", "prediction.workers=0", "prediction.ahead=1"]
 TOGETHER = ["trainer.workers=2", "prediction.workers=2", "prediction.ahead=4"]
