@@ -49,7 +49,7 @@ def test_a_fold_depends_on_no_processes_cores_or_hashes(place, monkeypatch, open
     others = {"BONEPIPE_CORES": "4", "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "bonepipe", "train", "fold=0", *WORDS, *TOGETHER, "runs=together"]
     environment = {"OMP_NUM_THREADS": "1", **os.environ, **others}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     results = [contents(place / runs / "debug" / "fold-0", FOLD) for runs in ("alone", "together")]
     for name in FOLD:

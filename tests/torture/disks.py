@@ -1,6 +1,6 @@
 """Disks that become full, limits on the size of files, folders that can only be read."""
 
-import os
+import ctypes
 import resource
 import shutil
 import stat
@@ -16,7 +16,8 @@ from .place import COMMANDS, Command, Place, misspoken
 from .trials import Outcome, Trial, chance, spread
 
 FULL, LIMITED, LOCKED = "disk full", "limit on the size of files", "folder that can only be read"
-PAGE, PLENTY, NOBODY = 4096, 1 << 30, 65534
+PAGE, PLENTY = 4096, 1 << 30
+TALK = 8192  # bytes, which what a command says may need itself: it goes to a file, too
 
 
 @cache
@@ -67,9 +68,10 @@ def fill(place: Place, command: Command, number: int, count: int, seed: int) -> 
 
 
 def limited(place: Place, commands: Sequence[str], most: int) -> Iterator[Trial]:
-    """Limits below the size of each of the files that a command writes."""
+    """Limits below the size of each of the longer files that a command writes."""
     for command in map(COMMANDS.__getitem__, commands):
-        for size in spread(sorted(set(place.undisturbed(command).sizes) - {0}), most):
+        sizes = {size for size in place.undisturbed(command).sizes if size > TALK}
+        for size in spread(sorted(sizes), most):
             yield Trial(LIMITED, f"{command.title}: {size - 1} bytes", partial(limit, place, command, size - 1))
 
 
@@ -82,8 +84,7 @@ def limit(place: Place, command: Command, size: int) -> Outcome:
 
 
 def _limit_files(size: int) -> None:
-    """What it says goes to a file as well, and must not meet the limit."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (max(size, 1), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def locked(place: Place, commands: Sequence[str]) -> Iterator[Trial]:
@@ -100,25 +101,21 @@ def _folders(state: Path) -> list[str]:
 
 
 def lock(place: Place, command: Command, name: str) -> Outcome:
-    """Run a command where it may not write, then, when it may, once more; as nobody, where root would ask nobody."""
-    folder, before = place.copy(command.state, "locked"), []
-    if os.geteuid() == 0:
-        before = [be_nobody]
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, NOBODY, NOBODY)
+    """Run a command where it may not write, then, when it may, once more."""
+    folder = place.copy(command.state, "locked")
     _permit(folder / name, writing=False)
-    ended = processes.run(folder, command.words, *before)
+    ended = processes.run(folder, command.words, give_up_privileges)
     _permit(folder / name, writing=True)
     fault = misspoken(command, ended, [0, 1, 2], about="Permission denied" if ended.code else "")
-    return Outcome(ended.code != 0, fault or place.recovered(command, folder, *before))
+    return Outcome(ended.code != 0, fault or place.recovered(command, folder, give_up_privileges))
 
 
-def be_nobody() -> None:
-    """Give up all that root may."""
-    os.setgroups([])
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
-    os.environ["HOME"] = "/nonexistent"
+def give_up_privileges() -> None:
+    """Be an owner of files like any other: root would not be asked for permission, capabilities(7)."""
+    version, this_process = 0x20080522, 0
+    header, none = (ctypes.c_uint32 * 2)(version, this_process), (ctypes.c_uint32 * 6)()
+    if ctypes.CDLL(None, use_errno=True).capset(header, none):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _permit(folder: Path, *, writing: bool) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -86,7 +87,7 @@ def run(folder: Path, words: Sequence[str], *before: Step) -> Ended:
 
 def fork(folder: Path, words: Sequence[str], *before: Step) -> Running:
     """Start a command in a folder, the steps before it in its own process."""
-    told = folder.with_name(f"{folder.name}.{time.monotonic_ns()}.told")
+    told = _told()
     process = _server().Process(target=_begin, args=(folder, list(words), told, before))
     process.start()
     return Running(process, told)
@@ -94,7 +95,7 @@ def fork(folder: Path, words: Sequence[str], *before: Step) -> Running:
 
 def launch(folder: Path, words: Sequence[str], **variables: str) -> Running:
     """Start a command as people do, interpreter and all, with further variables in its environment."""
-    told = folder.with_name(f"{folder.name}.{time.monotonic_ns()}.told")
+    told = _told()
     with told.open("w") as file:
         command = [sys.executable, "-m", "bonepipe", *words]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **variables}
@@ -103,6 +104,11 @@ def launch(folder: Path, words: Sequence[str], **variables: str) -> Running:
             start_new_session=True,
         )  # fmt: skip
     return Running(process, told)
+
+
+def _told() -> Path:
+    """A file for what a command writes, on a disk of its own: that of the command may be full."""
+    return Path(tempfile.gettempdir(), f"torture-{os.getpid()}-{time.monotonic_ns()}.told")
 
 
 @cache
