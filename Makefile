@@ -24,7 +24,7 @@ DATASET  := $(if $(strip $(foreach path,data/phantom ./data/phantom,$(call same,
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench versus study gains docs data doctor folds all-folds submit lock clean FORCE
+.PHONY: help setup test lint bench torture versus study gains docs data doctor folds all-folds submit lock clean FORCE
 
 help: ## Show this list
 	@echo "bonepipe: from hand radiographs to a scored submission"
@@ -65,6 +65,9 @@ lint: .venv/.ready ## Format the code, mend what can be mended, check types
 
 bench: .venv/.ready ## Measure every step against the baseline's way (QUICK=1: under a minute, no table written)
 	$(PYTHON) -m tests.benchmarks $(if $(QUICK),--quick)
+
+torture: .venv/.ready ## Disturb every command that writes, and compare what it leaves; into docs/reliability.md (hours)
+	$(PYTHON) -m tests.torture $(ARGS)
 
 versus: .venv/.ready ## Test Dice of the default recipe beside a short script's and nnU-Net's, into docs/accuracy.md (hours)
 	$(PYTHON) -m tests.benchmarks.accuracy $(ARGS)

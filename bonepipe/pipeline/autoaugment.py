@@ -9,6 +9,7 @@ from bonepipe.digests import digest
 from bonepipe.inference.fold_model import mean_probabilities
 from bonepipe.inference.tta import Views
 from bonepipe.pipeline.experiment import Experiment, say
+from bonepipe.pipeline.run_folder import locked
 from bonepipe.pipeline.steps import Steps
 from bonepipe.training import autoaugment
 
@@ -17,7 +18,7 @@ def search(experiment: Experiment) -> Iterator[str]:
     """Search on the config's fold, merge, and write runs/NAME/policy.yaml; yields lines that tell the result.
 
     Raises:
-        BonepipeError: the fold is not trained, or with other settings or on other data.
+        BonepipeError: the fold is not trained, or with other settings or on other data; or somebody works there.
     """
     config, spec = experiment.config, configs.build(experiment.config, "search")
     fold = config["fold"]
@@ -27,7 +28,8 @@ def search(experiment: Experiment) -> Iterator[str]:
     plain = evaluate([])
     say(f"{folder}: Dice {plain:.4f} without augmentation, at model resolution")
     facts = {"fold": fold, "weights": digest(folder / "weights.safetensors")[:16]}
-    ranked = autoaugment.run_search(evaluate, spec, config["seed"], folder / "policy.journal", facts)
+    with locked(folder):  # two searches in one journal would end each other's candidates
+        ranked = autoaugment.run_search(evaluate, spec, config["seed"], folder / "policy.journal", facts)
     nodes = autoaugment.merge(ranked, spec.top)
     best, last, after = ranked[0][0], ranked[min(spec.top, len(ranked)) - 1][0], evaluate(nodes)
     remarks = [

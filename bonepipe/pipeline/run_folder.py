@@ -20,11 +20,10 @@ from typing import Any
 from bonepipe import config as configs
 from bonepipe import versions
 from bonepipe.digests import digest, digests
-from bonepipe.disk import naming
 from bonepipe.errors import BonepipeError, UsageError, suggestion
-from bonepipe.files import write_json
+from bonepipe.files import replacing, write_json
 from bonepipe.forms import fitting, read_json
-from bonepipe.leftovers import sweep
+from bonepipe.leftovers import part_of, sweep
 from bonepipe.pipeline.records import Cascade, Entry, MadeFrom, Scores, Training
 
 CONFIG, FINGERPRINT, THRESHOLDS, SCORES = "config.yaml", "fingerprint.json", "thresholds.json", "scores.json"
@@ -172,8 +171,9 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         with FileLock(path, timeout=0):
             sweep(folder)
-            with naming(owner):
-                owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            # A link that came with the folder is not written through; on a full disk `clean` gets to work all the same.
+            with contextlib.suppress(OSError), replacing(owner) as part:
+                part.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             yield
             owner.unlink(missing_ok=True)
     except Timeout as error:
@@ -225,6 +225,7 @@ def delete(folder: Path) -> bool:
     Raises:
         BonepipeError: the folder holds no results, so it is nothing that may be deleted; or somebody works in it.
     """
+    sweep(folder.parent)  # of one that was deleted in part
     if not folder.is_dir():
         return False
     known = (CONFIG, FINGERPRINT, ENSEMBLE, CASCADE, SCORES, BATCH_SIZE, *(path.name for path in folder.glob("fold-*")))
@@ -233,7 +234,9 @@ def delete(folder: Path) -> bool:
     for place in [folder, *folder.glob("fold-*")]:
         with locked(place):
             pass
-    shutil.rmtree(folder)
+    place = folder.resolve()  # which a link leads to
+    doomed = place.rename(part_of(place))  # at once: nobody could tell the rest of a run from files of people
+    shutil.rmtree(doomed)
     return True
 
 
@@ -259,7 +262,7 @@ def require_written(path: Path) -> None:
 
 
 def load_config(path: Path, again: str = "", *, checked: bool = True) -> configs.Config:
-    """The settings that a folder's results were made with.
+    """The settings that a folder's results were made with; what of the data may be sent, who uses it says anew.
 
     Args:
         path: of the file.
@@ -270,9 +273,13 @@ def load_config(path: Path, again: str = "", *, checked: bool = True) -> configs
         BonepipeError: it cannot be read; the message tells how to get one.
     """
     try:
-        return configs.load(path) if checked else configs.read(path)
+        config = configs.load(path) if checked else configs.read(path)
     except BonepipeError as error:
         raise BonepipeError(f"{error}; move it away, and {again or _again(path.parent)} writes it anew") from error
+    tracking = config.get("tracking")
+    if isinstance(tracking, dict) and "upload" in tracking:
+        config["tracking"] = {**tracking, "upload": "auto"}
+    return config
 
 
 def recorded_folds(folder: Path) -> dict[str, int]:

@@ -16,7 +16,7 @@ from bonepipe.labels.histogram import THRESHOLDS
 from bonepipe.pipeline import fold_costs
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.leaderboard import RECORD
-from bonepipe.pipeline.run_folder import CONFIG, SCORES, WEIGHTS, scores_of
+from bonepipe.pipeline.run_folder import CONFIG, SCORES, WEIGHTS, load_config, scores_of
 from bonepipe.report.cross_validation import deviation
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def tell_leaderboard(folder: Path) -> None:
     if not (folder / CONFIG).is_file():
         return
     try:
-        experiment = Experiment(configs.load(folder / CONFIG)).placed(folder)
+        experiment = Experiment(load_config(folder / CONFIG)).placed(folder)
         with start(experiment, "leaderboard") as run:
             run.summarise(flat(scores_of(folder)))
     except BonepipeError as error:  # the scores are recorded

@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 import torch
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import BaseTrial, FixedTrial, TrialState
 from tqdm import tqdm
 
@@ -25,6 +25,7 @@ from bonepipe.data.batches import Batch, TrainingImages
 from bonepipe.data.loading import make_loader
 from bonepipe.data.sampling import Draw
 from bonepipe.data.store import Store
+from bonepipe.disk import naming
 from bonepipe.errors import BonepipeError
 from bonepipe.files import replacing
 from bonepipe.labels import bitplane
@@ -197,15 +198,40 @@ def run_search(
     return [(trial.value or 0.0, suggest(FixedTrial(trial.params), search)) for trial in ranked]
 
 
+class _Alone(JournalFileSymlinkLock):
+    """No lock of optuna's: for one that a killed process has left, the next one would wait for ever.
+
+    Whoever searches has locked the folder, by a lock that ends with its process.
+    """
+
+    def acquire(self) -> bool:
+        """Nobody else is there."""
+        return True
+
+    def release(self) -> None:
+        """Nothing was taken."""
+
+
 def _open_study(path: Path) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _drop_torn_line(path)
     try:
-        storage = JournalStorage(JournalFileBackend(str(path)))
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Alone(str(path))))
         return optuna.create_study(storage=storage, study_name="policy", direction="maximize", load_if_exists=True)
     except (ValueError, KeyError) as error:  # a file that cannot be opened says so itself
         raise BonepipeError(
             f"{path}: cannot be read ({error}); put back a copy, or delete it to search anew"
         ) from error
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Shorten a journal to its whole lines: to the one that a kill cut short optuna would add the next."""
+    if not path.is_file():
+        return
+    with naming(path), path.open("r+b") as file:
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
 
 
 def _check_facts(study: optuna.Study, path: Path, facts: Mapping[str, Any]) -> None:

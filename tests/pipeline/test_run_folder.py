@@ -7,6 +7,7 @@ from importlib import metadata
 
 import pytest
 
+from bonepipe import config as configs
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.pipeline import run_folder
 from bonepipe.pipeline.run_folder import Step, locked
@@ -152,3 +153,23 @@ def test_only_results_are_deleted(tmp_path):
     (tmp_path / "run" / "scores.json").write_text(json.dumps({}))
     assert run_folder.delete(tmp_path / "run") is True
     assert not (tmp_path / "run").exists()
+
+
+def test_a_link_in_a_folder_from_somebody_else_is_not_written_through(tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock.owner").symlink_to(tmp_path / "mine.txt")
+    with locked(tmp_path / "run"):
+        assert not (tmp_path / "run" / ".lock.owner").is_symlink()
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_what_of_the_data_is_sent_is_no_matter_of_a_folder(tmp_path):
+    """Whoever predicts with it says so anew: the folder may come from somebody else, with his project to send to."""
+    config = configs.compose(["experiment=demo", "tracking=wandb", "tracking.upload=all", "tracking.project=theirs"])
+    configs.save(config, tmp_path / "config.yaml")
+    loaded = run_folder.load_config(tmp_path / "config.yaml")
+    assert loaded["tracking"] == {**config["tracking"], "upload": "auto"}
+    assert configs.recompose(loaded, ["tracking.upload=all"])["tracking"]["upload"] == "all"
+    configs.save(configs.compose(["experiment=debug"]), tmp_path / "config.yaml")
+    assert "upload" not in run_folder.load_config(tmp_path / "config.yaml")["tracking"]

@@ -137,6 +137,18 @@ def test_an_interrupted_search_finds_what_a_quiet_one_finds(tmp_path):
     )
 
 
+@pytest.mark.parametrize("lost", [1, 9, 200])
+def test_a_journal_that_a_kill_cut_short_is_gone_on_with(tmp_path, lost):
+    """Optuna would add the next line to the torn one, after which no line of the journal can be read."""
+    quiet = search(tmp_path / "quiet")
+    search(tmp_path / "cut", replace(SMALL, trials=4))
+    content = (tmp_path / "cut").read_bytes()
+    (tmp_path / "cut").write_bytes(content[:-lost])
+    (tmp_path / "cut.lock").symlink_to(tmp_path / "cut")  # as optuna's own lock, which nobody would take away
+    assert search(tmp_path / "cut") == quiet
+    assert search(tmp_path / "cut") == quiet
+
+
 def test_the_search_learns(tmp_path):
     """After ten random beginnings TPE proposes more of what scored well: here, low probabilities."""
     values = []
