@@ -69,8 +69,8 @@ def note(results: list[tuple[Target, Outcome]], seed: int) -> str:
         f"`make fuzz` tried {inputs:,} files (seed {seed}), made from valid ones by changing bits, words, rows and "
         f"values, and at random, on whatever reads them: {failures} kinds of failure. An input fails where it ends in "
         f"anything but a typed error of one line that names the file, takes more than {LIMIT:g} s of CPU time, gives "
-        "another result than an independent calculation, or has something written outside its folder, a process started "
-        "or an object unpickled."
+        "another result than an independent calculation, or has something written outside its folder, a process "
+        "started or an object unpickled."
     )
 
 
