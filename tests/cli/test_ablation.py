@@ -6,6 +6,7 @@ import shutil
 from functools import cache
 
 import pytest
+from warm import warm_children
 
 from bonepipe import cli
 from bonepipe import config as configs
@@ -45,8 +46,9 @@ rows:
 
 
 @pytest.fixture
-def write(phantom_root, tmp_path):
+def write(phantom_root, tmp_path, monkeypatch):
     """Write a file of rows; gives the command line for it."""
+    warm_children(monkeypatch)
 
     def words(text):
         path = tmp_path / "rows.yaml"
