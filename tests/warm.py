@@ -1,4 +1,4 @@
-"""Processes that begin as a fork of the test's, which has imported PyTorch: that takes longer than to train a tiny fold.
+"""Processes that begin as a fork of the test's, which has imported PyTorch: longer than to train a tiny fold.
 
 They are processes in every other way: of their own session, streams, folder and environment, and what kills one or asks
 it to stop, it meets as ever. What is about the imports themselves is tested in new interpreters.
@@ -20,8 +20,7 @@ def warm_children(patch: Any) -> None:
     """From now on `python -m bonepipe ...` and `python -c ...` are forks of this process; `patch` undoes it."""
     import torch
 
-    import bonepipe.pipeline.fold  # noqa: F401
-    import bonepipe.training.fit  # noqa: F401
+    import bonepipe.pipeline.fold
 
     if not torch.cuda.is_available():  # which no fork can use after its parent has
         patch.setattr(subprocess, "Popen", Warm)
