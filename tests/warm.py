@@ -20,8 +20,6 @@ def warm_children(patch: Any) -> None:
     """From now on `python -m bonepipe ...` and `python -c ...` are forks of this process; `patch` undoes it."""
     import torch
 
-    import bonepipe.pipeline.fold
-
     if not torch.cuda.is_available():  # which no fork can use after its parent has
         patch.setattr(subprocess, "Popen", Warm)
 
