@@ -28,7 +28,8 @@ from . import mutate
 LIMIT = 2.0  # seconds of CPU time for an input
 LONGEST = 2000  # letters of a message
 DRAWN = 25  # documents drawn at once
-NEIGHBOURS = 24  # inputs made from each
+NEIGHBOURS = 100  # inputs made from each
+NOWHERE = Path(os.devnull).open("w")  # noqa: SIM115 - warnings of what nothing depends on
 ROOTS = tuple(str(Path(__file__).parents[2] / name) for name in ("bonepipe", "tests/fuzz"))
 
 
@@ -148,7 +149,7 @@ def _attempt(target: Target, folder: Path, content: bytes, outcome: Outcome) -> 
     begin, kind = time.process_time(), ""
     with watched(folder) as elsewhere:
         try:
-            with limited():
+            with limited(), contextlib.redirect_stdout(NOWHERE), contextlib.redirect_stderr(NOWHERE):
                 target.check(path, content)
             outcome.taken += 1
         except target.typed as error:
