@@ -90,9 +90,12 @@ def test_other_classes_and_broken_files_are_refused(written):
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("boxes", lambda boxes: boxes + 1000), ("boxes", lambda boxes: boxes[:, :-1]), ("boxes", lambda boxes: boxes * 1.0),
-        ("boxes", lambda boxes: boxes[..., [2, 3, 0, 1]]), ("ends", lambda ends: ends[::-1]), ("ends", lambda ends: ends[:-1]),
-        ("ends", lambda ends: ends + 1), ("shape", lambda shape: shape * (1 << 40)), ("names", lambda names: names[None]),
+        ("boxes", lambda boxes: boxes + 1000), ("boxes", lambda boxes: boxes[:, :-1]), ("boxes",
+        lambda boxes: boxes * 1.0),
+        ("boxes", lambda boxes: boxes[..., [2, 3, 0, 1]]), ("ends", lambda ends: ends[::-1]), ("ends",
+        lambda ends: ends[:-1]),
+        ("ends", lambda ends: ends + 1), ("shape", lambda shape: shape * (1 << 40)), ("names",
+        lambda names: names[None]),
     ],
 )  # fmt: skip
 def test_arrays_that_do_not_fit_each_other_are_named(written, name, change):
