@@ -16,7 +16,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_origin
 
 from bonepipe import plain_yaml
-from bonepipe.constructors import conf_dir, locate
+from bonepipe.constructors import conf_dir, content, locate
 from bonepipe.errors import BonepipeError, UsageError, quoted, suggestion
 from bonepipe.files import find_files, replacing
 
@@ -173,7 +173,7 @@ def _leaf_keys(folder: Path) -> set[str]:
     keys = set(PLAIN_KEYS)
     for group in GROUPS:
         for path in find_files(folder / group, (".yaml",)):
-            keys |= _dotted(written(f"{group}/{path.name}"), f"{group}.")
+            keys |= _dotted(content(path), f"{group}.")
     return keys
 
 

@@ -106,10 +106,10 @@ FACTS = {
 }  # fmt: skip
 
 
-def safetensors(document: dict[str, Any]) -> bytes:
+def safetensors(document: Any) -> bytes:
     """A header that may be wrong, and 12 bytes: https://github.com/huggingface/safetensors, section Format."""
-    facts = document.get("facts")
-    header = document.get("header")
+    parts = document if isinstance(document, dict) else {"header": document}
+    facts, header = parts.get("facts"), parts.get("header")
     if isinstance(header, dict) and facts is not None:
         header = {**header, "__metadata__": {"bonepipe": json.dumps(facts)}}
     text = json.dumps(header).encode()

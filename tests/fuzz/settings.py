@@ -132,7 +132,7 @@ def config_target(_: Path) -> list[Target]:
     words = (
         ["experiment=debug"],
         ["data=chest", "~experiment"],
-        ["model=deeplab_resnet50", "loss=dice_topk", "mixing=cutmix"],
+        ["model=fpn_resnet50", "loss=dice_topk", "mixing=cutmix"],
     )
     valid = [configs.as_yaml(configs.compose(list(overrides))) for overrides in words]
     about = "itself, written and read"

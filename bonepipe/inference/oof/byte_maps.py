@@ -18,7 +18,7 @@ import numpy as np
 import numpy.lib.format as npy
 from numpy.typing import NDArray
 
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, reason
 from bonepipe.files import replacing
 from bonepipe.labels.cutout import Box, bounds
 from bonepipe.labels.histogram import levels as levels_of
@@ -213,7 +213,7 @@ def opened(path: Path, classes: Sequence[str]) -> Iterator[Any]:
     except (BonepipeError, MemoryError):
         raise
     except Exception as error:  # zipfile, zlib and numpy's reader of headers raise a dozen kinds
-        raise BonepipeError(f"{path}: cannot be read ({error}); {WAY_OUT}") from error
+        raise BonepipeError(f"{path}: cannot be read ({reason(error)}); {WAY_OUT}") from error
 
 
 def _require_filled(file: Any) -> None:
