@@ -84,7 +84,9 @@ def test_each_change_is_trained_once_and_compared_with_the_base(write, tmp_path,
     assert bce["settings"] == "`loss=bce`"
     assert bce["OOF gain"] == f"{dice['loss-bce-4'] - dice['base-4']:+.4f}"
     assert bce["verdict"] == "one seed: no telling"
-    assert float(bce["core-minutes"]) > 0
+    costs = {row["row"]: row for row in json.loads((tmp_path / "runs" / "ablation.json").read_text()).values()}
+    assert bce["core-minutes"] == f"{costs['BCE']['core_seconds'] / 60:.1f}"
+    assert costs["BCE"]["core_seconds"] > 0
     assert "public" not in bce
     assert not list((tmp_path / "runs").rglob("last.ckpt")), "an ablation must not fill the disk"
     with monkeypatch.context() as patch:

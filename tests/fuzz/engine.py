@@ -234,7 +234,7 @@ class _Watch:
                 self.seen.add(f"{event} of {os.fsdecode(path)}")
 
     def _is_elsewhere(self, path: Path) -> bool:
-        inside = os.path.normpath(Path.cwd() / path).startswith(self.folder)
+        inside = (os.path.normpath(Path.cwd() / path) + os.sep).startswith(self.folder)
         return not inside and str(path) != os.devnull and "__pycache__" not in path.parts
 
 

@@ -173,10 +173,8 @@ def change_words(rng: Random, items: list[str]) -> list[str]:
 
 
 def check_overrides(_: Path, content: bytes) -> None:
-    """Words of a command line, composed and checked, then written and read as a run's config."""
-    items = content.decode("utf-8", "surrogateescape").split("\n\n")
-    config = configs.compose(items)
-    assert configs.compose(items) == config
+    """Words of a command line, composed and checked."""
+    configs.compose(content.decode("utf-8", "surrogateescape").split("\n\n"))
 
 
 def overrides_target(_: Path) -> list[Target]:
