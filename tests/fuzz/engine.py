@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, takewhile
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -121,12 +122,9 @@ def _round(target: Target, folder: Path, number: int, outcome: Outcome, enough: 
     )  # fmt: skip
     @given(target.documents, st.integers(0, 1 << 62))
     def tries(document: Any, chance: int) -> None:
-        rng = Random(chance)
-        contents = (_neighbour(target, rng, document) for _ in range(NEIGHBOURS))
-        _attempt(target, folder, target.render(document), outcome)
-        for content in contents:
-            if enough():
-                return
+        rng, around = Random(chance), range(NEIGHBOURS)
+        contents = chain([target.render(document)], (_neighbour(target, rng, document) for _ in around))
+        for content in takewhile(lambda _: not enough(), contents):
             _attempt(target, folder, content, outcome)
 
     tries()

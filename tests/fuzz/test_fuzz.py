@@ -12,7 +12,7 @@ from bonepipe.errors import BonepipeError
 from . import __main__, engine, mutate, plain
 from .targets import TARGETS
 
-USUAL, FEW = 300, {"overrides": 15, "configs": 40, "metadata": 120}  # inputs of a target
+USUAL, FEW = 200, {"overrides": 8, "configs": 24, "metadata": 80}  # inputs of a target
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -102,6 +102,6 @@ def test_the_page_keeps_what_others_wrote_in_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["fuzz", "--only", "folds", "--examples", "50", "--seconds", "5", "--write"])
     assert __main__.main() == 0
     text = page.read_text()
-    assert text.startswith("# Reliability\n\nother\n\n<!-- fuzz:start -->\n`make fuzz` tried 5")
+    assert text.startswith("# Reliability\n\nother\n\n<!-- fuzz:start -->\n`make fuzz` tried 50 files")
     assert "| fold files " in text
     assert capsys.readouterr().out.strip() in text
