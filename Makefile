@@ -24,7 +24,7 @@ DATASET  := $(if $(strip $(foreach path,data/phantom ./data/phantom,$(call same,
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench torture versus study gains docs data doctor folds all-folds submit lock clean FORCE
+.PHONY: help setup test lint bench torture versus study gains docs data doctor folds all-folds submit lock fuzz clean FORCE
 
 help: ## Show this list
 	@echo "bonepipe: from hand radiographs to a scored submission"
@@ -62,6 +62,9 @@ lint: .venv/.ready ## Format the code, mend what can be mended, check types
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 	.venv/bin/mypy
+
+fuzz: .venv/.ready ## Hostile files on every reader, figures into docs/reliability.md (10 minutes; ARGS='--seconds 60')
+	$(PYTHON) -m tests.fuzz $(ARGS)
 
 bench: .venv/.ready ## Measure every step against the baseline's way (QUICK=1: under a minute, no table written)
 	$(PYTHON) -m tests.benchmarks $(if $(QUICK),--quick)

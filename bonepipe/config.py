@@ -16,7 +16,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_origin
 
 from bonepipe import plain_yaml
-from bonepipe.constructors import conf_dir, locate
+from bonepipe.constructors import conf_dir, content, locate
 from bonepipe.errors import BonepipeError, UsageError, quoted, suggestion
 from bonepipe.files import find_files, replacing
 
@@ -73,7 +73,7 @@ def _with_effective_batch(config: Config, words: Sequence[str]) -> Config:
 
     They are noted as trainer.effective_batch, unless that is set; `accumulate` follows from it.
     """
-    trainer = config["trainer"]
+    trainer = config.get("trainer")  # which `~trainer` takes away; `check` says so
     if not isinstance(trainer, Mapping) or trainer.get("batch_size") != "auto":
         return config
     if (effective := trainer.get("effective_batch")) is None:
@@ -105,6 +105,8 @@ def _composed(name: str, words: Sequence[str], given: Sequence[str]) -> Config:
         raise UsageError(_explain(error, given)) from error
     except YAMLError as error:  # of a file in conf/
         raise UsageError(" ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise UsageError("a value refers to itself, or is nested too deep; write out what it stands for") from error
     assert isinstance(config, dict)
     check_plain(config)  # type: ignore[arg-type]
     return {str(key): value for key, value in config.items()}
@@ -171,7 +173,7 @@ def _leaf_keys(folder: Path) -> set[str]:
     keys = set(PLAIN_KEYS)
     for group in GROUPS:
         for path in find_files(folder / group, (".yaml",)):
-            keys |= _dotted(written(f"{group}/{path.name}"), f"{group}.")
+            keys |= _dotted(content(path), f"{group}.")
     return keys
 
 

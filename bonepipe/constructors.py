@@ -39,11 +39,11 @@ def registered(group: str) -> set[str]:
 @cache
 def _targets(files: tuple[tuple[Path, int], ...]) -> set[str]:
     """The `_target_`s of files with the times of their last changes, at which they are read anew."""
-    contents = [_content(path) for path, _ in files]
+    contents = [content(path) for path, _ in files]
     return {content["_target_"] for content in contents if isinstance(content.get("_target_"), str)}
 
 
-def _content(path: Path) -> dict[str, Any]:
+def content(path: Path) -> dict[str, Any]:
     """What a file of conf/ says; nothing where it cannot be read, of which whoever chooses it is told."""
     import yaml
 

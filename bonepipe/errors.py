@@ -32,3 +32,9 @@ def quoted(value: Any, most: int = 80) -> str:
     shortener = Repr()
     shortener.maxstring = shortener.maxother = most
     return shortener.repr(value)
+
+
+def reason(error: object, most: int = 300) -> str:
+    """What a library says, in one line that is cut where the file's content makes it long."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from bonepipe.errors import quoted
+
 LARGEST = 4 << 20  # bytes; a run's config has some 5,000
 DEEPEST = 50  # levels; the parser's own recursion would overflow the stack at tens of thousands
 
@@ -12,7 +14,8 @@ def load(path: Path) -> Any:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no YAML, no file, too large or too deep, or repeats parts of itself by reference.
+        ValueError: it is no YAML, no file, too large or too deep, gives a value a type by a tag, or repeats parts of
+            itself by reference.
     """
     import yaml
 
@@ -30,7 +33,10 @@ def load(path: Path) -> Any:
 
 
 def _check_form(yaml: Any, events: Any) -> None:
-    """Raise ValueError at a level too deep, or at an alias: a few of these stand for gigabytes, or for themselves."""
+    """Raise ValueError at a level too deep, at an alias (a few stand for gigabytes, or for themselves), or at a tag.
+
+    A tag asks for another type than a value has by its form, over which the parser stumbles with errors of any kind.
+    """
     level = 0
     for event in events:
         level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -38,3 +44,5 @@ def _check_form(yaml: Any, events: Any) -> None:
             raise ValueError(f"is nested more than {DEEPEST} levels deep")
         if isinstance(event, yaml.AliasEvent):
             raise ValueError(f"refers to itself by *{event.anchor}; write out what it stands for")
+        if tag := getattr(event, "tag", None):
+            raise ValueError(f"has the tag {quoted(tag)}; write the value without it")

@@ -3,11 +3,14 @@
 import csv
 import json
 import os
+import pickle
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from bonepipe import config as configs
 from bonepipe.data.phantom.dataset import write_dataset
 from bonepipe.labels import rle
 
@@ -23,6 +26,25 @@ LONGEST = ("test_every_option.py", "test_pipeline.py", "test_staleness.py", "tes
 def pytest_collection_modifyitems(items):
     """The longest files first; `--no-loadscope-reorder` keeps that order, where xdist would begin with most tests."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composed_once():
+    """The same words and files are composed once a process: Hydra takes a seventh of a second each time."""
+    compose, known = configs._composed, {}
+
+    def remembered(name, words, given):
+        if name != "config":
+            return compose(name, words, given)
+        files = [path for folder, _, names in os.walk(configs.conf_dir()) for path in map(Path(folder).joinpath, names)]
+        key = (tuple(words), tuple(given), *((str(path), path.stat().st_mtime_ns) for path in files))
+        if key not in known:
+            known[key] = pickle.dumps(compose(name, words, given))
+        return pickle.loads(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(configs, "_composed", remembered)
+        yield
 
 
 class StoredCohort:

@@ -100,6 +100,17 @@ def test_a_key_that_is_added_within_a_dictionary_names_the_way():
     assert composed["data"]["swaps"] == {"horizontal": [["Radius", "Ulna"]]}
 
 
+def test_a_group_that_is_taken_away_is_named():
+    assert_refused(["~trainer"], "trainer: needs a _target_")  # an experiment's settings are left
+    assert_refused(["~trainer", "~experiment"], "the config lacks trainer")
+
+
+@pytest.mark.parametrize("words", [["data.name=${data}"], ["seed=${fold}", "fold=${seed}"], ["data.x=" + "[" * 900]])
+def test_a_value_that_refers_to_itself_or_has_no_end_of_levels_is_refused(words):
+    with pytest.raises(UsageError):
+        configs.compose(words)
+
+
 def test_keys_that_are_added_are_refused_where_unknown():
     assert_refused(["+trainer.epoch=3"], "'trainer.epoch'", "did you mean 'trainer.epochs'")
     assert_refused(["+extra=1"], "'extra'")

@@ -141,9 +141,9 @@ def _blank(value: Any) -> bool:
 
 def _patient_id(value: Any, where: str) -> str:
     """`ID007` from 7, 7.0, `7`, `007` or `ID007`."""
-    match = re.fullmatch(r"(?:id)?(\d+)(?:\.0+)?", normalised(str(value)))
+    match = re.fullmatch(r"(?:id)?(\d{1,18})(?:\.0+)?", normalised(str(value)))
     if match is None:
-        raise BonepipeError(f"{where}, column ID: {value!r} is not a whole number")
+        raise BonepipeError(f"{where}, column ID: {quoted(value)} is not a whole number")
     return f"ID{int(match[1]):03d}"
 
 

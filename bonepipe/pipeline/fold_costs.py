@@ -84,7 +84,7 @@ def epoch_rows(folder: Path) -> list[dict[str, float]]:
 
     try:
         return read_rows(folder / METRICS)
-    except (BonepipeError, ValueError):
+    except BonepipeError:
         return []
 
 

@@ -23,9 +23,11 @@ def read_history(folder: Path, images: int) -> FoldHistory:
     Raises:
         BonepipeError: a file cannot be read, or has no validation in it.
     """
-    from bonepipe.training.weights_file import read_facts
+    from bonepipe.training.weights_file import WAY_OUT, read_facts
 
     path, chosen = folder / METRICS, read_facts(folder / WEIGHTS).get("chosen", {})
+    if chosen.get("source") == "average" and "dice" not in chosen:
+        raise BonepipeError(f"{folder / WEIGHTS}: does not say which Dice its average has; {WAY_OUT}")
     try:
         rows = [(int(row["epoch"]), float(row[DICE])) for _, row in read_csv(path, ["epoch", DICE]) if row[DICE]]
     except ValueError as error:

@@ -1,13 +1,14 @@
 """Cross-validation against the leaderboard: whether a better out-of-fold Dice means a better place."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, quoted
 from bonepipe.files import write_json
 from bonepipe.pipeline.run_folder import SCORES, scores_of
 from bonepipe.report.leaderboard import BOARDS, FEWEST, MEASURES, Agreement, Entry
@@ -61,8 +62,10 @@ def read_entry(folder: Path, name: str | None = None) -> Entry:
 def _numbers(path: Path, content: Mapping[str, Any], keys: Sequence[str] | Mapping[str, str], where: str) -> dict:
     found = {key: content[key] for key in keys if content.get(key) is not None}
     for key, value in found.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise BonepipeError(f"{path}: {where}{key}={value!r}: expected a number; mend it or write the file anew")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+            raise BonepipeError(
+                f"{path}: {where}{key}={quoted(value)}: expected a number; mend it or write the file anew"
+            )
     return {key: float(value) for key, value in found.items()}
 
 

@@ -154,7 +154,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _check(content: Any) -> None:
     """Raise ValueError unless a content has the form of a training at the end of an epoch."""
     fitting(content, Content)
-    fitting([state["averaged"] for state in content["callbacks"].values() if "averaged" in state], list[Tensors])
+    states = fitting([*content["callbacks"].values()], list[dict[str, Any]])
+    fitting([state[key] for state in states for key in ("weights", "averaged") if key in state], list[Tensors])
     epochs = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     if not content["epoch"] + 1 == epochs == len(content["callbacks"]["History"]["rows"]):
         raise ValueError("its counts of epochs differ")

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 from typing_extensions import TypedDict
 
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, reason
 from bonepipe.files import replacing
 from bonepipe.forms import fitting
 from bonepipe.training.finite import require_finite
@@ -29,6 +29,9 @@ class Checksums(TypedDict):
 
     facts: int
     tensors: int
+
+
+KEYS = Checksums.__annotations__.keys()
 
 
 class Chosen(TypedDict, total=False):
@@ -92,15 +95,25 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any], Checksums | None]
     """An open weights file, its facts, and the checksums of both, if any."""
     try:
         with safe_open(path, "pt") as file:
-            facts: dict[str, Any] = dict(fitting((file.metadata() or {}).get(FACTS, "{}"), Facts))
-            checksums = facts.pop(CHECKSUMS, None)
-            if checksums and _of_facts(facts) != checksums["facts"]:
-                raise ValueError("its facts are not as they were written")
-            yield file, facts, checksums
+            yield file, *_facts_of(file.metadata() or {})
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read as safetensors ({error})") from error
     except (SafetensorError, ValueError) as error:
-        raise BonepipeError(f"{path}: cannot be read as safetensors ({error}); {WAY_OUT}") from error
+        raise BonepipeError(f"{path}: cannot be read as safetensors ({reason(error)}); {WAY_OUT}") from error
+
+
+def _facts_of(metadata: Mapping[str, str]) -> tuple[dict[str, Any], Checksums | None]:
+    """The facts, and the checksums. Raises ValueError where they are not as they were written, or not named so."""
+    facts: dict[str, Any] = dict(fitting(metadata.get(FACTS, "{}"), Facts))
+    checksums: Checksums | None = facts.pop(CHECKSUMS, None)
+    if checksums is None:
+        renamed = [text for text in metadata.values() if CHECKSUMS in text]
+        renamed += [name for name, fact in facts.items() if isinstance(fact, dict) and fact.keys() == KEYS]
+        if renamed:
+            raise ValueError("its checksums are not where they were written")
+    elif _of_facts(facts) != checksums["facts"]:
+        raise ValueError("its facts are not as they were written")
+    return facts, checksums
 
 
 def _of_facts(facts: Mapping[str, Any]) -> int:

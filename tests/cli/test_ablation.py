@@ -6,6 +6,7 @@ import shutil
 from functools import cache
 
 import pytest
+from warm import warm_children
 
 from bonepipe import cli
 from bonepipe import config as configs
@@ -45,8 +46,9 @@ rows:
 
 
 @pytest.fixture
-def write(phantom_root, tmp_path):
+def write(phantom_root, tmp_path, monkeypatch):
     """Write a file of rows; gives the command line for it."""
+    warm_children(monkeypatch)
 
     def words(text):
         path = tmp_path / "rows.yaml"
@@ -82,7 +84,9 @@ def test_each_change_is_trained_once_and_compared_with_the_base(write, tmp_path,
     assert bce["settings"] == "`loss=bce`"
     assert bce["OOF gain"] == f"{dice['loss-bce-4'] - dice['base-4']:+.4f}"
     assert bce["verdict"] == "one seed: no telling"
-    assert float(bce["core-minutes"]) > 0
+    costs = {row["row"]: row for row in json.loads((tmp_path / "runs" / "ablation.json").read_text()).values()}
+    assert bce["core-minutes"] == f"{costs['BCE']['core_seconds'] / 60:.1f}"
+    assert costs["BCE"]["core_seconds"] > 0
     assert "public" not in bce
     assert not list((tmp_path / "runs").rglob("last.ckpt")), "an ablation must not fill the disk"
     with monkeypatch.context() as patch:

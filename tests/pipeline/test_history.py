@@ -34,6 +34,11 @@ def test_what_cannot_be_used_is_named(tmp_path, lines, reason):
         write(tmp_path, lines)
 
 
+def test_an_average_without_its_dice_is_named(tmp_path):
+    with pytest.raises(BonepipeError, match=r"weights\.safetensors: does not say which Dice .*train the fold again"):
+        write(tmp_path, ["0,0.5,1"], source="average", epoch=3)
+
+
 def test_a_damaged_last_row_of_numbers_counts_as_none(tmp_path):
     found = write(tmp_path, ["0,0.5,1", "1,inf,1"])
     np.testing.assert_array_equal(found.dice, [0.5])

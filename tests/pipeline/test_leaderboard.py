@@ -85,6 +85,7 @@ def test_recorded_scores_stand_beside_computed_ones_and_outrank_them(tmp_path):
         ('{"oof_dice": "high"}', r"scores\.json: oof_dice='high': expected a number"),
         ('{"leaderboard": {"public": true}}', r"scores\.json: leaderboard\.public=True: expected a number"),
         ('{"public": NaN}', r"scores\.json: public=nan: expected a number"),
+        ('{"public": 1' + "0" * 400 + "}", r"scores\.json: public=10+\.\.\.0+: expected a number"),
         ('{"leaderboard": 3}', r"scores\.json: leaderboard: expected an object with public and private"),
     ],
 )

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from warm import warm_children
 
 from bonepipe.config import compose
 from bonepipe.errors import BonepipeError
@@ -17,9 +18,10 @@ from bonepipe.training.executors import Local
 
 
 @pytest.fixture
-def begin(phantom_root, tmp_path):
+def begin(phantom_root, tmp_path, monkeypatch):
     """A function: start a command that trains for ever, in a session of its own; gives it after two epochs."""
     processes = []
+    warm_children(monkeypatch)
 
     def start(command, *more):
         words = [

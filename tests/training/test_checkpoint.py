@@ -138,6 +138,9 @@ WRONG = {
     "an epoch after the last": (put, "loops", "fit_loop", "epoch_progress", "current", "processed", 10**9),
     "callbacks as a list": (put, "callbacks", []),
     "a callback that is a number": (put, "callbacks", "BestWeights", 1),
+    "another callback that is a text": (put, "callbacks", "Other", "weights"),
+    "another callback that is a list": (put, "callbacks", "Other", []),
+    "another callback's weights that are numbers": (put, "callbacks", "Other", {"weights": 5}),
     "an average that is a number": (put, "callbacks", "ExponentialMovingAverage", {"averaged": 1}),
     "an average of texts": (put, "callbacks", "ExponentialMovingAverage", "averaged", "module.last.bias", "x"),
     "an average of another shape": (

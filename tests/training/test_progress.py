@@ -7,6 +7,7 @@ import sys
 import termios
 
 import pytest
+from warm import warm_children
 
 from bonepipe.training.progress import time_left
 
@@ -51,8 +52,9 @@ def test_time_left_of_a_fold_and_of_the_run():
 
 
 @pytest.fixture
-def on_a_terminal(tmp_path):
+def on_a_terminal(tmp_path, monkeypatch):
     """All that a program writes to a terminal of 160 columns."""
+    warm_children(monkeypatch)
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (24, 160))
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], stderr=follower, stdout=follower, cwd=tmp_path)
@@ -93,7 +95,8 @@ def test_a_bar_stands_below_whole_lines_and_counts_from_1(on_a_terminal):
     assert any("the weight average is validated" in frame for frame in frames)
 
 
-def test_a_log_file_gets_the_lines_and_no_bar(tmp_path):
+def test_a_log_file_gets_the_lines_and_no_bar(tmp_path, monkeypatch):
+    warm_children(monkeypatch)
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = done.stderr.splitlines()
     assert len(lines) == 4 and "\r" not in done.stderr

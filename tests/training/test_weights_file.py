@@ -116,3 +116,22 @@ def test_weights_in_place_of_a_folder(path):
     path.mkdir()
     with pytest.raises(BonepipeError, match=r"weights\.safetensors: cannot be read"):
         read_weights(path)
+
+
+@pytest.mark.parametrize("name", [b"bonepipe", b"crc32"])
+def test_a_flipped_bit_in_the_name_of_the_checksums_does_not_take_them_away(path, name):
+    content = path.read_bytes()
+    start = content.index(name)
+    for place in range(start, start + len(name)):
+        path.write_bytes(flipped(content, [place]))
+        with pytest.raises(BonepipeError, match=r"weights\.safetensors: cannot be read as safetensors"):
+            read_weights(path)
+
+
+def test_a_header_of_a_million_letters_is_told_in_a_line(path):
+    content = path.read_bytes()
+    header = b'{"weight": "' + b"9" * 10**6 + b'"}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[-8:])
+    with pytest.raises(BonepipeError, match=r"weights\.safetensors: cannot be read") as caught:
+        read_weights(path)
+    assert len(str(caught.value)) < 700

@@ -5,6 +5,7 @@ radiograph, but what a model is not sure of makes the box of all that is not 0 m
 image are deflated together, in the file and in memory, and inflated when the image is asked for.
 """
 
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -14,14 +15,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.lib.format as npy
 from numpy.typing import NDArray
 
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, reason
 from bonepipe.files import replacing
 from bonepipe.labels.cutout import Box, bounds
 from bonepipe.labels.histogram import levels as levels_of
 
 LEVELS = 256
+LARGEST = 1 << 15  # pixels of a side
+WAY_OUT = "train this fold again: its weights are kept, only the predictions are made again"
 Piece = tuple[Box, NDArray[np.uint8]]  # where a class can be, and the bytes there [box.height, box.width]
 Packed = tuple[NDArray[np.int32], bytes]  # an image's boxes [C, 4], and the deflated bytes inside them
 
@@ -42,12 +46,14 @@ class ByteMaps:
         shapes: height and width of each image's maps in pixels.
         boxes: int32 `[N, C, 4]`: top, left, bottom, right.
         streams: of each image the pixels of its boxes, uint8, one box after the other, deflated.
+        where: they come from, for messages.
     """
 
     names: list[str]
     shapes: Sequence[tuple[int, int]]
     boxes: NDArray[np.int32]
     streams: Sequence[bytes]
+    where: str = "probabilities"
 
     @property
     def nbytes(self) -> int:
@@ -66,10 +72,16 @@ class ByteMaps:
         return ImageBytes(self.shapes[index], self.pieces(index))
 
     def pieces(self, index: int) -> list[Piece]:
-        """The box of each class in an image and its bytes."""
+        """The box of each class in an image and its bytes. Raises BonepipeError where they do not fill it."""
         boxes = [Box(*box) for box in self.boxes[index].tolist()]
-        values = np.frombuffer(zlib.decompress(self.streams[index]), np.uint8)
-        parts = np.split(values, np.cumsum([box.height * box.width for box in boxes])[:-1])
+        *cuts, total = np.cumsum([box.height * box.width for box in boxes]).tolist()
+        try:
+            values = np.frombuffer(zlib.decompressobj().decompress(self.streams[index], total + 1), np.uint8)
+        except zlib.error:
+            values = np.zeros(total + 1, np.uint8)
+        if len(values) != total:
+            raise BonepipeError(f"{self.where}: {self.names[index]} has not as many bytes as its boxes; {WAY_OUT}")
+        parts = np.split(values, cuts)
         return [(box, part.reshape(box.height, box.width)) for box, part in zip(boxes, parts, strict=True)]
 
 
@@ -142,18 +154,40 @@ def read(path: Path, classes: Sequence[str]) -> ByteMaps:
         BonepipeError: the file is missing, broken, or of other classes.
     """
     with opened(path, classes) as file:
-        names = file["names"].tolist()
-        # Earlier versions wrote one shape for all.
-        shapes = [(height, width) for height, width in np.broadcast_to(file["shape"], (len(names), 2)).tolist()]
-        data, ends = file["streams"].tobytes(), file["ends"].tolist()
+        names, boxes = names_of(file), file["boxes"]
+        shapes = np.broadcast_to(file["shape"], (len(names), 2))  # earlier versions wrote one for all
+        data, ends = file["streams"].tobytes(), file["ends"]
+        _check(boxes, shapes, ends, len(data), len(classes))
         streams = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-        return ByteMaps(names, shapes, file["boxes"], streams)
+        return ByteMaps(names, [(height, width) for height, width in shapes.tolist()], boxes, streams, str(path))
+
+
+def _check(boxes: NDArray[Any], shapes: NDArray[Any], ends: NDArray[Any], size: int, classes: int) -> None:
+    """Raise ValueError unless boxes `[N, C, 4]` lie inside shapes `[N, 2]`, and ends `[N]` part so many bytes."""
+    if boxes.shape != (len(shapes), classes, 4) or any(array.dtype.kind not in "iu" for array in (boxes, shapes, ends)):
+        raise ValueError(
+            f"boxes are {boxes.dtype} {list(boxes.shape)}, expected whole numbers [{len(shapes)}, {classes}, 4]"
+        )
+    corners, limits = boxes.reshape(*boxes.shape[:2], 2, 2), shapes[:, None]
+    inside = (corners[:, :, 0] >= 0) & (corners[:, :, 0] <= corners[:, :, 1]) & (corners[:, :, 1] <= limits)
+    if not inside.all() or (shapes > LARGEST).any():
+        raise ValueError("a box does not lie inside its map")
+    if ends.shape != (len(shapes),) or (np.diff(ends, prepend=0, append=size) < 0).any():
+        raise ValueError(f"its {size} bytes cannot be parted as it says")
 
 
 def read_names(path: Path, classes: Sequence[str]) -> list[str]:
     """Only the image names; raises as `read`."""
     with opened(path, classes) as file:
-        return list(file["names"].tolist())
+        return names_of(file)
+
+
+def names_of(file: Any) -> list[str]:
+    """The image names in an open file. Raises ValueError where they are none."""
+    names = file["names"]
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise ValueError(f"names are {names.dtype} {list(names.shape)}, expected a list of texts")
+    return list(names.tolist())
 
 
 def is_whole(path: Path) -> bool:
@@ -170,12 +204,23 @@ def opened(path: Path, classes: Sequence[str]) -> Iterator[Any]:
     """The arrays of a file of out-of-fold predictions; raises as `read`."""
     try:
         with np.load(path, allow_pickle=False) as file:
+            _require_filled(file)
             labels = file["classes"].tolist()
             if labels != list(classes):
-                raise BonepipeError(f"{path}: was written for other classes ({', '.join(labels)})")
+                named = " ".join(", ".join(map(str, labels)).split())
+                raise BonepipeError(f"{path}: was written for other classes ({named[:300]})")
             yield file
     except (BonepipeError, MemoryError):
         raise
     except Exception as error:  # zipfile, zlib and numpy's reader of headers raise a dozen kinds
-        way_out = "train this fold again: its weights are kept, only the predictions are made again"
-        raise BonepipeError(f"{path}: cannot be read ({error}); {way_out}") from error
+        raise BonepipeError(f"{path}: cannot be read ({reason(error)}); {WAY_OUT}") from error
+
+
+def _require_filled(file: Any) -> None:
+    """Raise ValueError where an array of an `.npz` says that it is larger than what is there: it would be allocated."""
+    for entry in file.zip.infolist():
+        with file.zip.open(entry) as stream:
+            read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = read(stream)
+        if math.prod(shape) * dtype.itemsize > entry.file_size:
+            raise ValueError(f"{entry.filename} has not the {math.prod(shape)} values that it tells of")

@@ -129,4 +129,8 @@ def read_counts(path: Path, classes: Sequence[str]) -> tuple[list[str], np.ndarr
         BonepipeError: the file is missing, broken, or of other classes.
     """
     with byte_maps.opened(path, classes) as file:
-        return file["names"].tolist(), file["counts"]
+        names, counts = byte_maps.names_of(file), file["counts"]
+        expected = (len(names), len(classes), 2, histogram.BINS)
+        if counts.shape != expected or counts.dtype.kind not in "iu" or counts.min(initial=0) < 0:
+            raise ValueError(f"counts are {counts.dtype} {list(counts.shape)}, expected pixels {list(expected)}")
+        return names, counts

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bonepipe.errors import BonepipeError
 from bonepipe.files import read_csv
 
 STEPS = "steps.csv"  # beside metrics.csv: a few rows an epoch
@@ -53,7 +54,14 @@ def extremes(epochs: Sequence[Row]) -> dict[str, dict[str, float]]:
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv or steps.csv, without what was not measured; none where there is no file."""
+    """The rows of a metrics.csv or steps.csv, without what was not measured; none where there is no file.
+
+    Raises:
+        BonepipeError: the file cannot be read, or holds something else than numbers.
+    """
     if not path.is_file():
         return []
-    return [{key: float(value) for key, value in row.items() if value} for _, row in read_csv(path, ("epoch",))]
+    try:
+        return [{key: float(value) for key, value in row.items() if value} for _, row in read_csv(path, ("epoch",))]
+    except ValueError as error:
+        raise BonepipeError(f"{path}: cannot be read ({error})") from error

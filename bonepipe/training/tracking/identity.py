@@ -98,5 +98,5 @@ def _is_copy(path: Path, known: Mapping[str, str]) -> bool:
         if not known or origin == path.resolve() or origin.samefile(path):
             return False
         return read_json(origin, Known, "it is no origin")["id"] == known["id"]
-    except (OSError, BonepipeError):
+    except (OSError, ValueError, BonepipeError):  # ValueError: a path that no file can have
         return False

@@ -85,3 +85,33 @@ def test_other_classes_and_broken_files_are_refused(written):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(BonepipeError, match="train this fold again"):
         byte_maps.read(path, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("boxes", lambda boxes: boxes + 1000), ("boxes", lambda boxes: boxes[:, :-1]), ("boxes",
+        lambda boxes: boxes * 1.0),
+        ("boxes", lambda boxes: boxes[..., [2, 3, 0, 1]]), ("ends", lambda ends: ends[::-1]), ("ends",
+        lambda ends: ends[:-1]),
+        ("ends", lambda ends: ends + 1), ("shape", lambda shape: shape * (1 << 40)), ("names",
+        lambda names: names[None]),
+    ],
+)  # fmt: skip
+def test_arrays_that_do_not_fit_each_other_are_named(written, name, change):
+    path, _ = written
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **{**arrays, name: change(arrays[name])})
+    with pytest.raises(BonepipeError, match=r"\.npz: cannot be read .*train this fold again"):
+        byte_maps.read(path, CLASSES)
+
+
+def test_bytes_that_do_not_fill_their_boxes_are_named_when_they_are_asked_for(written):
+    path, _ = written
+    with np.load(path) as file:
+        arrays = dict(file)
+    for streams in (np.zeros_like(arrays["streams"]), np.roll(arrays["streams"], 1)):
+        np.savez(path, **{**arrays, "streams": streams})
+        with pytest.raises(BonepipeError, match=r"\.npz: .* has not as many bytes as its boxes"):
+            byte_maps.read(path, CLASSES).maps(0)

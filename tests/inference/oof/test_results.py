@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,30 @@ def test_histograms_that_cannot_be_read_are_named(written, content):
         path.write_bytes(path.read_bytes()[:-30] if content == "cut" else content)
     with pytest.raises(BonepipeError, match=r"histograms\.npz: cannot be read .*train this fold again"):
         results.read_curves(path, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("counts", "names"),
+    [
+        (np.zeros((1, 3, 2, 256), int), ["a", "b"]), (np.zeros((2, 3, 2, 255), int), ["a", "b"]),
+        (np.zeros((2, 3, 2, 256)), ["a", "b"]), (np.full((2, 3, 2, 256), -1), ["a", "b"]),
+        (np.zeros((2, 3, 2, 256), int), [1, 2]), (np.zeros((), int), "a"),
+    ],
+)  # fmt: skip
+def test_arrays_of_another_form_are_no_histograms(tmp_path, counts, names):
+    path = tmp_path / "histograms.npz"
+    np.savez(path, names=np.array(names), classes=np.array(CLASSES), counts=counts)
+    with pytest.raises(BonepipeError, match=r"histograms\.npz: cannot be read \((counts|names) are .*train this fold"):
+        read_counts(path, CLASSES)
+
+
+def test_an_array_that_tells_of_more_than_is_there_is_never_allocated(tmp_path):
+    path = tmp_path / "histograms.npz"
+    header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (1 << 60,)}".replace(b"1 << 60", str(1 << 60).encode())
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("classes.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(BonepipeError, match=r"classes\.npy has not the 1152921504606846976 values"):
+        read_counts(path, CLASSES)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

@@ -1,3 +1,6 @@
+import pytest
+
+from bonepipe.errors import BonepipeError
 from bonepipe.training.tracking.history import AXES, extremes, read_rows, told_rows
 
 EPOCHS = [{"epoch": float(e), "step": 2.0 * e + 2, "val/dice": dice} for e, dice in enumerate([0.1, 0.6, 0.3])]
@@ -42,3 +45,9 @@ def test_what_was_not_measured_is_not_read(tmp_path):
     assert read_rows(path) == []
     path.write_text("epoch,val/dice\n0,\n1,0.5\n")
     assert read_rows(path) == [{"epoch": 0.0}, {"epoch": 1.0, "val/dice": 0.5}]
+
+
+def test_what_is_no_number_is_named(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,val/dice\n0,high\n")
+    with pytest.raises(BonepipeError, match=r"metrics\.csv: cannot be read \(could not convert .*'high'"):
+        read_rows(tmp_path / "metrics.csv")

@@ -87,3 +87,10 @@ def test_a_damaged_file_begins_a_new_run(run, tmp_path, capfd, content):
     told = capfd.readouterr().err
     assert told.startswith(f"tracking: {path}: ") and told.endswith("; a new run begins\n") and told.count("\n") == 1
     assert json.loads(path.read_text())["id"]
+
+
+def test_a_noted_path_that_no_file_can_have_stops_nobody(run, tmp_path):
+    first, _, _ = run()
+    path = tmp_path / "a" / "fold-0" / ID
+    path.write_text(json.dumps({**json.loads(path.read_text()), "path": "x\0y"}))
+    assert run()[0] == first
