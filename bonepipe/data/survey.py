@@ -21,6 +21,7 @@ from bonepipe.labels import cutout, polygon
 from bonepipe.labels.ceiling import ceiling
 from bonepipe.labels.counts import byte_counts
 from bonepipe.labels.cutout import Box, Cutout
+from bonepipe.parallel import in_processes
 
 SIZES = (256, 512, 1024, 1536)  # of a square frame, pixels
 DETAIL = 512  # pixels of the longer side that detail is measured at
@@ -34,7 +35,7 @@ class Labels:
         areas: pixels of each class, int64 `[C]`.
         boxes: of each class, int32 `[C, 4]`: top, left, bottom, right.
         shared: pixels that two classes share, int64 `[C, C]`.
-        ceilings: Dice of a perfect prediction at SIZES, float32 `[S, C]`; NaN where a class is missing.
+        ceilings: Dice of a perfect prediction at each of the sizes, float32 `[S, C]`; NaN where a class is missing.
     """
 
     areas: NDArray[np.int64]
@@ -86,11 +87,13 @@ class Survey:
 
     Attributes:
         classes: names.
+        sizes: sides of square frames, at which ceilings are known.
         images: in the order of the catalog.
         unread: how many could not be read; the audit names them.
     """
 
     classes: tuple[str, ...]
+    sizes: tuple[int, ...]
     images: Sequence[Surveyed]
     unread: int = 0
 
@@ -108,7 +111,7 @@ class Survey:
         count = len(self.classes)
         empty = {"areas": (0, count), "boxes": (0, count, 4), "shared": (0, count, count)}
         rows = [getattr(row.labels, name) for row in self.annotated]
-        return np.array(rows, np.float64) if rows else np.zeros(empty.get(name, (0, len(SIZES), count)))
+        return np.array(rows, np.float64) if rows else np.zeros(empty.get(name, (0, len(self.sizes), count)))
 
     @property
     def shapes(self) -> NDArray[np.float64]:
@@ -122,30 +125,29 @@ class Survey:
 
 
 def survey(images: Sequence[Radiograph], spec: DataSpec) -> Survey:
-    """Look at every image; one that cannot be read is left out."""
-    from bonepipe.parallel import in_processes
-
-    look = partial(look_at, classes=spec.labels, fit=spec.frame.fit)
+    """Look at every image; one that cannot be read is left out. Ceilings are those at SIZES and at the spec's size."""
+    sizes = tuple(sorted({*SIZES, max(spec.shape)}))
+    look = partial(look_at, classes=spec.labels, fit=spec.frame.fit, sizes=sizes)
     rows = in_processes(look, images, "images")
-    return Survey(tuple(spec.labels), [row for row in rows if row is not None], sum(row is None for row in rows))
+    return Survey(tuple(spec.labels), sizes, [row for row in rows if row is not None], sum(row is None for row in rows))
 
 
-def look_at(image: Radiograph, classes: Sequence[str], fit: Fit) -> Surveyed | None:
+def look_at(image: Radiograph, classes: Sequence[str], fit: Fit, sizes: Sequence[int]) -> Surveyed | None:
     """What an image tells; None where it cannot be read.
 
     Args:
         classes: names of the labels.
         fit: how a frame holds an image.
+        sizes: sides of frames, pixels.
     """
     try:
         grey = image.read()
     except BonepipeError:
         return None
-    masks = read_masks(image, (grey.shape[0], grey.shape[1]), classes)
-    labels = None if masks is None else measure(masks, (grey.shape[0], grey.shape[1]), fit)
-    return Surveyed(
-        image, (grey.shape[0], grey.shape[1]), byte_counts(grey), thumbnail(grey), detail(grey), bend_angle(grey), labels
-    )  # fmt: skip
+    shape = grey.shape[0], grey.shape[1]
+    masks = read_masks(image, shape, classes)
+    labels = None if masks is None else measure(masks, shape, fit, sizes)
+    return Surveyed(image, shape, byte_counts(grey), thumbnail(grey), detail(grey), bend_angle(grey), labels)
 
 
 def read_masks(image: Radiograph, shape: tuple[int, int], classes: Sequence[str]) -> list[Cutout] | None:
@@ -162,12 +164,12 @@ def read_masks(image: Radiograph, shape: tuple[int, int], classes: Sequence[str]
     return [polygon.cutout(of_class, shape) for of_class in outlines]
 
 
-def measure(masks: Sequence[Cutout], shape: tuple[int, int], fit: Fit) -> Labels:
+def measure(masks: Sequence[Cutout], shape: tuple[int, int], fit: Fit, sizes: Sequence[int] = SIZES) -> Labels:
     """Sizes, overlaps and ceilings of an image's masks, one a class."""
     shared = np.zeros((len(masks), len(masks)), np.int64)
     for (a, one), (b, other) in combinations(enumerate(masks), 2):
         shared[a, b] = shared[b, a] = cutout.intersection_area(one, other)
-    frames = [Frame((size, size), fit).box(shape) for size in SIZES]
+    frames = [Frame((size, size), fit).box(shape) for size in sizes]
     ceilings = [[ceiling(mask, shape, (box.height, box.width)) for mask in masks] for box in frames]
     areas, boxes = [cutout.area(mask) for mask in masks], [mask.box for mask in masks]
     return Labels(np.array(areas), np.array(boxes, np.int32), shared, np.array(ceilings, np.float32))

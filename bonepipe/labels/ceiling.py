@@ -53,7 +53,7 @@ def _shrunk(values: NDArray[np.float32], start: int, full: int, size: int) -> tu
     Returns the first of those rows, and `[k, w]`. The mean over a span is the difference of the sums up to its ends.
     """
     step = full / size
-    first, last = math.floor(start / step), math.ceil((start + len(values)) / step)
+    first, last = math.floor(start / step), min(math.ceil((start + len(values)) / step), size)
     ends = (np.arange(first, last + 1) * step - start).clip(0, len(values))
     below = np.minimum(ends.astype(int), len(values) - 1)
     sums = np.zeros((len(values) + 1, values.shape[1]), np.float32)
