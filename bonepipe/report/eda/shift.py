@@ -59,11 +59,9 @@ def _summary(found: Sequence[Shift]) -> str:
 
 def _distances(found: Sequence[Shift]) -> Part:
     colours = [charts.series(1) if shift.real else charts.FAINT for shift in found]
-    chart = charts.bars([shift.name for shift in found], [shift.distance for shift in found],
-                        "largest distance of the distributions (0 alike, 1 apart)", digits=2, colours=colours)  # fmt: skip
-    says = (
-        "Kolmogorov-Smirnov distance of each trait. Coloured: chance would give it less than once in a hundred times."
-    )
+    names, distances = [shift.name for shift in found], [shift.distance for shift in found]
+    chart = charts.bars(names, distances, "distance of the distributions (0 alike, 1 apart)", digits=2, colours=colours)
+    says = "Kolmogorov-Smirnov distance of each trait. Coloured: chance alone would give it less than once in 100."
     return Chart("How far apart", says, chart)
 
 
