@@ -16,11 +16,11 @@ def section(results: Results) -> Section:
     """Where Dice is lost."""
     order, mean = results.worst_first, results.dice.mean(0)
     worst, best = order[0], order[-1]
-    lost = 1 - mean
-    few = order[: max(1, len(order) // 5)]
+    lost, few = 1 - mean, order[: max(1, len(order) // 5)]
+    share = lost[few].sum() / max(lost.sum(), 1e-9)
     says = (
         f"{results.classes[worst]} is worst ({mean[worst]:.3f}), {results.classes[best]} best ({mean[best]:.3f}). The "
-        f"worst {len(few)} of {len(order)} classes make up {lost[few].sum() / max(lost.sum(), 1e-9):.0%} of what is lost."
+        f"worst {len(few)} of {len(order)} classes make up {share:.0%} of what is lost."
     )
     return Section("Dice by class", says, [_heat(results), *_sizes(results), *_strata(results)])
 
@@ -63,7 +63,7 @@ def _sizes(results: Results) -> Iterator[Part]:
     words = (
         "Larger classes do better" if rho > 0.4 else "Larger classes do worse" if rho < -0.4 else "Size explains little"
     )
-    says = f"{words} (correlation {np.nan_to_num(rho):+.2f}). What lies below others of its size is hard for other reasons."
+    says = f"{words} (correlation {np.nan_to_num(rho):+.2f}). What lies below others of its size is hard otherwise."
     chart = charts.points(
         {"classes": (middle, np.round(mean, 4), results.classes)}, "median area, pixels (log)", "Dice"
     )

@@ -10,7 +10,6 @@ from bonepipe.report.page import Chart, Part, Section
 from bonepipe.report.run.results import Results
 
 EVERY = 3  # of the thresholds that are drawn
-CLEAR = "rgba(0,0,0,0)"
 
 
 def section(results: Results) -> Section:
