@@ -9,7 +9,6 @@ import pytest
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
-DRAWN = ".part.chart[data-drawn] .main-svg"
 
 
 @dataclass

@@ -25,6 +25,10 @@ from bonepipe.report.page import (
 HOSTILE = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">"
 
 
+def rows(name):
+    return [[name, 0.9], ["Ulna", 0.5], ["Lunate", None], ["Hamate", 12]]
+
+
 def page(name="Radius"):
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 255, (80, 60)).astype(np.uint8)
@@ -33,7 +37,7 @@ def page(name="Radius"):
         [
             Section("First", "take this", [
                 Chart("Bars", "says", charts.bars([name, "Ulna"], [0.25, 0.75], "Dice")),
-                Table("Rows", "says", ["class", "Dice"], [[name, 0.9], ["Ulna", 0.5], ["Lunate", None], ["Hamate", 12]]),
+                Table("Rows", "says", ["class", "Dice"], rows(name)),
             ]),
             *(Section(f"Far {number}", "", [Text("Lines", "", ["a line"] * 60)]) for number in range(3)),
             Section("Last", "", [
