@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bonepipe.cli.arguments import make_parser
+from bonepipe.errors import UsageError
 
 SUMMARY = """\
 Write one self-contained HTML page of an experiment, to open in any browser, without network: runs/NAME/report.html.
@@ -20,7 +21,7 @@ The page holds pictures of the dataset: share it as you would share those."""
 KEYS = ("name", "runs", "data.root")
 EXAMPLES = """\
 bonepipe report experiment=demo
-bonepipe report runs/best
+bonepipe report runs/best data.root=/data/hand
 bonepipe report runs/demo runs/wider -o runs/wider-or-not.html"""
 
 
@@ -31,16 +32,23 @@ def main(words: Sequence[str]) -> int:
     place = "the page of several runs (default: report.html beside the first)"
     parser.add_argument("-o", "--output", metavar="FILE.html", type=Path, help=place)
     given = parser.read(words)
+    if strange := [word for word in given.overrides if given.runs and not word.startswith("data.root=")]:
+        raise UsageError(f"{strange[0]}: beside a RUN only data.root=... is taken: it has its settings")
+    if given.output and len(given.runs) < 2:
+        raise UsageError("-o is for several runs; that of one goes to its folder")
     from bonepipe.config import compose
     from bonepipe.pipeline import run_report
     from bonepipe.pipeline.experiment import Experiment
     from bonepipe.screen import tell_next
 
-    folders = given.runs or [Experiment(compose(given.overrides, checked=False)).folder]
-    if len(folders) == 1:
-        tell_next(run_report.write_report(folders[0]))
-        return 0
-    output = given.output or folders[0].resolve().parent / "report.html"
-    run_report.write_comparison(folders, output)
+    if len(given.runs) > 1:
+        output = given.output or given.runs[0].parent / run_report.REPORT
+        run_report.write_comparison(given.runs, output)
+    elif given.runs:
+        roots = [word.removeprefix("data.root=") for word in given.overrides]
+        output = run_report.write_report(given.runs[0], roots[-1] if roots else None)
+    else:
+        experiment = Experiment(compose(given.overrides, checked=False))
+        output = run_report.write_report(experiment.folder, experiment.config["data"]["root"])
     tell_next(output)
     return 0

@@ -10,16 +10,18 @@ import numpy as np
 from tqdm import tqdm
 from typing_extensions import TypedDict
 
+from bonepipe import __version__
 from bonepipe import config as configs
 from bonepipe.data import dicom_header, submission
 from bonepipe.data.region import cut
+from bonepipe.data.store import DIGESTS
 from bonepipe.digests import digests
 from bonepipe.errors import BonepipeError
 from bonepipe.forms import read_json
 from bonepipe.inference.mistakes import Mistakes, mistakes
 from bonepipe.inference.oof.results import HISTOGRAMS, MASKS, pool
+from bonepipe.labels import histogram
 from bonepipe.labels.cutout import Cutout, from_runs
-from bonepipe.labels.histogram import HALF_BIN
 from bonepipe.parallel import cores
 from bonepipe.pipeline import comparison, fold_costs, leaderboard, run_folder
 from bonepipe.pipeline.experiment import Experiment, say
@@ -43,8 +45,12 @@ class Chosen(TypedDict, total=False):
     kept: list[str]
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, root: str | None = None) -> Path:
     """Write the report of a run, an ensemble or a cascade, unless the one that is there shows what lies there.
+
+    Args:
+        folder: its folder.
+        root: of its dataset, where that has moved.
 
     Raises:
         BonepipeError: nothing was predicted out of fold yet.
@@ -54,7 +60,7 @@ def write_report(folder: Path) -> Path:
         say(f"{folder / REPORT}: done already")
         return folder / REPORT
     with locked(folder):
-        write(folder / REPORT, report.page(read(folder), _among(folder)))
+        write(folder / REPORT, report.page(read(folder, root=root), _leaderboard(_siblings(folder))))
         step.record()
     return folder / REPORT
 
@@ -63,27 +69,33 @@ def write_comparison(folders: Sequence[Path], output: Path) -> None:
     """Write the report of several runs side by side."""
     names = leaderboard.names(folders)
     runs = [read(folder, name, pictures=False) for name, folder in names.items()]
-    files = [comparison.read_run(folder) for folder in names.values()]
-    compared = []
-    for other in files[1:]:
-        try:
-            compared.append(comparison.compare(files[0], other))
-        except BonepipeError as error:
-            say(f"warning: {error}")
+    first, *others = (comparison.read_run(folder) for folder in names.values())
+    compared = [_change(first, other) for other in others]
+    files = [first, *others]
     board = _leaderboard([folder for folder in names.values() if (folder / SCORES).is_file()])
     write(output, many.page(runs, _settings([run.config for run in files]), compared, board))
 
 
+def _change(first: comparison.RunFiles, other: comparison.RunFiles) -> dict[str, Any] | None:
+    """What another run changed; None where it has no image in common with the first."""
+    try:
+        return comparison.compare(first, other)
+    except BonepipeError as error:
+        say(f"warning: {error}")
+        return None
+
+
 def _step(folder: Path) -> Step:
-    """The report, made from all files that it shows, and from the code that draws it."""
+    """The report, made from all files that it shows, by a version of the code."""
     sources = _sources(folder)
     paths = [source / name for source in sources.values() for name in SHOWN]
     paths += [folder / name for name in (SCORES, THRESHOLDS)]
     paths += [path / SCORES for path in _siblings(folder)]
     there = list(dict.fromkeys(path for path in paths if path.is_file()))
-    known = digests(there, folder.parent / ".store" / "digests.json")
+    known = digests(there, folder.parent / ".store" / DIGESTS)
     files = {str(path.relative_to(folder.parent)): value for path, value in zip(there, known, strict=True)}
-    return Step(folder, "report", {"files": files}, (REPORT,), folder.parent / ".store" / "digests.json")
+    made_from = {"files": files, "drawn by": {"bonepipe": __version__}}
+    return Step(folder, "report", made_from, (REPORT,), folder.parent / ".store" / DIGESTS)
 
 
 def _sources(folder: Path) -> dict[int, Path]:
@@ -95,15 +107,16 @@ def _sources(folder: Path) -> dict[int, Path]:
     return done
 
 
-def read(folder: Path, name: str | None = None, *, pictures: bool = True) -> Results:
+def read(folder: Path, name: str | None = None, *, root: str | None = None, pictures: bool = True) -> Results:
     """All that is known of a run, an ensemble or a cascade.
 
     Args:
         folder: its folder.
         name: under which it is shown.
+        root: of its dataset, where that has moved.
         pictures: whether its masks are compared with the truth, and cases drawn; takes the dataset.
     """
-    experiment = Experiment(run_folder.recorded_config(folder)).placed(folder)
+    experiment = Experiment(run_folder.recorded_config(folder)).placed(folder, root=root)
     sources, classes = _sources(folder), experiment.data.classes
     pooled = pool(sources, classes)
     is_run = run_folder.kind_of(folder) == "run"
@@ -128,9 +141,7 @@ def read(folder: Path, name: str | None = None, *, pictures: bool = True) -> Res
 
 def _dice(counts: np.ndarray) -> np.ndarray:
     """Dice at 0.5 `[n, C]` of a fold's histograms."""
-    from bonepipe.labels.histogram import dice_curve
-
-    return dice_curve(counts)[:, :, HALF_BIN]
+    return np.asarray(histogram.dice_curve(counts)[:, :, histogram.HALF_BIN])
 
 
 def _model(experiment: Experiment) -> dict[str, float]:
@@ -203,15 +214,11 @@ def _spacing(path: Path) -> float:
 
 def _siblings(folder: Path) -> list[Path]:
     """The runs beside a run, and itself, that have scores."""
-    return [path.parent for path in sorted(folder.resolve().parent.glob(f"*/{SCORES}"))]
-
-
-def _among(folder: Path) -> Section | None:
-    """How a run stands among those beside it."""
-    return _leaderboard(_siblings(folder))
+    return [path.parent for path in sorted(folder.parent.glob(f"*/{SCORES}"))]
 
 
 def _leaderboard(folders: Sequence[Path]) -> Section | None:
+    """How cross-validation and leaderboard agree over runs; None where none has scores of both."""
     if not folders:
         return None
     entries, _ = leaderboard.read_entries(folders)

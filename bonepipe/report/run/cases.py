@@ -16,7 +16,9 @@ def section(results: Results) -> Section | None:
         for number, case in enumerate(results.cases)
     ]
     if results.closeups:
-        says = "One class each: missed pixels are orange, superfluous ones blue. If blue looks right, the truth is wrong."
+        says = (
+            "One class each: missed pixels are orange, superfluous ones blue. If blue looks right, the truth is wrong."
+        )
         parts.insert(0, Gallery("The bones that went worst", says, results.closeups, least=210, legend=LEGEND))
     if results.palette:
         parts.append(Gallery("Colours of the classes", "As in truth and prediction above.", [], legend=results.palette))

@@ -25,7 +25,7 @@ def section(results: Results) -> Section | None:
 
 def curve(histories: Mapping[int, Rows], key: str) -> tuple[np.ndarray, np.ndarray]:
     """Epochs, counted from 1, at which any fold has a value, and the folds' values `[F, E]`; NaN where it has none."""
-    known = [{int(row["epoch"]) + 1: row[key] for row in rows if key in row} for rows in histories.values()]
+    known = [{int(row["epoch"]) + 1: row[key] for row in rows if key in row} for rows in histories.values() if rows]
     epochs = sorted({epoch for fold in known for epoch in fold})
     return np.array(epochs), np.array([[fold.get(epoch, np.nan) for epoch in epochs] for fold in known], float)
 

@@ -23,7 +23,7 @@ Pairs = Mapping[tuple[str, str], Agreement]
 
 
 def page(
-    runs: Sequence[Results], settings: Mapping[str, Sequence[str]], compared: Sequence[Mapping[str, Any]],
+    runs: Sequence[Results], settings: Mapping[str, Sequence[str]], compared: Sequence[Mapping[str, Any] | None],
     board: Section | None,
 ) -> Page:  # fmt: skip
     """The page of several runs.
@@ -31,7 +31,8 @@ def page(
     Args:
         runs: at least two.
         settings: dotted key that differs -> its value in each run.
-        compared: the first run against each of the others, see `bonepipe.pipeline.comparison.compare`.
+        compared: the first run against each of the others, see `bonepipe.pipeline.comparison.compare`;
+            None where they share no image.
         board: cross-validation against the leaderboard, where runs have scores of both.
     """
     best = max(runs, key=lambda run: run.total)
@@ -106,10 +107,12 @@ def _settings(runs: Sequence[Results], settings: Mapping[str, Sequence[str]]) ->
     )
 
 
-def _changes(runs: Sequence[Results], compared: Sequence[Mapping[str, Any]]) -> Section | None:
+def _changes(runs: Sequence[Results], compared: Sequence[Mapping[str, Any] | None]) -> Section | None:
     """The change of each class from the first run to each other."""
     parts = []
-    for run, found in zip(runs[1:], compared, strict=False):
+    for run, found in zip(runs[1:], compared, strict=True):
+        if found is None:
+            continue
         changes = sorted(found["per_class"].items(), key=lambda item: -item[1]["change"])
         values = [change["change"] for _, change in changes]
         errors = [change["standard_error"] or 0.0 for _, change in changes]
