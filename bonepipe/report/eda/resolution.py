@@ -19,7 +19,8 @@ def section(survey: Survey, size: int) -> Section | None:
     if not len(ceilings) or not np.isfinite(ceilings).any():
         return None
     largest = float(np.max(survey.shapes))
-    shown = [at for at, side in enumerate(survey.sizes) if side < largest] or [0]
+    below = sum(side < largest for side in survey.sizes)
+    shown = list(range(min(below + 1, len(survey.sizes))))  # the first size that loses nothing is the last shown
     sizes = [survey.sizes[at] for at in shown]
     by_class = np.array([[_mean(ceilings[:, at, label]) for at in shown] for label in range(len(survey.classes))])
     there = np.isfinite(by_class).all(1)

@@ -23,10 +23,10 @@ def section(survey: Survey, spec: DataSpec) -> Section | None:
     if train:
         legend = [(name, overlay.css(colour)) for name, colour in zip(spec.labels, palette, strict=True)]
         says = "The extremes and a typical one. Outlines that do not follow the bones, or are shifted, stand out here."
-        parts.append(Gallery("Train images with their outlines", says, train, least=240, legend=legend))
+        parts.append(Gallery("Train images with their outlines", says, train, least=205, legend=legend))
     if test:
         says = "Compare exposure, collimation and posture with those above: what looks new here was never trained on."
-        parts.append(Gallery("Test images", says, test, least=240))
+        parts.append(Gallery("Test images", says, test, least=205))
     if not parts:
         return None
     return Section("Samples", "What a network is shown, at both ends of the range. A click enlarges a picture.", parts)

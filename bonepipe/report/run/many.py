@@ -118,7 +118,7 @@ def _changes(runs: Sequence[Results], compared: Sequence[Mapping[str, Any] | Non
         errors = [change["standard_error"] or 0.0 for _, change in changes]
         sure = [abs(value) > 2 * error for value, error in zip(values, errors, strict=True)]
         colours = [
-            charts.FAINT if not real else charts.series(2) if value > 0 else charts.series(1)
+            charts.MUTED if not real else charts.series(2) if value > 0 else charts.series(1)
             for value, real in zip(values, sure, strict=True)
         ]
         chart = charts.bars([name for name, _ in changes], values, "change of Dice, with its standard error", digits=4,

@@ -78,7 +78,7 @@ def _gains(results: Results) -> list[Part]:
         return []
     kept = set(results.thresholds.get("kept", []))
     names = sorted(gains, key=lambda name: -gains[name])
-    colours = [charts.series(1) if name in kept else charts.FAINT for name in names]
+    colours = [charts.series(1) if name in kept else charts.MUTED for name in names]
     values, spread = [gains[name] for name in names], [errors[name] for name in names]
     title = "Dice gained over 0.5, with its standard error"
     chart = charts.bars(names, values, title, digits=4, errors=spread, colours=colours)
