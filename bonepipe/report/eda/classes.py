@@ -19,14 +19,20 @@ def section(survey: Survey, spec: DataSpec) -> Section | None:
     covered = float(np.nansum(share))
     largest, smallest = int(np.nanargmax(share)), int(np.nanargmin(share))
     says = (
-        f"All classes together cover about {covered:.0%} of an image: the rest is background, so a loss that counts "
-        f"every pixel alike mostly learns background. The largest class, {spec.labels[largest]}, has "
+        f"{_background(covered)} The largest class, {spec.labels[largest]}, has "
         f"{share[largest] / max(share[smallest], 1e-9):,.0f} times the pixels of the smallest, "
         f"{spec.labels[smallest]}; in the score both count the same."
     )
     return Section(
         "Classes", says, [_presence(survey), _shares(survey, share), _sizes(survey, spec), *_overlaps(survey)]
     )
+
+
+def _background(covered: float) -> str:
+    if covered > 0.5:
+        return "Most of an image is covered by some class."
+    told = f"All classes together cover about {covered:.0%} of an image: the rest is background"
+    return f"{told}, so a loss that counts every pixel alike mostly learns background."
 
 
 def pixel_shares(survey: Survey) -> np.ndarray:
