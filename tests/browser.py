@@ -29,7 +29,7 @@ class Opened:
         charts = self.page.locator(".part.chart")
         for number in range(charts.count()):
             charts.nth(number).scroll_into_view_if_needed()
-            charts.nth(number).locator(".main-svg").first.wait_for(timeout=20_000)
+            charts.nth(number).locator(".main-svg").first.wait_for(timeout=90_000)
         return charts.count()
 
     def unloaded(self):

@@ -61,6 +61,7 @@ def _summary(survey: Survey, size: int, ceilings: np.ndarray, largest: float) ->
 def _advice(sizes: list[int], mean: np.ndarray, largest: float) -> str:
     enough = [side for side, dice in zip(sizes, mean, strict=True) if dice >= ENOUGH]
     steps = ", ".join(f"{dice:.4f} at {side}" for side, dice in zip(sizes, mean, strict=True))
+    there = f"the images have up to {largest:.0f}"
     if enough:
-        return f"{steps}. From {enough[0]} pixels on less than {1 - ENOUGH:.0%} is lost; the images have up to {largest:.0f}."
-    return f"{steps}. Each of these sizes costs more than {1 - ENOUGH:.0%}; the images have up to {largest:.0f} pixels."
+        return f"{steps}. From {enough[0]} pixels on less than {1 - ENOUGH:.0%} is lost; {there}."
+    return f"{steps}. Each of these sizes costs more than {1 - ENOUGH:.0%}; {there}."

@@ -23,9 +23,7 @@ def section(survey: Survey, spec: DataSpec) -> Section | None:
     parts = []
     if train:
         legend = [(name, overlay.css(colour)) for name, colour in zip(spec.labels, palette, strict=True)]
-        says = (
-            "The extremes and a typical one. Outlines that do not follow what is seen stand out here."
-        )
+        says = "The extremes and a typical one. Outlines that do not follow what is seen stand out here."
         parts.append(Gallery("Train images with their outlines", says, train, least=205, legend=legend))
     if test:
         says = "Compare exposure, collimation and posture with those above: what looks new here was never trained on."

@@ -12,7 +12,7 @@ def section(results: Results) -> Section | None:
     if not results.cases:
         return None
     parts: list[Part] = [
-        Gallery(case.title, case.says, case.pictures, least=240, legend=LEGEND if number == 0 else ())
+        Gallery(case.title, case.says, case.pictures, least=300, legend=LEGEND if number == 0 else ())
         for number, case in enumerate(results.cases)
     ]
     if results.closeups:

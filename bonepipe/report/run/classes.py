@@ -33,8 +33,8 @@ def _heat(results: Results) -> Part:
         columns, cells = ["all images"], cells[:0]
     table = np.column_stack([*cells[:, order], results.dice.mean(0)[order]])
     chart = charts.heat_map([results.classes[index] for index in order], columns, table, ranks=True, title="Dice")
-    says = "At threshold 0.5, worst class first; colours by rank. A class that is hard everywhere is a dark row, "
-    return Chart("Dice by class and fold", says + _folds(results), chart, wide=True)
+    says = "At threshold 0.5, worst class first; colours by rank. A class that is hard everywhere is an orange row, "
+    return Chart("Dice by class and fold", says + _folds(results), chart, wide=len(columns) > 1)
 
 
 def _folds(results: Results) -> str:
@@ -42,7 +42,7 @@ def _folds(results: Results) -> str:
     if len(means) < 2:
         return "a bad fold would be a column; here there is one fold."
     low, spread = int(means.argmin()), float(means.std(ddof=1))
-    told = f"a bad fold a dark column: folds lie {spread:.4f} around {means.mean():.4f} (standard deviation)"
+    told = f"a bad fold an orange column: folds lie {spread:.4f} around {means.mean():.4f} (standard deviation)"
     return f"{told}, lowest fold {results.numbers[low]} with {means[low]:.4f}."
 
 

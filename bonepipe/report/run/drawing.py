@@ -13,7 +13,7 @@ from bonepipe.report.examples import around
 from bonepipe.report.page import Picture, picture
 from bonepipe.report.run.results import Case
 
-WORST, BEST, BONES = 5, 2, 12  # images and single classes that are shown
+WORST, BEST, BONES = 5, 2, 10  # images and single classes that are shown
 SIDE, SMALL = 640, 300  # pixels of their longer sides
 NAMED = 4  # classes whose Dice is told
 WIDER = 0.35  # margin around a single class, as a share of its box

@@ -9,7 +9,7 @@ from bonepipe.report import charts
 from bonepipe.report.page import Chart, Part, Section
 from bonepipe.report.run.results import Results
 
-EVERY = 3  # of the thresholds that are drawn
+DRAWN = slice(CHOOSABLE.start, 244, 3)  # of the thresholds; beyond 0.95 curves fall so far that all else looks flat
 
 
 def section(results: Results) -> Section:
@@ -21,15 +21,16 @@ def section(results: Results) -> Section:
     )
     if len(results.numbers) < 2:
         says += " With one fold nothing can be judged, so all stay."
-    return Section("Thresholds", says, [_curves(results), *_gains(results)])
+    gains = _gains(results)
+    return Section("Thresholds", says, [_curves(results, wide=not gains), *gains])
 
 
-def _curves(results: Results) -> Part:
+def _curves(results: Results, *, wide: bool) -> Part:
     mean, folds = results.curves
-    order, drawn = results.worst_first, THRESHOLDS[CHOOSABLE][::EVERY]
+    order, drawn = results.worst_first, THRESHOLDS[DRAWN]
     traces: list[dict[str, Any]] = []
     for place, label in enumerate(order):
-        curve, of_folds = mean[label, CHOOSABLE][::EVERY].round(5), folds[:, label, CHOOSABLE][:, ::EVERY].round(5)
+        curve, of_folds = mean[label, DRAWN].round(5), folds[:, label, DRAWN].round(5)
         group = [charts.band(drawn, of_folds.min(0), of_folds.max(0)), _line(drawn, curve), _mark(results, label, mean)]
         traces += [{**trace, "visible": place == 0} for trace in group]
     chart = charts.figure(traces, 400, xaxis=charts.axis("threshold"), yaxis=charts.axis("Dice"), showlegend=True)
@@ -42,7 +43,7 @@ def _curves(results: Results) -> Part:
         f"Choose a class in the menu, worst first; the band spans the folds. At 0.5 the median class is {flat:.4f} "
         "below its best threshold: a flat top means that nothing is to be gained here."
     )
-    return Chart("Dice at every threshold", says, chart)
+    return Chart("Dice at every threshold", says, chart, wide=wide)
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
