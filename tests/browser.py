@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -31,6 +32,13 @@ class Opened:
             charts.nth(number).scroll_into_view_if_needed()
             charts.nth(number).locator(".main-svg").first.wait_for(timeout=90_000)
         return charts.count()
+
+    def until(self, expression, seconds=90):
+        """Wait until an expression is true; Playwright's own wait evaluates text, which the page's policy forbids."""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < end, f"not so after {seconds} s: {expression}"
+            self.page.wait_for_timeout(50)
 
     def unloaded(self):
         """Captions of pictures that did not load, after scrolling to each."""

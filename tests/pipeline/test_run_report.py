@@ -62,7 +62,7 @@ def test_the_menu_of_thresholds_shows_another_class(reported, browser):
         assert here.page.evaluate(place) == 0
         here.show(".updatemenu-header").click()
         here.page.locator(".updatemenu-dropdown-button").nth(2).click()
-        here.page.wait_for_function(f"{place} === 6")
+        here.until(f"{place} === 6")
         assert here.problems == []
 
 

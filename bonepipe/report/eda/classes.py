@@ -57,9 +57,10 @@ def _presence(survey: Survey) -> Part:
     if not order:
         return Text(title, f"All {len(there)} classes are outlined in each of the {count} annotated images.")
     names = [survey.classes[index] for index in order]
+    rest = len(there) - len(order)
     says = (
-        f"{names[0]} is outlined in {there[order[0]]:.0%} of {count} images. The {len(there) - len(order)} classes that are in all "
-        "are not shown. Where a class is missing, one predicted pixel costs the whole Dice of that class."
+        f"{names[0]} is outlined in {there[order[0]]:.0%} of {count} images; {rest} classes are in all and not shown. "
+        "Where a class is missing, one predicted pixel costs the whole Dice of that class."
     )
     return Chart(title, says, charts.bars(names, 100 * there[order], "% of the annotated images", digits=1))
 
