@@ -55,7 +55,7 @@ def write_report(folder: Path, root: str | None = None) -> Path:
     Raises:
         BonepipeError: nothing was predicted out of fold yet.
     """
-    step = _step(folder)
+    step = _step(folder, root)
     if step.current:
         say(f"{folder / REPORT}: done already")
         return folder / REPORT
@@ -85,7 +85,11 @@ def _change(first: comparison.RunFiles, other: comparison.RunFiles) -> dict[str,
         return None
 
 
-def _step(folder: Path) -> Step:
+def _experiment(folder: Path, root: str | None) -> Experiment:
+    return Experiment(run_folder.recorded_config(folder)).placed(folder, root=root)
+
+
+def _step(folder: Path, root: str | None) -> Step:
     """The report, made from all files that it shows, by a version of the code."""
     sources = _sources(folder)
     paths = [source / name for source in sources.values() for name in SHOWN]
@@ -94,7 +98,9 @@ def _step(folder: Path) -> Step:
     there = list(dict.fromkeys(path for path in paths if path.is_file()))
     known = digests(there, folder.parent / ".store" / DIGESTS)
     files = {str(path.relative_to(folder.parent)): value for path, value in zip(there, known, strict=True)}
-    made_from = {"files": files, "drawn by": {"bonepipe": __version__}}
+    made_from: run_folder.Inputs = {"files": files, "drawn by": {"bonepipe": __version__}}
+    if _experiment(folder, root).data.path.is_dir():  # else a report with pictures is better than one without
+        made_from["dataset"] = {"there": True}
     return Step(folder, "report", made_from, (REPORT,), folder.parent / ".store" / DIGESTS)
 
 
@@ -116,7 +122,7 @@ def read(folder: Path, name: str | None = None, *, root: str | None = None, pict
         root: of its dataset, where that has moved.
         pictures: whether its masks are compared with the truth, and cases drawn; takes the dataset.
     """
-    experiment = Experiment(run_folder.recorded_config(folder)).placed(folder, root=root)
+    experiment = _experiment(folder, root)
     sources, classes = _sources(folder), experiment.data.classes
     pooled = pool(sources, classes)
     is_run = run_folder.kind_of(folder) == "run"

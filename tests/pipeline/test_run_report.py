@@ -112,7 +112,7 @@ def test_several_runs_stand_side_by_side(reported, browser, tmp_path):
         assert here.problems == []
 
 
-def test_without_the_dataset_the_rest_is_shown_and_the_reason_told(reported, tmp_path, capsys):
+def test_without_the_dataset_the_rest_is_shown_and_the_reason_told(reported, tmp_path, phantom_root):
     folder = shutil.copytree(reported, tmp_path / "runs" / "demo")
     for path in folder.glob("**/config.yaml"):
         path.write_text(re.sub(r"root: .*", "root: /gone", path.read_text(), count=1))
@@ -120,7 +120,12 @@ def test_without_the_dataset_the_rest_is_shown_and_the_reason_told(reported, tmp
     assert results.mistakes is None
     assert "no pictures" in results.missing
     assert main(["report", str(folder)]) == 0
+    assert "Best and worst" in (folder / "report.html").read_text()  # that with pictures is kept
+    (folder / "report.html").unlink()
+    assert main(["report", str(folder)]) == 0
     assert "no pictures" in (folder / "report.html").read_text()
+    assert main(["report", str(folder), f"data.root={phantom_root}"]) == 0
+    assert "Best and worst" in (folder / "report.html").read_text()
 
 
 def test_a_folder_without_predictions_is_refused(tmp_path, drawn_run):

@@ -1,6 +1,6 @@
 """Dice by class and fold, by size of the object and by stratum."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -71,10 +71,10 @@ def _sizes(results: Results) -> Iterator[Part]:
     yield Chart("Dice and size of the class", says, chart)
 
 
-def below(values: object) -> float:
+def below(values: Iterable[float]) -> float:
     """Where an axis of Dice begins, so that differences are seen."""
-    numbers = np.array([value for value in values if value is not None], float)  # type: ignore[attr-defined]
-    low, high = float(np.nanmin(numbers)), float(np.nanmax(numbers))
+    numbers = list(values)
+    low, high = min(numbers), max(numbers)
     return max(0.0, low - max(high - low, 0.01))
 
 

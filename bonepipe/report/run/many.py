@@ -135,7 +135,7 @@ def _changes(runs: Sequence[Results], compared: Sequence[Mapping[str, Any] | Non
 def _classes(runs: Sequence[Results]) -> Section:
     names = [name for name in runs[0].classes if all(name in run.classes for run in runs)]
     table = np.array([[run.dice[:, list(run.classes).index(name)].mean() for run in runs] for name in names])
-    order = np.argsort(table.mean(1), kind="stable") if names else []
+    order = np.argsort(table.mean(1), kind="stable").tolist() if names else []
     chart = charts.heat_map([names[index] for index in order], [run.name for run in runs],
                             table[order] if names else np.zeros((0, len(runs))), ranks=True, title="Dice")  # fmt: skip
     leaders = [runs[int(row.argmax())].name for row in table]
