@@ -47,6 +47,15 @@ def composed_once():
         yield
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, see `browser.py`."""
+    from browser import chromium  # pytest's option pythonpath has this folder
+
+    with chromium() as started:
+        yield started
+
+
 class StoredCohort:
     """A cohort whose store is there already, split in one way for every fold."""
 
