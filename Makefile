@@ -24,7 +24,7 @@ DATASET  := $(if $(strip $(foreach path,data/phantom ./data/phantom,$(call same,
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench versus study gains docs data doctor folds all-folds submit lock clean FORCE
+.PHONY: help setup test lint bench versus study gains docs data doctor folds all-folds submit view lock clean FORCE
 
 help: ## Show this list
 	@echo "bonepipe: from hand radiographs to a scored submission"
@@ -98,6 +98,9 @@ all-folds: | data ## Train every fold, then find the thresholds
 
 submit: | data ## Train what is missing, predict the test images, write and score submission.csv
 	$(BONEPIPE) submit $(SETTINGS)
+
+view: | data ## Browse images, annotations and predictions in the browser; accept or reject label errors
+	$(BONEPIPE) view $(SETTINGS)
 
 clean: | .venv/.ready ## Delete the results that `make submit` with the same words makes; data, folds and .venv stay
 	$(BONEPIPE) clean $(SETTINGS)

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bonepipe.data import corrections, submission
+from bonepipe.data.review import CANDIDATES, SEPARATOR
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_csv
 from bonepipe.inference import label_errors as suspects
@@ -21,8 +22,7 @@ from bonepipe.pipeline.predictors.base import Predictor
 from bonepipe.report import overlay
 from bonepipe.report.label_errors import picture
 
-MASKS, PLANTED = "oof.csv", "planted.csv"
-COLUMNS = ("rank", "image_name", "patient", "class", "kind", "score", "suggestion", "remark")
+MASKS, PLANTED, TABLE = "oof.csv", "planted.csv", "label_errors.csv"
 PICTURES, SHEET = 40, 10  # candidates with a picture; of these, on one sheet
 
 
@@ -78,10 +78,13 @@ def _masks(path: Path, codes: Sequence[str], shape: tuple[int, int]) -> list[Cut
 def _write_table(experiment: Experiment, ranked: Sequence[LabelError]) -> None:
     patients, rows = {image.name: image.patient for image in experiment.cohort.images}, []
     for number, suspect in enumerate(ranked, 1):
-        labels = "; ".join(experiment.data.classes[label] for label in suspect.classes)
-        facts = labels, suspect.kind, f"{suspect.score:.4f}", suspects.suggestion(suspect), suspect.remark
-        rows.append([number, suspect.name, patients[suspect.name], *facts])
-    write_csv(experiment.folder / "label_errors.csv", COLUMNS, rows)
+        drawn, right = (
+            SEPARATOR.join(experiment.data.classes[label] for label in labels)
+            for labels in (suspect.classes, (suspect.moved or {}).values())
+        )
+        facts = suspect.kind, f"{suspect.score:.4f}", suspects.suggestion(suspect), suspect.remark
+        rows.append([number, suspect.name, patients[suspect.name], drawn, right, *facts])
+    write_csv(experiment.folder / TABLE, CANDIDATES, rows)
 
 
 def _write_pictures(experiment: Experiment, ranked: Sequence[LabelError], texts: dict[str, list[str]]) -> None:
