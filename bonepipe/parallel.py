@@ -1,10 +1,13 @@
 """Cores to work on, threads that wait, and work on the CPU beside work on the device."""
 
+import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Generic, TypeVar
+
+from tqdm import tqdm
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,6 +33,31 @@ def let_threads_sleep(environment: MutableMapping[str, str]) -> None:
     """
     if not any(name in environment for name in WAITING):
         environment["GOMP_SPINCOUNT"] = "1000"
+
+
+def in_processes(
+    work: Callable[[Item], Result], items: Sequence[Item], title: str, *, unit: str = "image", least: int = 24
+) -> list[Result]:
+    """`work` of each item, in their order, a process a core, under a bar.
+
+    Args:
+        work: can be pickled, as the items and the results can; it may hold the interpreter.
+        items: fewer than `least` are worked on here, which takes less time than starting processes.
+        title, unit: of the bar.
+    """
+    count = min(cores(), len(items))
+    if count < 2 or len(items) < least:
+        return list(tqdm(map(work, items), title, len(items), unit=unit))
+    context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
+    with ProcessPoolExecutor(count, context, initializer=_alone) as pool:
+        return list(tqdm(pool.map(work, items, chunksize=2), title, len(items), unit=unit))
+
+
+def _alone() -> None:
+    """Have a process of several keep to its core."""
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 class Overlap(Generic[Item, Result]):

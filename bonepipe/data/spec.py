@@ -81,7 +81,7 @@ class DataSpec:
         swaps: class pairs that trade places when an image is mirrored, by axis (`horizontal`, `vertical`).
         masks: CSV of run-length codes (`image_name,class,rle`) of every training image, trained on instead of the
             annotations; validation compares with the annotations all the same. None for the annotations.
-        palette: a colour `[R, G, B]` a class for pictures; empty for evenly spaced hues.
+        palette: a colour `[R, G, B]` a class for pictures; empty for light ones that the colour-blind tell apart.
         closeup: classes whose part of the image the dashboard shows enlarged as well; empty for none.
         strata: in what the test set may differ from the training images, see `bonepipe.data.strata`.
         external: further datasets to train on.

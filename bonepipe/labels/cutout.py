@@ -127,6 +127,12 @@ def inside(cutout: Cutout, box: Box) -> NDArray[np.bool_]:
     return mask
 
 
+def cropped(cutout: Cutout, box: Box) -> Cutout:
+    """The part of a mask inside a box, as a mask of the box's own pixels."""
+    shared = cutout.box.overlap(box)
+    return empty() if shared is None else Cutout(shared.moved(-box.top, -box.left), _window(cutout, shared))
+
+
 def runs(cutout: Cutout, width: int) -> rle.Runs:
     """Find the runs int64 `[R, 2]` of the whole image, `width` pixels wide, as encoding the whole mask would."""
     box = cutout.box

@@ -1,4 +1,4 @@
-"""Worst, median and best out-of-fold images as a picture: input, truth, prediction."""
+"""Worst, median and best out-of-fold images as a picture: input, truth, prediction, errors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,10 @@ import numpy as np
 from bonepipe.data import submission
 from bonepipe.data.spec import DataSpec
 from bonepipe.labels import cutout, rle
-from bonepipe.labels.cutout import Cutout
+from bonepipe.labels.cutout import Box, Cutout
 from bonepipe.report import overlay
+
+MARGIN = 0.05  # around masks, as a share of the longer side of what holds them
 
 
 def extremes(scores: np.ndarray) -> dict[str, int]:
@@ -29,16 +31,43 @@ def read_masks(path: Path, shapes: dict[str, tuple[int, int]]) -> dict[str, list
 
 
 def picture(
-    rows: Sequence[tuple[str, np.ndarray, list[Cutout], list[Cutout]]], spec: DataSpec, height: int = 560
+    rows: Sequence[tuple[str, np.ndarray, list[Cutout], list[Cutout]]], spec: DataSpec, height: int = 480
 ) -> np.ndarray:
-    """Stack rows of (title, image `[H, W]`, true masks, predicted masks): input | truth | prediction, RGB uint8."""
+    """Stack rows of (title, image `[H, W]`, true masks, predicted masks) above a legend, RGB uint8.
+
+    A row shows the part of the image that holds masks: input | truth | prediction | where they differ; and the last
+    three again, enlarged, of the classes that the spec names as its close-up.
+    """
     colours = overlay.palette(len(spec.classes), spec.palette)
     strips = []
     for title, grey, truth, predicted in rows:
-        panels = [
-            (title, cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)),
-            ("truth", overlay.draw(grey, truth, colours)),
-            ("prediction, out of fold", overlay.draw(grey, predicted, colours)),
-        ]
-        strips.append(overlay.titled(panels, height))
-    return overlay.stacked(strips)
+        box = around([*truth, *predicted], grey.shape)
+        panels = [("input", cv2.cvtColor(grey[box.slices], cv2.COLOR_GRAY2RGB))]
+        panels += _compared(grey, box, truth, predicted, colours)
+        chosen = [truth[spec.classes.index(label)] for label in spec.closeup if label in spec.classes]
+        if any(mask.mask.any() for mask in chosen):
+            panels += _compared(grey, around(chosen, grey.shape), truth, predicted, colours)
+        strips.append(overlay.headed(title, overlay.titled(panels, height)))
+    sheet = overlay.stacked(strips)
+    entries = [*overlay.ERRORS, *zip(spec.classes, colours, strict=True)]
+    return np.vstack([sheet, overlay.legend(entries, sheet.shape[1])])
+
+
+def around(masks: Sequence[Cutout], shape: tuple[int, ...]) -> Box:
+    """The part of an image that holds masks, with a margin; all of it where there are none."""
+    whole, held = Box(0, 0, shape[0], shape[1]), cutout.hull(mask.box for mask in masks)
+    margin = round(MARGIN * max(held.height, held.width))
+    wider = Box(held.top - margin, held.left - margin, held.bottom + margin, held.right + margin)
+    return (wider.overlap(whole) if held.height else None) or whole
+
+
+def _compared(
+    grey: np.ndarray, box: Box, truth: Sequence[Cutout], predicted: Sequence[Cutout], colours: Sequence[overlay.Colour]
+) -> list[tuple[str, np.ndarray]]:
+    """Panels of a part of an image: truth, prediction, errors."""
+    part, true, said = (
+        grey[box.slices],
+        *([cutout.cropped(mask, box) for mask in masks] for masks in (truth, predicted)),
+    )
+    drawn = [("truth", overlay.draw(part, true, colours)), ("out of fold", overlay.draw(part, said, colours))]
+    return [*drawn, ("where they differ", overlay.errors(part, true, said))]

@@ -8,17 +8,37 @@ import cv2
 import numpy as np
 
 from bonepipe.files import replacing
-from bonepipe.labels.cutout import Cutout
+from bonepipe.labels.cutout import Box, Cutout, hull, inside
 
 Colour = tuple[int, int, int]
+# Light enough for black, and any eight in a row far apart in OKLab (Ottosson 2020) to all of: trichromats, protanopes
+# and deuteranopes (Machado et al. 2009). Neighbouring bones have neighbouring numbers.
+DISTINCT: tuple[Colour, ...] = (
+    (160, 160, 235), (255, 0, 160), (120, 120, 200), (200, 235, 80), (235, 160, 0), (0, 255, 160), (0, 255, 255),
+    (235, 120, 120), (200, 0, 255), (120, 200, 200), (120, 160, 200), (160, 120, 235), (235, 200, 0), (255, 160, 120),
+    (235, 40, 40), (160, 120, 160), (235, 0, 120), (235, 120, 40), (120, 235, 200), (255, 160, 235), (235, 120, 200),
+    (235, 80, 255), (235, 200, 120), (200, 255, 200), (235, 0, 200), (200, 255, 40), (160, 120, 80), (120, 160, 120),
+    (0, 235, 160), (80, 200, 160), (255, 120, 255), (120, 200, 80),
+)  # fmt: skip
+MISSED, EXTRA, SWAPPED = (240, 125, 50), (86, 180, 233), (250, 235, 90)
+ERRORS = (("missed", MISSED), ("too much", EXTRA), ("taken for another class", SWAPPED))
+DIMMED = 0.55  # of the picture below errors
+BAR, INK = 24, (235, 235, 235)  # grey of the strips that hold words, and the words
 
 
 def palette(classes: int, given: Sequence[Colour] = ()) -> list[Colour]:
-    """RGB colours, one a class: those given, else evenly spaced hues."""
+    """RGB colours, one a class: those given, else distinct ones, else evenly spaced hues where they do not suffice."""
     if given:
         return list(given)
-    hues = (colorsys.hsv_to_rgb(number / classes, 0.75, 0.95) for number in range(classes))
+    if classes <= len(DISTINCT):
+        return list(DISTINCT[:classes])
+    hues = (colorsys.hsv_to_rgb(number / classes, 0.6, 0.95) for number in range(classes))
     return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in hues]
+
+
+def css(colour: Colour) -> str:
+    """A colour as style sheets write it."""
+    return f"rgb({colour[0]}, {colour[1]}, {colour[2]})"
 
 
 def draw(image: np.ndarray, masks: Sequence[Cutout], colours: Sequence[Colour], opacity: float = 0.4) -> np.ndarray:
@@ -45,14 +65,61 @@ def draw(image: np.ndarray, masks: Sequence[Cutout], colours: Sequence[Colour], 
     return canvas
 
 
+def errors(image: np.ndarray, truth: Sequence[Cutout], predicted: Sequence[Cutout]) -> np.ndarray:
+    """Where masks differ: pixels that are missed, too much, or both, of one class and of another; see ERRORS.
+
+    Args:
+        image: uint8 `[H, W]`.
+        truth, predicted: masks of the classes, at the image's size.
+
+    Returns:
+        RGB uint8 `[H, W, 3]`, the picture dimmed.
+    """
+    whole = Box(0, 0, image.shape[0], image.shape[1])
+    missed, extra = np.zeros(image.shape, np.bool_), np.zeros(image.shape, np.bool_)
+    for true, said in zip(truth, predicted, strict=True):
+        box = hull([true.box, said.box]).overlap(whole)
+        if box is not None:
+            there, drawn = inside(true, box), inside(said, box)
+            missed[box.slices] |= there & ~drawn
+            extra[box.slices] |= drawn & ~there
+    canvas = (cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) * DIMMED).astype(np.uint8)
+    for where, colour in ((missed, MISSED), (extra, EXTRA), (missed & extra, SWAPPED)):
+        canvas[where] = colour
+    return canvas
+
+
+def headed(title: str, picture: np.ndarray) -> np.ndarray:
+    """A picture RGB uint8 below a line of words."""
+    strip = np.full((34, picture.shape[1], 3), BAR, np.uint8)
+    cv2.putText(strip, title, (10, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.6, INK, 1, cv2.LINE_AA)
+    return np.vstack([strip, picture])
+
+
+def legend(entries: Sequence[tuple[str, Colour]], width: int) -> np.ndarray:
+    """Names beside their colours, RGB uint8, in as many lines as the width in pixels asks for."""
+    line, places, x, y = 26, [], 10, 0
+    for name, _ in entries:
+        size = 40 + cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
+        if x + size > width and x > 10:
+            x, y = 10, y + line
+        places.append((x, y))
+        x += size
+    strip = np.full((y + line + 4, width, 3), BAR, np.uint8)
+    for (name, colour), (left, top) in zip(entries, places, strict=True):
+        cv2.rectangle(strip, (left, top + 8), (left + 13, top + 21), colour, -1)
+        cv2.putText(strip, name, (left + 19, top + 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
+    return strip
+
+
 def titled(panels: Sequence[tuple[str, np.ndarray]], height: int = 640) -> np.ndarray:
     """Pictures RGB uint8 side by side, each under its title, scaled to one height in pixels."""
     columns = []
     for title, picture in panels:
         width = round(picture.shape[1] * height / picture.shape[0])
         scaled = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-        strip = np.full((34, width, 3), 24, np.uint8)
-        cv2.putText(strip, title, (10, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (235, 235, 235), 1, cv2.LINE_AA)
+        strip = np.full((34, width, 3), BAR, np.uint8)
+        cv2.putText(strip, title, (10, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.55, INK, 1, cv2.LINE_AA)
         columns.append(np.vstack([strip, scaled]))
     return np.hstack(columns)
 

@@ -14,6 +14,7 @@ from bonepipe.data.phantom.person import draw_person, generator
 from bonepipe.data.phantom.plan import make_plan
 from bonepipe.data.phantom.pose import FIELD, Bone, draw_pose, lean, place_hand
 from bonepipe.data.phantom.sample import draw_sample
+from bonepipe.report import overlay
 
 SQUARE = np.array([[0.0, 0.0], [10.0, 0.0], [10.0, 10.0], [0.0, 10.0]])
 
@@ -29,7 +30,8 @@ def circle(radius, count=90):
 
 
 def test_every_class_has_a_colour_and_every_ray_its_labels():
-    palette = yaml.safe_load((conf_dir() / "data" / "hand.yaml").read_text())["palette"]
+    given = yaml.safe_load((conf_dir() / "data" / "hand.yaml").read_text())["palette"]
+    palette = overlay.palette(29, given)
     assert len(CLASSES) == len(set(CLASSES)) == len(set(map(tuple, palette))) == 29
     assert sorted(label for ray in RAYS for label in ray) == sorted(CLASSES[:19])
     assert [CLASSES.index(label) for label in RAYS[4]] == [18, 17, 16, 15]

@@ -1,0 +1,79 @@
+"""Train against test: in what the images differ."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bonepipe.data.shift import Shift, shifts
+from bonepipe.data.survey import Survey, Surveyed
+from bonepipe.report import charts
+from bonepipe.report.page import Chart, Part, Section
+
+SHOWN = 3  # traits with a chart of their own
+
+
+def section(survey: Survey) -> Section | None:
+    """The shift; None where a part has too few images."""
+    train, test = survey.of("train"), survey.of("test")
+    values = {split: _traits(rows) for split, rows in (("train", train), ("test", test))}
+    found = shifts(values["train"], values["test"]) if train and test else []
+    if not found:
+        return None
+    parts: list[Part] = [_distances(found), _greys(train, test)]
+    for shift in found[:SHOWN]:
+        groups = {split: values[split][shift.name] for split in ("train", "test")}
+        middle = [float(np.nanmedian(groups[split])) for split in ("train", "test")]
+        says = f"Median {middle[0]:.3g} in train, {middle[1]:.3g} in test; {_verdict(shift)}."
+        parts.append(Chart(shift.name.capitalize(), says, charts.histograms(groups, shift.name)))
+    return Section("Train against test", _summary(found), parts)
+
+
+def _traits(rows: Sequence[Surveyed]) -> dict[str, list[float]]:
+    if not rows:
+        return {}
+    table = [{**row.traits, "wrist bend, degrees": row.bend} for row in rows]
+    return {name: [row[name] for row in table] for name in table[0]}
+
+
+def _verdict(shift: Shift) -> str:
+    if not shift.real:
+        return "no more than chance gives"
+    return (
+        "hardly alike"
+        if shift.distance > 0.5
+        else "clearly different"
+        if shift.distance > 0.25
+        else "a little different"
+    )
+
+
+def _summary(found: Sequence[Shift]) -> str:
+    real = [shift.name for shift in found if shift.real]
+    if not real:
+        return "By these measures test images look like train images: cross-validation should hold on the test set."
+    return (
+        f"Test images differ from train images in {', '.join(real)}. Cross-validation cannot see what only test images "
+        "have: augment towards it, and weight the validation to it where strata tell (conf/strata)."
+    )
+
+
+def _distances(found: Sequence[Shift]) -> Part:
+    colours = [charts.series(1) if shift.real else charts.FAINT for shift in found]
+    chart = charts.bars([shift.name for shift in found], [shift.distance for shift in found],
+                        "largest distance of the distributions (0 alike, 1 apart)", digits=2, colours=colours)  # fmt: skip
+    says = (
+        "Kolmogorov-Smirnov distance of each trait. Coloured: chance would give it less than once in a hundred times."
+    )
+    return Chart("How far apart", says, chart)
+
+
+def _greys(train: Sequence[Surveyed], test: Sequence[Surveyed]) -> Part:
+    """Mean shares of the grey values, eight together."""
+    curves = {}
+    for name, rows in (("train", train), ("test", test)):
+        shares = np.mean([row.greys / row.greys.sum() for row in rows], axis=0)
+        curves[name] = (np.arange(0, 256, 8), 100 * shares.reshape(-1, 8).sum(1))
+    chart = charts.lines(curves, "grey value", "% of the pixels (log)", height=340)
+    chart.update_yaxes(type="log")
+    says = "How often each grey value occurs. Curves that lie apart mean other exposure: try augment=strong."
+    return Chart("Grey values", says, chart)
