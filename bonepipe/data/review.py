@@ -80,9 +80,10 @@ def _row(*values: str) -> Row:
 def read_candidates(path: Path) -> list[Candidate]:
     """The candidates of label_errors.csv. Raises BonepipeError where it cannot be read."""
     try:
-        return [_candidate(row) for _, row in read_csv(path, CANDIDATES, way_out="; `bonepipe label-errors` writes it")]
-    except ValueError as error:
-        raise BonepipeError(f"{path}: cannot be read ({error}); `bonepipe label-errors` writes it anew") from error
+        return [_candidate(row) for _, row in read_csv(path, CANDIDATES)]
+    except (BonepipeError, ValueError) as error:
+        reason = str(error) if isinstance(error, BonepipeError) else f"{path}: cannot be read ({error})"
+        raise BonepipeError(f"{reason}; `bonepipe label-errors` writes it anew") from error
 
 
 def _candidate(row: Row) -> Candidate:

@@ -15,6 +15,7 @@ from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.pipeline.comparison import read_dice
 from bonepipe.pipeline.run_folder import CONFIG, SUBMISSION, fold_configs, fold_folders, kind_of, load_config
 from bonepipe.report.view.gallery import Dice, Gallery, Source
+from bonepipe.screen import say
 
 MASKS, DICE, CANDIDATES, CORRECTIONS = "oof.csv", "oof_dice.csv", "label_errors.csv", "corrections.csv"
 ANSWER = "answer.csv"
@@ -142,15 +143,18 @@ def _strata(images: Sequence[Radiograph], spec: StrataSpec) -> dict[str, str]:
 def _review(gallery: Gallery, folders: Sequence[Path], path: Path | None) -> tuple[Review | None, str]:
     """The candidates of the first run that has some, or how to get some."""
     folder = next((folder for folder in folders if (folder / CANDIDATES).is_file()), None)
+    command = f"bonepipe label-errors --run {folder or next(iter(folders), 'runs/NAME')}"
     if folder is None:
-        return None, f"bonepipe label-errors --run {folders[0] if folders else 'runs/NAME'}"
+        return None, command
+    try:
+        candidates = read_candidates(folder / CANDIDATES)
+    except BonepipeError as error:
+        say(f"warning: {error}")
+        return None, command
     source = next((s for s in gallery.sources if s.name in (folder.resolve().name, str(folder))), None)
 
     def code(image: str, label: str) -> str | None:
         return None if source is None else source.codes(image).get(label)
 
     names = [image.name for image in gallery.images if image.annotation is not None]
-    review = Review(
-        read_candidates(folder / CANDIDATES), path or folder / CORRECTIONS, gallery.spec.labels, names, code
-    )
-    return review, ""
+    return Review(candidates, path or folder / CORRECTIONS, gallery.spec.labels, names, code), ""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bonepipe.data.catalog import Radiograph
+from bonepipe.data.spec import DataSpec
 from bonepipe.labels import cutout
 from bonepipe.labels.cutout import Cutout
 from bonepipe.report import overlay
@@ -11,21 +12,27 @@ from bonepipe.report.view import outlines
 from bonepipe.report.view.gallery import Gallery, scores
 from bonepipe.report.view.pictures import SIZES, TILE
 
+DARKEST = 150  # the brightest of red, green and blue of a colour that shows on black
+
 
 def index(gallery: Gallery) -> dict[str, Any]:
     """All images with what they can be filtered by, the classes with their colours, and the sources."""
     spec = gallery.spec
-    colours = overlay.palette(len(spec.classes), spec.palette)
+    colours = map(overlay.css, _colours(spec))
     return {
         "title": spec.name,
         "sizes": SIZES,
         "tile": TILE,
-        "classes": [
-            {"name": name, "colour": f"rgb{colour}"} for name, colour in zip(spec.classes, colours, strict=True)
-        ],
+        "classes": [{"name": name, "colour": colour} for name, colour in zip(spec.classes, colours, strict=True)],
         "sources": [source.name for source in gallery.sources],
         "images": [_row(gallery, image) for image in gallery.images],
     }
+
+
+def _colours(spec: DataSpec) -> list[overlay.Colour]:
+    """The dataset's colours; distinct ones where some of them would not show on black."""
+    shown = all(max(colour) >= DARKEST for colour in spec.palette)
+    return overlay.palette(len(spec.classes), spec.palette if shown else ())
 
 
 def _row(gallery: Gallery, image: Radiograph) -> dict[str, Any]:
