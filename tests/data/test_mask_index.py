@@ -1,7 +1,5 @@
 """One image's masks out of a table, against reading all of it."""
 
-import os
-
 import pytest
 
 from bonepipe.data import submission
@@ -60,6 +58,6 @@ def test_what_is_no_table_of_masks_is_refused_by_name(tmp_path, content, message
 def test_a_table_that_went_away_is_told(path):
     index = MaskIndex(path)
     index.images()
-    os.unlink(path)
-    with pytest.raises(BonepipeError, match="masks.csv: cannot be read"):
+    path.unlink()
+    with pytest.raises(BonepipeError, match=r"masks.csv: cannot be read"):
         index.codes("a.png")

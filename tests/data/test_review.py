@@ -111,5 +111,5 @@ def test_decisions_of_several_windows_at_once_are_all_kept(review):
 
 def test_a_table_of_an_earlier_version_is_refused_with_the_way_out(tmp_path):
     write_csv(tmp_path / "label_errors.csv", ["rank", "image_name"], [(1, "x.png")])
-    with pytest.raises(BonepipeError, match="label_errors.csv: no column .*; `bonepipe label-errors` writes it anew"):
+    with pytest.raises(BonepipeError, match=r"label_errors.csv: no column .*; `bonepipe label-errors` writes it anew"):
         read_candidates(tmp_path / "label_errors.csv")

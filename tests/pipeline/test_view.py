@@ -62,7 +62,7 @@ def test_two_runs_of_one_name_are_told_apart(folder, phantom_root, tmp_path):
 
 
 def test_what_cannot_be_shown_is_refused_by_name(folder, phantom_root, tmp_path):
-    with pytest.raises(UsageError, match="nothing.csv: no such folder or file"):
+    with pytest.raises(UsageError, match=r"nothing.csv: no such folder or file"):
         open_gallery([tmp_path / "nothing.csv"], [])
     with pytest.raises(BonepipeError, match="no run here"):
         open_gallery([tmp_path], [])

@@ -65,9 +65,12 @@ class OnlyFromHere:
             await Response("Asked for by another site", 403)(scope, receive, send)
             return
 
+        # A script of an earlier version must not be taken from the browser's cache.
+        own = [(b"cache-control", b"no-cache")] if scope["path"].startswith("/static/") else []
+
         async def send_with(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *HEADERS.items()]
+                message["headers"] = [*message["headers"], *HEADERS.items(), *own]
             await send(message)
 
         await self.app(scope, receive, send_with)

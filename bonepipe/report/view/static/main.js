@@ -119,6 +119,8 @@ clickOn("#reset", resetWindow);
 clickOn("#help-button", help);
 by("brightness").addEventListener("input", event => set({[event.target.name]: event.target.value}));
 
+// A click leaves the keys to the page: Space would press the button again.
+addEventListener("click", event => { if (event.detail) event.target.closest?.("button")?.blur(); });
 let peeked = "";
 addEventListener("keyup", event => { if (event.key === " " && peeked) { set({mode: peeked}); peeked = ""; } });
 const step = by_ => state.tab === "review" ? review.step(by_) : list.step(by_);

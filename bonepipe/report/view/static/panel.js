@@ -44,6 +44,7 @@ export class Panel {
   async show(number) {
     this.number = number;
     this.masks = this.truth = this.differences = null;
+    this.fault = "";
     for (const tile of this.tiles.values()) tile.remove();
     this.tiles.clear();
     this.svg.replaceChildren();
@@ -73,7 +74,7 @@ export class Panel {
     const done = () => { if (this.picture.dataset.address === address) this.picture.src = address; };
     if (this.picture.dataset.number !== String(number)) this.picture.removeAttribute("src");  // never another image's pixels
     this.picture.dataset.number = number;
-    loaded.decode().then(done, () => this.tell("This image cannot be shown; `bonepipe doctor` tells why."));
+    loaded.decode().then(done, () => { this.fault = "This image cannot be shown; bonepipe doctor tells why."; this.tell(this.fault); });
   }
 
   // Put image and outlines where the view is: `scale` pixels of the screen a pixel of the image, its centre at x, y.
@@ -116,7 +117,7 @@ export class Panel {
   draw() {
     if (!this.masks) return;
     const predicted = this.source !== "truth", mode = state.mode;
-    this.tell(this.masks.known ? "" : predicted ? "No masks of this image" : "No annotation of this image");
+    this.tell(this.fault || this.masks.known ? this.fault : predicted ? "No masks of this image" : "No annotation of this image");
     if (mode === "difference" && predicted && this.truth.known && this.masks.known) { this.drawDifferences(); return; }
     const doubted = this.table.doubted(), paths = [];
     if (mode !== "none") {

@@ -84,14 +84,14 @@ export class Stage {
   zoom(factor, point) {
     if (!this.size) return;
     const {scale, x, y, width, height} = this.view(), fit = this.fit();
-    const next = Math.min(Math.max(scale * factor, fit), Math.max(LARGEST, fit));
+    const next = Math.min(Math.max(scale * factor, Math.min(fit, 1 / devicePixelRatio)), Math.max(LARGEST, fit));
     const from = point ?? {x: width / 2, y: height / 2};
     const shift = (centre, at, extent) => centre + (at - extent / 2) * (1 / scale - 1 / next);
     this.go(next, shift(x, from.x, width), shift(y, from.y, height));
   }
 
   go(scale, x, y) {
-    if (scale <= this.fit() * 1.001) { set({z: "", x: "", y: ""}); return; }
+    if (Math.abs(scale / this.fit() - 1) < 0.001) { set({z: "", x: "", y: ""}); return; }
     const {width, height} = this.box();
     const inside = (centre, extent, whole) => {
       const half = Math.min(extent / scale / 2, whole / 2);  // what is smaller than the panel stays in its middle
