@@ -42,13 +42,7 @@ class Candidate:
         return (*(["permute"] if self.becomes else ()), *single, DROP_IMAGE, KEEP)
 
     def rows(self, action: str, code: str = "") -> list[Row]:
-        """The rows of the corrections file that carry an action out; `code` is the mask that replaces one.
-
-        Raises:
-            BonepipeError: the action is none of `actions` or `open`.
-        """
-        if action not in (*self.actions, OPEN):
-            raise BonepipeError(f"candidate {self.rank}: {action!r} is none of {', '.join((*self.actions, OPEN))}")
+        """The rows of the corrections file that carry one of its actions out; `code` is the mask that replaces one."""
         reason = f"{'rejected' if action == KEEP else ACCEPTED}: {self.kind} {self.score:.2f}"
         if action == DROP_IMAGE:
             return [_row(self.image, "", "drop", "", reason)]
@@ -130,6 +124,8 @@ class Review:
         candidate = next((candidate for candidate in self.candidates if candidate.rank == rank), None)
         if candidate is None:
             raise BonepipeError(f"no candidate has the rank {rank}")
+        if action not in (possible := (*candidate.actions, OPEN)):
+            raise BonepipeError(f"candidate {rank}: {action[:80]!r} is none of {', '.join(possible)}")
         code = self._code(candidate.image, candidate.classes[0]) if action == "replace" else ""
         if code is None:
             raise BonepipeError(f"{candidate.image}, {candidate.classes[0]}: there is no predicted mask to put there")

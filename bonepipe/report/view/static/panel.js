@@ -71,10 +71,14 @@ export class Panel {
     this.picture.dataset.address = address;
     const loaded = new Image();
     loaded.src = address;
-    const done = () => { if (this.picture.dataset.address === address) this.picture.src = address; };
+    const current = () => this.picture.dataset.address === address;
     if (this.picture.dataset.number !== String(number)) this.picture.removeAttribute("src");  // never another image's pixels
     this.picture.dataset.number = number;
-    loaded.decode().then(done, () => { this.fault = "This image cannot be shown; bonepipe doctor tells why."; this.tell(this.fault); });
+    loaded.decode().then(() => { if (current()) this.picture.src = address; }, () => {
+      if (!current()) return;
+      this.fault = "This image cannot be shown; bonepipe doctor tells why.";
+      this.tell(this.fault);
+    });
   }
 
   // Put image and outlines where the view is: `scale` pixels of the screen a pixel of the image, its centre at x, y.
