@@ -91,7 +91,6 @@ def test_the_server_listens_on_this_machine_alone():
     with listening:
         assert listening.getsockname()[0] == "127.0.0.1"
         port = listening.getsockname()[1]
-        listening.listen()
         with pytest.raises(UsageError, match=f"--port {port}: .*; --port 0 takes any"):
             server.listen(port)
     with pytest.raises(UsageError, match="--port 99999: from 0 to 65535"):

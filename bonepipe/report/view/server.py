@@ -34,6 +34,7 @@ def _bound(port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((HOST, port))
+        listening.listen()  # whoever comes from now on waits until the server is there
     except BaseException:
         listening.close()
         raise

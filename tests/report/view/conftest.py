@@ -22,10 +22,19 @@ def viewed_folder(tmp_path_factory, phantom_root):
 
 
 @pytest.fixture
-def viewed(viewed_folder, tmp_path, phantom_root):
+def viewed(viewed_folder, tmp_path):
     """A copy whose run has candidates for wrong annotations."""
-    shutil.copytree(viewed_folder, tmp_path / "viewed")
-    folder = tmp_path / "viewed"
+    return copied(viewed_folder, tmp_path / "viewed")
+
+
+@pytest.fixture(scope="module")
+def shared(viewed_folder, tmp_path_factory):
+    """The same for all tests of a file."""
+    return copied(viewed_folder, tmp_path_factory.mktemp("shared") / "viewed")
+
+
+def copied(source, folder):
+    shutil.copytree(source, folder)
     add_candidates(folder / "runs" / "demo", open_gallery([folder / "runs" / "demo"], []).gallery.images)
     return folder
 
