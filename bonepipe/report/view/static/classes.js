@@ -46,7 +46,7 @@ export class Classes {
     swatch.style.background = colour;
     const toggle = element("button", {type: "button", className: "class", title: "Show or hide; double-click shows it alone",
       onclick: () => this.toggle(label), ondblclick: () => this.solo(label)}, swatch, name);
-    const look = element("button", {type: "button", className: "look", title: `Look at ${name}`, textContent: "⌖", onclick: () => this.look(label)});
+    const look = element("button", {type: "button", className: "look", title: `Look at ${name}`, onclick: () => this.look(label)});
     look.setAttribute("aria-label", `Look at ${name}`);
     const cells = others.map(({classes}) => {
       const value = classes[label]?.dice, cell = element("td", {className: "number", textContent: value === undefined || value === null ? "–" : value.toFixed(3)});

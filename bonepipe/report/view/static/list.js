@@ -48,7 +48,7 @@ export class List {
     rowsBox.style.height = `${this.rows.length * ROW}px`;
     this.drawn = "";
     this.draw();
-    if ((jumps || !state.image) && this.place() < 0 && !state.candidate) this.go(0);
+    if (jumps && state.image && this.place() < 0 && !state.candidate) this.go(0);
   }
 
   draw() {
@@ -95,6 +95,9 @@ export class List {
     const row = this.rows[Math.min(Math.max(place, 0), this.rows.length - 1)];
     if (row) set({image: row.image.name, candidate: ""});
   }
+
+  // Where to begin: at an image that somebody has predicted.
+  first() { this.go(Math.max(0, this.rows.findIndex(row => row.value !== null))); }
 
   step(by) { this.go(this.place() + by); }
 

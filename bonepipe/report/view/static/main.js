@@ -101,6 +101,7 @@ watch(["panels", "mode", "truth", "invert", "level", "window"], () => {
   document.body.dataset.mode = state.mode;
   drawScores();
 });
+watch(["image", "candidate"], () => document.body.classList.remove("show-images"));
 narrow.addEventListener("change", () => { if (!state.panels) tellAll(); });
 
 const zooms = {in: () => stage.step(1), out: () => stage.step(-1), fit: () => set({z: "", x: "", y: ""}), native: () => stage.native()};
@@ -123,6 +124,7 @@ by("brightness").addEventListener("input", event => set({[event.target.name]: ev
 addEventListener("click", event => { if (event.detail) event.target.closest?.("button")?.blur(); });
 let peeked = "";
 addEventListener("keyup", event => { if (event.key === " " && peeked) { set({mode: peeked}); peeked = ""; } });
+const PANS = {"Shift+ArrowLeft": [80, 0], "Shift+ArrowRight": [-80, 0], "Shift+ArrowUp": [0, 80], "Shift+ArrowDown": [0, -80]};
 const step = by_ => state.tab === "review" ? review.step(by_) : list.step(by_);
 listen([
   [["ArrowRight", "j"], "next image or candidate", () => step(1)],
@@ -130,8 +132,7 @@ listen([
   [["w"], "the worst image of the class", () => { set({sort: "worst", tab: "images"}); list.go(0); }],
   [["+", "="], "larger (wheel, two fingers)", zooms.in], [["-"], "smaller", zooms.out],
   [["0"], "the whole image", zooms.fit], [["1"], "native pixels (double-click)", zooms.native],
-  [["Shift+ArrowLeft"], "pan (drag)", () => stage.pan(80, 0)], [["Shift+ArrowRight"], "", () => stage.pan(-80, 0)],
-  [["Shift+ArrowUp"], "", () => stage.pan(0, 80)], [["Shift+ArrowDown"], "", () => stage.pan(0, -80)],
+  [Object.keys(PANS), "pan (drag)", event => stage.pan(...PANS[`Shift+${event.key}`])],
   [["o"], "outlines, filled masks, difference, nothing", nextMode],
   [["d"], "difference from the annotation, and back", () => set({mode: state.mode === "difference" ? "outline" : "difference"})],
   [[" "], "the image alone, while held", () => { if (!peeked && state.mode !== "none") { peeked = state.mode; set({mode: "none"}); } }],
@@ -154,7 +155,7 @@ async function readDice() {
   if (!table.done) setTimeout(readDice, 1500);
 }
 
-const loaded = Promise.all([readDice(), review.load()]).catch(tell.error);
-if (!numbers.has(state.image) && table.images.length) state.image = "";
-if (state.top || state.sort) await loaded;  // the first of the order that is asked for
+await Promise.all([readDice(), review.load()]).catch(tell.error);
+if (!numbers.has(state.image)) state.image = "";
 tellAll();
+if (!state.image) list.first();

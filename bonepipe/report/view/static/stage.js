@@ -35,6 +35,14 @@ export class Stage {
     this.place();
   }
 
+  // As many columns as show the image largest.
+  arrangeColumns() {
+    const {clientWidth: width, clientHeight: height} = this.root, count = this.panels.length;
+    const scale = columns => Math.min(width / columns / this.size.width, height / Math.ceil(count / columns) / this.size.height);
+    const columns = this.panels.map((_, place) => place + 1).reduce((best, next) => scale(next) > scale(best) * 1.1 ? next : best);
+    this.root.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
+  }
+
   async show() {
     const number = this.table.number();
     if (number === this.number || number === undefined) return;
@@ -70,7 +78,9 @@ export class Stage {
     if (!this.size || this.drawn) return;
     this.drawn = requestAnimationFrame(() => {
       this.drawn = 0;
-      if (!this.size || !this.panels.length || !this.box().width) return;
+      if (!this.size || !this.panels.length) return;
+      this.arrangeColumns();
+      if (!this.box().width) return;
       const view = this.view(), seen = Math.max(this.size.width, this.size.height) * Math.min(view.scale, this.fit()) * devicePixelRatio;
       for (const panel of this.panels) { panel.load(this.number, this.sizeFor(seen)); panel.place(view, this.size, this.table.tile); }
       this.tell.scale(view.scale * devicePixelRatio);
