@@ -77,6 +77,12 @@ def run(environment, tmp_path_factory):
     return run
 
 
+def test_the_pages_of_the_viewer_are_there(environment):
+    (static,) = environment.glob("lib/python*/site-packages/bonepipe/report/view/static")
+    checkout = ROOT / "bonepipe" / "report" / "view" / "static"
+    assert {path.name for path in static.iterdir()} == {path.name for path in checkout.iterdir()} > {"index.html"}
+
+
 def test_every_option_is_there_and_composes(run, environment):
     """They are the checkout's, of which other tests compose each."""
     steps, techniques = map(int, run("python", "-c", f"ENVIRONMENT={str(environment)!r}{COMPOSE}").split())

@@ -74,12 +74,9 @@ def _pictures(shown: Sequence[Picture], count: int) -> Section:
 
 def _picture(candidate: LabelError, strip: np.ndarray, classes: Sequence[str]) -> Picture:
     labels = ", ".join(classes[label] for label in candidate.classes)
-    caption = f"{candidate.kind} {candidate.score:.2f}: {labels}. {candidate.remark}. {_todo(candidate)}."
-    return picture(strip, caption, WIDEST)
-
-
-def _todo(candidate: LabelError) -> str:
-    return f"Suggested: {SUGGESTIONS[suggestion(candidate)]}"
+    reason = candidate.remark if candidate.moved else f"{labels}: {candidate.remark}"
+    todo = f"Suggested: {SUGGESTIONS[suggestion(candidate)]}"
+    return picture(strip, f"{candidate.kind} {candidate.score:.2f}: {reason}. {todo}.", WIDEST)
 
 
 def _table(ranked: Sequence[LabelError], classes: Sequence[str], patients: Mapping[str, str]) -> Section:
