@@ -19,6 +19,7 @@ from bonepipe.screen import say
 
 MASKS, DICE, CANDIDATES, CORRECTIONS = "oof.csv", "oof_dice.csv", "label_errors.csv", "corrections.csv"
 ANSWER = "answer.csv"
+USED = ("data", "strata")  # groups of settings; nothing here needs a network
 EXTRA = "pip install 'bonepipe[view]'"
 
 
@@ -56,7 +57,7 @@ def open_gallery(paths: Sequence[Path], words: Sequence[str], corrections: Path 
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path}: no such folder or file; name runs (runs/NAME) or CSVs of masks")
-    config = _recorded(folders[0], words) if folders else configs.compose(words, uses=("data", "strata"))
+    config = _recorded(folders[0], words) if folders else configs.compose(words, uses=USED)
     own = Path(config["runs"]) / config["name"]
     if not paths and own.is_dir():
         folders = [own]
@@ -81,7 +82,7 @@ def _recorded(folder: Path, words: Sequence[str]) -> configs.Config:
     kind_of(folder)  # says what is wrong with a folder that holds no run
     path = folder / CONFIG
     config = load_config(path if path.is_file() else fold_configs(folder)[0], checked=False)
-    return configs.recompose(config, words)
+    return configs.recompose(config, words, USED)
 
 
 def _sources(paths: Sequence[Path], spec: DataSpec) -> list[Source]:
