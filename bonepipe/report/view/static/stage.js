@@ -126,7 +126,7 @@ export class Stage {
     if (!this.size) return;
     const {width, height} = this.box();
     const scale = Math.min(width / (right - left), height / (bottom - top)) / 1.8;
-    this.go(Math.min(scale, LARGEST / 4), (left + right) / 2, (top + bottom) / 2);
+    this.go(Math.max(Math.min(scale, LARGEST / 4), this.fit()), (left + right) / 2, (top + bottom) / 2);
   }
 
   step(direction) { this.zoom(direction > 0 ? STEP : 1 / STEP); }
