@@ -24,7 +24,7 @@ DATASET  := $(if $(strip $(foreach path,data/phantom ./data/phantom,$(call same,
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench versus study gains docs data doctor folds all-folds submit view lock clean FORCE
+.PHONY: help setup test lint bench versus study gains docs data doctor eda folds all-folds submit report view lock clean FORCE
 
 help: ## Show this list
 	@echo "bonepipe: from hand radiographs to a scored submission"
@@ -80,12 +80,16 @@ docs: .venv/.ready ## Write docs/options.md and docs/models.md anew
 	$(BONEPIPE) options --costs --document docs/models.md
 
 data: | .venv/.ready $(DATASET) ## Make the phantom dataset (unless DATA names another)
+	$(if $(filter data,$(MAKECMDGOALS)),@echo "make: the dataset is there; 'make eda' shows it, 'make doctor' audits it",@:)
 
 data/phantom: | .venv/.ready
 	$(BONEPIPE) phantom $@ --patients 50 --test-patients 24 --size 1024 --seed 0
 
 doctor: | data ## Audit the dataset: every problem named with its file
 	$(BONEPIPE) doctor $(SETTINGS)
+
+eda: | data ## Look at the dataset: classes, sizes, what resolution costs, train against test, as one page
+	$(BONEPIPE) eda $(SETTINGS)
 
 folds: | data ## Write the fold file, or verify it against the data
 	$(BONEPIPE) split $(SETTINGS)
@@ -98,6 +102,9 @@ all-folds: | data ## Train every fold, then find the thresholds
 
 submit: | data ## Train what is missing, predict the test images, write and score submission.csv
 	$(BONEPIPE) submit $(SETTINGS)
+
+report: | .venv/.ready ## An experiment as one page: runs/EXPERIMENT/report.html
+	$(BONEPIPE) report $(SETTINGS)
 
 view: | data ## Browse images, annotations and predictions in the browser; accept or reject label errors
 	$(BONEPIPE) view $(SETTINGS)

@@ -25,6 +25,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, see `browser.py`."""
+    from browser import chromium  # pytest's option pythonpath has this folder
+
+    with chromium() as started:
+        yield started
+
+
 class StoredCohort:
     """A cohort whose store is there already, split in one way for every fold."""
 

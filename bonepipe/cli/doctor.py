@@ -6,7 +6,8 @@ from bonepipe.cli.arguments import make_parser
 
 SUMMARY = """\
 Audit a dataset and its fold file without changing anything. Every problem is named with its file: an error would make
-training or the submission fail, a warning is worth a look. The exit code is 1 where there is an error."""
+training or the submission fail, a warning is worth a look. The exit code is 1 where there is an error.
+`bonepipe eda` shows the dataset itself."""
 KEYS = ("data", "folds")
 EXAMPLES = "bonepipe doctor data=hand data.root=/data/hand"
 
@@ -18,8 +19,10 @@ def main(words: Sequence[str]) -> int:
     from bonepipe.data.audit import audit
     from bonepipe.pipeline.experiment import Experiment
     from bonepipe.report import audit as report
+    from bonepipe.screen import say
 
     experiment = Experiment(compose(given.overrides, uses=("data", "folds")))
     findings = audit(experiment.data, experiment.folds)
-    print(report.text(experiment.data.root, findings))
+    print(report.text(experiment.data.root, findings), flush=True)
+    say("`bonepipe eda` with the same words shows the dataset as a page")
     return int(any(finding.severity == "error" for finding in findings))

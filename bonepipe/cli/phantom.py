@@ -37,10 +37,12 @@ def main(words: Sequence[str]) -> int:
     if not 0 <= given.planted <= 0.5:
         raise UsageError(f"--planted {given.planted:g}: from 0 to 0.5, as one hand of a patient is spoiled at most")
     from bonepipe.data.phantom.dataset import write_dataset
+    from bonepipe.screen import say
 
     start = time.perf_counter()
     numbers = given.patients, given.test_patients, given.size, given.seed, given.workers
     write_dataset(given.out, *numbers, planted=given.planted)
     images = 2 * (given.patients + given.test_patients)
     print(f"{given.out}: {images} images of {given.size} x {given.size} in {time.perf_counter() - start:.1f} s")
+    say(f"`bonepipe eda data.root={given.out}` shows them as a page")
     return 0

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 ROW = 21  # pixels of a bar or of a row of a heat map
-FAINT, INK, GOOD, BAD = "var(--faint)", "var(--ink)", "var(--good)", "var(--bad)"
+FAINT, INK, MUTED = "var(--faint)", "var(--ink)", "var(--muted)"
 DIVERGING = [[0, "var(--low)"], [0.5, "var(--middle)"], [1, "var(--high)"]]
 AMOUNT = [[0, "var(--middle)"], [1, "var(--high)"]]
 SYMBOLS = ("circle", "diamond", "square")

@@ -11,14 +11,18 @@ from bonepipe.files import replacing
 from bonepipe.labels.cutout import Box, Cutout, hull, inside
 
 Colour = tuple[int, int, int]
-# Light enough for black, and any eight in a row far apart in OKLab (Ottosson 2020) to all of: trichromats, protanopes
-# and deuteranopes (Machado et al. 2009). Neighbouring bones have neighbouring numbers.
-DISTINCT: tuple[Colour, ...] = (
-    (160, 160, 235), (255, 0, 160), (120, 120, 200), (200, 235, 80), (235, 160, 0), (0, 255, 160), (0, 255, 255),
-    (235, 120, 120), (200, 0, 255), (120, 200, 200), (120, 160, 200), (160, 120, 235), (235, 200, 0), (255, 160, 120),
-    (235, 40, 40), (160, 120, 160), (235, 0, 120), (235, 120, 40), (120, 235, 200), (255, 160, 235), (235, 120, 200),
-    (235, 80, 255), (235, 200, 120), (200, 255, 200), (235, 0, 200), (200, 255, 40), (160, 120, 80), (120, 160, 120),
-    (0, 235, 160), (80, 200, 160), (255, 120, 255), (120, 200, 80),
+# Okabe and Ito's colours, lighter; for more classes, colours of which neighbours in the list are far apart in OKLab
+# (Ottosson 2020) for trichromats, protanopes and deuteranopes (Machado et al. 2009). All are light enough for black.
+FEW: tuple[Colour, ...] = (
+    (86, 180, 233), (240, 170, 0), (0, 200, 140), (240, 120, 190), (245, 235, 80), (240, 100, 40), (130, 140, 255),
+    (215, 215, 215),
+)  # fmt: skip
+MANY: tuple[Colour, ...] = (
+    (80, 235, 160), (0, 160, 0), (120, 200, 200), (200, 235, 120), (120, 120, 200), (200, 160, 255), (200, 0, 255),
+    (255, 160, 120), (120, 160, 120), (255, 200, 0), (235, 80, 0), (235, 120, 200), (160, 235, 200), (235, 0, 200),
+    (200, 200, 255), (0, 160, 255), (255, 235, 160), (120, 200, 120), (235, 160, 0), (160, 120, 80), (255, 0, 80),
+    (255, 160, 200), (235, 80, 235), (0, 255, 255), (0, 160, 160), (200, 255, 0), (200, 255, 200), (80, 235, 80),
+    (255, 200, 160), (235, 120, 80), (255, 80, 160), (120, 160, 200),
 )  # fmt: skip
 MISSED, EXTRA, SWAPPED = (240, 125, 50), (86, 180, 233), (250, 235, 90)
 ERRORS = (("missed", MISSED), ("too much", EXTRA), ("taken for another class", SWAPPED))
@@ -30,8 +34,9 @@ def palette(classes: int, given: Sequence[Colour] = ()) -> list[Colour]:
     """RGB colours, one a class: those given, else distinct ones, else evenly spaced hues where they do not suffice."""
     if given:
         return list(given)
-    if classes <= len(DISTINCT):
-        return list(DISTINCT[:classes])
+    for colours in (FEW, MANY):
+        if classes <= len(colours):
+            return list(colours[:classes])
     hues = (colorsys.hsv_to_rgb(number / classes, 0.6, 0.95) for number in range(classes))
     return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in hues]
 

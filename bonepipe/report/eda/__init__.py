@@ -26,7 +26,7 @@ def page(survey: Survey, problems: Sequence[Finding], spec: DataSpec) -> Page:
         resolution.section(survey, max(spec.shape)),
         people.section(survey),
         sides.section(survey, spec),
-        shift.section(survey),
+        shift.section(survey, wrists=sides.about_wrists(survey, spec)),
         copies.section(survey),
         findings.section(spec.root, problems),
     ]

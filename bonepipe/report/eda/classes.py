@@ -19,14 +19,20 @@ def section(survey: Survey, spec: DataSpec) -> Section | None:
     covered = float(np.nansum(share))
     largest, smallest = int(np.nanargmax(share)), int(np.nanargmin(share))
     says = (
-        f"All classes together cover about {covered:.0%} of an image: the rest is background, so a loss that counts "
-        f"every pixel alike mostly learns background. The largest class, {spec.labels[largest]}, has "
+        f"{_background(covered)} The largest class, {spec.labels[largest]}, has "
         f"{share[largest] / max(share[smallest], 1e-9):,.0f} times the pixels of the smallest, "
         f"{spec.labels[smallest]}; in the score both count the same."
     )
     return Section(
         "Classes", says, [_presence(survey), _shares(survey, share), _sizes(survey, spec), *_overlaps(survey)]
     )
+
+
+def _background(covered: float) -> str:
+    if covered > 0.5:
+        return "Most of an image is covered by some class."
+    told = f"All classes together cover about {covered:.0%} of an image: the rest is background"
+    return f"{told}, so a loss that counts every pixel alike mostly learns background."
 
 
 def pixel_shares(survey: Survey) -> np.ndarray:
@@ -46,13 +52,14 @@ def _median(values: np.ndarray) -> np.ndarray:
 
 def _presence(survey: Survey) -> Part:
     there = (survey.stacked("areas") > 0).mean(0)
-    order, count = np.argsort(there, kind="stable"), len(survey.annotated)
+    order, count = [index for index in np.argsort(there, kind="stable") if there[index] < 1], len(survey.annotated)
     title = "How often each class is there"
-    if there.min() == 1:
+    if not order:
         return Text(title, f"All {len(there)} classes are outlined in each of the {count} annotated images.")
     names = [survey.classes[index] for index in order]
+    rest = len(there) - len(order)
     says = (
-        f"{names[0]} is outlined in {there[order[0]]:.0%} of {count} images, {names[-1]} in {there[order[-1]]:.0%}. "
+        f"{names[0]} is outlined in {there[order[0]]:.0%} of {count} images; {rest} classes are in all and not shown. "
         "Where a class is missing, one predicted pixel costs the whole Dice of that class."
     )
     return Chart(title, says, charts.bars(names, 100 * there[order], "% of the annotated images", digits=1))
@@ -72,13 +79,14 @@ def _sizes(survey: Survey, spec: DataSpec) -> Part:
     order = np.argsort(-np.nan_to_num(_median(shorter)), kind="stable")
     least = int(order[-1])
     scale = max(spec.shape) / float(np.median(survey.shapes.max(1)))
+    narrow = float(_median(shorter)[least] * scale)
     says = (
         f"The narrower side of the box around each class. At the training size of {max(spec.shape)} pixels "
-        f"{survey.classes[least]} is about {_median(shorter)[least] * scale:.0f} pixels wide: a network that halves "
-        "its maps five times keeps a 32nd of that in its deepest layer."
+        f"{survey.classes[least]} is about {narrow:.0f} pixels wide, and {narrow / 32:.1f} in the deepest layer of a "
+        "network that halves its maps five times."
     )
     groups = {survey.classes[index]: shorter[:, index] for index in order}
-    return Chart("Box sizes", says, charts.boxes(groups, "narrower side of the box, pixels of the file"))
+    return Chart("Box sizes", says, charts.boxes(groups, "narrower side of the box, pixels of the file"), wide=True)
 
 
 def _overlaps(survey: Survey) -> list[Part]:

@@ -16,11 +16,11 @@ def section(root: str, findings: Sequence[Finding]) -> Section:
     for finding in findings:
         topics[finding.severity, finding.topic].append(finding)
     says = f"{verdict(root, findings)}. An error would make training or the submission fail; a warning is worth a look."
-    return Section("What doctor found", says, [_topic(*key, group) for key, group in topics.items()])
+    return Section("What doctor found", says, [_topic(root, *key, group) for key, group in topics.items()])
 
 
-def _topic(severity: str, topic: str, group: Sequence[Finding]) -> Text:
-    lines = [str(finding) for finding in group[:SHOWN]]
+def _topic(root: str, severity: str, topic: str, group: Sequence[Finding]) -> Text:
+    lines = [str(finding).removeprefix(f"{root}/") for finding in group[:SHOWN]]
     if len(group) > SHOWN:
         lines.append(f"and {len(group) - SHOWN} more, which `bonepipe doctor` lists")
     return Text(f"{severity}: {topic} ({len(group)})", "", lines, level="error" if severity == "error" else "warning")

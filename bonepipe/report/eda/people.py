@@ -77,7 +77,7 @@ def _relations(survey: Survey) -> tuple[str, list[Part]]:
     by_sex = {{"F": "women", "M": "men"}[sex]: size[sexes == sex] for sex in ("F", "M") if (sexes == sex).any()}
     if len(by_sex) == 2:
         women, men = (float(np.median(values)) for values in by_sex.values())
-        says = f"Men's bones are {men / women - 1:+.0%} as large as women's along each side (medians)."
+        says = f"Men's bones are {men / women - 1:.0%} longer than women's (medians; below 0: shorter)."
         parts.append(Chart("Bone size and sex", says, charts.boxes(by_sex, "bone size, pixels of the file")))
     if not told:
         return "Too little is known to relate the patients to the size of their bones.", parts
@@ -103,4 +103,5 @@ def _strength(rho: float) -> str:
 
 
 def _in_words(key: str, rho: float) -> str:
-    return f"{_strength(rho).capitalize()} of {key} with bone size; a point is an image, and the cursor names it."
+    words = _strength(rho)
+    return f"{words[0].upper()}{words[1:]}, of {key} with bone size. A point is an image; the cursor names it."

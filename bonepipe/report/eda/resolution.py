@@ -19,7 +19,8 @@ def section(survey: Survey, size: int) -> Section | None:
     if not len(ceilings) or not np.isfinite(ceilings).any():
         return None
     largest = float(np.max(survey.shapes))
-    shown = [at for at, side in enumerate(survey.sizes) if side < largest] or [0]
+    below = sum(side < largest for side in survey.sizes)
+    shown = list(range(min(below + 1, len(survey.sizes))))  # the first size that loses nothing is the last shown
     sizes = [survey.sizes[at] for at in shown]
     by_class = np.array([[_mean(ceilings[:, at, label]) for at in shown] for label in range(len(survey.classes))])
     there = np.isfinite(by_class).all(1)
@@ -60,6 +61,7 @@ def _summary(survey: Survey, size: int, ceilings: np.ndarray, largest: float) ->
 def _advice(sizes: list[int], mean: np.ndarray, largest: float) -> str:
     enough = [side for side, dice in zip(sizes, mean, strict=True) if dice >= ENOUGH]
     steps = ", ".join(f"{dice:.4f} at {side}" for side, dice in zip(sizes, mean, strict=True))
+    there = f"the images have up to {largest:.0f}"
     if enough:
-        return f"{steps}. From {enough[0]} pixels on less than {1 - ENOUGH:.0%} is lost; the images have {largest:.0f}."
-    return f"{steps}. Each of these sizes costs more than {1 - ENOUGH:.0%}; the images have {largest:.0f} pixels."
+        return f"{steps}. From {enough[0]} pixels on less than {1 - ENOUGH:.0%} is lost; {there}."
+    return f"{steps}. Each of these sizes costs more than {1 - ENOUGH:.0%}; {there}."

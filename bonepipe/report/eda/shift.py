@@ -9,18 +9,22 @@ from bonepipe.data.survey import Survey, Surveyed
 from bonepipe.report import charts
 from bonepipe.report.page import Chart, Part, Section
 
-SHOWN = 3  # traits with a chart of their own
+SHOWN, LEAST = 4, 2  # traits that differ, at most, with a chart of their own; so many where none does
 
 
-def section(survey: Survey) -> Section | None:
-    """The shift; None where a part has too few images."""
+def section(survey: Survey, *, wrists: bool) -> Section | None:
+    """The shift; None where a part has too few images.
+
+    Args:
+        wrists: whether the bend of wrists is a trait of these images.
+    """
     train, test = survey.of("train"), survey.of("test")
-    values = {split: _traits(rows) for split, rows in (("train", train), ("test", test))}
+    values = {split: _traits(rows, wrists) for split, rows in (("train", train), ("test", test))}
     found = shifts(values["train"], values["test"]) if train and test else []
     if not found:
         return None
     parts: list[Part] = [_distances(found), _greys(train, test)]
-    for shift in found[:SHOWN]:
+    for shift in [shift for shift in found if shift.real][:SHOWN] or found[:LEAST]:
         groups = {split: values[split][shift.name] for split in ("train", "test")}
         middle = [float(np.nanmedian(groups[split])) for split in ("train", "test")]
         says = f"Median {middle[0]:.3g} in train, {middle[1]:.3g} in test; {_verdict(shift)}."
@@ -28,10 +32,10 @@ def section(survey: Survey) -> Section | None:
     return Section("Train against test", _summary(found), parts)
 
 
-def _traits(rows: Sequence[Surveyed]) -> dict[str, list[float]]:
+def _traits(rows: Sequence[Surveyed], wrists: bool) -> dict[str, list[float]]:
     if not rows:
         return {}
-    table = [{**row.traits, "wrist bend, degrees": row.bend} for row in rows]
+    table = [{**row.traits, **({"wrist bend, degrees": row.bend} if wrists else {})} for row in rows]
     return {name: [row[name] for row in table] for name in table[0]}
 
 
@@ -58,12 +62,10 @@ def _summary(found: Sequence[Shift]) -> str:
 
 
 def _distances(found: Sequence[Shift]) -> Part:
-    colours = [charts.series(1) if shift.real else charts.FAINT for shift in found]
-    chart = charts.bars([shift.name for shift in found], [shift.distance for shift in found],
-                        "largest distance of the distributions (0 alike, 1 apart)", digits=2, colours=colours)  # fmt: skip
-    says = (
-        "Kolmogorov-Smirnov distance of each trait. Coloured: chance would give it less than once in a hundred times."
-    )
+    colours = [charts.series(1) if shift.real else charts.MUTED for shift in found]
+    names, distances = [shift.name for shift in found], [shift.distance for shift in found]
+    chart = charts.bars(names, distances, "distance of the distributions (0 alike, 1 apart)", digits=2, colours=colours)
+    says = "Kolmogorov-Smirnov distance of each trait. Coloured: chance alone would give it less than once in 100."
     return Chart("How far apart", says, chart)
 
 

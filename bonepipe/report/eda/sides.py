@@ -7,7 +7,7 @@ from bonepipe.data.spec import DataSpec
 from bonepipe.data.strata import StrataSpec
 from bonepipe.data.survey import Survey
 from bonepipe.report import charts
-from bonepipe.report.page import Chart, Part, Section
+from bonepipe.report.page import Chart, Part, Section, Text
 
 BEND = StrataSpec().bend  # degrees from which a measured wrist counts as rotated
 
@@ -17,8 +17,8 @@ def section(survey: Survey, spec: DataSpec) -> Section | None:
     parts = [part for part in (_sides(survey), _wrists(survey, spec)) if part]
     if not parts:
         return None
-    says = "Test images that lie or bend as few training images do are where a network is on its own."
-    return Section("Left, right and wrists", says, parts)
+    title = "Left, right and wrists" if about_wrists(survey, spec) else "Left and right"
+    return Section(title, "Test images that lie as few training images do are where a network is on its own.", parts)
 
 
 def ways(survey: Survey) -> dict[str, np.ndarray]:
@@ -35,7 +35,7 @@ def ways(survey: Survey) -> dict[str, np.ndarray]:
 
 def _sides(survey: Survey) -> Part | None:
     told = {split: [row.image.side for row in survey.of(split) if row.image.side] for split in ("train", "test")}
-    if any(told.values()):
+    if 2 * sum(map(len, told.values())) > len(survey.images):
         counts = {
             f"{split}, {side}": sides.count(side) for split, sides in told.items() for side in ("L", "R") if sides
         }
@@ -52,19 +52,25 @@ def _sides(survey: Survey) -> Part | None:
     if not counts:
         return None
     mirrored = float((signs["train"] < 0).mean())
+    if not mirrored:
+        return Text("Which way round", "All annotated images lie the same way, told by the order of their classes: "
+                    "mirroring in training gains nothing unless test images lie otherwise.")  # fmt: skip
     says = (
-        "No name tells left from right, so the order of the classes from left to right does (in test images the "
+        "Few names tell left from right, so the order of the classes from left to right does (in test images the "
         f"picture itself): {mirrored:.0%} of the annotated images lie mirrored to the others. "
     )
-    says += "Mirroring in training (augment=flip and above) makes each side stand for the other." if mirrored else (
-        "Nothing is gained by mirroring unless test images lie otherwise."
-    )  # fmt: skip
+    says += "Mirroring in training (augment=flip and above) makes each side stand for the other."
     return Chart("Which way round", says, charts.bars(list(counts), list(counts.values()), "images", digits=0))
+
+
+def about_wrists(survey: Survey, spec: DataSpec) -> bool:
+    """Whether the images show wrists: somebody has listed them, or strata ask for them."""
+    return "wrist" in spec.strata or any(row.image.rotated is not None for row in survey.images)
 
 
 def _wrists(survey: Survey, spec: DataSpec) -> Part | None:
     listed = [row.image.rotated for row in survey.images if row.image.rotated is not None]
-    if not listed and "wrist" not in spec.strata:
+    if not about_wrists(survey, spec):
         return None
     bends = {split: np.array([row.bend for row in survey.of(split)]) for split in ("train", "test")}
     bends = {split: values for split, values in bends.items() if np.isfinite(values).any()}

@@ -17,7 +17,7 @@ async function unpack() {
 function template() {
   const axis = {
     gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--line"),
-    automargin: true, tickfont: {color: colour("--faint")}, title: {font: {color: colour("--faint"), size: 13}, standoff: 8},
+    automargin: true, ticks: "", ticklabelstandoff: 5, tickfont: {color: colour("--faint")}, title: {font: {color: colour("--faint"), size: 13}, standoff: 8},
   };
   return {layout: {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", xaxis: axis, yaxis: axis,

@@ -1,0 +1,60 @@
+"""Learning curves, the folds as a band."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bonepipe.report import charts
+from bonepipe.report.page import Chart, Part, Section
+from bonepipe.report.run.results import Results, Rows
+
+DICE, LOSS = "val/dice", "train/loss"
+SETTLED = 0.002  # Dice gained in the last quarter, below which a training has settled
+
+
+def section(results: Results) -> Section | None:
+    """The curves; None where no training is at hand, as in an ensemble."""
+    if not any(results.histories.values()):
+        return None
+    return Section(
+        "Learning",
+        _verdict(results.histories),
+        [*_chart(results, DICE, "Dice in validation"), *_chart(results, LOSS, "Loss in training")],
+    )
+
+
+def curve(histories: Mapping[int, Rows], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs, counted from 1, at which any fold has a value, and the folds' values `[F, E]`; NaN where it has none."""
+    known = [{int(row["epoch"]) + 1: row[key] for row in rows if key in row} for rows in histories.values() if rows]
+    epochs = sorted({epoch for fold in known for epoch in fold})
+    return np.array(epochs), np.array([[fold.get(epoch, np.nan) for epoch in epochs] for fold in known], float)
+
+
+def _chart(results: Results, key: str, title: str) -> list[Part]:
+    epochs, values = curve(results.histories, key)
+    if not epochs.size:
+        return []
+    mean, low, high = np.nanmean(values, 0), np.nanmin(values, 0), np.nanmax(values, 0)
+    chart = charts.lines(
+        {"mean": (epochs, mean)}, "epoch", title, bands={"mean": (low, high)}, markers=len(epochs) < 20
+    )
+    last = f"ends at {mean[-1]:.4f}, folds between {low[-1]:.4f} and {high[-1]:.4f}"
+    says = f"The line is the mean of {len(values)} folds, the band spans them; it {last}." if len(values) > 1 else (
+        f"One fold; it ends at {mean[-1]:.4f}."
+    )  # fmt: skip
+    return [Chart(title, says, chart)]
+
+
+def _verdict(histories: Mapping[int, Rows]) -> str:
+    """Whether more epochs would help."""
+    epochs, values = curve(histories, DICE)
+    if len(epochs) < 3:
+        return "Too few validations to tell whether longer training would gain."
+    mean = np.nanmean(values, 0)
+    before = mean[epochs <= 0.75 * epochs[-1]]
+    gained = float(mean[-1] - before[-1]) if before.size else 0.0
+    if gained > SETTLED:
+        return f"The last quarter of the training still gained {gained:.4f}: longer training (trainer.epochs) may pay."
+    return (
+        f"The last quarter of the training gained {gained:+.4f}: it has settled; longer training alone will not help."
+    )

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from bonepipe.report import charts
+
+
+def test_bars_keep_their_order_and_say_their_values():
+    figure = charts.bars(["b", "<a>"], [0.5, 0.0039], "Dice", digits=3)
+    (trace,) = figure.data
+    assert list(trace.y) == ["b", "&lt;a&gt;"]
+    assert list(trace.x) == [0.5, 0.0039]
+    assert list(trace.text) == ["0.500", "0.004"]
+    assert figure.layout.yaxis.autorange == "reversed"
+    assert figure.layout.template.to_plotly_json() == {}
+
+
+def test_a_heat_map_writes_values_and_shades_by_rank():
+    cells = np.array([[0.1, 0.9], [0.91, np.nan]])
+    (trace,) = charts.heat_map(["r", "s"], ["c", "d"], cells, ranks=True, digits=2).data
+    assert [list(row) for row in trace.text] == [["0.10", "0.90"], ["0.91", ""]]
+    assert list(trace.z[0]) == pytest.approx([1 / 6, 0.5])
+    assert trace.z[1][0] == pytest.approx(5 / 6)
+    assert trace.z[1][1] is None or np.isnan(trace.z[1][1])
+
+
+def test_histograms_are_shares_so_that_groups_of_any_size_compare():
+    figure = charts.histograms({"few": [0, 1], "many": [0] * 50 + [1] * 50, "none": [np.nan]}, "x", bins=2)
+    few, many, none = figure.data
+    assert list(few.y) == list(many.y) == [50, 50, 0]
+    assert list(none.y) == [0, 0, 0]
+    assert many.name == "many (100)"
+
+
+def test_lines_carry_bands_and_gaps():
+    figure = charts.lines({"a": ([1, 2], [3, np.nan])}, "x", "y", bands={"a": ([2, 2], [4, 4])})
+    band, line = figure.data
+    assert list(band.x) == [1, 2, 2, 1]
+    assert list(band.y) == [4, 4, 2, 2]
+    assert list(line.y) == [3, None]
+
+
+def test_boxes_are_quantiles_of_what_is_known():
+    (trace,) = charts.boxes({"a": [*range(101), np.nan], "b": [np.nan]}, "x").data
+    assert [trace.lowerfence[0], trace.q1[0], trace.median[0], trace.q3[0], trace.upperfence[0]] == [5, 25, 50, 75, 95]
