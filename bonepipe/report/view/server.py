@@ -35,7 +35,7 @@ def _bound(port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((HOST, port))
         listening.listen()  # whoever comes from now on waits until the server is there
-    except BaseException:
+    except (OSError, OverflowError):
         listening.close()
         raise
     return listening
