@@ -24,7 +24,7 @@ DATASET  := $(if $(strip $(foreach path,data/phantom ./data/phantom,$(call same,
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint bench torture versus study gains docs data doctor folds all-folds submit lock fuzz eda report clean FORCE
+.PHONY: help setup test lint bench torture versus study gains docs data doctor folds all-folds submit lock fuzz eda report view clean FORCE
 
 help: ## Show this list
 	@echo "bonepipe: from hand radiographs to a scored submission"
@@ -111,6 +111,9 @@ submit: | data ## Train what is missing, predict the test images, write and scor
 
 report: | .venv/.ready ## An experiment as one page: runs/EXPERIMENT/report.html
 	$(BONEPIPE) report $(SETTINGS)
+
+view: | data ## Browse images, annotations and predictions in the browser; accept or reject label errors
+	$(BONEPIPE) view $(SETTINGS)
 
 clean: | .venv/.ready ## Delete the results that `make submit` with the same words makes; data, folds and .venv stay
 	$(BONEPIPE) clean $(SETTINGS)

@@ -112,8 +112,13 @@ def _composed(name: str, words: Sequence[str], given: Sequence[str]) -> Config:
     return {str(key): value for key, value in config.items()}
 
 
-def recompose(config: Config, words: Sequence[str]) -> Config:
+def recompose(config: Config, words: Sequence[str], uses: Sequence[str] = GROUPS) -> Config:
     """A copy of a resolved config with `GROUP=OPTION` and `GROUP.KEY=VALUE` words applied by Hydra, and checked.
+
+    Args:
+        config: as a run recorded it.
+        words: overrides.
+        uses: the groups that the caller uses; only these are checked, because others may import PyTorch.
 
     Raises:
         UsageError: as `compose`.
@@ -127,7 +132,7 @@ def recompose(config: Config, words: Sequence[str]) -> Config:
 
     ConfigStore.instance().store("recorded", {key: node for key, node in config.items() if key not in groups})
     result = _composed("recorded", adding, words)
-    check(result)
+    check(result, uses)
     return result
 
 

@@ -76,6 +76,12 @@ def run(environment, tmp_path_factory):
     return run
 
 
+def test_the_pages_of_the_viewer_are_there(environment):
+    (static,) = environment.glob("lib/python*/site-packages/bonepipe/report/view/static")
+    checkout = ROOT / "bonepipe" / "report" / "view" / "static"
+    assert {path.name for path in static.iterdir()} == {path.name for path in checkout.iterdir()} > {"index.html"}
+
+
 def test_every_module_and_option_is_there(run, environment):
     """They are the checkout's, byte for byte, of which other tests compose each."""
     steps, techniques = map(int, run("python", "-c", f"ENVIRONMENT={str(environment)!r}{COMPOSE}").split())

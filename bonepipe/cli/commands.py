@@ -17,6 +17,7 @@ COMMANDS = {
     "ensemble": "average any finished runs: cross-validate the mixture, predict the test images",
     "cascade": "coarse to fine: look closely where a first stage has found the region of some classes (the wrist)",
     "predict": "predict any radiographs: overlays, masks, polygons to correct, and a CSV",
+    "view": "browse images, annotations and predictions in the browser; accept or reject suspected label errors",
     "export": "a finished run as one file that predicts without bonepipe: ONNX, or torch.export's .pt2",
     "convert": "annotations between COCO, LabelMe, CVAT, Label Studio, mask pictures, CSVs and the competition's JSON",
     "label-errors": "rank suspicious annotations from out-of-fold predictions, and suggest corrections",

@@ -8,18 +8,20 @@ SUMMARY = """\
 Rank suspicious annotations by the out-of-fold predictions of a finished experiment (`bonepipe train-all`) or, with
 --run, of any run, ensemble or cascade: labels that are permuted, bones that are not drawn, extra parts, and a Dice far
 below what is usual for its class. Writes
-  runs/NAME/label_errors.csv  rank, image_name, patient, class, kind, score, suggestion, remark; the worst first
-  runs/NAME/label_errors.jpg  the first candidates: annotation beside prediction
+  runs/NAME/label_errors.html the candidates as a page: annotation beside prediction, the ranking, what to do
+  runs/NAME/label_errors.csv  rank, image_name, patient, class, becomes, kind, score, suggestion, remark
+  runs/NAME/label_errors.jpg  the first candidates on one sheet
   runs/NAME/label_errors/     a picture of each of the first 40
   runs/NAME/corrections.csv   suggested corrections of those that are sure; look at them, edit them, and train with
                               name=NAME-mended data.corrections=runs/NAME/corrections.csv. A file that is there already
-                              is kept, and the suggestions go to corrections.new.csv.
+                              is kept, and the suggestions go to corrections.new.csv. `bonepipe view runs/NAME`
+                              steps through the candidates and writes what you accept and reject there.
 Where the out-of-fold Dice of a class, or of all, is below 0.5 the model is too weak to judge: a warning says so, and
 nothing is suggested there.
 
 A correction (image_name,class,action,value) drops an image or, with a class, what it says of that class; permutes its
-labels (class: as drawn, value: right); or replaces a mask (value: run lengths). Only what is trained on changes:
-validation and its scores keep to the annotations as they are.
+labels (class: as drawn, value: right); replaces a mask (value: run lengths); or notes that somebody has looked and the
+annotation is right (keep). Only what is trained on changes: validation and its scores keep to the annotations.
 Where the dataset has a planted.csv (the phantom's list of what is wrong on purpose), the ranking is held against it."""
 KEYS = ("name", "runs", "data.root")
 EXAMPLES = """\
@@ -43,5 +45,5 @@ def main(words: Sequence[str]) -> int:
     print("\n".join(ranked.lines))
     folder = predictor.experiment.folder
     say(f"{folder}: {ranked.candidates} candidates in label_errors.csv, {ranked.rows} rows in {ranked.path.name}")
-    tell_next(folder / ("label_errors.jpg" if ranked.candidates else "label_errors.csv"))
+    tell_next(folder / "label_errors.html")
     return 0

@@ -7,6 +7,7 @@ Columns `image_name,class,action,value`; further columns are remarks. A row's ac
 - `permute`: what is drawn as `class` is the class `value`. An image's rows must be a permutation: each class that goes
   somewhere is also the goal of another.
 - `replace`: the run-length code `value` (at the image's original size) takes the annotation's place.
+- `keep`: somebody has looked, and the annotation of the class is right; nothing is changed.
 
 Permutations come first, so that the classes of `drop` and `replace` are the right ones. Corrections change what is
 trained on and nothing else: validation and its scores keep to the annotations as they are, so that a correction can
@@ -26,7 +27,7 @@ from bonepipe.labels import bitplane, rle
 
 COLUMNS = ("image_name", "class", "action", "value")
 REMARK = "remark"
-ACTIONS = ("drop", "permute", "replace")
+ACTIONS = ("drop", "permute", "replace", "keep")
 
 Row = dict[str, str]
 
@@ -135,7 +136,7 @@ def _correction(entries: Sequence[tuple[str, Row]], index: Mapping[str, int]) ->
             ignored.add(label)
         elif action == "permute":
             moved[label] = _class(where, "value", row, index)
-        else:
+        elif action == "replace":
             replaced[label] = code(where, row, "value")
         if label in ignored and label in replaced:
             raise BonepipeError(f"{where}: {row['class']} is both dropped and replaced; remove one of the rows")

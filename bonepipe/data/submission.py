@@ -59,7 +59,7 @@ def stream(path: str | Path) -> Iterator[Row]:
             pick = itemgetter(*(columns.index(name) for name in COLUMNS))
             usage = columns.index(USAGE) if USAGE in columns else None
             for line, text in enumerate(_lines(path, file), 2):
-                fields = _split(text)
+                fields = split(text)
                 if fields == [""]:
                     continue
                 if len(fields) != len(columns):
@@ -246,7 +246,7 @@ def _lines(path: Path, file: TextIO) -> Iterator[str]:
 
 
 def _read_header(path: Path, file: TextIO) -> tuple[str, ...]:
-    columns = tuple(_split(next(_lines(path, file), "").removeprefix("\ufeff")))  # spreadsheets write a byte order mark
+    columns = tuple(split(next(_lines(path, file), "").removeprefix("\ufeff")))  # spreadsheets write a byte order mark
     missing = [name for name in COLUMNS if name not in columns]
     if missing:
         raise BonepipeError(
@@ -255,7 +255,7 @@ def _read_header(path: Path, file: TextIO) -> tuple[str, ...]:
     return columns
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
     """Fields of a line; splitting is five times as fast as the csv module, which only quotes need."""
     text = text.rstrip("\r\n")
     return text.split(",") if '"' not in text else next(csv.reader([text]))

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bonepipe.data import corrections, submission
+from bonepipe.data.review import CANDIDATES, SEPARATOR
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_csv
 from bonepipe.inference import label_errors as suspects
@@ -18,11 +19,10 @@ from bonepipe.labels import cutout
 from bonepipe.labels.cutout import Cutout
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.base import Predictor
-from bonepipe.report import overlay
+from bonepipe.report import label_error_page, overlay, page
 from bonepipe.report.label_errors import picture
 
-MASKS, PLANTED = "oof.csv", "planted.csv"
-COLUMNS = ("rank", "image_name", "patient", "class", "kind", "score", "suggestion", "remark")
+MASKS, PLANTED, TABLE, PAGE = "oof.csv", "planted.csv", "label_errors.csv", "label_errors.html"
 PICTURES, SHEET = 40, 10  # candidates with a picture; of these, on one sheet
 
 
@@ -49,9 +49,13 @@ def rank_annotations(predictor: Predictor) -> Ranked:
     _write_table(experiment, ranked)
     rows = suspects.correction_rows(ranked, texts, experiment.data.classes)
     path = _write_corrections(experiment.folder / "corrections.csv", rows)
-    _write_pictures(experiment, ranked, texts)
-    lines = [*_lines(experiment, ranked), *_score(experiment, ranked)]
-    return Ranked(len(ranked), len(rows), path, lines, weakness)
+    strips, told = _write_pictures(experiment, ranked, texts), list(_score(experiment, ranked))
+    patients, classes = experiment.cohort.patient, experiment.data.classes
+    page.write(
+        experiment.folder / PAGE,
+        label_error_page.page(experiment.folder, ranked, strips, classes, patients, (path, len(rows)), told, weakness),
+    )
+    return Ranked(len(ranked), len(rows), path, [*_lines(experiment, ranked), *told], weakness)
 
 
 def _predictions(experiment: Experiment) -> Iterator[tuple[int, list[str]]]:
@@ -76,15 +80,20 @@ def _masks(path: Path, codes: Sequence[str], shape: tuple[int, int]) -> list[Cut
 
 
 def _write_table(experiment: Experiment, ranked: Sequence[LabelError]) -> None:
-    patients, rows = {image.name: image.patient for image in experiment.cohort.images}, []
+    patients, rows = experiment.cohort.patient, []
     for number, suspect in enumerate(ranked, 1):
-        labels = "; ".join(experiment.data.classes[label] for label in suspect.classes)
-        facts = labels, suspect.kind, f"{suspect.score:.4f}", suspects.suggestion(suspect), suspect.remark
-        rows.append([number, suspect.name, patients[suspect.name], *facts])
-    write_csv(experiment.folder / "label_errors.csv", COLUMNS, rows)
+        drawn, right = (
+            SEPARATOR.join(experiment.data.classes[label] for label in labels)
+            for labels in (suspect.classes, (suspect.moved or {}).values())
+        )
+        facts = suspect.kind, f"{suspect.score:.4f}", suspects.suggestion(suspect), suspect.remark
+        rows.append([number, suspect.name, patients[suspect.name], drawn, right, *facts])
+    write_csv(experiment.folder / TABLE, CANDIDATES, rows)
 
 
-def _write_pictures(experiment: Experiment, ranked: Sequence[LabelError], texts: dict[str, list[str]]) -> None:
+def _write_pictures(
+    experiment: Experiment, ranked: Sequence[LabelError], texts: dict[str, list[str]]
+) -> list[np.ndarray]:
     """Pictures of the first candidates, and the very first ones on a sheet; those of an earlier run go."""
     folder, sheet, first = experiment.folder / "label_errors", experiment.folder / "label_errors.jpg", ranked[:PICTURES]
     drawn = [_picture(experiment, number, suspect, texts[suspect.name]) for number, suspect in enumerate(first, 1)]
@@ -94,6 +103,7 @@ def _write_pictures(experiment: Experiment, ranked: Sequence[LabelError], texts:
         overlay.save(folder / f"{number:03d}-{suspect.kind}-{Path(suspect.name).stem}.jpg", strip)
     if drawn:
         overlay.save(sheet, overlay.stacked(drawn[:SHEET]))
+    return drawn
 
 
 def _picture(experiment: Experiment, number: int, suspect: LabelError, codes: Sequence[str]) -> np.ndarray:

@@ -61,6 +61,9 @@ def test_label_errors_ranks_planted_annotations_first(spoiled, capsys):
         cv2.imread(str(path)) is not None for path in [run / "label_errors.jpg", *(run / "label_errors").iterdir()]
     )
     assert len(list((run / "label_errors").iterdir())) == min(40, len(rows))
+    page = (run / "label_errors.html").read_text()
+    assert page.count('<img src="data:image/webp;base64,') == min(40, len(rows))
+    assert f"bonepipe view {run}" in page and "permuted: 1 of 1 among the first 6 candidates" in page
     told = capsys.readouterr().out
     assert names[0] in told
     assert "planted.csv: permuted: 1 of 1 among the first 6 candidates, 1 mended by permuting labels" in told
