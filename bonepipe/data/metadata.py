@@ -86,14 +86,14 @@ def _cells(path: Path) -> list[list[Any]]:
 def _rows(sheet: Any) -> Iterator[list[Any]]:
     sheet.reset_dimensions()  # which it says of itself, often wrongly
     for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
-        _require("rows, those before its last one among them", number, ROWS)
+        _require("rows", number, ROWS)
         _require(f"columns in row {number}", len(row), WIDEST)
         yield list(row)
 
 
 def _require(what: str, value: int, most: int) -> None:
     if value > most:
-        raise ValueError(f"it has {value} {what}, and {most} are the most; delete what is empty there")
+        raise ValueError(f"it has more than {most} {what}; delete what is empty there")
 
 
 def _columns(path: Path, header: Sequence[Any]) -> dict[str, int]:

@@ -139,9 +139,9 @@ MORE = [
     ("table", "sparse.csv", "cannot be read (it has 68719476736 bytes"),
     ("corrections", "sparse.csv", "cannot be read (it has 68719476736 bytes"),
     ("rows", "sparse.csv", "a line has more than 67108864 letters"),
-    ("metadata", "far", "meta_data.xlsx: cannot be read as a spreadsheet ('it has 100001 rows, those before its last"),
-    ("metadata", "broad", "meta_data.xlsx: cannot be read as a spreadsheet ('it has 16384 columns in row 2, and 256"),
-    ("metadata", "large", "bytes unpacked, and 67108864 are the most"),
+    ("metadata", "far", "meta_data.xlsx: cannot be read as a spreadsheet ('it has more than 100000 rows; del"),
+    ("metadata", "broad", "meta_data.xlsx: cannot be read as a spreadsheet ('it has more than 256 columns in row 2; del"),
+    ("metadata", "large", "it has more than 67108864 bytes unpacked"),
 ]  # fmt: skip
 
 
@@ -312,4 +312,5 @@ def test_no_content_of_a_header_raises():
     random = np.random.default_rng(0)
     for start in headers.READERS:
         for _ in range(200):
-            headers.told_shape(start + random.bytes(int(random.integers(0, 200))))
+            shape = headers.told_shape(start + random.bytes(int(random.integers(0, 200))))
+            assert shape is None or len(shape) == 2

@@ -81,7 +81,7 @@ def answered(case, words, capsys):
     return str(raised.value)
 
 
-def judge(place, case, words, monkeypatch, capsys):
+def assert_named(place, case, words, monkeypatch, capsys):
     monkeypatch.chdir(place.path)
     monkeypatch.delenv("BONEPIPE_TRACEBACK", raising=False)
     case.spoil()
@@ -102,13 +102,13 @@ def judge(place, case, words, monkeypatch, capsys):
 def test_bad_data_and_settings(chest, monkeypatch, capsys, case):
     words = case.ask.split() if isinstance(case.ask, str) else []
     own = [] if not words or words[0] in PLAIN else WORDS
-    judge(chest, case, [*words[:1], *own, *words[1:]], monkeypatch, capsys)
+    assert_named(chest, case, [*words[:1], *own, *words[1:]], monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("case", runs.CASES, ids=lambda case: case.title[:60])
 def test_bad_results(finished, monkeypatch, capsys, case):
     words = case.ask.split() if isinstance(case.ask, str) else []
-    judge(finished, case, words, monkeypatch, capsys)
+    assert_named(finished, case, words, monkeypatch, capsys)
 
 
 def test_whole_places_are_accepted(chest, finished, monkeypatch, capsys):
