@@ -12,6 +12,12 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def end_bars() -> None:
+    """End the bars that an error or a signal has left standing, so that what is told of it has a line of its own."""
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()
+
+
 def tell_next(path: Path) -> None:
     """The last line of a command: which of its files to open."""
     if sys.stdout is not None:

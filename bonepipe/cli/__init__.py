@@ -73,13 +73,22 @@ def _answer(words: Sequence[str], traceback_wanted: bool) -> int:
         reason = str(error) if isinstance(error, BonepipeError) else refusal(error)
         if traceback_wanted or reason is None:
             raise
+        _end_bars()
         print(f"bonepipe {words[0]}: {reason}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
 
 
+def _end_bars() -> None:
+    if "tqdm" in sys.modules:  # else there is none
+        from bonepipe.screen import end_bars
+
+        end_bars()
+
+
 def _stopped(command: str, stop: KeyboardInterrupt) -> int:
     """Say how to go on after an interruption."""
-    begins = "\n" if sys.stderr is not None and sys.stderr.isatty() else ""  # behind ^C or a bar
+    _end_bars()
+    begins = "\n" if sys.stderr is not None and sys.stderr.isatty() else ""  # behind ^C
     epochs = ", trainings from their last finished epoch" if command in ("train", *WITH_FOLDS) else ""
     name = signal_of(stop).name
     print(f"{begins}bonepipe {command}: stopped by {name}; the same command goes on{epochs}", file=sys.stderr)

@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from bonepipe.disk import cause, require_file
+from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError, quoted
 from bonepipe.files import LARGEST_TABLE, write_csv
 from bonepipe.labels import rle
@@ -93,13 +93,9 @@ def write(path: str | Path, rows: Iterable[Sequence[str]]) -> int:
         The number of rows.
 
     Raises:
-        BonepipeError: the folder is missing or not writable.
+        OSError: the folder is missing or not writable; names the file.
     """
-    path = Path(path)
-    try:
-        return write_csv(path, COLUMNS, rows)
-    except OSError as error:
-        raise BonepipeError(f"{path}: cannot be written ({cause(error)})") from error
+    return write_csv(Path(path), COLUMNS, rows)
 
 
 def runs(path: Path, row: Row, shape: tuple[int, int] | None = None) -> rle.Runs:

@@ -7,6 +7,7 @@ already, what is stale and cheap is done again, what is stale and expensive is r
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -171,14 +172,22 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         with FileLock(path, timeout=0):
             sweep(folder)
-            # A link that came with the folder is not written through; on a full disk `clean` gets to work all the same.
-            with contextlib.suppress(OSError), replacing(owner) as part:
-                part.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            _sign(owner)
             yield
             owner.unlink(missing_ok=True)
     except Timeout as error:
         who = owner.read_text(encoding="utf-8") if owner.is_file() else "another process"
         raise BonepipeError(f"{folder}: {who} works here; wait for it, or stop it first") from error
+
+
+def _sign(owner: Path) -> None:
+    """Say who works here; on a full disk nobody says so, and `clean` gets to work."""
+    try:
+        with replacing(owner) as part:  # a link that came with the folder is not written through
+            part.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def kind_of(folder: Path) -> str:
