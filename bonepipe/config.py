@@ -101,7 +101,7 @@ def _composed(name: str, words: Sequence[str], given: Sequence[str]) -> Config:
             composed = hydra_compose(name, list(words))
         _refuse_resolvers(OmegaConf.to_container(composed))
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: GROUP=null
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:  # GROUP=null, GROUP=[[1]]
         raise UsageError(_explain(error, given)) from error
     except YAMLError as error:  # of a file in conf/
         raise UsageError(" ".join(str(error).split())) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from bonepipe.disk import naming, require_file
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, reason
 from bonepipe.leftovers import part_of, remove, sweep_once
 
 # A code of a large, ragged mask is longer than the csv module's limit, which holds for the whole process: every CSV is
@@ -206,7 +206,7 @@ def _refuse_doubles(where: str, table: Iterable[tuple[int, dict[str, str]]], uni
     for line, row in table:
         key = tuple(row[column] for column in unique)
         if key and (first := lines.setdefault(key, line)) != line:
-            named = ", ".join(filter(None, key))
+            named = ", ".join(reason(part, 100) for part in key if part)
             raise BonepipeError(f"{where}: line {line}: {named} again, first at line {first}; remove one of them")
 
 

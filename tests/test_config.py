@@ -105,7 +105,9 @@ def test_a_group_that_is_taken_away_is_named():
     assert_refused(["~trainer", "~experiment"], "the config lacks trainer")
 
 
-@pytest.mark.parametrize("words", [["data.name=${data}"], ["seed=${fold}", "fold=${seed}"], ["data.x=" + "[" * 900]])
+@pytest.mark.parametrize(
+    "words", [["data.name=${data}"], ["seed=${fold}", "fold=${seed}"], ["data.x=" + "[" * 900], ["data=[[1]]"]]
+)
 def test_a_value_that_refers_to_itself_or_has_no_end_of_levels_is_refused(words):
     with pytest.raises(UsageError):
         configs.compose(words)

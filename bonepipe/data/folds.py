@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bonepipe.data.catalog import Radiograph
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, quoted, reason
 from bonepipe.files import read_csv, write_csv, write_json
 from bonepipe.forms import read_json
 from bonepipe.ranges import Count, Inside, Seed
@@ -253,7 +253,7 @@ def _number_faults(lines: Sequence[tuple[int, Row]], count: int) -> Iterator[str
     numbers = {str(fold) for fold in range(count)} | ({str(TRAIN_ONLY)} if count == 1 else set())
     for line, row in lines:
         if row["fold"] not in numbers:
-            yield f"line {line}, column fold: {row['fold']!r} is not one of 0..{count - 1} (folds.count={count})"
+            yield f"line {line}, column fold: {quoted(row['fold'])} is not one of 0..{count - 1} (folds.count={count})"
 
 
 def _image_faults(names: Sequence[str], images: Sequence[Radiograph]) -> Iterator[str]:
@@ -261,12 +261,12 @@ def _image_faults(names: Sequence[str], images: Sequence[Radiograph]) -> Iterato
     known = {image.name for image in images}
     for name, times in Counter(names).items():
         if times > 1:
-            yield f"column image_name: {name} is listed twice"
+            yield f"column image_name: {reason(name, 100)} is listed twice"
     missing, unknown = sorted(known - set(names)), sorted(set(names) - known)
     if missing:
         yield f"column image_name: {missing[0]} is missing ({len(missing)} images in all); {way_out}"
     if unknown:
-        yield f"column image_name: {unknown[0]} is not in the dataset ({len(unknown)} in all); {way_out}"
+        yield f"column image_name: {reason(unknown[0], 100)} is not in the dataset ({len(unknown)} in all); {way_out}"
 
 
 def _patient_faults(rows: Sequence[Row], images: Sequence[Radiograph]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from bonepipe.data.catalog import Radiograph, test_images
 from bonepipe.data.masks import code, planes_of, read_masks, require_inside
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError, quoted, suggestion
+from bonepipe.errors import BonepipeError, quoted, reason, suggestion
 from bonepipe.files import read_csv, write_csv
 from bonepipe.labels import bitplane
 
@@ -84,7 +84,9 @@ def read(path: Path, classes: Sequence[str]) -> dict[str, PseudoLabel]:
 def _label(path: Path, name: str, codes: dict[str, tuple[str, str]], classes: Sequence[str]) -> PseudoLabel:
     missing = [label for label in classes if label not in codes]
     if missing:
-        raise BonepipeError(f"{path}: {name} has no row of {missing[0]}; an absent class has an empty code")
+        raise BonepipeError(
+            f"{path}: {reason(name, 100)} has no row of {missing[0]}; an absent class has an empty code"
+        )
     sure, ambiguous = zip(*(codes[label] for label in classes), strict=True)
     return PseudoLabel(f"{path}: {name}", sure, ambiguous)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from bonepipe.disk import require_file
-from bonepipe.errors import BonepipeError, quoted
+from bonepipe.errors import BonepipeError, quoted, reason
 from bonepipe.files import LARGEST_TABLE, write_csv
 from bonepipe.labels import rle
 from bonepipe.labels.dice import iou_of_dice
@@ -30,6 +30,11 @@ class Row(NamedTuple):
     label: str
     rle: str
     usage: str = ""
+
+    @property
+    def title(self) -> str:
+        """Image and class as messages name them."""
+        return f"{reason(self.image, 100)}, {reason(self.label, 100)}"
 
     @property
     def key(self) -> Key:
@@ -105,7 +110,7 @@ def runs(path: Path, row: Row, shape: tuple[int, int] | None = None) -> rle.Runs
         rle.check(parsed, None if shape is None else math.prod(shape))
         return parsed
     except ValueError as error:
-        raise BonepipeError(f"{path}: line {row.line}: {row.image}, {row.label}: {error}") from error
+        raise BonepipeError(f"{path}: line {row.line}: {row.title}: {error}") from error
 
 
 def faults(table: Table, images: Mapping[str, tuple[int, int]], classes: Sequence[str]) -> list[str]:
@@ -171,12 +176,10 @@ def _pairs(prediction: Table, truth: Table) -> list[tuple[rle.Runs, rle.Runs]]:
     """The predicted and the true runs of each of the truth's rows; raises as `dice_rows`."""
     predicted, true = _by_key(prediction), _by_key(truth)
     if missing := next((row for key, row in true.items() if key not in predicted), None):
-        raise BonepipeError(
-            f"{prediction.path}: no row for {missing.image}, {missing.label} (line {missing.line} of {truth.path})"
-        )
+        raise BonepipeError(f"{prediction.path}: no row for {missing.title} (line {missing.line} of {truth.path})")
     if extra := next((row for key, row in predicted.items() if key not in true), None):
         raise BonepipeError(
-            f"{truth.path}: no row for {extra.image}, {extra.label} (line {extra.line} of {prediction.path}), so the "
+            f"{truth.path}: no row for {extra.title} (line {extra.line} of {prediction.path}), so the "
             "truth is incomplete or of another test set; add its rows (an empty mask has a row with an empty rle)"
         )
     return [(runs(prediction.path, predicted[key]), runs(truth.path, row)) for key, row in true.items()]
@@ -246,7 +249,8 @@ def _read_header(path: Path, file: TextIO) -> tuple[str, ...]:
     missing = [name for name in COLUMNS if name not in columns]
     if missing:
         raise BonepipeError(
-            f"{path}: no column {missing[0]!r}; the header is {','.join(columns)!r}, expected {','.join(COLUMNS)!r}"
+            f"{path}: no column {missing[0]!r}; the header is {quoted(','.join(columns), 300)}, "
+            f"expected {','.join(COLUMNS)!r}"
         )
     return columns
 
@@ -278,11 +282,11 @@ def _order_faults(rows: Sequence[Row], expected: Sequence[Key]) -> list[tuple[in
         if row.key not in rank:
             continue
         if row.key in seen:
-            problems.append((row.line, f"{row.image}, {row.label} again, first at line {seen[row.key]}"))
+            problems.append((row.line, f"{row.title} again, first at line {seen[row.key]}"))
             continue
         seen[row.key] = row.line
         if rank[row.key] < previous:
-            problems.append((row.line, f"{row.image}, {row.label} out of order, belongs at line {rank[row.key] + 2}"))
+            problems.append((row.line, f"{row.title} out of order, belongs at line {rank[row.key] + 2}"))
         previous = rank[row.key]
     missing = (key for key in expected if key not in seen)
     return problems + [(rank[key] + 2, f"missing: {key[0]}, {key[1]} belongs here") for key in missing]
@@ -293,9 +297,7 @@ def _by_key(table: Table) -> dict[Key, Row]:
     for row in table.rows:
         first = rows.setdefault(row.key, row)
         if first is not row:
-            raise BonepipeError(
-                f"{table.path}: line {row.line}: {row.image}, {row.label} again, first at line {first.line}"
-            )
+            raise BonepipeError(f"{table.path}: line {row.line}: {row.title} again, first at line {first.line}")
     return rows
 
 

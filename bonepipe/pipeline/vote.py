@@ -149,13 +149,13 @@ def lockstep(paths: Sequence[Path]) -> Iterator[tuple[submission.Row, ...]]:
         if None in rows:
             longer, row = next((path, row) for path, row in zip(paths, rows, strict=True) if row)
             shorter = paths[rows.index(None)]
-            raise BonepipeError(f"{shorter}: ends before {row.image}, {row.label} (line {row.line} of {longer})")
+            raise BonepipeError(f"{shorter}: ends before {row.title} (line {row.line} of {longer})")
         first = rows[0]
         for path, row in zip(paths, rows, strict=True):
             if row.key != first.key:
                 raise BonepipeError(
-                    f"{path}: line {row.line}: {row.image}, {row.label} where {paths[0]} has {first.image}, "
-                    f"{first.label}; all files must hold the same rows in the same order"
+                    f"{path}: line {row.line}: {row.title} where {paths[0]} has {first.title}; "
+                    "all files must hold the same rows in the same order"
                 )
         yield rows
 

@@ -303,3 +303,15 @@ def test_a_folder_is_no_answer(tmp_path):
     (tmp_path / "answer.csv").mkdir()
     with pytest.raises(BonepipeError, match=r"answer\.csv: is a folder"):
         submission.read_answer(tmp_path / "answer.csv", IMAGES, CLASSES)
+
+
+def test_names_as_long_as_a_file_are_cut_in_messages(tmp_path):
+    long = "9" * 100_000
+    path = tmp_path / "a.csv"
+    path.write_text(f"{long}\n")
+    with pytest.raises(BonepipeError, match=r"a\.csv: no column 'image_name'") as header:
+        submission.read(path)
+    path.write_text(f"image_name,class,rle\n{long},{long},1 2\n{long},{long},1 2\n")
+    with pytest.raises(BonepipeError, match=r"a\.csv: line 3: 9+\.\.\., 9+\.\.\. again, first at line 2") as twice:
+        submission.dice_rows(submission.read(path), submission.read(path))
+    assert max(len(str(error.value)) for error in (header, twice)) < 1000

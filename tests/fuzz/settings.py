@@ -53,6 +53,8 @@ def check_yaml(path: Path, content: bytes) -> None:
     import yaml
 
     found = plain_yaml.load(path)
+    if b"\t" in content or b"\xef\xbb\xbf" in content:
+        return  # which the two take for different things
     assert repr(found) == repr(yaml.load(content.decode(), yaml.SafeLoader)), "other values"
 
 
