@@ -87,6 +87,7 @@ class Viewer:
         token: that a decision must carry.
         session: part of the addresses of pictures, so that none of another start is taken from the browser's cache.
         scored: set when the Dice of all images is known.
+        listing: held while a picture of the list is made.
     """
 
     gallery: Gallery
@@ -95,6 +96,7 @@ class Viewer:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     session: str = field(default_factory=lambda: secrets.token_hex(4))
     scored: threading.Event = field(default_factory=threading.Event)
+    listing: threading.Lock = field(default_factory=threading.Lock)
 
     def score(self) -> None:
         """Compute what Dice is missing; in a thread of its own, so that nobody waits for it."""
@@ -119,7 +121,12 @@ class Viewer:
         number, size = self._number(request), request.path_params["size"]
         if size not in pictures.SIZES:
             raise HTTPException(404)
-        return Response(pictures.jpeg(self.gallery.grey(number), size), media_type="image/jpeg", headers=KEPT)
+        if size > pictures.SIZES[0]:
+            content = pictures.jpeg(self.gallery.grey(number), size)
+        else:  # of the list, one after the other: whoever looks at an image waits for none of them
+            with self.listing:
+                content = pictures.jpeg(self.gallery.images[number].read(), size)
+        return Response(content, media_type="image/jpeg", headers=KEPT)
 
     def tile(self, request: Request) -> Response:
         """A part of an image, its own pixels."""

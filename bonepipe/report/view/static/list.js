@@ -72,7 +72,7 @@ export class List {
     const bar = element("i", {className: "bar"});
     bar.style.setProperty("--share", value ?? 0);
     const made = element("div", {className: "item", title: image.name, onclick: () => set({image: image.name, candidate: ""})},
-      element("img", {alt: "", loading: "lazy", width: 48, height: 48, ...(this.table.ready ? {src: api.picture(number, 128)} : {})}),
+      element("img", {alt: "", loading: "lazy", fetchPriority: "low", width: 48, height: 48, ...(this.table.ready ? {src: api.picture(number, 128)} : {})}),
       element("span", {className: "names"}, element("b", {textContent: image.name}), element("small", {textContent: facts})),
       element("span", {className: "value"}, value === null ? "–" : value.toFixed(3), bar));
     made.setAttribute("role", "option");

@@ -70,6 +70,7 @@ export class Panel {
     if (this.picture.dataset.address === address) return;
     this.picture.dataset.address = address;
     const loaded = new Image();
+    loaded.fetchPriority = "high";
     loaded.src = address;
     const current = () => this.picture.dataset.address === address;
     if (this.picture.dataset.number !== String(number)) this.picture.removeAttribute("src");  // never another image's pixels
