@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,8 @@ def _told() -> Path:
 def _server() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([f"{__package__}.preload"])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # or the server would not find it, and not say
+    forkserver.ensure_running()
     return context
 
 
