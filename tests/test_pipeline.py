@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from in_process import folds_here
 from safetensors.numpy import load_file, save_file
-from warm import warm_children
 
 from bonepipe.cli import main
 from bonepipe.config import compose
@@ -51,7 +50,6 @@ def finished(tmp_path_factory, phantom_root):
         patch.delenv("WANDB_API_KEY", raising=False)
         patch.setenv("WANDB_MODE", "offline")
         patch.chdir(folder)
-        warm_children(patch)
         assert main(["train", "fold=1", *overrides(phantom_root)]) == 0
         assert main(["train-all", *overrides(phantom_root)]) == 0  # fold 0, in a process of its own
         assert main(["submit", *overrides(phantom_root)]) == 0
@@ -170,7 +168,6 @@ def test_killed_fold_goes_on_to_the_same_weights(tmp_path, phantom_root, workers
     words, quiet, killed = overrides(phantom_root, *settings), tmp_path / "quiet", tmp_path / "killed"
     quiet.mkdir()
     killed.mkdir()
-    warm_children(monkeypatch)
     assert 2 <= train_until(2, killed, words) < 4, "the kill came too late to interrupt anything"
     assert not (killed / "runs" / "demo" / "fold-0" / "weights.safetensors").exists()
     for folder in (killed, quiet):

@@ -19,7 +19,7 @@ HEADER = ("file", "inputs", "taken", "refused", "at lines", "a second", "slowest
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser("python -m tests.fuzz", description=__doc__)
-    result.add_argument("--seconds", type=float, default=600, help="for all targets together (%(default)g)")
+    result.add_argument("--seconds", type=float, default=600, help="CPU time of all targets together (%(default)g)")
     result.add_argument("--examples", type=int, default=10**9, help="at most so many inputs a file")
     result.add_argument("--only", nargs="+", choices=list(TARGETS), metavar="TARGET", help=f"of {', '.join(TARGETS)}")
     result.add_argument("--seed", type=int, default=0, help="the same inputs with the same seed (%(default)s)")

@@ -99,14 +99,14 @@ def fuzz(
     Args:
         target: to try.
         folder: an empty one, for its file; nothing may be written elsewhere.
-        inputs, seconds: whatever comes first.
+        inputs, seconds: whatever comes first; seconds are CPU time, of which a busy machine gives less.
         start: the seed.
         tell: is told how many inputs there were since it was told last.
     """
-    outcome, end, told = Outcome(), time.monotonic() + seconds, 0
+    outcome, end, told = Outcome(), time.process_time() + seconds, 0
     rounds = start * 1_000_003
-    while outcome.inputs < inputs and time.monotonic() < end:
-        _round(target, folder, rounds, outcome, lambda: outcome.inputs >= inputs or time.monotonic() >= end)
+    while outcome.inputs < inputs and time.process_time() < end:
+        _round(target, folder, rounds, outcome, lambda: outcome.inputs >= inputs or time.process_time() >= end)
         tell(outcome.inputs - told)
         told, rounds = outcome.inputs, rounds + 1
     return outcome

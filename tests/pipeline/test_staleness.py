@@ -20,7 +20,6 @@ import pytest
 from in_process import folds_here
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
-from warm import warm_children
 
 from bonepipe.cli import main
 from bonepipe.config import compose
@@ -331,7 +330,6 @@ def test_a_half_trained_fold(finished, tmp_path, monkeypatch, call):
     monkeypatch.setenv("BONEPIPE_CONF", "conf")
     words, checkpoint = ["trainer.epochs=400", "name=half"], folder / "runs/half/fold-0/last.ckpt"
     command = [sys.executable, "-m", "bonepipe", "train", "fold=0", *WORDS, *words]
-    warm_children(monkeypatch)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:

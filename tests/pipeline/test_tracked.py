@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 import pytest
-from warm import warm_children
 
 from bonepipe import config as configs
 from bonepipe.cli import main
@@ -169,13 +168,11 @@ def resumed(phantom_root, tmp_path_factory, see_offline_run):
     ]  # fmt: skip
     fold, code = folder / "runs" / "debug" / "fold-1", "from bonepipe.cli import main; import sys; main(sys.argv[1:])"
     environment = {**os.environ, "HOME": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
-    with pytest.MonkeyPatch.context() as patch:
-        warm_children(patch)
-        with subprocess.Popen([sys.executable, "-c", SLOW + code, "train", *words], env=environment) as process:
-            while process.poll() is None and len(read_rows(fold / "metrics.csv")) < 2:
-                time.sleep(0.05)
-            time.sleep(2.5)  # the third epoch sleeps, and W&B writes once a second
-            process.send_signal(signal.SIGKILL)
+    with subprocess.Popen([sys.executable, "-c", SLOW + code, "train", *words], env=environment) as process:
+        while process.poll() is None and len(read_rows(fold / "metrics.csv")) < 2:
+            time.sleep(0.05)
+        time.sleep(2.5)  # the third epoch sleeps, and W&B writes once a second
+        process.send_signal(signal.SIGKILL)
     killed = see_offline_run(part_of(folder / "runs" / "debug", "fold-1"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(folder))
