@@ -140,7 +140,7 @@ MORE = [
     ("corrections", "sparse.csv", "cannot be read (it has 68719476736 bytes"),
     ("rows", "sparse.csv", "a line has more than 67108864 letters"),
     ("metadata", "far", "meta_data.xlsx: cannot be read as a spreadsheet ('it has more than 100000 rows; del"),
-    ("metadata", "broad", "meta_data.xlsx: cannot be read as a spreadsheet ('it has more than 256 columns in row 2; del"),
+    ("metadata", "broad", "meta_data.xlsx: cannot be read as a spreadsheet ('it has more than 256 columns in row 2"),
     ("metadata", "large", "it has more than 67108864 bytes unpacked"),
 ]  # fmt: skip
 
