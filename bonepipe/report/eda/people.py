@@ -35,7 +35,8 @@ def _numbers(rows: Sequence[Surveyed], key: str) -> np.ndarray:
 
 def _distributions(survey: Survey) -> list[Part]:
     """Age in both parts, and the shares of the sexes."""
-    parts, train, test = [], survey.of("train"), survey.of("test")
+    parts: list[Part] = []
+    train, test = survey.of("train"), survey.of("test")
     ages = {"train": _numbers(train, "age"), "test": _numbers(test, "age")}
     ages = {name: values for name, values in ages.items() if np.isfinite(values).any()}
     if ages:
@@ -58,7 +59,9 @@ def bone_size(rows: Sequence[Surveyed]) -> np.ndarray:
 
 def _relations(survey: Survey) -> tuple[str, list[Part]]:
     """What goes with bone size most, and a chart a fact."""
-    rows, parts, told = survey.annotated, [], []
+    rows = survey.annotated
+    parts: list[Part] = []
+    told: list[tuple[float, float, str]] = []
     size = bone_size(rows)
     sexes = np.array([row.image.sex or "unknown" for row in rows])
     for key, title in FACTS.items():
