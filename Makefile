@@ -80,7 +80,7 @@ docs: .venv/.ready ## Write docs/options.md and docs/models.md anew
 	$(BONEPIPE) options --costs --document docs/models.md
 
 data: | .venv/.ready $(DATASET) ## Make the phantom dataset (unless DATA names another)
-	$(if $(filter data,$(MAKECMDGOALS)),@echo "make: the dataset is there; 'make eda' shows it, 'make doctor' audits it",@:)
+	@$(if $(filter data,$(MAKECMDGOALS)),echo "make: the dataset is there; make eda shows it and make doctor audits it",:)
 
 data/phantom: | .venv/.ready
 	$(BONEPIPE) phantom $@ --patients 50 --test-patients 24 --size 1024 --seed 0

@@ -128,7 +128,7 @@ def read(folder: Path, name: str | None = None, *, root: str | None = None, pict
     is_run = run_folder.kind_of(folder) == "run"
     chosen = read_json(folder / THRESHOLDS, Chosen, ANEW) if (folder / THRESHOLDS).is_file() else {}
     dice = np.concatenate([_dice(pooled.counts[pooled.folds == fold]) for fold in sources])
-    known = {
+    known: dict[str, Any] = {
         "name": name or folder.resolve().name,
         "classes": classes,
         "names": pooled.names,
