@@ -63,7 +63,7 @@ def wait(page, script, argument=None, seconds=20):
 
 
 def state_of(page):
-    page.wait_for_timeout(300)  # the address follows with a delay
+    page.evaluate("new Promise(done => setTimeout(done, 250))")  # the address follows with a delay, by the page's clock
     return {key: values[0] for key, values in parse_qs(urlsplit(page.url).query).items()}
 
 

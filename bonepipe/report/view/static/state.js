@@ -31,7 +31,8 @@ export function set(changes) {
   if (changed.includes("image")) { write(); history.pushState(null, "", location.href); }
   for (const key of changed) state[key] = String(changes[key]);
   clearTimeout(timer);
-  timer = setTimeout(write, changed.includes("image") ? 0 : 200);  // browsers refuse a hundred changes a second
+  if (changed.includes("image")) write();
+  else timer = setTimeout(write, 200);  // browsers refuse a hundred changes a second
   tell(changed);
 }
 
