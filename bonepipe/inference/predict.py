@@ -31,7 +31,7 @@ class PredictionSpec:
         batch_size: images a forward pass.
         workers: processes that decode images; 0 for none, null for as many as pay (`data.loading`).
         ahead: images whose masks may wait for their encoding while the next ones are predicted; 0 for none.
-        precision: of the forward passes; `auto` is half precision where the hardware has it.
+        precision: of the forward passes; `auto` is half precision on GPUs.
         compile: run the models through torch.compile.
     """
 

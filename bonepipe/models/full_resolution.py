@@ -1,6 +1,7 @@
 """The level of a U-Net that sees the image at full resolution, for decoders that lack it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,7 +34,7 @@ class FullResolution(nn.Module):
         return maps
 
 
-def see_full_resolution(network: nn.Module, architecture: str, classes: int, width: int) -> None:
+def see_full_resolution(network: Any, architecture: str, classes: int, width: int) -> None:
     """Give an smp network such a decoder, and a head on it. Raises ValueError for a decoder whose maps are smaller."""
     import segmentation_models_pytorch as smp
 

@@ -10,23 +10,24 @@ BF16 = ("avx512_bf16", "amx_bf16")  # instructions of x86-64 that multiply bf16
 FULL = ("32", "tf32")  # no casts; `tf32` lets a GPU round the factors of products to ten bits, `32` does not
 
 
-def resolve(precision: Precision, device: str) -> str:
+def resolve(precision: Precision, device: str, *, training: bool = False) -> str:
     """`auto` to bf16 where the hardware has it, fp16 on other GPUs, else 32; `device` is `cpu`, `cuda` or `mps`.
 
     GPUs before Ampere have fp16 alone, and processors without instructions for bf16 float32 alone: what they emulate is
-    slower.
+    slower. A processor predicts in float32 all the same: it is given few images, and answers that do not depend on what
+    it can do are worth more.
     """
     if precision != "auto":
         return str(precision)
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    capabilities = torch.cpu.get_capabilities()
-    return "bf16" if device == "cpu" and any(capabilities.get(name) for name in BF16) else "32"
+    capabilities = torch.cpu.get_capabilities() if training and device == "cpu" else {}
+    return "bf16" if any(capabilities.get(name) for name in BF16) else "32"
 
 
 def lightning_precision(precision: Precision, device: str) -> Any:
-    """Lightning's name: mixed precision, in which weights stay in float32 and fp16 losses are scaled."""
-    name = resolve(precision, device)
+    """Lightning's name for training: mixed precision, in which weights stay in float32 and fp16 losses are scaled."""
+    name = resolve(precision, device, training=True)
     return "32-true" if name in FULL else {"bf16": "bf16-mixed", "fp16": "16-mixed"}[name]
 
 

@@ -65,11 +65,13 @@ class StandIn(nn.Module):
         encoder_weights: str | None = None,
         prior: float = 0.01,
         presence: bool = False,
+        full_resolution: int | None = None,
         settings: dict[str, Any] | None = None,
         table: str = "",
     ) -> None:
         super().__init__()
         arguments = {"encoder": encoder, "encoder_weights": encoder_weights, "prior": prior, "settings": settings}
+        arguments["full_resolution"] = full_resolution
         assert not presence, "a head that no benchmark measures"
         self.network = smp_model(classes, architecture=architecture, **arguments)
         self.keys, self.answers = read_table(table)

@@ -229,7 +229,7 @@ def parts(material: Material, size: int, batch_size: int, steps: int) -> tuple[A
 def lightning_steps(module: Any, data: FoldDataModule, folder: Path) -> Steps:
     """Train an epoch with the pipeline's own trainer."""
     steps = Steps()
-    spec = TrainerSpec(epochs=1, batch_size=data.batch_size, workers=0)
+    spec = TrainerSpec(epochs=1, batch_size=data.batch_size, workers=0, precision="32")
     callbacks = [steps, SaveLast(folder / "last.ckpt")]  # without one, Lightning adds its own
     trainer = make_trainer(spec, callbacks, "cpu", folder)
     trainer.fit(module, data.train_dataloader())

@@ -197,6 +197,7 @@ def test_odd_images(doctor, root):
     for number, path in enumerate([*sorted((root / TRAIN).rglob("*.png")), *(root / "test").rglob("*.png")]):
         shape = {0: (90, 90), 1: (20, 100)}.get(number, (100, 100))
         cv2.imwrite(str(path), np.random.default_rng(number).integers(0, 256, shape).astype(np.uint8))
+    (root / "answer.csv").unlink(missing_ok=True)  # of test images of another size
     for number in range(20):
         shutil.copy(path, root / "test/DCM/case06" / f"more{number}.png")
     cv2.imwrite(str(root / "test/DCM/case06/more0.png"), np.full((100, 100), 9, np.uint8))

@@ -190,10 +190,10 @@ def test_two_hundred_random_votes_equal_counting_pixels_class_by_class(data):
 
 def test_fourteen_files_vote_in_the_memory_of_one(tmp_path):
     """What is held at once grows neither with the rows nor, but for a few rows of each, with the files."""
-    starts = np.cumsum(np.random.default_rng(0).integers(2, 40, (2400, 60)), axis=1)
+    starts = np.cumsum(np.random.default_rng(0).integers(2, 40, (3000, 60)), axis=1)
     texts = [" ".join(f"{start} 1" for start in row) for row in starts.tolist()]
     sizes, peaks = {}, {}
-    for rows in (600, 2400):
+    for rows in (600, 3000):
         paths = [tmp_path / f"{rows}-{number}.csv" for number in range(14)]
         submission.write(paths[0], ((f"image{number}.png", "Ulna", texts[number]) for number in range(rows)))
         for path in paths[1:]:
@@ -202,8 +202,8 @@ def test_fourteen_files_vote_in_the_memory_of_one(tmp_path):
         for files in (2, 14):
             peaks[rows, files] = peak_of_vote(paths[:files], tmp_path / "out.csv")
             assert (tmp_path / "out.csv").read_bytes() == paths[0].read_bytes()
-    assert peaks[2400, 14] < sizes[2400]
-    assert peaks[2400, 14] - peaks[600, 14] < 0.02 * (sizes[2400] - sizes[600])
+    assert peaks[3000, 14] < sizes[3000]
+    assert peaks[3000, 14] - peaks[600, 14] < 0.02 * (sizes[3000] - sizes[600])
 
 
 def peak_of_vote(paths, output):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bonepipe.data import annotation
 from bonepipe.data.folds import read_rule
+from bonepipe.data.limits import DEFAULTS
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import polygon
 from bonepipe.labels.bitplane import plane_count
@@ -73,7 +74,7 @@ def _is_good(entry: Any) -> bool:
         return False  # fractions of the image
     if len(pairs) == 2 and max(abs(pairs[0][axis] - pairs[1][axis]) for axis in (0, 1)) > 1:
         return False  # a line, or a box
-    return sum(math.dist(a, b) for a, b in pairwise(pairs)) <= annotation.LONGEST
+    return sum(math.dist(a, b) for a, b in pairwise(pairs)) <= DEFAULTS.length
 
 
 def annotation_target(_: Path) -> list[Target]:

@@ -70,7 +70,7 @@ def test_too_large_a_batch_names_what_to_lower_and_auto_finds_one(phantom_root, 
     words = [
         "experiment=debug", f"data.root={phantom_root}", "data.size=128", "folds=holdout",
         f"folds.file={tmp_path / 'f.csv'}", f"runs={tmp_path / 'runs'}", "model=mobile_unet", "trainer.epochs=1",
-        "trainer.train_batches=1", "trainer.val_batches=1", "device=cpu", "tta=none",
+        "trainer.train_batches=1", "trainer.val_batches=1", "device=cpu", "tta=none", "trainer.precision=32",
     ]  # fmt: skip
     command = [sys.executable, "-c", RUN, str(tmp_path / "runs/debug/fold-0/fingerprint.json"), *words]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)

@@ -63,7 +63,7 @@ def refused(case, words, capsys):
     assert "Traceback" not in printed.err + printed.out
     assert code == case.code, printed.err + printed.out
     if case.printed:
-        assert "bonepipe " not in printed.err
+        assert f"bonepipe {words[0]}: " not in printed.err
         return printed.out
     assert printed.out == ""
     start = printed.err.rindex(f"bonepipe {words[0]}: ")

@@ -267,7 +267,10 @@ def test_predict_refuses_what_it_cannot_find(drawn_run, chest_root, tmp_path, ca
         ),
         ([picture, tmp_path / picture.name], "one name twice"),
         ([picture, tmp_path / f"{picture.stem}.jpg"], "one name twice, suffixes aside"),
-        ([tmp_path / "hand.dcm"], "hand.dcm: cannot be decoded as an image; copy the file"),
+        (
+            [tmp_path / "hand.dcm"],
+            "hand.dcm: cannot be decoded as an image (PNG, JPEG, TIFF, BMP or DICOM); copy the file",
+        ),
         ([tmp_path / "IM0001"], "IM0001: has no Pixel Data (7FE0,0010): it is cut short, or no image"),
     ):
         (tmp_path / "empty" / "folder.png").mkdir(parents=True, exist_ok=True)

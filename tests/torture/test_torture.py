@@ -46,7 +46,7 @@ def test_a_full_disk_is_named_and_loses_nothing(place):
 
 
 def test_a_limit_on_the_size_of_files_is_named_and_loses_nothing(place):
-    assert_good(some(disks.limited(place, ["submit"], 1000), 1))
+    assert_good(some(disks.limited(place, ["train"], 1000), 1))
 
 
 def test_a_folder_that_can_only_be_read_is_named_and_loses_nothing(place):

@@ -35,8 +35,9 @@ def test_the_number_is_taken_for_the_name(word):
 )
 def test_auto_is_bf16_on_processors_that_multiply_it(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert [resolve("auto", device) for device in ("cpu", "mps")] == [expected, "32"]
-    assert resolve("32", "cpu") == "32"
+    assert [resolve("auto", device, training=True) for device in ("cpu", "mps")] == [expected, "32"]
+    assert resolve("32", "cpu", training=True) == resolve("auto", "cpu") == "32"
+    assert lightning_precision("auto", "cpu") == ("bf16-mixed" if expected == "bf16" else "32-true")
 
 
 @pytest.mark.usefixtures("plain_processor")

@@ -82,7 +82,7 @@ def train(make_store, make_data, tmp_path):
         )  # fmt: skip
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        spec = TrainerSpec(**{"epochs": 4, "batch_size": 3, **settings})
+        spec = TrainerSpec(**{"epochs": 4, "batch_size": 3, "precision": "32", **settings})
         data = make_data(store, batch_size=3)
         chosen = train_fold(
             module, data, averaging or StochasticWeightAveraging(start=1), spec, device="cpu", folder=folder,
