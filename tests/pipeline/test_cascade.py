@@ -54,6 +54,7 @@ def words(root):
         "trainer.batch_size=2", "averaging=none", "tta=none", "device=cpu", "tracking=none", f"data.root={root}",
         f"data.classes=[{','.join(BONES)}]", f"data.others=[{','.join(others)}]", "data.palette=[]",
         "model.encoder=tu-mobilenetv3_small_050", "model.settings.decoder_channels=[16,8,8,8,8]",
+        "model.full_resolution=null",
     ]  # fmt: skip
 
 
