@@ -25,7 +25,7 @@ FULL: dict[str, Step] = {
     "ensemble": lambda m: steps_model.ensemble(m, 8),
     "loss": lambda _: steps_loss.lean(5),
     "training": lambda m: steps_model.training_step(m, 3, 16),
-    "busy": lambda m: steps_busy.busy(m, 3, 12),
+    "busy": lambda m: steps_busy.busy(m, 3, 6),
     "start": lambda m: steps_busy.start(m, 3),
     "epoch": lambda m: steps_model.epoch(m, 200),
     "phantom": lambda m: steps_data.phantom(m, 5),

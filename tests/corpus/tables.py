@@ -174,7 +174,7 @@ CASES = [
     Case("no votes", nothing, f"{VOTE} --min-votes 0", ("--min-votes 0: must be above 0",), 2),
     Case("a file that does not vote", nothing, f"{VOTE} --only Airways=a.csv", ("a.csv is not among the files",), 2),
     Case("a class that nobody has", nothing, f"{VOTE} --only Airway=sub.csv", ("no class 'Airway'; did",), 2),
-    Case("no folder to write to", nothing, "vote sub.csv sub.csv -o no/out.csv", ("no/out.csv: No such file or directory",)),
+    Case("no folder to write to", nothing, "vote sub.csv sub.csv -o no/out.csv", ("no/out.csv: No such file",)),
     answer("no answer to it", "image_name,class,rle\na.png,b,\n", "has no row of this test set's images and classes"),
     answer("no table", "hello", "no column 'image_name'"),
     answer("beyond the image", f"image_name,class,rle\n{FIRST}1 99999\n", "line 2", "beyond the image's 11520 pixels"),
