@@ -16,7 +16,7 @@ Look at a dataset: one self-contained HTML page, to open in any browser, without
   duplicates  images that show one picture twice
   findings    what `bonepipe doctor` found
 Each figure says what to take from it. The page holds pictures of the dataset: share it as you would share those.
-800 images of 2048 pixels take about three minutes on two cores."""
+800 images of 2048 pixels take a minute or two on two cores."""
 KEYS = ("data", "runs")
 EXAMPLES = """\
 bonepipe eda data.root=/data/hand

@@ -21,10 +21,9 @@ from bonepipe.data.batches import (
 from bonepipe.data.cohort import Cohort
 from bonepipe.data.loading import make_loader
 from bonepipe.data.sampling import EpochSampler, SamplerSpec
+from bonepipe.data.submission import ANSWER
 from bonepipe.errors import BonepipeError
 from bonepipe.parallel import cores
-
-ANSWER = "answer.csv"  # beside the data, where the test set's truth is known
 
 
 class FoldDataModule(pl.LightningDataModule):

@@ -14,7 +14,8 @@ from bonepipe.data.corrections import COLUMNS, REMARK
 from bonepipe.errors import BonepipeError
 from bonepipe.files import read_csv, replacing, write_csv
 
-# Columns of label_errors.csv.
+TABLE, FILE = "label_errors.csv", "corrections.csv"  # of a run's folder: the candidates, and what is decided
+# Columns of the candidates.
 CANDIDATES = ("rank", "image_name", "patient", "class", "becomes", "kind", "score", "suggestion", "remark")
 SEPARATOR = "; "  # between the classes of a candidate
 KEEP, DROP_IMAGE, OPEN = "keep", "drop-image", "open"

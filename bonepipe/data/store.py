@@ -197,7 +197,7 @@ class Store:
         """The true mask of every class at the image's original size, each inside its bounding box."""
         if self.bits is not None:
             return self.bits.masks(index)
-        return _filled(self.outlines(index), self.shape(index))
+        return [polygon.cutout(points, self.shape(index)) for points in self.outlines(index)]
 
 
 def open_store(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> Store:
@@ -438,15 +438,7 @@ class Prepared(NamedTuple):
 
     def truth(self, classes: int) -> list[Cutout]:
         """The true mask of every class."""
-        outlines: list[list[np.ndarray]] = [[] for _ in range(classes)]
-        for label, points in self.outlines:
-            outlines[label].append(points)
-        return _filled(outlines, self.shape)
-
-
-def _filled(outlines: Sequence[Sequence[np.ndarray]], shape: tuple[int, int]) -> list[Cutout]:
-    """One mask a class of its outlines."""
-    return [polygon.cutout(points, shape) for points in outlines]
+        return polygon.cutouts(self.outlines, self.shape, classes)
 
 
 def prepare(image: Radiograph, spec: DataSpec, amendment: Correction | PseudoLabel | None = None) -> Prepared:

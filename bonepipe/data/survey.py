@@ -155,20 +155,17 @@ def read_masks(image: Radiograph, shape: tuple[int, int], classes: Sequence[str]
     if image.annotation is None:
         return None
     try:
-        polygons, _ = read_with_faults(image.annotation, classes)
+        polygons, _ = read_with_faults(image.annotation, classes, image.limits)
     except BonepipeError:
         return None
-    outlines: list[list[np.ndarray]] = [[] for _ in classes]
-    for label, points in polygons:
-        outlines[label].append(points)
-    return [polygon.cutout(of_class, shape) for of_class in outlines]
+    return polygon.cutouts(polygons, shape, len(classes))
 
 
 def measure(masks: Sequence[Cutout], shape: tuple[int, int], fit: Fit, sizes: Sequence[int] = SIZES) -> Labels:
     """Sizes, overlaps and ceilings of an image's masks, one a class."""
     shared = np.zeros((len(masks), len(masks)), np.int64)
-    for (a, one), (b, other) in combinations(enumerate(masks), 2):
-        shared[a, b] = shared[b, a] = cutout.intersection_area(one, other)
+    for (a, mask), (b, other) in combinations(enumerate(masks), 2):
+        shared[a, b] = shared[b, a] = cutout.intersection_area(mask, other)
     frames = [Frame((size, size), fit).box(shape) for size in sizes]
     ceilings = [[ceiling(mask, shape, (box.height, box.width)) for mask in masks] for box in frames]
     areas, boxes = [cutout.area(mask) for mask in masks], [mask.box for mask in masks]

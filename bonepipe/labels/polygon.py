@@ -38,6 +38,14 @@ def cutout(polygons: Sequence[Points], shape: tuple[int, int]) -> Cutout:
     return empty() if box is None else Cutout(box, _fill(outlines, box, 1).view(np.bool_))
 
 
+def cutouts(polygons: Iterable[tuple[int, Points]], shape: tuple[int, int], classes: int) -> list[Cutout]:
+    """The mask of every class, in its box, from pairs of class index and outline; see `cutout`."""
+    outlines_of: list[list[Points]] = [[] for _ in range(classes)]
+    for label, points in polygons:
+        outlines_of[label].append(points)
+    return [cutout(points, shape) for points in outlines_of]
+
+
 def outlines(mask: Cutout) -> list[NDArray[np.int32]]:
     """Trace a mask: one polygon (int32 points `[K, 2]` as x, y on its border pixels) a connected part, largest first.
 

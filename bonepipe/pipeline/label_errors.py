@@ -10,11 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from bonepipe.data import corrections, submission
-from bonepipe.data.review import CANDIDATES, SEPARATOR
+from bonepipe.data.review import CANDIDATES, FILE, SEPARATOR, TABLE
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_csv
 from bonepipe.inference import label_errors as suspects
 from bonepipe.inference.label_errors import LabelError
+from bonepipe.inference.oof.results import MASKS
 from bonepipe.labels import cutout
 from bonepipe.labels.cutout import Cutout
 from bonepipe.pipeline.experiment import Experiment
@@ -22,7 +23,7 @@ from bonepipe.pipeline.predictors.base import Predictor
 from bonepipe.report import label_error_page, overlay, page
 from bonepipe.report.label_errors import picture
 
-MASKS, PLANTED, TABLE, PAGE = "oof.csv", "planted.csv", "label_errors.csv", "label_errors.html"
+PLANTED, PAGE = "planted.csv", "label_errors.html"
 PICTURES, SHEET = 40, 10  # candidates with a picture; of these, on one sheet
 
 
@@ -48,7 +49,7 @@ def rank_annotations(predictor: Predictor) -> Ranked:
     weakness = suspects.weakness(suspects.usual(evidence), experiment.data.classes)
     _write_table(experiment, ranked)
     rows = suspects.correction_rows(ranked, texts, experiment.data.classes)
-    path = _write_corrections(experiment.folder / "corrections.csv", rows)
+    path = _write_corrections(experiment.folder / FILE, rows)
     strips, told = _write_pictures(experiment, ranked, texts), list(_score(experiment, ranked))
     patients, classes = experiment.cohort.patient, experiment.data.classes
     page.write(

@@ -238,6 +238,6 @@ def _settings(config: Sequence[configs.Config]) -> dict[str, list[str]]:
     keys = sorted({key for change in changes for key in change})
     table = {}
     for key in keys:
-        own = next(change[key][0] for change in changes if key in change)
-        table[key] = [str(own), *(str(change[key][1] if key in change else own) for change in changes)]
+        value = next(change[key][0] for change in changes if key in change)
+        table[key] = [str(value), *(str(change[key][1] if key in change else value) for change in changes)]
     return table

@@ -8,17 +8,17 @@ from bonepipe import config as configs
 from bonepipe.data import strata
 from bonepipe.data.catalog import Radiograph, read_catalog
 from bonepipe.data.mask_index import MaskIndex
-from bonepipe.data.review import Review, read_candidates
+from bonepipe.data.review import FILE, TABLE, Review, read_candidates
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.strata import StrataSpec
+from bonepipe.data.submission import ANSWER
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.inference.oof.results import MASKS, SCORES
 from bonepipe.pipeline.comparison import read_dice
 from bonepipe.pipeline.run_folder import CONFIG, SUBMISSION, fold_configs, fold_folders, kind_of, load_config
 from bonepipe.report.view.gallery import Dice, Gallery, Source
 from bonepipe.screen import say
 
-MASKS, DICE, CANDIDATES, CORRECTIONS = "oof.csv", "oof_dice.csv", "label_errors.csv", "corrections.csv"
-ANSWER = "answer.csv"
 USED = ("data", "strata")  # groups of settings; nothing here needs a network
 EXTRA = "pip install 'bonepipe[view]'"
 
@@ -58,12 +58,12 @@ def open_gallery(paths: Sequence[Path], words: Sequence[str], corrections: Path 
         if not path.exists():
             raise UsageError(f"{path}: no such folder or file; name runs (runs/NAME) or CSVs of masks")
     config = _recorded(folders[0], words) if folders else configs.compose(words, uses=USED)
-    own = Path(config["runs"]) / config["name"]
-    if not paths and own.is_dir():
-        folders = [own]
+    run = Path(config["runs"]) / config["name"]
+    if not paths and run.is_dir():
+        folders = [run]
     spec: DataSpec = configs.build(config, "data")
     if spec.region is not None:
-        raise BonepipeError(f"{folders[0] if folders else own}: sees a region only; show the cascade that uses it")
+        raise BonepipeError(f"{folders[0] if folders else run}: sees a region only; show the cascade that uses it")
     images = read_catalog(spec)
     answer = spec.path / ANSWER
     gallery = Gallery(
@@ -117,12 +117,12 @@ def _require_some(source: Source, path: Path, spec: DataSpec) -> None:
 
 def _dice(folders: Sequence[Path], spec: DataSpec) -> Dice:
     """Image -> Dice of each class as out-of-fold prediction noted it."""
-    rows = {
-        key: value for folder in folders if (folder / DICE).is_file() for key, value in read_dice(folder / DICE).items()
-    }
-    return {
-        image: [rows.get((image, label)) for label in spec.classes] for image in dict.fromkeys(name for name, _ in rows)
-    }
+    rows: dict[tuple[str, str], float] = {}
+    for folder in folders:
+        if (folder / SCORES).is_file():
+            rows |= read_dice(folder / SCORES)
+    images = dict.fromkeys(image for image, _ in rows)
+    return {image: [rows.get((image, label)) for label in spec.classes] for image in images}
 
 
 def _folds(folder: Path) -> dict[str, int]:
@@ -143,12 +143,12 @@ def _strata(images: Sequence[Radiograph], spec: StrataSpec) -> dict[str, str]:
 
 def _review(gallery: Gallery, folders: Sequence[Path], path: Path | None) -> tuple[Review | None, str]:
     """The candidates of the first run that has some, or how to get some."""
-    folder = next((folder for folder in folders if (folder / CANDIDATES).is_file()), None)
+    folder = next((folder for folder in folders if (folder / TABLE).is_file()), None)
     command = f"bonepipe label-errors --run {folder or next(iter(folders), 'runs/NAME')}"
     if folder is None:
         return None, command
     try:
-        candidates = read_candidates(folder / CANDIDATES)
+        candidates = read_candidates(folder / TABLE)
     except BonepipeError as error:
         say(f"warning: {error}")
         return None, command
@@ -158,4 +158,4 @@ def _review(gallery: Gallery, folders: Sequence[Path], path: Path | None) -> tup
         return None if source is None else source.codes(image).get(label)
 
     names = [image.name for image in gallery.images if image.annotation is not None]
-    return Review(candidates, path or folder / CORRECTIONS, gallery.spec.labels, names, code), ""
+    return Review(candidates, path or folder / FILE, gallery.spec.labels, names, code), ""

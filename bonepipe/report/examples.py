@@ -8,7 +8,7 @@ import numpy as np
 
 from bonepipe.data import submission
 from bonepipe.data.spec import DataSpec
-from bonepipe.labels import cutout, rle
+from bonepipe.labels import cutout
 from bonepipe.labels.cutout import Box, Cutout
 from bonepipe.report import overlay
 
@@ -27,7 +27,7 @@ def read_masks(path: Path, shapes: dict[str, tuple[int, int]]) -> dict[str, list
     for row in submission.stream(path):
         if row.image in masks:
             shape = shapes[row.image]
-            masks[row.image].append(cutout.from_mask(rle.decode(submission.runs(path, row, shape), shape)))
+            masks[row.image].append(cutout.from_runs(submission.runs(path, row, shape), shape))
     return masks
 
 
@@ -54,11 +54,11 @@ def picture(
     return np.vstack([sheet, overlay.legend(entries, sheet.shape[1])])
 
 
-def around(masks: Sequence[Cutout], shape: tuple[int, ...]) -> Box:
-    """The part of an image that holds masks, with a margin; all of it where there are none."""
+def around(masks: Sequence[Cutout], shape: tuple[int, ...], margin: float = MARGIN) -> Box:
+    """The part of an image that holds masks, with a margin, a share of its side; all of it where there are none."""
     whole, held = Box(0, 0, shape[0], shape[1]), cutout.hull(mask.box for mask in masks)
-    margin = round(MARGIN * max(held.height, held.width))
-    wider = Box(held.top - margin, held.left - margin, held.bottom + margin, held.right + margin)
+    edge = round(margin * max(held.height, held.width))
+    wider = Box(held.top - edge, held.left - edge, held.bottom + edge, held.right + edge)
     return (wider.overlap(whole) if held.height else None) or whole
 
 

@@ -89,8 +89,8 @@ def _table(ranked: Sequence[LabelError], classes: Sequence[str], patients: Mappi
     ]  # fmt: skip
     says = (
         "The score is 1 where the reason leaves no doubt. An image or a patient that comes again and again was perhaps "
+        "annotated by somebody who read the guide differently."
     )
-    says += "annotated by somebody who read the guide differently."
     title = "All candidates" if len(ranked) <= ROWS else f"The first {ROWS}; label_errors.csv has them all"
     return Section("Ranking", says, [Table(title, "A click on a column's head sorts.", COLUMNS, rows, 2, wide=True)])
 

@@ -1,6 +1,7 @@
 """A survey of real files against plain calculations."""
 
 import shutil
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from bonepipe.config import build, compose
 from bonepipe.data.catalog import read_catalog
+from bonepipe.data.limits import Limits
 from bonepipe.data.survey import SIZES, detail, survey
 from bonepipe.labels import bitplane, polygon
 
@@ -41,6 +43,12 @@ def test_areas_boxes_and_overlaps_are_those_of_the_masks(found, spec):
         for number, box in enumerate(row.labels.boxes.tolist()):
             rows, columns = np.nonzero(masks[..., number])
             assert box == [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
+
+
+def test_annotations_are_read_within_the_limits_of_the_dataset(spec):
+    within, beyond = (replace(spec, limits=Limits(outlines=most)) for most in (1000, 1))
+    assert len(survey(read_catalog(within)[:2], within).annotated) == 2
+    assert len(survey(read_catalog(beyond)[:2], beyond).annotated) == 0
 
 
 def test_ceilings_are_known_at_the_usual_sizes_and_at_that_of_the_training(found):

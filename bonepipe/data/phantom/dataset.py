@@ -12,6 +12,7 @@ from bonepipe.data.phantom import PLANTED_SHARE
 from bonepipe.data.phantom.metadata import metadata_table, write_metadata
 from bonepipe.data.phantom.plan import Plan, make_plan
 from bonepipe.data.phantom.sample import Outcome, Task, write_sample
+from bonepipe.data.submission import ANSWER
 from bonepipe.data.synthetic import write_mark
 from bonepipe.errors import BonepipeError
 from bonepipe.files import appearing, write_csv
@@ -95,4 +96,4 @@ def _write_tables(root: Path, plan: Plan, outcomes: Sequence[Outcome], seed: int
     planted = ((o.image_name, v.patient, o.planted[0], " ".join(o.planted[1])) for v, o in pairs if o.planted)
     write_csv(root / "planted.csv", ("image_name", "patient", "kind", "classes"), planted)
     answers = ((o.image_name, label, rle, v.usage) for v, o in pairs for label, rle in o.answer)
-    write_csv(root / "answer.csv", ("image_name", "class", "rle", "Usage"), answers)
+    write_csv(root / ANSWER, ("image_name", "class", "rle", "Usage"), answers)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from bonepipe.data.image import resize_grey
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.survey import Survey, Surveyed, read_masks
 from bonepipe.report import overlay
@@ -57,7 +56,4 @@ def _drawn(row: Surveyed, why: str, spec: DataSpec, palette: Sequence[overlay.Co
     image, caption = row.image, f"{why}: {row.image.patient} {row.image.name}"
     grey = image.read()
     masks = read_masks(image, row.shape, spec.labels)
-    if masks is not None:
-        return picture(overlay.draw(grey, masks, palette, opacity=0.25), caption, SIDE)
-    scale = min(1.0, SIDE / max(grey.shape))
-    return picture(resize_grey(grey, (round(grey.shape[0] * scale), round(grey.shape[1] * scale))), caption, SIDE)
+    return picture(grey if masks is None else overlay.draw(grey, masks, palette, opacity=0.25), caption, SIDE)

@@ -57,9 +57,9 @@ def _sides(survey: Survey) -> Part | None:
                     "mirroring in training gains nothing unless test images lie otherwise.")  # fmt: skip
     says = (
         "Few names tell left from right, so the order of the classes from left to right does (in test images the "
-        f"picture itself): {mirrored:.0%} of the annotated images lie mirrored to the others. "
+        f"picture itself): {mirrored:.0%} of the annotated images lie mirrored to the others. Mirroring in training "
+        "(augment=flip and above) makes each side stand for the other."
     )
-    says += "Mirroring in training (augment=flip and above) makes each side stand for the other."
     return Chart("Which way round", says, charts.bars(list(counts), list(counts.values()), "images", digits=0))
 
 

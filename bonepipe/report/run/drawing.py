@@ -69,10 +69,7 @@ def closeups(dice: NDArray[np.float64], look: Callable[[int], Look], classes: Se
 
 def _closeup(seen: Look, label: int, classes: Sequence[str]) -> Picture:
     pair = [seen.truth[label], seen.predicted[label]]
-    held = cutout.hull(mask.box for mask in pair)
-    margin = round(WIDER * max(held.height, held.width)) + 2
-    wide = cutout.Box(held.top - margin, held.left - margin, held.bottom + margin, held.right + margin)
-    box = wide.overlap(cutout.Box(0, 0, seen.grey.shape[0], seen.grey.shape[1])) or around(pair, seen.grey.shape)
+    box = around(pair, seen.grey.shape, WIDER)
     true, said = (cutout.cropped(mask, box) for mask in pair)
     drawn = overlay.errors(seen.grey[box.slices], [true], [said])
     return picture(_enlarged(drawn), f"{classes[label]} {seen.dice[label]:.3f}: {seen.title}", SMALL)

@@ -14,16 +14,18 @@ NOISE = 1e-3  # share of a class's pixels below which a confusion is not worth a
 
 def section(results: Results) -> Section | None:
     """Both; None where the truth is not there any more."""
-    found = results.mistakes
-    if found is None:
+    mistakes = results.mistakes
+    if mistakes is None:
         return None
-    mean = _mean(found.distance)
+    mean = _mean(mistakes.distance)
     off = float(_mean(mean))
     hand = "Annotators rarely agree within a pixel or two: below that, more training teaches their hand."
     far = "Annotators differ by far less, so there is something to gain."
     says = f"Outlines are {off:.2f} pixels off on average, at the size of the files. {hand if off < CLOSE else far}"
     return Section(
-        "Kinds of mistakes", says, [_boundaries(results, found), *_millimetres(results, found), _taken(results, found)]
+        "Kinds of mistakes",
+        says,
+        [_boundaries(results, mistakes), *_millimetres(results, mistakes), _taken(results, mistakes)],
     )
 
 
@@ -33,8 +35,8 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return np.where(known, values, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
 
 
-def _boundaries(results: Results, found: Mistakes, scale: np.ndarray | float = 1.0, unit: str = "pixels") -> Part:
-    near, far = _mean(found.distance * scale), _mean(found.far * scale)
+def _boundaries(results: Results, mistakes: Mistakes, scale: np.ndarray | float = 1.0, unit: str = "pixels") -> Part:
+    near, far = _mean(mistakes.distance * scale), _mean(mistakes.far * scale)
     order = np.argsort(-np.nan_to_num(far), kind="stable")
     names = [results.classes[index] for index in order]
     chart = charts.points(
@@ -53,15 +55,15 @@ def _boundaries(results: Results, found: Mistakes, scale: np.ndarray | float = 1
     return Chart(f"Outlines off, in {unit}", says, chart)
 
 
-def _millimetres(results: Results, found: Mistakes) -> list[Part]:
-    if not np.isfinite(found.spacing).any():
+def _millimetres(results: Results, mistakes: Mistakes) -> list[Part]:
+    if not np.isfinite(mistakes.spacing).any():
         return []
-    return [_boundaries(results, found, found.spacing[:, None], "millimetres")]
+    return [_boundaries(results, mistakes, mistakes.spacing[:, None], "millimetres")]
 
 
-def _taken(results: Results, found: Mistakes) -> Part:
+def _taken(results: Results, mistakes: Mistakes) -> Part:
     """The pairs of classes of which one takes most from the other."""
-    mean, title = found.taken.mean(0), "Neighbours taken for each other"
+    mean, title = mistakes.taken.mean(0), "Neighbours taken for each other"
     pairs = sorted(zip(*np.nonzero(mean > NOISE), strict=True), key=lambda pair: -mean[pair])[:PAIRS]
     if not pairs:
         return Text(

@@ -66,11 +66,11 @@ class OnlyFromHere:
             return
 
         # A script of an earlier version must not be taken from the browser's cache.
-        own = [(b"cache-control", b"no-cache")] if scope["path"].startswith("/static/") else []
+        caching = [(b"cache-control", b"no-cache")] if scope["path"].startswith("/static/") else []
 
         async def send_with(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *HEADERS.items(), *own]
+                message["headers"] = [*message["headers"], *HEADERS.items(), *caching]
             await send(message)
 
         await self.app(scope, receive, send_with)

@@ -11,7 +11,6 @@ import numpy as np
 
 from bonepipe.data.annotation import read_annotation
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.image import read_shape
 from bonepipe.data.mask_index import MaskIndex
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
@@ -95,7 +94,7 @@ class Gallery:
 
     @cached_property
     def _shapes(self) -> Callable[[int], tuple[int, int]]:
-        return lru_cache(None)(lambda number: read_shape(self.images[number].path))
+        return lru_cache(None)(lambda number: self.images[number].shape())
 
     def grey(self, number: int) -> np.ndarray:
         """An image, uint8 `[H, W]`. Raises BonepipeError, see `read_grey`."""
@@ -110,13 +109,13 @@ class Gallery:
         return self._truths(number)()
 
     def _read_truth(self, number: int) -> list[Cutout] | None:
-        image, classes = self.images[number], self.spec.classes
+        image = self.images[number]
         if image.annotation is None:
-            return (
-                None if self.answer is None else self._cutouts(number, self.answer.codes(image.name), self.answer.path)
-            )
-        polygons, shape = read_annotation(image.annotation, self.spec.labels), self.shape(number)
-        return [polygon.cutout([p for index, p in polygons if index == label], shape) for label in range(len(classes))]
+            if self.answer is None:
+                return None
+            return self._cutouts(number, self.answer.codes(image.name), self.answer.path)
+        polygons = read_annotation(image.annotation, self.spec.labels, image.limits)
+        return polygon.cutouts(polygons, self.shape(number), len(self.spec.labels))[: len(self.spec.classes)]
 
     def predicted(self, number: int, source: int) -> list[Cutout] | None:
         """The masks of a source, one a class; None where it has none of the image.
