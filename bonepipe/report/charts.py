@@ -1,6 +1,7 @@
 """The kinds of charts that pages are made of: plotly figures in the page's colours, without titles of their own."""
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,16 @@ def axis(title: str = "", **more: Any) -> dict[str, Any]:
     return {"title": {"text": plain(title)}, **more}
 
 
+def log_axis(title: str, values: ArrayLike) -> dict[str, Any]:
+    """A logarithmic axis for positive values, with 1, 2 and 5 of each power of ten written out."""
+    known = np.asarray(values, float)
+    known = known[np.isfinite(known) & (known > 0)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (1.0, 10.0)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    marks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    return axis(title, type="log", tickvals=marks, ticktext=[f"{mark:,.10g}" for mark in marks])
+
+
 def bars(
     names: Sequence[str],
     values: ArrayLike,
@@ -50,31 +61,58 @@ def bars(
     digits: int = 3,
     errors: ArrayLike | None = None,
     colours: Sequence[str] | str | None = None,
-    least: float | None = None,
 ) -> "Figure":
-    """Horizontal bars, the first on top, their values beside them.
+    """Horizontal bars from 0, the first on top, their values beside them.
 
     Args:
         title: of the values.
         errors: half lengths of error bars.
         colours: of all bars, or one each.
-        least: where the axis begins, for values that all are far from 0.
     """
-    numbers = np.asarray(values, float)
     trace: dict[str, Any] = {
-        "type": "bar", "orientation": "h", "x": numbers.tolist(), "y": [plain(name) for name in names],
+        "type": "bar", "orientation": "h", "textposition": "outside", "cliponaxis": False,
         "marker": {"color": colours if isinstance(colours, str) or colours is None else list(colours)},
-        "hovertemplate": f"%{{y}}: %{{x:.{digits}f}}<extra></extra>",
-        "text": [f"{number:.{digits}f}" for number in numbers], "textposition": "outside", "cliponaxis": False,
     }  # fmt: skip
     if colours is None:
         trace["marker"] = {"color": series(0)}
-    if errors is not None:
-        trace |= {"error_x": {"array": np.asarray(errors, float).tolist(), "color": FAINT, "thickness": 1.2}}
-        trace |= {"text": None}
-    top = float(np.nanmax(numbers)) if len(numbers) else 1.0
-    span = {} if least is None else {"range": [least, top + 0.12 * (top - least)]}
-    return figure([trace], 60 + ROW * max(len(names), 3), xaxis=axis(title, **span),
+    return _by_name(trace | _named(names, values, digits, errors), title)
+
+
+def dots(
+    names: Sequence[str], values: ArrayLike, title: str, *, digits: int = 4, errors: ArrayLike | None = None
+) -> "Figure":
+    """Dots in rows, the first on top, their values beside them: for values far from 0, where bars would mislead.
+
+    Args:
+        title: of the values.
+        errors: half lengths of error bars.
+    """
+    numbers = np.asarray(values, float)
+    low, high = (float(numbers.min()), float(numbers.max())) if len(numbers) else (0.0, 1.0)
+    reach = max(high - low, 0.01, *(np.asarray(errors, float) if errors is not None else ()))
+    trace = {
+        "type": "scatter", "mode": "markers+text", "textposition": "middle right", "cliponaxis": False,
+        "marker": {"color": series(0), "size": 10},
+    }  # fmt: skip
+    span = (low - 0.5 * reach, high + (1.2 if errors is not None else 0.5) * reach)
+    return _by_name(trace | _named(names, values, digits, errors), title, span)
+
+
+def _named(names: Sequence[str], values: ArrayLike, digits: int, errors: ArrayLike | None) -> dict[str, Any]:
+    """What bars and dots have in common: values along x, names along y."""
+    numbers = np.asarray(values, float)
+    trace: dict[str, Any] = {
+        "x": numbers.tolist(), "y": [plain(name) for name in names],
+        "hovertemplate": f"%{{y}}: %{{x:.{digits}f}}<extra></extra>",
+    }  # fmt: skip
+    if errors is None:
+        return trace | {"text": [f"{number:.{digits}f}" for number in numbers]}
+    return trace | {"error_x": {"array": np.asarray(errors, float).tolist(), "color": FAINT, "thickness": 1.2}}
+
+
+def _by_name(trace: Mapping[str, Any], title: str, span: tuple[float, float] | None = None) -> "Figure":
+    across = {} if span is None else {"range": list(span)}
+    return figure([trace], 60 + ROW * max(len(trace["y"]), 3), xaxis=axis(title, **across),
                   yaxis={"autorange": "reversed", "dtick": 1, "showgrid": False},
                   margin={"r": 48, "l": 8, "t": 8, "b": 8}, bargap=0.25)  # fmt: skip
 

@@ -9,6 +9,7 @@ import base64
 import gzip
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from bonepipe.files import replacing
 
@@ -162,6 +163,7 @@ def environment() -> Environment:
     """Jinja's environment of the templates; pages of other layouts extend `base.html`."""
     made = Environment(loader=PackageLoader("bonepipe.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     made.filters["shown"] = shown
+    made.filters["prose"] = prose
     made.globals["source"] = _source
     made.globals["policy"] = policy
     return made
@@ -172,6 +174,11 @@ def shown(cell: Cell, digits: int = 3) -> str:
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return "–"
     return f"{cell:.{digits}f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell
+
+
+def prose(text: str) -> Markup:
+    """A sentence as HTML, what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # escaped before it is marked up
 
 
 def safe_json(text: str) -> Markup:

@@ -14,6 +14,28 @@ def test_bars_keep_their_order_and_say_their_values():
     assert figure.layout.template.to_plotly_json() == {}
 
 
+def test_dots_stand_for_values_far_from_0_and_have_room_for_what_is_beside_them():
+    (trace,) = (figure := charts.dots(["b", "<a>"], [0.91, 0.95], "Dice")).data
+    assert (trace.x, trace.y, trace.text) == ((0.91, 0.95), ("b", "&lt;a&gt;"), ("0.9100", "0.9500"))
+    low, high = figure.layout.xaxis.range
+    assert 0.85 < low < 0.91 and 0.95 < high < 1
+    (trace,) = (figure := charts.dots(["a"], [0.9], "Dice", errors=[0.02])).data
+    low, high = figure.layout.xaxis.range
+    assert trace.text is None and trace.error_x.array == (0.02,)
+    assert low < 0.9 and high > 0.92
+
+
+@pytest.mark.parametrize(
+    ("values", "marks"),
+    [((3, 40, np.nan, 0), ("1", "2", "5", "10", "20", "50", "100")), ((0.02, 0.3), ("0.01", "0.02", "0.05", "0.1"))],
+)
+def test_a_logarithmic_axis_writes_its_numbers_out(values, marks):
+    axis = charts.log_axis("area", values)
+    assert axis["type"] == "log"
+    assert axis["ticktext"][: len(marks)] == list(marks)
+    assert axis["tickvals"] == pytest.approx([float(text.replace(",", "")) for text in axis["ticktext"]])
+
+
 def test_a_heat_map_writes_values_and_shades_by_rank():
     cells = np.array([[0.1, 0.9], [0.91, np.nan]])
     (trace,) = charts.heat_map(["r", "s"], ["c", "d"], cells, ranks=True, digits=2).data

@@ -16,6 +16,7 @@ from bonepipe.report.page import (
     Text,
     picture,
     policy,
+    prose,
     render,
     safe_json,
     shown,
@@ -150,6 +151,11 @@ def test_a_page_without_charts_carries_no_library(tmp_path):
 def test_cells_are_shown_for_people():
     assert [shown(value) for value in ("a", 0.12345, 1234567, None, math.nan)] == ["a", "0.123", "1,234,567", "–", "–"]
     assert shown(0.5, 1) == "0.5"
+
+
+def test_what_stands_between_backticks_is_code_and_nothing_else_becomes_a_tag():
+    assert prose("see `make <x>` & <b>") == "see <code>make &lt;x&gt;</code> &amp; &lt;b&gt;"
+    assert prose("a lone ` stays") == "a lone ` stays"
 
 
 def test_json_inside_a_script_cannot_end_it():

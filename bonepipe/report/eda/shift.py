@@ -75,7 +75,8 @@ def _greys(train: Sequence[Surveyed], test: Sequence[Surveyed]) -> Part:
     for name, rows in (("train", train), ("test", test)):
         shares = np.mean([row.greys / row.greys.sum() for row in rows], axis=0)
         curves[name] = (np.arange(0, 256, 8), 100 * shares.reshape(-1, 8).sum(1))
-    chart = charts.lines(curves, "grey value", "% of the pixels (log)", height=340)
-    chart.update_yaxes(type="log")
+    chart = charts.lines(curves, "grey value", "", height=340)
+    pooled = np.concatenate([shares for _, shares in curves.values()])
+    chart.update_yaxes(**charts.log_axis("% of the pixels (log)", pooled))
     says = "How often each grey value occurs. Curves that lie apart mean other exposure: try augment=strong."
     return Chart("Grey values", says, chart)

@@ -1,6 +1,6 @@
 """Dice by class and fold, by size of the object and by stratum."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -51,11 +51,9 @@ def _sizes(results: Results) -> Iterator[Part]:
     thirds = dice_by_size(results.dice, results.areas)
     if len(thirds) > 1:
         first, *_, last = thirds.values()
-        says = f"Thirds of all objects by true area: the small ones score {first - last:+.3f} beside the large ones."
-        colours = [charts.series(0)] * len(thirds)
-        chart = charts.bars(
-            [*thirds], [*thirds.values()], "Dice", digits=4, colours=colours, least=below(thirds.values())
-        )
+        gap = "above" if first > last else "below"
+        says = f"Thirds of all objects by true area: the small ones lie {abs(first - last):.3f} {gap} the large ones."
+        chart = charts.dots([*thirds], [*thirds.values()], "Dice")
         yield Chart("Dice by size of the object", says, chart)
     areas, mean = results.areas, results.dice.mean(0)
     middle = np.array([np.median(column[column > 0]) if (column > 0).any() else np.nan for column in areas.T])
@@ -64,18 +62,9 @@ def _sizes(results: Results) -> Iterator[Part]:
         "Larger classes do better" if rho > 0.4 else "Larger classes do worse" if rho < -0.4 else "Size explains little"
     )
     says = f"{words} (correlation {np.nan_to_num(rho):+.2f}). What lies below others of its size is hard otherwise."
-    chart = charts.points(
-        {"classes": (middle, np.round(mean, 4), results.classes)}, "median area, pixels (log)", "Dice"
-    )
-    chart.update_xaxes(type="log")
+    chart = charts.points({"classes": (middle, np.round(mean, 4), results.classes)}, "", "Dice")
+    chart.update_xaxes(**charts.log_axis("median area, pixels (log)", middle))
     yield Chart("Dice and size of the class", says, chart)
-
-
-def below(values: Iterable[float]) -> float:
-    """Where an axis of Dice begins, so that differences are seen."""
-    numbers = list(values)
-    low, high = min(numbers), max(numbers)
-    return max(0.0, low - max(high - low, 0.01))
 
 
 def _strata(results: Results) -> Iterator[Part]:
@@ -91,4 +80,4 @@ def _strata(results: Results) -> Iterator[Part]:
         says += f"Weighted to the test set's mix the Dice is {results.scores['oof_dice_weighted']:.4f}."
     names = [f"{name} ({row['images']} images)" for name, row in rows.items()]
     values = [row["dice"] for row in rows.values()]
-    yield Chart("Dice by stratum", says, charts.bars(names, values, "Dice", digits=4, least=below(values)))
+    yield Chart("Dice by stratum", says, charts.dots(names, values, "Dice"))

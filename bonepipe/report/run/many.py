@@ -19,6 +19,7 @@ SCORES = {
     "public": "public",
     "private": "private",
 }
+LONGEST = 80  # letters of a title, and of a setting's value: a list can be as long as a page
 Pairs = Mapping[tuple[str, str], Agreement]
 
 
@@ -39,7 +40,8 @@ def page(
     lead = f"{best.name} has the best Dice out of fold ({best.total:.4f}). Runs are compared on what they share."
     sections = [_scores(runs), _settings(runs, settings), _changes(runs, compared), _classes(runs), _learning(runs)]
     names = ", ".join(run.name for run in runs)
-    return Page(f"Runs {names}", lead, [section for section in [*sections, board, _costs(runs)] if section])
+    title = f"Runs {names}" if len(names) <= LONGEST else f"{len(runs)} runs"
+    return Page(title, lead, [section for section in [*sections, board, _costs(runs)] if section])
 
 
 def leaderboard(entries: Sequence[Entry], by_pair: Pairs) -> Section | None:
@@ -83,8 +85,8 @@ def _scores(runs: Sequence[Results]) -> Section:
     spread = [run.by_fold.mean(1) for run in order]
     values = [run.total for run in order]
     errors = [float(folds.std(ddof=1)) if len(folds) > 1 else 0.0 for folds in spread]
-    title, least = "Dice out of fold, standard deviation over folds", max(0.0, min(values) - 2 * max(*errors, 0.01))
-    chart = charts.bars([run.name for run in order], values, title, digits=4, errors=errors, least=least)
+    title = "Dice out of fold, standard deviation over folds"
+    chart = charts.dots([run.name for run in order], values, title, errors=errors)
     says = "Differences smaller than the spread of the folds need the comparison image by image, below."
     rows: list[list[Cell]] = [[run.name, *(_number(run.scores.get(key)) for key in SCORES)] for run in order]
     table = Table("All scores", "A dash: not known.", ["run", *SCORES.values()], rows, digits=4)
@@ -101,7 +103,10 @@ def _settings(runs: Sequence[Results], settings: Mapping[str, Sequence[str]]) ->
     many = "One change: the score tells what it did." if len(settings) == 1 else (
         "The more settings differ, the less a score tells which of them did it."
     )  # fmt: skip
-    rows: list[list[Cell]] = [[key, *values] for key, values in settings.items()]
+    rows: list[list[Cell]] = [
+        [key, *(value if len(value) <= LONGEST else f"{value[: LONGEST - 2]} …" for value in values)]
+        for key, values in settings.items()
+    ]
     return Section(
         "Settings that differ", many, [Table("", "", ["setting", *(run.name for run in runs)], rows, wide=True)]
     )
