@@ -121,10 +121,14 @@ def recompose(config: Config, words: Sequence[str], uses: Sequence[str] = GROUPS
         uses: the groups that the caller uses; only these are checked, because others may import PyTorch.
 
     Raises:
-        UsageError: as `compose`.
+        UsageError: as `compose`, and for an experiment, which would take the place of what was recorded.
     """
     if not words:
         return config
+    if experiment := next((word for word in words if word.partition("=")[0].lstrip("+~") == "experiment"), None):
+        raise UsageError(
+            f"{experiment}: a run has the settings that it was trained with; name the run or the experiment"
+        )
     groups = {word.partition("=")[0] for word in words} & set(GROUPS)
     # An option takes the place of its group's node, a single setting joins it.
     adding = [f"+{word}" if word.partition("=")[0] in groups else f"++{word}" for word in words]

@@ -73,7 +73,7 @@ def strangers(shapes: Mapping[str, Shape], known: Span, fit: Fit) -> str | None:
     if not names:
         return None
     here, there = (f"{low:.2f} to {high:.2f}" for low, high in (aspects(shapes[name] for name in names), known))
-    how = "padded, so bones look smaller" if fit == "pad" else "squeezed, so bones look unlike (data.fit=pad pads)"
+    how = "padded, which makes what they show smaller" if fit == "pad" else "squeezed out of shape (data.fit=pad pads)"
     return (
         f"{len(names)} of {len(shapes)} images have another aspect (height / width {here}; {names[0]}) than those "
         f"trained on ({there}): they are {how}; crop them to what those show"

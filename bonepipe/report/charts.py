@@ -187,13 +187,17 @@ def heat_map(
                   yaxis={"autorange": "reversed", "dtick": 1, "showgrid": False, "type": "category"})  # fmt: skip
 
 
-def histograms(groups: Mapping[str, ArrayLike], x: str, *, bins: int = 30) -> "Figure":
-    """Shares of each group's values in common bins, as steps, so that groups of any size compare."""
+def histograms(groups: Mapping[str, ArrayLike], x: str, *, bins: int | None = None) -> "Figure":
+    """Shares of each group's values in common bins, as steps, so that groups of any size compare.
+
+    Bins are few where the smallest group is: twice the root of its size, 6 to 30.
+    """
     known = {name: np.asarray(values, float) for name, values in groups.items()}
     known = {name: values[np.isfinite(values)] for name, values in known.items()}
     pooled = np.concatenate([*known.values(), np.zeros(0)])
     low, high = (float(pooled.min()), float(pooled.max())) if pooled.size else (0.0, 1.0)
-    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    fewest = min((len(values) for values in known.values() if len(values)), default=1)
+    edges = np.linspace(low, high if high > low else low + 1, (bins or min(max(6, round(2 * fewest**0.5)), 30)) + 1)
     traces: list[dict[str, Any]] = []
     for number, (name, values) in enumerate(known.items()):
         share = np.histogram(values, edges)[0] / max(len(values), 1)

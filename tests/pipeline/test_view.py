@@ -71,6 +71,8 @@ def test_what_cannot_be_shown_is_refused_by_name(folder, phantom_root, tmp_path)
         open_gallery([tmp_path / "other.csv"], settings(phantom_root, tmp_path))
     with pytest.raises(BonepipeError, match="no folder"):
         open_gallery([folder / "runs" / "demo"], ["data.root=nowhere"])
+    with pytest.raises(UsageError, match="experiment=chest: a run has the settings that it was trained with"):
+        open_gallery([folder / "runs" / "demo"], ["experiment=chest"])
 
 
 def test_candidates_of_an_earlier_version_keep_nobody_from_looking(folder, phantom_root, tmp_path, capsys):

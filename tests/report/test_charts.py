@@ -53,6 +53,12 @@ def test_histograms_are_shares_so_that_groups_of_any_size_compare():
     assert many.name == "many (100)"
 
 
+@pytest.mark.parametrize(("count", "bins"), [(4, 6), (100, 20), (1000, 30)])
+def test_few_values_make_few_bins(count, bins):
+    figure = charts.histograms({"many": range(5000), "few": range(count), "none": []}, "x")
+    assert len(figure.data[0].x) == bins + 1
+
+
 def test_lines_carry_bands_and_gaps():
     figure = charts.lines({"a": ([1, 2], [3, np.nan])}, "x", "y", bands={"a": ([2, 2], [4, 4])})
     band, line = figure.data
