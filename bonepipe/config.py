@@ -17,8 +17,9 @@ from typing import Any, TypeVar, Union, get_origin
 
 from bonepipe import plain_yaml
 from bonepipe.constructors import conf_dir, content, locate
-from bonepipe.errors import BonepipeError, UsageError, quoted, suggestion
+from bonepipe.errors import BonepipeError, UsageError, quoted, reason, suggestion
 from bonepipe.files import find_files, replacing
+from bonepipe.forms import named
 
 Config = dict[str, Any]
 T = TypeVar("T")
@@ -95,7 +96,7 @@ def _composed(name: str, words: Sequence[str], given: Sequence[str]) -> Config:
 
     for word in given:
         if word.startswith("=") or ("=" not in word and not word.startswith("~")):
-            raise UsageError(f"{word!r} is not an override; write key=value, for example experiment=demo")
+            raise UsageError(f"{quoted(word)} is not an override; write key=value, for example experiment=demo")
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             composed = hydra_compose(name, list(words))
@@ -153,28 +154,29 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's reason in one line, with the nearest existing name where a key was misspelt."""
     from hydra.errors import OverrideParseException
 
-    reason = str(error.__cause__ or error).strip().splitlines()[0]
+    said = reason(str(error.__cause__ or error).strip().partition("\n")[0])
     if isinstance(error, OverrideParseException):
-        word = error.override.lstrip("+")
-        return f"override {word!r}: {reason}; quote a value with special characters: key=\"'...'\""
+        shown = f"override {quoted(error.override.lstrip('+'), 200)}"
+        return f"{shown}: {said}; quote a value with special characters: key=\"'...'\""
     keys = _leaf_keys(conf_dir())
     for word in overrides:
+        shown = f"override {quoted(word, 200)}"
         key, _, choice = word.lstrip("+~").partition("=")
         choice = choice.strip("\"'")
         if key not in keys and key not in GROUPS and key != "experiment":
-            return f"override {word!r}: no such key {key!r}{suggestion(key, [*sorted(keys), *GROUPS, 'experiment'])}"
+            return f"{shown}: no such key {quoted(key)}{suggestion(key, [*sorted(keys), *GROUPS, 'experiment'])}"
         folder = conf_dir() / key
         if folder.is_dir() and not word.startswith("~"):
             options = [path.stem for path in find_files(folder, (".yaml",))]
             if choice not in options:
                 hint = f"{suggestion(choice, options)} (there are {', '.join(options)})"
-                return f"override {word!r}: {key} has no option {choice!r}{hint}"
-        if reason == f"Key '{key.rpartition('.')[2]}' is not in struct":
-            return f"override {word!r}: the chosen file leaves {key} at its default; write +{word} to set it"
-        inner = re.fullmatch(r"Key '(.+)' is not in struct", reason)
+                return f"{shown}: {key} has no option {quoted(choice)}{hint}"
+        if said == f"Key '{key.rpartition('.')[2]}' is not in struct":
+            return f"{shown}: the chosen file leaves {key} at its default; write +{word} to set it"
+        inner = re.fullmatch(r"Key '(.+)' is not in struct", said)
         if inner and f"{inner[1]}:" in word:
-            return f"override {word!r}: {key} has no {inner[1]!r} so far; write +{key}.{inner[1]}=... to add it"
-    return reason
+            return f"{shown}: {key} has no {inner[1]!r} so far; write +{key}.{inner[1]}=... to add it"
+    return said
 
 
 def _leaf_keys(folder: Path) -> set[str]:
@@ -196,7 +198,7 @@ def check_plain(config: Mapping[str, Any]) -> None:
     """Refuse values of the keys beside the groups; imports nothing. Raises UsageError naming the key."""
     for key, kind in PLAIN_KEYS.items():
         if key in config and (not isinstance(config[key], kind) or isinstance(config[key], bool)):
-            raise UsageError(f"{key}={config[key]!r}: expected a value of type {kind.__name__}")
+            raise UsageError(f"{key}={quoted(config[key])}: expected a value of type {kind.__name__}")
     device, seed, name = (config.get(key) for key in ("device", "seed", "name"))
     if device is not None and device not in DEVICES:
         hint = suggestion("cuda" if device == "gpu" else device, DEVICES)
@@ -345,7 +347,7 @@ def read(path: Path) -> Config:
     try:
         config = plain_yaml.load(path)
     except (OSError, ValueError) as error:
-        raise BonepipeError(f"{path}: cannot read the config ({error})") from error
+        raise BonepipeError(f"{path}: cannot read the config ({reason(error)})") from error
     if not isinstance(config, dict):
         raise BonepipeError(f"{path}: is not a config")
     if references := [text for text in strings(config) if "${" in text]:  # what wrote it has resolved all
@@ -368,9 +370,9 @@ def read_as(kind: type[T], path: Path, what: str, refusal: type[BonepipeError] =
         return TypeAdapter(kind).validate_python(plain_yaml.load(path))
     except ValidationError as error:
         first = error.errors()[0]
-        raise refusal(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise refusal(f"{path}: {reason(named(first['loc']), 200)}: {first['msg']}") from error
     except (OSError, ValueError) as error:
-        raise refusal(f"{path}: cannot be read as {what} ({error})") from error
+        raise refusal(f"{path}: cannot be read as {what} ({reason(error)})") from error
 
 
 def load(path: Path) -> Config:

@@ -1,10 +1,11 @@
 """What files must look like: their content checked against a type, the first field that does not fit named."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bonepipe.disk import require_file
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, reason
 
 T = TypeVar("T")
 LARGEST = 1 << 28  # bytes; the digests of a million files have half of it
@@ -32,6 +33,11 @@ def read_json(path: Path, kind: type[T], way_out: str) -> T:
         raise BonepipeError(f"{path}: cannot be read ({reason}); {way_out}") from error
 
 
+def named(place: Sequence[str | int]) -> str:
+    """A field by the keys that lead to it, those that a line cannot show as Python writes them."""
+    return ".".join(key if isinstance(key, str) and key.isprintable() else repr(key) for key in place)
+
+
 def fitting(content: Any, kind: type[T]) -> T:
     """A content that is of a type, as it is. Raises ValueError naming the first field that is not.
 
@@ -47,6 +53,5 @@ def fitting(content: Any, kind: type[T]) -> T:
         TypeAdapter(kind).validate_python(values, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        raise ValueError(": ".join(filter(None, [field[:200], first["msg"]]))) from error
+        raise ValueError(": ".join(filter(None, [reason(named(first["loc"]), 200), first["msg"]]))) from error
     return values

@@ -1,5 +1,6 @@
 """YAML from files that may come from anybody: plain values, bounded in size and depth."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ DEEPEST = 50  # levels; the parser's own recursion would overflow the stack at t
 
 
 def load(path: Path) -> Any:
-    """What a YAML file says, as mappings, lists and values.
+    """What a YAML file says, as mappings, lists, texts, numbers, booleans and None; a date is a text.
 
     Raises:
         OSError: the file cannot be read.
@@ -24,12 +25,27 @@ def load(path: Path) -> Any:
     if path.stat().st_size > LARGEST:
         raise ValueError(f"has more than {LARGEST >> 20} MiB")
     text = path.read_text(encoding="utf-8")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C, where PyYAML has it: a sixth of the time
+    loader = _loader()
     try:
         _check_form(yaml, yaml.parse(text, loader))
         return yaml.load(text, loader)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
+
+
+@cache
+def _loader() -> Any:
+    """PyYAML's safe loader, without dates: JSON has none, nor has OmegaConf, and no setting is one."""
+    import yaml
+
+    class Plain(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        """In C, where PyYAML has it: a sixth of the time."""
+
+    Plain.yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in forms if not tag.endswith(":timestamp")]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    return Plain
 
 
 def _check_form(yaml: Any, events: Any) -> None:

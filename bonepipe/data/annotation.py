@@ -10,7 +10,7 @@ import numpy as np
 
 from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.disk import require_file
-from bonepipe.errors import BonepipeError, quoted, suggestion
+from bonepipe.errors import BonepipeError, quoted, reason, suggestion
 from bonepipe.files import write_json
 
 Polygon = tuple[int, np.ndarray]  # class index, int32 points [K, 2] as x, y in pixels
@@ -135,7 +135,7 @@ def read_document(path: Path, limits: Limits = DEFAULTS) -> dict[str, Any]:
     except OSError as error:
         raise BonepipeError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
-        raise BonepipeError(f"{path}: broken JSON ({error}); restore or re-export this annotation") from error
+        raise BonepipeError(f"{path}: broken JSON ({reason(error)}); restore or re-export this annotation") from error
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         raise BonepipeError(f"{path}: no list under 'annotations'")
     return content

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bonepipe import plain_yaml
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError, quoted, suggestion
+from bonepipe.errors import BonepipeError, quoted, reason, suggestion
 from bonepipe.labels import bitplane
 
 Nodes = Sequence[Mapping[str, Any]]
@@ -129,7 +129,7 @@ def read_policy(path: Path) -> list[dict[str, Any]]:
             "runs/NAME/policy.yaml from a trained fold (augment.file=PATH names another file)"
         ) from error
     except (OSError, ValueError) as error:
-        raise ValueError(f"file={path}: cannot be read ({error})") from error
+        raise ValueError(f"file={path}: cannot be read ({reason(error)})") from error
     nodes = content.get("transforms") if isinstance(content, dict) else None
     if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
         raise ValueError(f"file={path}: holds no list of {{name: ..., ...}} under `transforms`")

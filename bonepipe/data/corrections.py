@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bonepipe.data.masks import code, require_inside
-from bonepipe.errors import BonepipeError, quoted, suggestion
+from bonepipe.errors import BonepipeError, quoted, reason, suggestion
 from bonepipe.files import read_csv, write_csv
 from bonepipe.labels import bitplane, rle
 
@@ -69,7 +69,7 @@ class Correction:
             try:
                 mask = rle.decode(text, planes.shape[:2])
             except ValueError as error:
-                raise BonepipeError(f"{self.where}: replace: {error}") from error
+                raise BonepipeError(f"{self.where}: replace: {reason(error)}") from error
             bit = np.uint8(1 << index % 8)
             plane = planes[..., index // 8]
             planes[..., index // 8] = np.where(mask, plane | bit, plane & ~bit)

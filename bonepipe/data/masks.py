@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bonepipe.errors import BonepipeError, quoted, suggestion
+from bonepipe.errors import BonepipeError, quoted, reason, suggestion
 from bonepipe.files import read_csv
 from bonepipe.labels import bitplane, rle
 
@@ -55,5 +55,5 @@ def planes_of(texts: Sequence[str], shape: tuple[int, int], where: str) -> np.nd
         try:
             planes[..., number // 8] |= rle.decode(text, shape).astype(np.uint8) << number % 8
         except ValueError as error:
-            raise BonepipeError(f"{where}, class {number}: {error}") from error
+            raise BonepipeError(f"{where}, class {number}: {reason(error)}") from error
     return planes

@@ -11,7 +11,7 @@ from bonepipe import config as configs
 from bonepipe import plain_yaml
 from bonepipe.data.catalog import read_catalog
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, reason
 from bonepipe.files import read_csv
 from bonepipe.forms import fitting
 from bonepipe.inference.crossfit import mean_and_error
@@ -128,7 +128,7 @@ def read_dice(path: Path) -> Scores:
     try:
         return {(row["image_name"], row["class"]): float(row["dice"]) for _, row in read_csv(path, COLUMNS)}
     except ValueError as error:
-        raise BonepipeError(f"{path}: cannot be read as {','.join(COLUMNS)} ({error})") from error
+        raise BonepipeError(f"{path}: cannot be read as {','.join(COLUMNS)} ({reason(error)})") from error
 
 
 def read_totals(path: Path) -> dict[str, float]:

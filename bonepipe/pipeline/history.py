@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, reason
 from bonepipe.files import read_csv
 from bonepipe.inference.epochs import FoldHistory
 from bonepipe.pipeline.run_folder import METRICS, WEIGHTS
@@ -31,7 +31,7 @@ def read_history(folder: Path, images: int) -> FoldHistory:
     try:
         rows = [(int(row["epoch"]), float(row[DICE])) for _, row in read_csv(path, ["epoch", DICE]) if row[DICE]]
     except ValueError as error:
-        raise BonepipeError(f"{path}: cannot be read ({error})") from error
+        raise BonepipeError(f"{path}: cannot be read ({reason(error)})") from error
     validated = sorted(row for row in rows if math.isfinite(row[1]))
     if not validated:
         raise BonepipeError(f"{path}: has no validation in column {DICE}")

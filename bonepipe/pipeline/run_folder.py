@@ -21,7 +21,7 @@ from typing import Any
 from bonepipe import config as configs
 from bonepipe import versions
 from bonepipe.digests import digest, digests
-from bonepipe.errors import BonepipeError, UsageError, suggestion
+from bonepipe.errors import BonepipeError, UsageError, reason, suggestion
 from bonepipe.files import replacing, write_json
 from bonepipe.forms import fitting, read_json
 from bonepipe.leftovers import part_of, sweep
@@ -140,7 +140,8 @@ def blamed(folder: Path) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        raise BonepipeError(f"{folder / FINGERPRINT}: cannot be read ({error}); {_nobody_knows(folder)}") from error
+        where = folder / FINGERPRINT
+        raise BonepipeError(f"{where}: cannot be read ({reason(error)}); {_nobody_knows(folder)}") from error
 
 
 def differences(before: Inputs, now: Inputs) -> list[str]:

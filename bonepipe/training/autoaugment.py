@@ -26,7 +26,7 @@ from bonepipe.data.loading import make_loader
 from bonepipe.data.sampling import Draw
 from bonepipe.data.store import Store
 from bonepipe.disk import naming
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, reason
 from bonepipe.files import replacing
 from bonepipe.labels import bitplane
 from bonepipe.labels.dice import dice
@@ -220,7 +220,7 @@ def _open_study(path: Path) -> optuna.Study:
         return optuna.create_study(storage=storage, study_name="policy", direction="maximize", load_if_exists=True)
     except (ValueError, KeyError) as error:  # a file that cannot be opened says so itself
         raise BonepipeError(
-            f"{path}: cannot be read ({error}); put back a copy, or delete it to search anew"
+            f"{path}: cannot be read ({reason(error)}); put back a copy, or delete it to search anew"
         ) from error
 
 

@@ -107,13 +107,19 @@ def _facts_of(metadata: Mapping[str, str]) -> tuple[dict[str, Any], Checksums | 
     facts: dict[str, Any] = dict(fitting(metadata.get(FACTS, "{}"), Facts))
     checksums: Checksums | None = facts.pop(CHECKSUMS, None)
     if checksums is None:
-        renamed = [text for text in metadata.values() if CHECKSUMS in text]
-        renamed += [name for name, fact in facts.items() if isinstance(fact, dict) and fact.keys() == KEYS]
+        renamed = [text for name, text in metadata.items() if name != FACTS and _tells_facts(text)]
+        renamed += [name for name, fact in facts.items() if isinstance(fact, dict) and fact.keys() & KEYS]
         if renamed:
             raise ValueError("its checksums are not where they were written")
     elif _of_facts(facts) != checksums["facts"]:
         raise ValueError("its facts are not as they were written")
     return facts, checksums
+
+
+def _tells_facts(text: str) -> bool:
+    """Whether a text of the metadata has more of our facts than chance gives other programs' files."""
+    names = [name for name in Facts.__annotations__ if f'"{name}"' in text]
+    return CHECKSUMS in names or len(names) > 2
 
 
 def _of_facts(facts: Mapping[str, Any]) -> int:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-LARGEST = 1 << 40  # pixels
+LARGEST = 1 << 30  # pixels
 Runs = list[tuple[int, int]]
 SMOOTH = 1e-4
 

@@ -57,7 +57,7 @@ def fill(place: Place, command: Command, number: int, count: int, seed: int) -> 
     """Run a command on a disk that becomes full, then, when there is space again, once more."""
     share = (number + chance(seed, command.title, number).random()) / count
     with disk(place.cache / "disk") as folder:
-        shutil.copytree(place.state(command.state), folder)
+        shutil.copytree(place.state(command.state), folder, symlinks=True)
         room = sum(-(-size // PAGE) + 1 for size in place.undisturbed(command).sizes)
         filled = shutil.disk_usage(folder).used
         _resize(folder.parent, filled + max(1, int(share * room)) * PAGE)

@@ -129,7 +129,7 @@ class Place:
             (part / "members.yaml").write_text(MEMBERS)
         else:
             before, commands = STEPS[name]
-            shutil.copytree(self.state(before), part)
+            shutil.copytree(self.state(before), part, symlinks=True)
             for words in commands:
                 require(processes.run(part, words))
         return part.rename(folder)
@@ -138,7 +138,7 @@ class Place:
         """A copy of a state to work in, in place of an earlier one."""
         folder = self.cache / "work" / name
         shutil.rmtree(folder, ignore_errors=True)
-        return Path(shutil.copytree(self.state(state), folder))
+        return Path(shutil.copytree(self.state(state), folder, symlinks=True))
 
     def undisturbed(self, command: Command) -> Undisturbed:
         """What a command does and leaves."""

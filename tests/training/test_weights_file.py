@@ -128,6 +128,22 @@ def test_a_flipped_bit_in_the_name_of_the_checksums_does_not_take_them_away(path
             read_weights(path)
 
 
+def test_two_names_that_are_flipped_do_not_take_the_checksums_away(path):
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"bonepipe"', b'"bo~epipe"').replace(b"crc32", b"crc12"))
+    with pytest.raises(BonepipeError, match="its checksums are not where they were written"):
+        read_weights(path)
+    path.write_bytes(content.replace(b"crc32", b"crc12").replace(b"facts", b"fa_ts"))
+    with pytest.raises(BonepipeError, match="its checksums are not where they were written"):
+        read_weights(path)
+
+
+def test_metadata_of_other_programs_are_not_taken_for_ours(path):
+    tensors, _ = read_weights(path)
+    save_file(tensors, path, {"format": "pt", "modelspec": json.dumps({"classes": ["cat"], "date": "2020"})})
+    assert read_weights(path)[1] == {}
+
+
 def test_a_header_of_a_million_letters_is_told_in_a_line(path):
     content = path.read_bytes()
     header = b'{"weight": "' + b"9" * 10**6 + b'"}'

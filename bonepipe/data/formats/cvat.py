@@ -11,7 +11,7 @@ import numpy as np
 from bonepipe.data.formats import fields
 from bonepipe.data.formats.folder import Images, checked_size
 from bonepipe.data.formats.model import Annotated, Dataset, Notes, Shape, at_least_three, dataset, mask, numbers
-from bonepipe.errors import BonepipeError, quoted
+from bonepipe.errors import BonepipeError, quoted, reason
 from bonepipe.files import replacing
 from bonepipe.labels import rle
 
@@ -35,7 +35,7 @@ def _parse(path: Path) -> ElementTree.Element:
             raise BonepipeError(f"{path}: has a document type (<!DOCTYPE), which CVAT never writes; remove it")
         root = ElementTree.fromstring(text)
     except (UnicodeDecodeError, ElementTree.ParseError, ValueError) as error:
-        raise BonepipeError(f"{path}: broken XML ({error}); export it again") from error
+        raise BonepipeError(f"{path}: broken XML ({reason(error)}); export it again") from error
     if root.tag != "annotations":
         raise BonepipeError(f"{path}: no <annotations> but <{root.tag}>")
     return root
@@ -86,7 +86,7 @@ def _runs(element: ElementTree.Element, size: tuple[int, int], where: str) -> rl
     try:
         counts = [int(value) for value in _text(element, "rle", where).split(",")]
     except ValueError as error:
-        raise BonepipeError(f"{where}.rle: expected whole numbers ({error})") from error
+        raise BonepipeError(f"{where}.rle: expected whole numbers ({reason(error)})") from error
     if box[0] > size[0] or box[1] > size[1]:
         raise BonepipeError(f"{where}: its box is larger than the image of {size[1]} x {size[0]} pixels")
     pixels = fields.mask_of_counts(counts, box, f"{where}.rle")

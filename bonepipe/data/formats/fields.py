@@ -14,7 +14,7 @@ from bonepipe.data.annotation import oddity, pairs
 from bonepipe.data.formats.folder import checked_size
 from bonepipe.data.formats.model import LABELS, Points
 from bonepipe.disk import require_file
-from bonepipe.errors import BonepipeError, quoted
+from bonepipe.errors import BonepipeError, quoted, reason
 from bonepipe.labels import cutout, rle
 from bonepipe.labels.cutout import Box, Cutout
 
@@ -43,7 +43,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
-        raise BonepipeError(f"{path}: broken JSON ({error}); export it again") from error
+        raise BonepipeError(f"{path}: broken JSON ({reason(error)}); export it again") from error
 
 
 def member(holder: Any, key: str, kind: type[T], where: str) -> T:

@@ -14,7 +14,7 @@ from bonepipe.data.formats import brush, fields
 from bonepipe.data.formats.folder import Images
 from bonepipe.data.formats.model import Annotated, Dataset, Notes, Points, Shape, at_least_three, dataset, runs
 from bonepipe.data.image import SUFFIXES
-from bonepipe.errors import BonepipeError, quoted
+from bonepipe.errors import BonepipeError, quoted, reason
 from bonepipe.files import write_json
 from bonepipe.labels import rle
 
@@ -122,7 +122,7 @@ def _runs(code: Any, size: tuple[int, int], where: str) -> rle.Runs:
     try:
         return rle.mask_runs(brush.decode(bytes(code), size))
     except (TypeError, ValueError) as error:
-        raise BonepipeError(f"{where}: is no code of a brush ({error})") from error
+        raise BonepipeError(f"{where}: is no code of a brush ({reason(error)})") from error
 
 
 def write(data: Dataset, out: Path, notes: Notes) -> None:

@@ -147,6 +147,23 @@ def take(sources: Sequence[ByteMaps], picked: Sequence[int]) -> list[Packed]:
     return packed
 
 
+class Arrays:
+    """The arrays of an `.npz`, each read to the end of its entry, where zipfile compares the checksum.
+
+    `numpy.load` stops at the last value: an entry whose length in the directory is damaged is then taken unchecked.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        with self._archive.open(f"{name}.npy") as stream:
+            array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
+            if stream.read(1):
+                raise ValueError(f"{name} has more bytes than values")
+            return array
+
+
 def read(path: Path, classes: Sequence[str]) -> ByteMaps:
     """Read probabilities.
 
@@ -182,7 +199,7 @@ def read_names(path: Path, classes: Sequence[str]) -> list[str]:
         return names_of(file)
 
 
-def names_of(file: Any) -> list[str]:
+def names_of(file: Arrays) -> list[str]:
     """The image names in an open file. Raises ValueError where they are none."""
     names = file["names"]
     if names.ndim != 1 or names.dtype.kind != "U":
@@ -200,11 +217,12 @@ def is_whole(path: Path) -> bool:
 
 
 @contextmanager
-def opened(path: Path, classes: Sequence[str]) -> Iterator[Any]:
+def opened(path: Path, classes: Sequence[str]) -> Iterator[Arrays]:
     """The arrays of a file of out-of-fold predictions; raises as `read`."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            _require_filled(file)
+        with zipfile.ZipFile(path) as archive:
+            _require_filled(archive)
+            file = Arrays(archive)
             labels = file["classes"].tolist()
             if labels != list(classes):
                 named = " ".join(", ".join(map(str, labels)).split())
@@ -216,10 +234,10 @@ def opened(path: Path, classes: Sequence[str]) -> Iterator[Any]:
         raise BonepipeError(f"{path}: cannot be read ({reason(error)}); {WAY_OUT}") from error
 
 
-def _require_filled(file: Any) -> None:
+def _require_filled(archive: zipfile.ZipFile) -> None:
     """Raise ValueError where an array of an `.npz` says that it is larger than what is there: it would be allocated."""
-    for entry in file.zip.infolist():
-        with file.zip.open(entry) as stream:
+    for entry in archive.infolist():
+        with archive.open(entry) as stream:
             read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
             shape, _, dtype = read(stream)
         if math.prod(shape) * dtype.itemsize > entry.file_size:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, reason
 from bonepipe.files import read_csv
 
 STEPS = "steps.csv"  # beside metrics.csv: a few rows an epoch
@@ -64,4 +64,4 @@ def read_rows(path: Path) -> list[dict[str, float]]:
     try:
         return [{key: float(value) for key, value in row.items() if value} for _, row in read_csv(path, ("epoch",))]
     except ValueError as error:
-        raise BonepipeError(f"{path}: cannot be read ({error})") from error
+        raise BonepipeError(f"{path}: cannot be read ({reason(error)})") from error

@@ -1,3 +1,6 @@
+import contextlib
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -105,6 +108,28 @@ def test_arrays_that_do_not_fit_each_other_are_named(written, name, change):
     np.savez(path, **{**arrays, name: change(arrays[name])})
     with pytest.raises(BonepipeError, match=r"\.npz: cannot be read .*train this fold again"):
         byte_maps.read(path, CLASSES)
+
+
+def test_a_wrong_length_in_the_directory_does_not_hide_damaged_values(tmp_path):
+    """`numpy.load` takes such a file: zipfile compares the checksum at the end of an entry, which it never comes to."""
+    values, path = np.zeros(3000, np.int32), tmp_path / "a.npz"
+    values[::250], values[1::300] = 100, 20
+    np.savez_compressed(path, classes=np.array(["Ulna"]), values=values)
+    content, taken = path.read_bytes(), 0
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.getinfo("values.npy")
+    directory = content.rindex(b"PK\x01\x02")  # of the last entry; its compressed size stands at 20
+    start = entry.header_offset + 30 + len(entry.filename)
+    for place in range(8 * (start + 40), 8 * (start + entry.compress_size)):
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        damaged[directory + 22] ^= 4
+        path.write_bytes(damaged)
+        with contextlib.suppress(Exception):
+            taken += not np.array_equal(np.load(path)["values"], values)
+        with pytest.raises(BonepipeError, match=r"a\.npz: cannot be read"), byte_maps.opened(path, ["Ulna"]) as file:
+            file["values"]
+    assert taken
 
 
 def test_bytes_that_do_not_fill_their_boxes_are_named_when_they_are_asked_for(written):
