@@ -82,7 +82,6 @@ STEPS = {
     "trained": ("split", [("train", f"fold={fold}", *WORDS) for fold in (0, 1)]),
     "chosen": ("trained", [COMMANDS["train-all"].words]),
     "finished": ("chosen", [COMMANDS["submit"].words]),
-    "tracked": ("split", [COMMANDS["train, tracked offline"].words]),
 }
 
 

@@ -1,17 +1,19 @@
 """Uploads to Weights & Biases that are killed: the next call brings what is missing, each row once."""
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from . import processes
-from .place import Command, Place, misspoken, require
+from .place import COMMANDS, Command, Place, misspoken, require
 from .trials import Outcome, Trial, chance
 
 CUT = "upload killed at any moment"
-SYNC = Command("sync", ("sync", "runs/debug"), "tracked", ())
+SYNC = Command("sync", ("sync", "runs/debug"), "split", ())
 CLOCKS = ("_runtime", "_timestamp")
 
 
@@ -26,7 +28,7 @@ def cut(place: Place, number: int, seed: int) -> Outcome:
     from tests.wandb_server import WandbServer
 
     expected, seconds = _undisturbed(place)
-    server, folder = WandbServer(), place.copy("tracked", "sync")
+    server, folder = WandbServer(), tracked(place)
     try:
         running = processes.launch(folder, SYNC.words, **_login(server))
         time.sleep(chance(seed, number).uniform(0.3, seconds))
@@ -41,12 +43,26 @@ def cut(place: Place, number: int, seed: int) -> Outcome:
         server.close()
 
 
+def tracked(place: Place) -> Path:
+    """A folder with a fold that was tracked offline, always where it was trained: W&B notes the paths of its files."""
+    folder, kept = place.cache / "work" / "sync", place.cache / "states" / "tracked"
+    if not kept.is_dir():
+        place.copy(SYNC.state, "sync")
+        require(processes.run(folder, COMMANDS["train, tracked offline"].words))
+        part = kept.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(folder, part, symlinks=True).rename(kept)
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    return Path(shutil.copytree(kept, folder, symlinks=True))
+
+
 def _undisturbed(place: Place) -> tuple[dict[str, Any], float]:
     """What the server has after an upload that nobody disturbed, and how long it took; done once."""
     from tests.wandb_server import WandbServer
 
     if "sync" not in place.uploaded:
-        server, folder = WandbServer(), place.copy("tracked", "sync")
+        server, folder = WandbServer(), tracked(place)
         start = time.monotonic()
         require(processes.launch(folder, SYNC.words, **_login(server)).wait())
         place.uploaded["sync"] = told(server), time.monotonic() - start
