@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from bonepipe.data import strata
 from bonepipe.data.catalog import Radiograph
 from bonepipe.data.strata import StrataSpec
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, quoted, reason
 from bonepipe.files import write_json
 from bonepipe.forms import read_json
 from bonepipe.pipeline.run_folder import THRESHOLDS
@@ -88,7 +88,7 @@ def read(folder: Path, classes: Sequence[str]) -> Decisions:
         kept = content.get("postprocess") or {name: [] for name in classes}
         unknown = set(content.get("crf", ())) - set(classes)
         if unknown:
-            raise ValueError(f"unknown classes {sorted(unknown)}")
+            raise ValueError(f"unknown classes {quoted(sorted(unknown))}")
         return Decisions(
             _in_order(content["thresholds"], classes),
             {key: _in_order(row["thresholds"], classes) for key, row in content.get("by_stratum", {}).items()},
@@ -100,7 +100,7 @@ def read(folder: Path, classes: Sequence[str]) -> Decisions:
     except KeyError as error:
         raise BonepipeError(f"{path}: says nothing of class {error}; move it away, and {way_out}") from error
     except ValueError as error:
-        raise BonepipeError(f"{path}: {error}; move it away, and {way_out}") from error
+        raise BonepipeError(f"{path}: {reason(error)}; move it away, and {way_out}") from error
 
 
 def _in_order(values: Mapping[str, Any], classes: Sequence[str]) -> list[float]:

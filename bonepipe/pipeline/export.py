@@ -1,6 +1,7 @@
 """A finished run or ensemble as one file that predicts without this package: ONNX, or a program of torch.export."""
 
 import importlib.util
+import io
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -245,7 +246,9 @@ def _write_onnx(program: Any, graph: Graph, path: Path) -> "Callable[[NDArray[np
 def _write_pt2(program: Any, graph: Graph, path: Path) -> "Callable[[NDArray[np.uint8]], Maps]":
     import torch
 
-    torch.export.save(program, path, extra_files={FACTS: json.dumps(graph.facts)})
+    content = io.BytesIO()  # of a file that the disk refuses, torch tells neither name nor reason
+    torch.export.save(program, content, extra_files={FACTS: json.dumps(graph.facts)})
+    path.write_bytes(content.getbuffer())
     module = torch.export.load(path).module()
     return lambda images: module(torch.from_numpy(images)).numpy()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bonepipe.errors import BonepipeError
+from bonepipe.interruption import PARENT
 from bonepipe.pipeline.run_folder import locked
 from bonepipe.pipeline.unsent import unsent
 from bonepipe.training.tracking.ending import UNSENT
@@ -19,6 +20,8 @@ from bonepipe.training.tracking.telling import cause
 
 # The client's own retries go on for hours, and it knows no total time; these end after about a minute.
 RETRIES = {"WANDB__GRAPHQL_RETRY_MAX": "3", "WANDB__FILE_STREAM_RETRY_MAX": "4", "WANDB__FILE_TRANSFER_RETRY_MAX": "4"}
+# `wandb`, which ends with the process that calls it: what it had not sent is sent by the next call.
+CLIENT = "from bonepipe.interruption import end_with_parent; end_with_parent(); from wandb.cli.cli import cli; cli()"
 LEFTOVERS = ("data", "cache", "logs")  # in wandb/: W&B's copies of small files, and its logs
 
 
@@ -118,7 +121,8 @@ def _send(log: Path, wandb: Path) -> str:
     environment = {**RETRIES, **os.environ, **{name: str(path.resolve()) for name, path in places.items()}}
     environment.pop("WANDB_SERVICE", None)  # of a process that has settings of its own
     earlier = set(wandb.glob("logs/debug-sync*.log"))
-    command = [sys.executable, "-m", "wandb", "sync", "--no-skip-online", str(log.resolve())]
+    environment[PARENT] = str(os.getpid())
+    command = [sys.executable, "-c", CLIENT, "sync", "--no-skip-online", str(log.resolve())]
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
     done = subprocess.run(
         command, stdin=none, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment, check=False
