@@ -2,12 +2,16 @@
 
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,15 +53,31 @@ def in_processes(
     if count < 2 or len(items) < least:
         return list(tqdm(map(work, items), title, len(items), unit=unit))
     context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
-    with ProcessPoolExecutor(count, context, initializer=_alone) as pool:
+    with ProcessPoolExecutor(count, context, initializer=alone) as pool:
         return list(tqdm(pool.map(work, items, chunksize=2), title, len(items), unit=unit))
 
 
-def _alone() -> None:
-    """Have a process of several keep to its core."""
+def alone() -> None:
+    """Have a process of several keep to its core, and end with the one that started it."""
     import cv2
 
     cv2.setNumThreads(1)
+    end_with_starter()
+
+
+def end_with_starter() -> None:
+    """End this process of multiprocessing as soon as the one that started it is gone, killed for example.
+
+    The others would wait for work for ever: in a pool each holds both ends of the pipe that it waits at, and torch's
+    loaders look at the parent, which is a server (`forkserver`) that in turn waits for them.
+    """
+    if starter := multiprocessing.parent_process():
+        threading.Thread(target=_end_after, args=(starter,), daemon=True).start()
+
+
+def _end_after(starter: "BaseProcess") -> None:
+    starter.join()
+    os._exit(1)
 
 
 class Overlap(Generic[Item, Result]):

@@ -1,9 +1,11 @@
+import contextlib
 import importlib
 import os
 import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,33 @@ def test_cores_are_those_of_the_process_or_fewer_if_asked_for(monkeypatch):
     for share, expected in (("", 8), ("3", 3), ("0", 1), ("99", 8), ("few", 8)):
         monkeypatch.setenv("BONEPIPE_CORES", share)
         assert cores() == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("kind", ["pool", "fork", "forkserver", "spawn"])
+def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path, kind):
+    command = [sys.executable, Path(__file__).parent / "orphans.py", kind, tmp_path]
+    with subprocess.Popen(command, env={**os.environ, "BONEPIPE_CORES": "2"}, stderr=subprocess.DEVNULL) as starter:
+        try:
+            await_that(lambda: len(list(tmp_path.iterdir())) >= 2, 60)
+        finally:
+            starter.kill()
+    workers = [path.name for path in tmp_path.iterdir()]
+    await_that(lambda: not any(runs(number) for number in workers), 15)
+
+
+def await_that(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def runs(number):
+    """Whether a process is there and no zombie, which nobody here may be told of."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path("/proc", number, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 @pytest.mark.parametrize("name", [*WAITING])

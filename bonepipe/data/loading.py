@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from bonepipe.errors import BonepipeError
-from bonepipe.parallel import cores
+from bonepipe.parallel import cores, end_with_starter
 
 
 def reading_processes(images: int, wanted: int | None = None) -> int:
@@ -36,7 +36,7 @@ def make_loader(dataset: Dataset[Any], batch_size: int, workers: int = 0, **argu
         batch_size=batch_size,  # by its name, for Lightning may make the loader anew
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin,
         **arguments,
     )
 
@@ -54,6 +54,7 @@ def batches(dataset: Dataset[Any], batch_size: int, workers: int = 0) -> Iterato
         raise kind(str(error).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")[2].strip()) from error
 
 
-def _one_thread(worker: int) -> None:
+def _begin(worker: int) -> None:
     """Workers are as many as cores; OpenCV's own threads in each would only get in each other's way."""
     cv2.setNumThreads(0)  # torch sees to its own
+    end_with_starter()

@@ -16,7 +16,7 @@ from bonepipe.data.submission import ANSWER
 from bonepipe.data.synthetic import write_mark
 from bonepipe.errors import BonepipeError
 from bonepipe.files import appearing, write_csv
-from bonepipe.parallel import cores
+from bonepipe.parallel import alone, cores
 
 SMALLEST_SIZE = 64  # pixels; below this the carpal bones vanish
 POOL_FROM = 40e6  # pixels in all: starting processes takes longer than drawing fewer
@@ -83,7 +83,7 @@ def _work(tasks: Sequence[Task], workers: int) -> list[Outcome]:
         finally:
             cv2.setNumThreads(threads)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=alone) as pool:
         return list(tqdm(pool.map(write_sample, tasks, chunksize=2), **bar))
 
 
