@@ -167,7 +167,7 @@ def _need(experiment: Experiment, data: "FoldDataModule", size: int) -> float | 
 
 def _train(experiment: Experiment, data: "FoldDataModule", size: int) -> None:
     """Two steps of the optimiser, as the fold makes them: augmentation, mixing, loss, precision, clipping."""
-    from bonepipe.training.fit import make_trainer
+    from bonepipe.training.fit import make_trainer, stopping
 
     data.batch_size = size
     data.setup("fit")
@@ -176,4 +176,5 @@ def _train(experiment: Experiment, data: "FoldDataModule", size: int) -> None:
         trainer = make_trainer(experiment.trainer, [], experiment.device, Path(folder))
         trainer.limit_val_batches = 0
         module = experiment.module(data.fold, pretrained=False)
-        trainer.fit(module, data.train_dataloader(), data.val_dataloader())
+        with stopping():
+            trainer.fit(module, data.train_dataloader(), data.val_dataloader())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bonepipe.pipeline.experiment import Experiment, say
-from bonepipe.training.fit import make_trainer
+from bonepipe.training.fit import make_trainer, stopping
 from bonepipe.training.progress import Progress
 from bonepipe.training.speed import Repeated, StepClock
 
@@ -40,7 +40,8 @@ def _measure(experiment: Experiment, spec: Any, loading: bool) -> Any:
         loader: Any = data.train_dataloader()
         if not loading:
             loader = Repeated(loader, trainer.strategy.root_device)
-        trainer.fit(experiment.module(fold), loader, data.val_dataloader())
+        with stopping():
+            trainer.fit(experiment.module(fold), loader, data.val_dataloader())
     return clock.summary()
 
 

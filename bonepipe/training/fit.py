@@ -1,9 +1,11 @@
 """Training one fold: from built parts to the weights that predict."""
 
+import contextlib
 import logging
 import math
 import signal
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -261,19 +263,27 @@ def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, f
 
 def _fit(trainer: pl.Trainer, module: SegmentationModule, data: FoldDataModule, checkpoint: Path | None) -> None:
     try:
-        _start_or_resume(trainer, module, data, checkpoint)
+        with stopping():
+            _start_or_resume(trainer, module, data, checkpoint)
     except ValueError as error:  # from networks that could not be asked beforehand
         if not is_lone_value(error):
             raise
         raise _lone_value(data) from error
-    except SystemExit as stop:  # Lightning's answer to Ctrl-C, and with 0 to SIGTERM
-        cause = stop.__context__
-        raise cause if isinstance(cause, KeyboardInterrupt) else Interrupted(signal.SIGTERM) from None
     except RuntimeError as error:
         if "returned nan values" not in str(error):  # of trainer.detect_anomaly
             raise
         where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step + 1}"
         raise BonepipeError(f"broke down in {where}: {error} Try {REMEDIES}") from error
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """Raise the interruption itself where Lightning answers it with `exit(1)`, or SIGTERM with `exit(0)`."""
+    try:
+        yield
+    except SystemExit as stop:
+        cause = stop.__context__
+        raise cause if isinstance(cause, KeyboardInterrupt) else Interrupted(signal.SIGTERM) from None
 
 
 def _start_or_resume(
@@ -301,7 +311,8 @@ def _choose(
     other, averaged = averaging.missed(trainer.current_epoch), None
     if average is not None:
         module.model.load_state_dict(average.state_dict())
-        averaged = dice = trainer.validate(module, datamodule=data, verbose=False)[0][METRIC]
+        with stopping():
+            averaged = dice = trainer.validate(module, datamodule=data, verbose=False)[0][METRIC]
         if dice > best.dice:
             return Chosen("average", averaging.count, dice, f"epoch {best.epoch + 1} has Dice {best.dice:.4f}", dice)
         other = f"the average of {averaging.count} has Dice {dice:.4f}"

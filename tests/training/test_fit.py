@@ -1,5 +1,6 @@
 import csv
 import os
+import signal
 from pickle import UnpicklingError
 
 import numpy as np
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 
 from bonepipe.data.batches import TrainingImages
 from bonepipe.errors import BonepipeError, UsageError
+from bonepipe.interruption import Interrupted
 from bonepipe.labels import polygon
 from bonepipe.training.averaging import StochasticWeightAveraging
 from bonepipe.training.fit import Chosen, TrainerSpec, train_fold
@@ -207,6 +209,31 @@ def test_the_epoch_in_which_training_is_stopped_is_validated(train):
     _, chosen, folder = train(averaging=stopping, settings={"epochs": 9, "validate_every": 5}, **RISING)
     assert validated(folder) == [5, 7]
     assert chosen.epoch == 7
+
+
+class Interrupting(StochasticWeightAveraging):
+    """A signal comes in training, in an epoch's validation, or while the finished average is validated."""
+
+    def __init__(self, when):
+        super().__init__(start=0.25)
+        self.when, self.epochs = when, 0
+
+    def on_train_batch_end(self, *given):
+        self.interrupt("training")
+        super().on_train_batch_end(*given)
+
+    def on_validation_start(self, trainer, module):
+        self.interrupt("validation" if trainer.state.fn == "fit" else "average")
+
+    def interrupt(self, now):
+        if now == self.when:
+            raise Interrupted(signal.SIGHUP)
+
+
+@pytest.mark.parametrize("when", ["training", "validation", "average"])
+def test_a_signal_is_never_lightnings_exit_code(train, when):
+    with pytest.raises(Interrupted, match="SIGHUP"):
+        train(averaging=Interrupting(when))
 
 
 def test_training_without_any_validation_is_refused():
