@@ -213,7 +213,7 @@ class _Alone(JournalFileSymlinkLock):
 
 
 def _open_study(path: Path) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial that a signal stops is a warning with a traceback
     _drop_torn_line(path)
     try:
         storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Alone(str(path))))
