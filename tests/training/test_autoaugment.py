@@ -1,4 +1,5 @@
 import json
+import logging
 from dataclasses import replace
 
 import cv2
@@ -127,8 +128,13 @@ def test_an_interrupted_search_finds_what_a_quiet_one_finds(tmp_path):
         return evaluate_by_share(nodes)
 
     settings = PolicySearch(trials=14, subpolicies=1, operations=1, top=2)
+    said, handler = [], logging.Handler()
+    handler.emit = said.append
+    logging.getLogger("optuna").addHandler(handler)
     with pytest.raises(KeyboardInterrupt):
         autoaugment.run_search(interrupted, settings, 1, tmp_path / "cut", {})
+    logging.getLogger("optuna").removeHandler(handler)
+    assert not said  # a stopped trial is no failure: the command says how to go on
     autoaugment._open_study(tmp_path / "cut").ask()  # as kill -9 leaves it: a trial that is still running
     assert search(tmp_path / "cut", settings) == quiet
     assert len(calls) == 12
