@@ -18,9 +18,10 @@ def section(results: Results) -> Section:
     worst, best = order[0], order[-1]
     lost, few = 1 - mean, order[: max(1, len(order) // 5)]
     share = lost[few].sum() / max(lost.sum(), 1e-9)
+    who = f"worst {len(few)} of {len(order)} classes make" if len(few) > 1 else "former makes"
     says = (
         f"{results.classes[worst]} is worst ({mean[worst]:.3f}), {results.classes[best]} best ({mean[best]:.3f}). The "
-        f"worst {len(few)} of {len(order)} classes make up {share:.0%} of what is lost."
+        f"{who} up {share:.0%} of what is lost."
     )
     return Section("Dice by class", says, [_heat(results), *_sizes(results), *_strata(results)])
 
