@@ -101,18 +101,18 @@ def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path, kind):
     command = [sys.executable, Path(__file__).parent / "orphans.py", kind, tmp_path]
     with subprocess.Popen(command, env={**os.environ, "BONEPIPE_CORES": "2"}, stderr=subprocess.DEVNULL) as starter:
         try:
-            await_that(lambda: len(list(tmp_path.iterdir())) >= 2, 60)
+            assert comes_true(lambda: len(list(tmp_path.iterdir())) >= 2, 60)
         finally:
             starter.kill()
     workers = [path.name for path in tmp_path.iterdir()]
-    await_that(lambda: not any(runs(number) for number in workers), 15)
+    assert comes_true(lambda: not any(runs(number) for number in workers), 15)
 
 
-def await_that(condition, seconds):
+def comes_true(condition, seconds):
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
+    while not (done := condition()) and time.monotonic() < end:
         time.sleep(0.02)
+    return done
 
 
 def runs(number):

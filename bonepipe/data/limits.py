@@ -6,6 +6,7 @@ from typing import Annotated
 from annotated_types import Interval
 
 from bonepipe.errors import BonepipeError, UsageError, suggestion
+from bonepipe.forms import named
 from bonepipe.labels.rle import LARGEST
 from bonepipe.ranges import Count
 
@@ -74,4 +75,4 @@ def parse(text: str | None) -> Limits:
         return TypeAdapter(Limits).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"--limits {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise UsageError(f"--limits {named(first['loc'])}: {first['msg']}") from error

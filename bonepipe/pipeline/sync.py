@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bonepipe.children import Children
 from bonepipe.errors import BonepipeError
-from bonepipe.interruption import PARENT
 from bonepipe.pipeline.run_folder import locked
 from bonepipe.pipeline.unsent import unsent
 from bonepipe.training.tracking.ending import UNSENT
@@ -121,17 +121,15 @@ def _send(log: Path, wandb: Path) -> str:
     environment = {**RETRIES, **os.environ, **{name: str(path.resolve()) for name, path in places.items()}}
     environment.pop("WANDB_SERVICE", None)  # of a process that has settings of its own
     earlier = set(wandb.glob("logs/debug-sync*.log"))
-    environment[PARENT] = str(os.getpid())
     command = [sys.executable, "-c", CLIENT, "sync", "--no-skip-online", str(log.resolve())]
-    pipe, none = subprocess.PIPE, subprocess.DEVNULL
-    done = subprocess.run(
-        command, stdin=none, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment, check=False
-    )
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with Children() as children, children.started(command, environment, text=True, **streams) as client:
+        told, _ = client.communicate()
     logs = [path.read_text("utf-8", errors="replace") for path in set(wandb.glob("logs/debug-sync*.log")) - earlier]
-    faults = [*re.findall(r"^wandb: ERROR (.*)", done.stdout, re.MULTILINE), *_faults("\n".join(logs))]
-    link = re.search(r"View run .* at (https?://\S+)", done.stdout)
-    if done.returncode or faults or link is None or not marker_of(log).is_file():
-        raise BonepipeError((faults or done.stdout.strip().splitlines() or ["W&B's client said nothing"])[-1])
+    faults = [*re.findall(r"^wandb: ERROR (.*)", told, re.MULTILINE), *_faults("\n".join(logs))]
+    link = re.search(r"View run .* at (https?://\S+)", told)
+    if client.returncode or faults or link is None or not marker_of(log).is_file():
+        raise BonepipeError((faults or told.strip().splitlines() or ["W&B's client said nothing"])[-1])
     return link[1]
 
 
