@@ -19,7 +19,7 @@ from bonepipe import plain_yaml
 from bonepipe.constructors import conf_dir, content, locate
 from bonepipe.errors import BonepipeError, UsageError, quoted, reason, suggestion
 from bonepipe.files import find_files, replacing
-from bonepipe.forms import named
+from bonepipe.forms import adapter, named
 
 Config = dict[str, Any]
 T = TypeVar("T")
@@ -252,11 +252,11 @@ def settings(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _check_value(path: str, value: Any, kind: Any) -> None:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     require_numbers(path, value)
     try:
-        require_numbers(path, TypeAdapter(kind).validate_python(value))
+        require_numbers(path, adapter(kind).validate_python(value))
     except ValidationError as error:
         first = error.errors()[0]
         union = isinstance(kind, UnionType) or get_origin(kind) is Union  # it would only add the name of one member
@@ -315,13 +315,11 @@ def build(config: Mapping[str, Any], group: str, *given: Any) -> Any:
     Raises:
         UsageError: an unknown key, or a value of the wrong type or that the constructor refuses; the message names it.
     """
-    from pydantic import TypeAdapter
-
     _check_node(group, config[group])  # whoever composed may have left it to the command
     node = dict(config[group])
     target = locate(group, node.pop("_target_"))
     parameters = settings(target)
-    values = {key: TypeAdapter(parameters[key].annotation).validate_python(value) for key, value in node.items()}
+    values = {key: adapter(parameters[key].annotation).validate_python(value) for key, value in node.items()}
     try:
         return target(*given, **values)
     except ValueError as error:

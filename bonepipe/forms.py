@@ -1,11 +1,15 @@
 """What files must look like: their content checked against a type, the first field that does not fit named."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError, reason
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 LARGEST = 1 << 28  # bytes; the digests of a million files have half of it
@@ -38,6 +42,14 @@ def named(place: Sequence[str | int]) -> str:
     return ".".join(key if isinstance(key, str) and key.isprintable() else repr(key) for key in place)
 
 
+@cache
+def adapter(kind: Any) -> "TypeAdapter[Any]":
+    """What checks values against a type; to make it takes longer than to use it."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
 def fitting(content: Any, kind: type[T]) -> T:
     """A content that is of a type, as it is. Raises ValueError naming the first field that is not.
 
@@ -45,12 +57,12 @@ def fitting(content: Any, kind: type[T]) -> T:
         content: JSON as bytes or text, or plain values.
         kind: see `read_json`; numbers are not taken from texts, nor whole ones from others.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
     from pydantic_core import from_json
 
     values = from_json(content) if isinstance(content, bytes | str) else content
     try:
-        TypeAdapter(kind).validate_python(values, strict=True)
+        adapter(cast("Any", kind)).validate_python(values, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise ValueError(": ".join(filter(None, [reason(named(first["loc"]), 200), first["msg"]]))) from error

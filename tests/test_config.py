@@ -101,8 +101,8 @@ def test_a_key_that_is_added_within_a_dictionary_names_the_way():
 
 
 def test_a_group_that_is_taken_away_is_named():
-    assert_refused(["~trainer"], "trainer: needs a _target_")  # an experiment's settings are left
-    assert_refused(["~trainer", "~experiment"], "the config lacks trainer")
+    assert_refused(["~optimizer"], "optimizer: needs a _target_")  # an experiment's settings are left
+    assert_refused(["~optimizer", "~experiment"], "the config lacks optimizer")
 
 
 @pytest.mark.parametrize(

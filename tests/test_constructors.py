@@ -97,7 +97,7 @@ def test_no_node_has_keys_beside_the_settings_of_its_constructor(demo, group, ke
     ],
 )
 def test_a_recipe_names_transforms_and_nothing_else(word):
-    config = configs.compose([word])
+    config = configs.compose(["augment=light", word])
     with pytest.raises(UsageError, match="augment: ") as caught:
         configs.build(config, "augment", configs.build(config, "data"))
     assert "did you mean 'load'" not in str(caught.value)

@@ -16,6 +16,7 @@ from bonepipe import plain_yaml
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError, quoted, reason, suggestion
 from bonepipe.labels import bitplane
+from bonepipe.ranges import Count
 
 Nodes = Sequence[Mapping[str, Any]]
 
@@ -110,6 +111,16 @@ class Augmentation:
                 self(image, planes, seed)
         except BonepipeError as error:
             raise ValueError(str(error).removeprefix("augment: ")) from error
+
+
+def by_passes(data: DataSpec, /, *, short: Nodes, long: Nodes, passes: Count, enough: Count = 150) -> Augmentation:
+    """The recipe that suits a training's length: `long` from `enough` passes over the images on, before it `short`.
+
+    Raises:
+        ValueError: as of `Augmentation`, for either recipe.
+    """
+    recipes = [Augmentation(data, transforms=nodes) for nodes in (short, long)]
+    return recipes[passes >= enough]
 
 
 def _change(before: np.ndarray, after: np.ndarray) -> str:

@@ -16,7 +16,7 @@ from scipy import stats
 from bonepipe import config as configs
 from bonepipe.data.augment import Augmentation
 from bonepipe.data.spec import DataSpec
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.labels import bitplane
 
 CLASSES = tuple(f"class {i}" for i in range(29))
@@ -187,7 +187,8 @@ def test_unnamed_mirrors_are_refused_where_classes_swap(name):
 
 
 CONF = Path(configs.conf_dir()) / "augment"
-STORED = {path.stem: yaml.safe_load(path.read_text())["transforms"] for path in CONF.glob("*.yaml")}
+WHOLE = {path.stem: yaml.safe_load(path.read_text()) for path in CONF.glob("*.yaml")}
+STORED = {name: node["transforms"] for name, node in WHOLE.items() if "transforms" in node}
 NAMED = sorted(STORED.keys() - {"searched"})
 SQUARE = DataSpec(name="square", root="x", classes=CLASSES, size=96)
 
@@ -304,6 +305,26 @@ def test_the_default_recipe_is_what_it_always_was():
         result = augment(image, planes, seed)
         np.testing.assert_array_equal(result[0], expected["image"])
         np.testing.assert_array_equal(result[1], expected["mask"])
+
+
+@pytest.mark.parametrize(("epochs", "taken"), [(1, "short"), (149, "short"), (150, "long"), (400, "long")])
+def test_the_default_recipe_is_the_one_for_the_number_of_passes(epochs, taken):
+    config = configs.compose([f"trainer.epochs={epochs}", "data.size=96", "data.root=x"])
+    chosen = configs.build(config, "augment", configs.build(config, "data"))
+    expected = Augmentation(configs.build(config, "data"), transforms=WHOLE["by_passes"][taken])
+    image, masks = hand_like((192, 192))  # at data.supersample times the size
+    planes = bitplane.pack(masks.transpose(1, 2, 0))
+    for seed in range(10):
+        for one, other in zip(chosen(image, planes, seed), expected(image, planes, seed), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert chosen.shows == expected.shows
+
+
+def test_both_recipes_are_those_of_their_names_and_refused_before_they_are_needed():
+    assert (WHOLE["by_passes"]["short"], WHOLE["by_passes"]["long"]) == (STORED["light"], STORED["geometric"])
+    config = configs.compose(["augment.long=[{name: Affin}]", "data.root=x"])
+    with pytest.raises(UsageError, match="augment: albumentations has no 'Affin'; did you mean 'Affine'"):
+        configs.build(config, "augment", configs.build(config, "data"))
 
 
 @pytest.mark.parametrize("name", ["CoarseDropout", "GridDropout"])

@@ -189,8 +189,14 @@ def test_from_scratch_with_pretrained_weights_is_refused(words, capsys):
         (["model.encoder=resnet19"], "unknown encoder 'resnet19'; did you mean 'resnet18'?"),
         (["loss=dice_topk", "loss.k=0"], "loss.k=0: input should be greater than 0"),
         (["windows=sliding", "windows.window=96"], "windows.window=96: larger than the image, 64 pixels"),
-        (["augment.transforms=[{name: HorizontalFlpi}]"], "no 'HorizontalFlpi'; did you mean 'HorizontalFlip'?"),
-        (["augment.transforms=[{name: Affine, rotat: 3}]"], "Affine takes no 'rotat'; did you mean 'rotate'?"),
+        (
+            ["augment=flip", "augment.transforms=[{name: HorizontalFlpi}]"],
+            "no 'HorizontalFlpi'; did you mean 'HorizontalFlip'?",
+        ),
+        (
+            ["augment=flip", "augment.transforms=[{name: Affine, rotat: 3}]"],
+            "Affine takes no 'rotat'; did you mean 'rotate'?",
+        ),
         (["tta.transforms=[{name: HorizontalFlp}]"], "no view 'HorizontalFlp'; did you mean 'HorizontalFlip'?"),
         (["transfer.mode=frozn"], "transfer.mode='frozn': input should be"),
         (["+data.swaps.horizontal=[[Radis,Ulna]]"], "unknown class 'Radis'; did you mean 'Radius'?"),
@@ -207,28 +213,44 @@ def test_a_wrong_setting_is_refused_with_the_reason_and_leaves_no_run_behind(wor
     assert not Path("runs/debug/fold-0/fingerprint.json").exists()
 
 
-AFFINE, SCALED = "augment.transforms=[{name: Affine, %s}]", "tta.transforms=[{name: Scale, scales: [0.9, 1.3]}]"
-GREYS = "augment.transforms=[{name: RandomBrightnessContrast, %s}]"
+SCALED = "tta.transforms=[{name: Scale, scales: [0.9, 1.3]}]"
+
+
+def recipe(name, arguments):
+    """Words that augment with one transform alone."""
+    return "augment=flip", f"augment.transforms=[{{name: {name}, {arguments}}}]"
 
 
 @pytest.mark.parametrize(
-    ("recipe", "views", "unseen"),
+    ("augment", "views", "unseen"),
     [
-        (AFFINE % "rotate: [-30, 30]", SCALED, "Scale, which the model did not see in training (it saw images as they"),
-        (AFFINE % "scale: [0.8, 1.2], p: 0", SCALED, "Scale, which"),
         (
-            AFFINE % "scale: [0.8, 1.2]",
+            recipe("Affine", "rotate: [-30, 30]"),
+            SCALED,
+            "Scale, which the model did not see in training (it saw images as they",
+        ),
+        (recipe("Affine", "scale: [0.8, 1.2], p: 0"), SCALED, "Scale, which"),
+        (
+            recipe("Affine", "scale: [0.8, 1.2]"),
             SCALED,
             "Scale 1.3, which the model did not see in training (it saw Scale 0.8 to",
         ),
-        (GREYS % "brightness_limit: 0", "tta.transforms=[{name: Add, values: [0.1]}]", "Add, which"),
-        (GREYS % "brightness_limit: 0", "tta.transforms=[{name: Multiply, factors: [1.1]}]", "Multiply, which"),
-        ("augment=none", "tta=flip", "HorizontalFlip, which"),
-        ("augment=geometric", "tta=twelve", "VerticalFlip, which"),
+        (
+            recipe("RandomBrightnessContrast", "brightness_limit: 0"),
+            "tta.transforms=[{name: Add, values: [0.1]}]",
+            "Add, which",
+        ),
+        (
+            recipe("RandomBrightnessContrast", "brightness_limit: 0"),
+            "tta.transforms=[{name: Multiply, factors: [1.1]}]",
+            "Multiply, which",
+        ),
+        (["augment=none"], "tta=flip", "HorizontalFlip, which"),
+        (["augment=geometric"], "tta=twelve", "VerticalFlip, which"),
     ],
 )
-def test_views_that_the_recipe_does_not_show_are_refused_before_training(words, capsys, recipe, views, unseen):
-    assert main(["train", *words, recipe, views]) == 1
+def test_views_that_the_recipe_does_not_show_are_refused_before_training(words, capsys, augment, views, unseen):
+    assert main(["train", *words, *augment, views]) == 1
     message = capsys.readouterr().err
     assert f"augment: tta.transforms has {unseen}" in message
     assert "use tta=none, or tta.force=true to try all the same" in message
@@ -237,7 +259,7 @@ def test_views_that_the_recipe_does_not_show_are_refused_before_training(words, 
 
 def test_the_weights_tell_what_the_model_saw(words, capsys):
     """Views within it are predicted with; others are refused by name, and not if they are forced."""
-    assert main(["train", *words, AFFINE % "scale: [0.8, 1.2]", SCALED.replace("1.3", "1.1")]) == 0
+    assert main(["train", *words, *recipe("Affine", "scale: [0.8, 1.2]"), SCALED.replace("1.3", "1.1")]) == 0
     path = Path("runs/debug/fold-0/weights.safetensors")
     assert read_facts(path)["seen"] == {"Scale": [0.8, 1.2]}
     assert read_facts(path)["aspects"] == [1, 1]
