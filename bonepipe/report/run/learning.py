@@ -9,7 +9,7 @@ from bonepipe.report.page import Chart, Part, Section
 from bonepipe.report.run.results import Results, Rows
 
 DICE, LOSS = "val/dice", "train/loss"
-SETTLED = 0.002  # Dice gained in the last quarter, below which a training has settled
+SETTLED = 0.002  # Dice gained in the last quarter, or lost since the best epoch, that says nothing
 
 
 def section(results: Results) -> Section | None:
@@ -46,11 +46,18 @@ def _chart(results: Results, key: str, title: str) -> list[Part]:
 
 
 def _verdict(histories: Mapping[int, Rows]) -> str:
-    """Whether more epochs would help."""
+    """Whether more epochs, or fewer, would help."""
     epochs, values = curve(histories, DICE)
     if len(epochs) < 3:
         return "Too few validations to tell whether longer training would gain."
     mean = np.nanmean(values, 0)
+    best = int(np.nanargmax(mean))
+    lost = float(mean[best] - mean[-1])
+    if lost > SETTLED:
+        return (
+            f"Dice was highest at epoch {epochs[best]:g} and has lost {lost:.4f} since: the network learns its images "
+            "by heart. Stronger augmentation (augment=geometric, strong) or fewer epochs (trainer.epochs) may pay."
+        )
     before = mean[epochs <= 0.75 * epochs[-1]]
     gained = float(mean[-1] - before[-1]) if before.size else 0.0
     if gained > SETTLED:
