@@ -32,11 +32,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def libraries_set_apart():
-    """Whole collections of garbage pass over torch and the like: a sixth of all the time went there."""
+    """Whole collections of garbage are rare and pass over torch and the like: a sixth of all the time went there."""
     for name in ("bonepipe.pipeline.fold", "bonepipe.inference.predict", "segmentation_models_pytorch", "wandb"):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
+    gc.set_threshold(700, 10, 50)
 
 
 @pytest.fixture(scope="session", autouse=True)
