@@ -28,8 +28,8 @@ from bonepipe.screen import say
 
 Scores = dict[tuple[str, str], float]  # (image, class) -> Dice
 COLUMNS = ["image_name", "class", "dice"]
-# Settings that do not make two runs differ: names and places, what follows the out-of-fold predictions, and what another
-# setting says already.
+# Settings that do not make two runs differ: names and places, what follows the out-of-fold predictions, and what
+# another setting says already.
 IGNORED = (
     "name", "fold", "runs", "device", "executor", "tracking", "prediction", "thresholds", "search", "cam",
     "trainer.workers", "trainer.compile", "data.limits",
