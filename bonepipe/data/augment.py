@@ -116,6 +116,8 @@ class Augmentation:
 def by_passes(data: DataSpec, /, *, short: Nodes, long: Nodes, passes: Count, enough: Count = 150) -> Augmentation:
     """The recipe that suits a training's length: `long` from `enough` passes over the images on, before it `short`.
 
+    Both are made, so that a mistake in either is told at once.
+
     Raises:
         ValueError: as of `Augmentation`, for either recipe.
     """

@@ -6,7 +6,7 @@ from typing import Annotated
 from annotated_types import Interval
 
 from bonepipe.errors import BonepipeError, UsageError, suggestion
-from bonepipe.forms import named
+from bonepipe.forms import adapter, named
 from bonepipe.labels.rle import LARGEST
 from bonepipe.ranges import Count
 
@@ -62,7 +62,7 @@ DEFAULTS = Limits()
 
 def parse(text: str | None) -> Limits:
     """Limits from the words of a command line, such as `pixels=200000000,points=1000000`. Raises UsageError."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     names = [field.name for field in fields(Limits)]
     values = {}
@@ -72,7 +72,7 @@ def parse(text: str | None) -> Limits:
             raise UsageError(f"--limits {word[:80]}: there are {', '.join(names)}{suggestion(name, names)}")
         values[name] = value
     try:
-        return TypeAdapter(Limits).validate_python(values)
+        return adapter(Limits).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"--limits {named(first['loc'])}: {first['msg']}") from error

@@ -32,8 +32,7 @@ COLUMNS = ["image_name", "class", "dice"]
 # another setting says already.
 IGNORED = (
     "name", "fold", "runs", "device", "executor", "tracking", "prediction", "thresholds", "search", "cam",
-    "trainer.workers", "trainer.compile", "data.limits",
-    "augment.passes",
+    "trainer.workers", "trainer.compile", "data.limits", "augment.passes",
 )  # fmt: skip
 MADE = ("ensemble.mean", "cascade.first")  # what each ensemble resp. cascade says
 TOTALS = ("oof_dice", "test_dice", "public", "private")  # of scores.json

@@ -43,7 +43,7 @@ def draw(
         axes = figure.add_subplot(rows, COLUMNS, place)
         high = min(folds[:, label].max(), mean[label].max() + 0.3 * span) + 0.06 * span
         axes.set(xlim=(-0.02, 1.02), ylim=(high - 1.1 * span, high), xticks=(0, 0.25, 0.5, 0.75, 1))
-        axes.tick_params(labelbottom=place + COLUMNS > len(classes))
+        axes.tick_params(labelbottom=place + COLUMNS > len(classes))  # no panel below: all have the same thresholds
         axes.locator_params(axis="y", nbins=3)
         axes.set_title(classes[label], loc="left", y=1, color=INK, size=10, weight="bold",
                        parse_math=False)  # fmt: skip

@@ -285,7 +285,7 @@ def test_transforms_happen_independently_of_one_another():
         assert stats.chisquare(list(seen.values())).pvalue > 0.001
 
 
-def test_the_default_recipe_is_what_it_always_was():
+def test_geometric_is_what_it_always_was():
     pipeline = A.Compose(
         [
             A.HorizontalFlip(p=0.5),

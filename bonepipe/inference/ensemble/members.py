@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from bonepipe.config import STRICT, read_as
 from bonepipe.errors import BonepipeError, suggestion
 from bonepipe.files import replacing
+from bonepipe.forms import adapter
 
 Mean = Literal["arithmetic", "geometric"]
 
@@ -106,9 +107,8 @@ def read(path: Path) -> Ensemble:
 def write(path: Path, ensemble: Ensemble) -> None:
     """Write an ensemble's YAML file, whole, without what is at its default."""
     import yaml
-    from pydantic import TypeAdapter
 
-    changed = TypeAdapter(Ensemble).dump_python(ensemble, mode="json", exclude_defaults=True)
+    changed = adapter(Ensemble).dump_python(ensemble, mode="json", exclude_defaults=True)
     with replacing(path) as part:
         text = yaml.safe_dump({"mean": ensemble.mean, **changed}, sort_keys=False, default_flow_style=None)
         part.write_text(text, encoding="utf-8")

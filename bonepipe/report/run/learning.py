@@ -9,7 +9,7 @@ from bonepipe.report.page import Chart, Part, Section
 from bonepipe.report.run.results import Results, Rows
 
 DICE, LOSS = "val/dice", "train/loss"
-SETTLED = 0.002  # Dice gained in the last quarter, or lost since the best epoch, that says nothing
+SETTLED = 0.002  # Dice gained in the last quarter, or lost since the best epoch, up to which a training has settled
 
 
 def section(results: Results) -> Section | None:
