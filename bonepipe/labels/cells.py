@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bonepipe.labels.axis import ROUNDING, Cells, cells
+from bonepipe.labels.axis import Cells, cells
 from bonepipe.labels.counts import byte_counts
 from bonepipe.labels.cutout import bounds
 from bonepipe.labels.histogram import BINS
@@ -51,14 +51,14 @@ def level_counts(probability: Values, threshold: float, shape: Shape) -> NDArray
         threshold: k / 256. Some pixels below it are counted too, in the bins below k.
     """
     counts = np.zeros(BINS, np.int64)
-    box = bounds(probability >= threshold - ROUNDING)
+    box = bounds(probability >= threshold)
     if not box.height:
         return counts
     (top, left, bottom, right), (height, width) = box, probability.shape
     near = probability.take(np.arange(top - 1, bottom + 1), axis=0, mode="clip")  # with all neighbours, or the border's
     near = near.take(np.arange(left - 1, right + 1), axis=1, mode="clip")
     near *= np.float32(BINS)  # a power of two: no bit is lost
-    reached = _any_corner(near >= np.float32(BINS * (threshold - ROUNDING)))
+    reached = _any_corner(near >= BINS * threshold)
     rows, columns = cells(height, shape[0]).part(top, bottom + 1), cells(width, shape[1]).part(left, right + 1)
     for piece in _pieces(near, reached, rows, columns):
         counts += _count(piece)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bonepipe.labels import histogram as histograms
-from bonepipe.labels.axis import ROUNDING, axis, cells
+from bonepipe.labels.axis import axis, cells
 from bonepipe.labels.cells import level_counts
 from bonepipe.labels.counts import byte_counts
 from bonepipe.labels.cutout import Box, Cutout, area, bounds, empty, inside, intersection_area
@@ -27,7 +27,7 @@ CHANNELS = 64  # that cv2.merge is given at the most
 
 def reach(probability: NDArray[np.float32], threshold: float, shape: Shape) -> Box | None:
     """The box of pixels at `shape` where the upsampled map `[h, w]` might reach a threshold; None where nowhere."""
-    reached = bounds(probability >= threshold - ROUNDING)
+    reached = bounds(probability >= np.float32(threshold))
     return spread(reached, (probability.shape[0], probability.shape[1]), shape) if reached.height else None
 
 
@@ -154,15 +154,6 @@ def _foreground(probability: NDArray[np.float32], truth: Cutout, threshold: floa
         for rows, values in bands(probability, shape, box):
             counts += byte_counts(histograms.levels(values), mask=true[rows])
     return counts
-
-
-def dice_at_half(probabilities: NDArray[np.float32], truth: Sequence[Cutout], shape: Shape) -> NDArray[np.float64]:
-    """Dice `[C]` of the masks of maps `[C, h, w]` at threshold 0.5, without making the masks."""
-    half, from_half = histograms.HALF, slice(histograms.HALF_BIN, None)
-    pairs = list(zip(probabilities, truth, strict=True))
-    predicted = [level_counts(map_, half, shape)[from_half].sum() for map_, _ in pairs]
-    overlap = [_foreground(map_, true, half, shape)[from_half].sum() for map_, true in pairs]
-    return np.array(dice(np.array(overlap), np.array(predicted), np.array([area(true) for true in truth])), np.float64)
 
 
 def count(values: NDArray[np.float32], box: Box, truth: Cutout, shape: Shape) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from bonepipe import config as configs
 from bonepipe.data.batches import Batch, Truth
 from bonepipe.errors import BonepipeError
-from bonepipe.labels import bitplane, on_device, upsample
+from bonepipe.labels import bitplane, on_device, outline
 from bonepipe.models.outputs import Outputs
 from bonepipe.parallel import Overlap, cores
 from bonepipe.training.batch_norm import calibration_images, evaluating, learning_norms, recalibrate
@@ -56,7 +56,7 @@ def validated(pair: tuple[torch.Tensor, Truth]) -> np.ndarray:
         )
     if maps.is_cuda:
         return on_device.dice_at_half(truth.content(maps), truth.masks, truth.shape)
-    return upsample.dice_at_half(truth.content(maps.cpu().numpy()), truth.masks, truth.shape)
+    return outline.dice_at_half(truth.content(maps.cpu().numpy()), truth.masks, truth.shape)
 
 
 def pixel_weights(batch: Batch, classes: int) -> torch.Tensor | None:

@@ -32,7 +32,7 @@ from bonepipe import config as configs
 from bonepipe.files import epoch_file, write_json
 from bonepipe.inference.oof.predict import Validation, predict_fold
 from bonepipe.inference.oof.predict import measure as measure_image
-from bonepipe.labels import bitplane, on_device, upsample
+from bonepipe.labels import bitplane, on_device, outline
 from bonepipe.parallel import cores
 from bonepipe.pipeline import submission
 from bonepipe.pipeline.experiment import Experiment
@@ -420,7 +420,7 @@ def comparison(bench: Bench) -> Iterator[Row]:
     dice = median_of(lambda: on_device.dice_at_half(there, truth, shape), bench.device, bench.scale.repeats)
     counts, runs = on_device.measure(there, truth, shape)
     cpu = measure_image(maps, store, 0)
-    scores = upsample.dice_at_half(maps.numpy(), truth, shape)
+    scores = outline.dice_at_half(maps.numpy(), truth, shape)
     same = (counts == cpu.counts).all() and all(map(np.array_equal, runs, cpu.runs))
     same = bool(same and (on_device.dice_at_half(there, truth, shape) == scores).all())
     step = f"comparison of an image at {bench.scale.original} on the device: out of fold / validation"

@@ -16,7 +16,7 @@ from bonepipe.inference import thresholds
 from bonepipe.inference.crossfit import Split
 from bonepipe.inference.oof import results
 from bonepipe.inference.oof.predict import _digest, compare_with_truth
-from bonepipe.labels import cutout, rle, upsample
+from bonepipe.labels import cutout, outline, rle, upsample
 from bonepipe.labels.cutout import Cutout
 from bonepipe.labels.histogram import CHOOSABLE, THRESHOLDS, dice_curve, floored
 from bonepipe.labels.histogram import histogram as full_histogram
@@ -67,7 +67,7 @@ def check_comparison(
             assert compared.runs[number] == baseline.encode(full >= np.float32(HALF))
         np.testing.assert_array_equal(compared.counts, floored(counts))
         np.testing.assert_array_equal(compared.dice, dice)
-        np.testing.assert_array_equal(upsample.dice_at_half(maps.numpy(), store.truth(index), shape), dice)
+        np.testing.assert_array_equal(outline.dice_at_half(maps.numpy(), store.truth(index), shape), dice)
         assert compared.runs == texts
         assert packed[1] == bytes_before[1]
         theirs = baseline.validate(logits, torch.from_numpy(true)[None].float())[0].numpy()
@@ -94,7 +94,7 @@ def out_of_fold(material: Material, repeats: int, classes: int = 29) -> list[Row
     return [replace(row, target="at least 20x, at most 150 ms", met=met, ours=f"{row.ours} ({all_points})")]
 
 
-def validation(material: Material, repeats: int, images: int = 16) -> list[Row]:
+def validation(material: Material, repeats: int, images: int = 32) -> list[Row]:
     """Dice of all classes at full size; the slowest of three models, and what a second core gains."""
     store = material.store(32)
     truth, shape, frame = store.truth(0), store.shape(0), Frame((512, 512))
@@ -116,7 +116,7 @@ def validation(material: Material, repeats: int, images: int = 16) -> list[Row]:
     first = replace(row, target="at least 25x, at most 60 ms", met=met, ours=f"{row.ours} ({all_points})")
     if cores() < 2:
         return [first]
-    two = alternate(all_images(point, 1), all_images(point, 2), repeats)
+    two = alternate(all_images(point, 1), all_images(point, 2), 2 * repeats + 1)
     return [first, faster(f"... {images} of them, on one core / on two", two, 1.7, "")]
 
 

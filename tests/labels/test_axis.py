@@ -33,3 +33,23 @@ def test_a_part_of_the_cells_keeps_those_alike():
         part = whole.part(start, stop)
         np.testing.assert_array_equal(part.counts, whole.counts[start:stop])
         assert list(range(start, stop))[part.alike] == [cell for cell in range(1, 8) if start <= cell < stop]
+
+
+@given(st.floats(0, 1, width=32), st.floats(0, 1, width=32), st.integers(1, 3000), st.integers(1, 6000))
+def test_rounding_never_leaves_what_lies_between_two_values(a, b, low, high):
+    """Which lets whole cells be told from their corners; neighbours of the smaller value and of a half most of all."""
+    weights = np.unique(axis(low, high).weight)
+    pairs = (a, b), (b, a), (np.nextafter(a, np.float32(2)), a), (0.5, np.nextafter(np.float32(0.5), np.float32(a)))
+    for here, there in np.array(pairs, np.float32):
+        between = here + weights * (there - here)
+        assert between.dtype == np.float32
+        assert between.min() >= min(here, there)
+        assert between.max() <= max(here, there)
+
+
+def test_weights_are_fractions_of_whole_numbers():
+    """Where a position falls on a pixel of the map it takes that pixel's value, whatever 1 / 3 is in binary."""
+    here, _, weight = axis(100, 300)
+    np.testing.assert_array_equal(weight[1::3], 0)
+    np.testing.assert_array_equal(here[1::3], np.arange(100))
+    assert max(axis(low, 3 * low).weight.max() for low in range(1, 800)) < 0.7

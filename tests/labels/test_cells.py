@@ -11,9 +11,9 @@ def interpolated(probability, shape):
     """The formula, pixel by pixel in float32: down each column first, then along the row."""
     places = []
     for low, high in zip(probability.shape, shape, strict=True):
-        position = ((np.arange(high) + 0.5) * (low / high) - 0.5).clip(0, low - 1)
-        here = position.astype(int)
-        places.append((here, np.minimum(here + 1, low - 1), (position - here).astype(np.float32)))
+        # (i + 0.5) * low / high - 0.5, in parts of 2 * high
+        here, parts = np.divmod(((2 * np.arange(high) + 1) * low - high).clip(0, 2 * high * (low - 1)), 2 * high)
+        places.append((here, np.minimum(here + 1, low - 1), (parts / (2 * high)).astype(np.float32)))
     (row, below, down), (column, beside, right) = places
     tall = probability[row] + down[:, None] * (probability[below] - probability[row])
     return tall[:, column] + right * (tall[:, beside] - tall[:, column])

@@ -182,13 +182,3 @@ def test_spread_holds_all_that_a_box_changes_and_sources_all_that_changes_it(exa
             upsample.upsample(outside, high, inner), upsample.upsample(changed, high)[inner.slices]
         )
     assert upsample.spread(Box(3, 3, 3, 3), low, high) == Box(0, 0, 0, 0)
-
-
-@settings(max_examples=150, deadline=None)
-@given(examples())
-def test_dice_at_half_is_that_of_the_masks(example):
-    probability, shape, rng = example
-    maps = np.stack([probability, probability[::-1]])
-    truth = [cutout.from_mask(rng.random(shape) < 0.3), cutout.empty()]
-    masks = upsample.cutouts(maps, [0.5, 0.5], shape)
-    np.testing.assert_array_equal(upsample.dice_at_half(maps, truth, shape), upsample.dice_scores(masks, truth))

@@ -17,7 +17,7 @@ from bonepipe.data.loading import batches, reading_processes
 from bonepipe.data.store import Store
 from bonepipe.inference.oof import byte_maps
 from bonepipe.inference.oof.results import PROBABILITIES, Compared, write_results
-from bonepipe.labels import cutout, histogram, on_device, rle, upsample
+from bonepipe.labels import histogram, on_device, outline, rle, upsample
 from bonepipe.labels.histogram import HALF, HALF_BIN
 from bonepipe.parallel import cores, overlapped
 
@@ -161,9 +161,9 @@ def measure(maps: torch.Tensor, store: Store, index: int) -> Measured:
             return Measured(*on_device.measure(maps, truth, shape), levels)
     values = maps.cpu().numpy()
     counts = np.stack([upsample.histogram(map_, true, shape) for map_, true in zip(values, truth, strict=True)])
-    masks = upsample.cutouts(values, [HALF] * len(truth), shape)
+    runs = outline.runs(outline.segments(values, [HALF] * len(truth), shape), len(truth), shape)
     levels = np.stack([histogram.levels(map_) for map_ in values])  # each in the core's cache
-    return Measured(counts, [cutout.runs(mask, shape[1]) for mask in masks], levels)
+    return Measured(counts, runs, levels)
 
 
 def compare_with_truth(maps: np.ndarray, store: Store, index: int) -> Compared:
