@@ -1,11 +1,11 @@
 """Bilinear interpolation along one axis, pixel centres aligned (`align_corners=False`).
 
-Of two float32 values a, b >= 0 it makes a + w * (b - a), each operation rounded, and never leaves what lies between
-them: if both reach a threshold the result does, if none does it does not. Rounding keeps order, so this is plain where
-b - a >= 0 lifts a threshold's upper side or lowers its lower one. Else, with the larger of both at most twice the
-smaller, b - a is exact (Sterbenz 1974, theorem 4.3.1), the product no longer than it, and the sum no further than b.
-With a larger ratio the weight decides, which is below 1 by at least 1 / (2 H), more than three roundings: it is a
-fraction of whole numbers (H below 2**21).
+A value is a + w * (b - a) of two neighbours a, b >= 0 in float32, every operation rounded, and lies between them all
+the same. Rounding keeps order, so it lies on b's side of a. Nor does it pass b: where the larger of both is at most
+twice the smaller, b - a is exact (Sterbenz 1974, theorem 4.3.1), the product no longer than it, and the sum not
+beyond b. Else w decides, which as a fraction of whole numbers is at most 1 - 1 / (2 H), for H below 2**21 further
+from 1 than three roundings reach. So where all neighbours reach a threshold every pixel between them does, and where
+none does none does.
 """
 
 from functools import lru_cache
