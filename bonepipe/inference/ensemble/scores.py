@@ -15,8 +15,7 @@ from bonepipe.inference.ensemble.members import Mean
 from bonepipe.inference.oof.predict import compare_with_truth
 from bonepipe.inference.oof.results import Compared
 from bonepipe.inference.oof.store import OofStore
-from bonepipe.labels import upsample
-from bonepipe.labels.histogram import HALF
+from bonepipe.labels import outline
 from bonepipe.parallel import cores
 
 
@@ -60,8 +59,7 @@ def score(
     def score_image(name: str) -> Scored:
         index = store.index[name]
         size, truth, maps = store.shape(index), store.truth(index), [oof.maps(name) for oof in stores]
-        masks = [upsample.cutouts(of_member, [HALF] * len(truth), size) for of_member in maps]
-        alone = np.stack([upsample.dice_scores(of_member, truth) for of_member in masks])
+        alone = np.stack([outline.dice_at_half(of_member, truth, size) for of_member in maps])
         return Scored(compare_with_truth(average(maps, weights, mean), store, index), alone)
 
     workers = min(cores(), 4)  # NumPy releases the interpreter; each holds the maps of all members
