@@ -140,14 +140,14 @@ def histogram(probability: NDArray[np.float32], truth: Cutout, shape: Shape) -> 
     Those below `histogram.FLOOR` are together in bin 0.
     """
     counted = level_counts(probability, histograms.FLOOR, shape)
-    foreground = _foreground(probability, truth, histograms.FLOOR, shape)
+    foreground = _foreground(probability, truth, shape)
     return histograms.completed(counted, foreground, shape[0] * shape[1], area(truth))
 
 
-def _foreground(probability: NDArray[np.float32], truth: Cutout, threshold: float, shape: Shape) -> NDArray[np.int64]:
-    """Count int64 [256] the true pixels of an upsampled map that are at or above k / 256, and some of those below."""
+def _foreground(probability: NDArray[np.float32], truth: Cutout, shape: Shape) -> NDArray[np.int64]:
+    """Count int64 [256] the true pixels of an upsampled map from `histogram.FLOOR` on, and some of those below."""
     counts = np.zeros(histograms.BINS, np.int64)
-    near = reach(probability, threshold, shape)
+    near = reach(probability, histograms.FLOOR, shape)
     box = near and near.overlap(truth.box)
     if box is not None:
         true = inside(truth, box)
