@@ -7,6 +7,7 @@ is written whole or not at all.
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from types import FrameType
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 ONCE = 15.0  # seconds in which a request that comes again, as from a terminal and from a parent, is the same one
+SOON = 0.05  # seconds until a request that was lost is made again
 PARENT = "BONEPIPE_PARENT"  # the process that a command is a part of, and ends with
 LOOK = 1.0  # seconds between two looks for it
 
@@ -58,30 +60,42 @@ def heard() -> Iterator[None]:
 
     What this process was told to ignore it goes on ignoring (nohup, background jobs); its forks end as ever. An error
     after the request comes of the stopping itself, of loader processes that were asked as well, and tells nobody more.
+    A request that comes while Python runs a destructor is lost there, and made again as soon as that is over.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     global _asked  # noqa: PLW0603 - signals are the process's, and so is what they ask for
     owner, first, _asked = os.getpid(), 0.0, 0
+    lost: threading.Timer | None = None
 
     def stop(signum: int, frame: FrameType | None) -> None:
         global _asked
-        nonlocal first
-        again = _asked and time.monotonic() < first + ONCE
+        nonlocal first, lost
+        again = _asked and not lost and time.monotonic() < first + ONCE
         if os.getpid() != owner and signum == signal.SIGINT:
             signal.default_int_handler(signum, frame)
         elif os.getpid() != owner or (again and signum == signal.SIGINT):
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
         elif not again:
-            first, _asked = time.monotonic(), signum
+            first, _asked, lost = time.monotonic(), signum, None
             raise Interrupted(signum)
+
+    def ignored(error: "sys.UnraisableHookArgs") -> None:
+        nonlocal lost
+        if isinstance(error.exc_value, Interrupted):
+            main = threading.main_thread().ident or 0
+            lost = threading.Timer(SOON, signal.pthread_kill, (main, error.exc_value.signal))
+            lost.start()
+        else:
+            told(error)
 
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     replaced = [signum for signum, handler in before.items() if handler not in (signal.SIG_IGN, None)]
     for signum in replaced:
         signal.signal(signum, stop)
+    told, sys.unraisablehook = sys.unraisablehook, ignored
     try:
         yield
     except Exception as error:
@@ -90,6 +104,9 @@ def heard() -> Iterator[None]:
         raise
     finally:
         _asked = 0
+        sys.unraisablehook = told
+        if lost:
+            lost.cancel()
         for signum in replaced:
             signal.signal(signum, before[signum])
 

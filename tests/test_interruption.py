@@ -95,6 +95,41 @@ def test_a_second_ctrl_c_ends_all_at_once():
     process.communicate()
 
 
+class Dying:
+    """Python tells and passes over whatever its destructor raises."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_request_that_a_destructor_swallows_stops_the_command_without_a_traceback(capsys):
+    with pytest.raises(Interrupted), heard():
+        Dying()
+        time.sleep(20)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not capsys.readouterr().err
+
+
+def test_a_swallowed_request_is_not_made_of_a_command_that_is_over(monkeypatch):
+    monkeypatch.setattr(interruption, "SOON", 0.2)
+    with heard():
+        Dying()
+    time.sleep(0.4)  # a KeyboardInterrupt here would end the tests
+
+
+def test_what_else_a_destructor_raises_is_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+    class Failing:
+        def __del__(self):
+            raise ValueError("no")
+
+    with heard():
+        Failing()
+    assert [str(error.exc_value) for error in told] == ["no"]
+
+
 def test_what_shall_be_ignored_is_ignored():
     """As by nohup."""
     process = waiting(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
