@@ -3,8 +3,6 @@ import torch
 
 from bonepipe.models.deconvnet import deconvnet, deconvolution
 
-from .overfit import four_radiographs, overfit
-
 
 @pytest.mark.parametrize("kernel", [3, 7])
 def test_a_deconvolution_is_the_gradient_of_a_convolution(kernel):
@@ -22,9 +20,3 @@ def test_deconvnet_mirrors_table_1():
     layers = [m for m in network.modules() if isinstance(m, torch.nn.ConvTranspose2d)]
     assert [m.out_channels for m in layers] == [512, *[512] * 3, 512, 512, 256, 256, 256, 128, 128, 64, 64, 64]
     assert layers[0].weight.shape == (4096, 512, 7, 7)
-
-
-def test_deconvnet_overfits_four_radiographs(phantom_root):
-    torch.manual_seed(0)
-    images, targets = four_radiographs(phantom_root, 64)
-    assert overfit(deconvnet(29, width=8), images, targets, steps=300, lr=0.02) > 0.9

@@ -4,8 +4,6 @@ from torch.nn import functional
 
 from bonepipe.models.fcn import Upsampling, fcn
 
-from .overfit import four_radiographs, overfit
-
 
 @pytest.mark.parametrize("factor", [2, 8, 16, 32])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])
@@ -41,10 +39,3 @@ def test_skips_bring_in_the_third_and_fourth_pooling():
             for factor in (2, 8) if stride == 16 else (8,):
                 added = functional.interpolate(added, scale_factor=factor, mode="bilinear")
             torch.testing.assert_close(model(images), plain + added, rtol=1e-3, atol=1e-4)
-
-
-def test_fcn8s_overfits_four_radiographs(phantom_root):
-    torch.manual_seed(0)
-    images, targets = four_radiographs(phantom_root, 64)
-    model = fcn(29, stride=8, width=8, dropout=0.0)
-    assert overfit(model, images, targets, steps=300, lr=0.003, gamma=0) > 0.9

@@ -2,8 +2,6 @@ import torch
 
 from bonepipe.models.segnet import segnet
 
-from .overfit import four_radiographs, overfit
-
 
 def test_segnet_mirrors_its_encoder():
     """The mirrored convolutions have the encoder's channels swapped; the last one makes the classes instead."""
@@ -14,9 +12,3 @@ def test_segnet_mirrors_its_encoder():
     ]
     assert shapes[1] == [(outputs, inputs) for inputs, outputs in reversed(shapes[0][1:])]
     assert (network.head.in_channels, network.head.out_channels) == (3, 5)
-
-
-def test_segnet_overfits_four_radiographs(phantom_root):
-    torch.manual_seed(0)
-    images, targets = four_radiographs(phantom_root, 64)
-    assert overfit(segnet(29, width=16), images, targets, steps=160, lr=0.005) > 0.9
