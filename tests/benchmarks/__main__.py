@@ -38,7 +38,7 @@ QUICK: dict[str, Step] = {
     "cold": lambda m: steps_data.cold(m, 1),
     "store": lambda m: steps_data.from_store(m, 1),
     "out-of-fold": lambda m: steps_labels.out_of_fold(m, 1, classes=2),
-    "validation": lambda m: steps_labels.validation(m, 1),
+    "validation": lambda m: steps_labels.validation(m, 1, 16),
     "encoding": lambda m: steps_labels.encoding(m, 1),
     "vote": lambda m: steps_files.vote(m, 1, 8),
     "score": lambda m: steps_files.score(m, 1, 8),

@@ -94,7 +94,7 @@ def out_of_fold(material: Material, repeats: int, classes: int = 29) -> list[Row
     return [replace(row, target="at least 20x, at most 150 ms", met=met, ours=f"{row.ours} ({all_points})")]
 
 
-def validation(material: Material, repeats: int, images: int = 32) -> list[Row]:
+def validation(material: Material, repeats: int, images: int = 160) -> list[Row]:
     """Dice of all classes at full size; the slowest of three models, and what a second core gains."""
     store = material.store(32)
     truth, shape, frame = store.truth(0), store.shape(0), Frame((512, 512))
