@@ -22,7 +22,10 @@ CHEST_MODES = ("grey", "rgb", "rgba", "16 bit")
 
 
 # Files that take a minute or more: whoever begins with them ends with short ones, and no core waits for another.
-LONGEST = ("test_every_option.py", "test_pipeline.py", "test_staleness.py", "test_wheel.py", "test_ablation.py")
+LONGEST = (
+    "test_every_option.py", "test_pipeline.py", "test_staleness.py", "test_wheel.py", "test_ablation.py",
+    "test_overfit.py", "test_ways_out.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -5,12 +5,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from warm import warm_children
 
 from bonepipe import config as configs
 from bonepipe.data import submission
 
 from .accuracy import nnunet, sets, systems, table
 from .accuracy.__main__ import jobs, slug
+from .accuracy.__main__ import paced as with_paces
 from .accuracy.place import Job, Place
 
 
@@ -63,15 +65,38 @@ def test_the_pipeline_takes_the_words_of_a_set(name, request, tmp_path):
     assert 0 < len(place.training) < len(each.images("train"))
 
 
-def test_the_script_is_paced_once_trains_predicts_and_is_scored(place, monkeypatch):
-    monkeypatch.setattr(systems, "PACED", 8)
-    pace = systems.pace(place, "script")
-    monkeypatch.setattr(systems, "_script_pace", lambda place: 1 / 0)
-    assert systems.pace(place, "script") == pace > 0
-    (row,) = systems.run(place, Job("script, rate 0.004", 8 / pace / 60, 0))
+@pytest.fixture(scope="module")
+def paced(hands, tmp_path_factory):
+    """A place where the speeds of the script and the pipeline were measured, and the file that keeps them."""
+    folder = tmp_path_factory.mktemp("paced")
+    speeds = table.Speeds(folder / "speeds.csv")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(systems, "PACED", 8)
+        warm_children(patch)
+        place = with_paces(
+            Place(hands, folder, ("experiment=demo",)), speeds, "", False, ["script", "pipeline", "nnU-Net"]
+        )
+    return place, speeds.path
+
+
+def test_the_script_trains_predicts_and_is_scored(paced):
+    place, _ = paced
+    (row,) = systems.run(place, Job("script, rate 0.004", 8 / place.paces["script"] / 60, 0))
     assert row["images"] == 8
     assert 0 <= row["dice"] <= 1
     assert len(submission.read(next((place.folder / "script").rglob("answer.csv"))).rows) == 8 * 29
+
+
+def test_speeds_are_measured_once_and_kept(paced, place, monkeypatch):
+    monkeypatch.setattr(systems, "speeds", lambda place, system: 1 / 0)
+    assert set(paced[0].paces) == {"script", "pipeline"}
+    kept = table.Speeds(paced[1])
+    assert {system for _, _, system in kept.all} == {"script", *(f"pipeline: {step}" for step in systems.STEPS)}
+    assert all(speed.training > 0 and speed.prediction > 0 for speed in kept.all.values())
+    assert with_paces(place, kept, "", False, ["five folds", "script"]).paces == pytest.approx(paced[0].paces, rel=1e-3)
+    assert with_paces(place, kept, "augment=light", True, ["pipeline"]).paces["pipeline"] > 0
+    with pytest.raises(ZeroDivisionError):
+        with_paces(place, kept, "augment=light", False, ["pipeline"])
 
 
 def test_of_classes_that_overlap_the_smaller_one_is_the_pixels_label():
@@ -123,7 +148,7 @@ def test_gains_are_paired_by_seed_with_the_better_script(tmp_path):
         for seed, score in enumerate(dice):
             job = Job(system.partition(":")[0], 3, seed)
             rows.add("odd", job, "", [{**_measured(job, score)[0], "system": system}])
-    table.document(rows, tmp_path / "accuracy.md")
+    table.document(rows, table.Speeds(tmp_path / "speeds.csv"), tmp_path / "accuracy.md")
     line = next(line for line in Path(tmp_path / "accuracy.md").read_text().splitlines() if "one model" in line)
     cells = [cell.strip() for cell in line.split("|")]
     assert cells[4:9] == ["100", "0.7600 ± 0.0566", "+0.1100 ± 0.1271", "+0.02", "yes"]
@@ -143,7 +168,7 @@ def test_a_change_is_compared_with_the_default_seed_by_seed(tmp_path):
         for seed, score in enumerate(dice):
             job = Job("pipeline", 3, seed)
             rows.add("odd", job, change, [{**_measured(job, score)[0], "system": "pipeline: one model"}])
-    table.document(rows, tmp_path / "accuracy.md")
+    table.document(rows, table.Speeds(tmp_path / "speeds.csv"), tmp_path / "accuracy.md")
     line = next(line for line in (tmp_path / "accuracy.md").read_text().splitlines() if "averaging=ema" in line)
     assert [cell.strip() for cell in line.split("|")][1:5] == ["`averaging=ema`", "3", "+0.1500 ± 0.6353", "+0.1500"]
 

@@ -10,13 +10,14 @@ import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
 from ..measure import REPOSITORY
+from . import systems
 from .place import RATES, Job, Place
 from .sets import all_sets
-from .systems import copy_pace, pace, run
-from .table import Rows, document
+from .table import Rows, Speeds, document
 
 SYSTEMS = ("pipeline", "script", "five folds", "nnU-Net", "nnU-Net mirrored")
 NAMES = ("phantom", "chest44", "pairs", "odd")
@@ -64,13 +65,26 @@ def slug(change: str) -> str:
     return re.sub(r"[^\w.-]+", "_", change) or "default"  # no "=", which overrides would have to quote
 
 
-def measure(missing: Sequence[tuple[Place, Job]], rows: Rows, change: str, at_once: int) -> None:
+def paced(place: Place, speeds: Speeds, change: str, same_pace: bool, names: Sequence[str]) -> Place:
+    """A place that knows how fast the systems are there: measured alone, before anything else runs, where unknown."""
+    paces = {}
+    for system in sorted({name if name == "script" else "pipeline" for name in names if "nnU-Net" not in name}):
+        recipe = "" if same_pace or system == "script" else change
+        if speeds.pace(place.set.name, recipe, system) is None:
+            speeds.add(place.set.name, recipe, systems.speeds(place, system))
+        paces[system] = speeds.pace(place.set.name, recipe, system) or 0.0
+    return replace(place, paces=paces)
+
+
+def measure(missing: Sequence[tuple[Place, Job]], rows: Rows, speeds: Speeds, change: str, at_once: int) -> None:
     """Run jobs, so many at once, and keep the rows of each as soon as it is done."""
     with ThreadPoolExecutor(at_once) as pool:
-        waiting = {pool.submit(lambda p=place, j=job: list(run(p, j))): (place, job) for place, job in missing}
+        waiting = {pool.submit(lambda p=place, j=job: list(systems.run(p, j))): (place, job) for place, job in missing}
         for number, future in enumerate(as_completed(waiting), 1):
             place, job = waiting[future]
-            rows.add(place.set.name, job, change, future.result())
+            measured = future.result()
+            rows.add(place.set.name, job, change, measured)
+            speeds.add(place.set.name, change, {row["system"]: row["speed"] for row in measured if "speed" in row})
             print(f"{number} of {len(waiting)}: {rows.last}", file=sys.stderr, flush=True)
 
 
@@ -82,16 +96,13 @@ def main() -> int:
     sets = [each for each in all_sets(cache / "sets", given.chest44) if each.name in given.sets]
     recipe = ("experiment=demo", *given.change.split())
     places = [Place(each, cache / slug(given.change) / each.name, recipe) for each in sets]
-    for place in places:  # alone, before anything else runs
-        if given.same_pace:
-            copy_pace(cache / slug("") / place.set.name, place.folder)
-        for system in {"script" if name == "script" else "pipeline" for name in given.systems}:
-            pace(place, system)
+    speeds = Speeds(rows.path.with_name("speeds.csv"))
+    places = [paced(place, speeds, given.change, given.same_pace, given.systems) for place in places]
     for todo in jobs(given.systems, given.minutes, given.seeds):
         pairs = [(place, job) for job in todo for place in places]
         missing = [pair for pair in pairs if rows.lacks(pair[0].set.name, pair[1], given.change)]
-        measure(missing, rows, given.change, given.jobs)
-    document(rows, REPOSITORY / "docs" / "accuracy.md")
+        measure(missing, rows, speeds, given.change, given.jobs)
+    document(rows, speeds, REPOSITORY / "docs" / "accuracy.md")
     return 0
 
 

@@ -22,7 +22,7 @@ from bonepipe.errors import BonepipeError
 from bonepipe.files import write_csv, write_json
 from bonepipe.labels.rle import decode, encode
 
-from .place import Job, Place, call
+from .place import Job, Place, Speed, call
 
 VERSION = "2.8.1"
 DATASET = "Dataset001_versus"
@@ -52,7 +52,8 @@ def run(place: Place, job: Job) -> Iterator[dict[str, Any]]:
     seconds = time.perf_counter() - start
     write_masks(place, folder / "probabilities", folder / "answer.csv")
     dice, best = place.score(folder / "answer.csv"), perfect(place, folder / "perfect.csv")
-    yield {"system": job.system, "images": told["images"], "dice": dice, "seconds": seconds}
+    speed = Speed(told["images"] / (60 * job.minutes), told["prediction"] / len(place.set.images("test")))
+    yield {"system": job.system, "images": told["images"], "dice": dice, "seconds": seconds, "speed": speed}
     yield {"system": "plain labels, perfect", "images": 0, "dice": best, "seconds": 0}
 
 

@@ -2,8 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -35,6 +35,19 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """Of a system that runs alone.
+
+    Attributes:
+        training: images a second, of steps alone.
+        prediction: seconds from a test image's file to its masks in the table.
+    """
+
+    training: float
+    prediction: float
+
+
+@dataclass(frozen=True)
 class Place:
     """A set, and where everything that systems make of it is kept.
 
@@ -42,11 +55,13 @@ class Place:
         set: the set.
         folder: of its results.
         recipe: the pipeline's settings beside those that describe the set.
+        paces: images a second that `script` and `pipeline` train on, which make a budget of minutes one of images.
     """
 
     set: Set
     folder: Path
     recipe: tuple[str, ...]
+    paces: Mapping[str, float] = field(default_factory=dict)
 
     def words(self, *more: str) -> list[str]:
         """Overrides of the pipeline for a training on this set."""

@@ -1,13 +1,15 @@
 """The systems that are compared: each trains on the training images of a set's hold-out and predicts its test images.
 
-A budget is a number of images seen: `minutes` times the pace of the system when it trains alone on this machine. So
-what runs beside it changes no result, and the seeds of a system see equally many. Pace and budget count training steps
-alone, neither the start nor validation.
+A budget is a number of images seen: `minutes` times the speed of the system when it trains alone. So what runs beside
+it changes no result, and the seeds of a system see equally many. Speed and budget count training steps alone, neither
+the start nor validation.
 """
 
 import json
 import math
+import re
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,10 +19,11 @@ from typing import Any
 from bonepipe.files import read_csv, write_json
 
 from . import nnunet
-from .place import RATES, Job, Place, call
+from .place import RATES, Job, Place, Speed, call
 
 PLAIN = ("tta=none", "thresholds.margin=1e9")  # one view, threshold 0.5
-PACED = 320  # images that pace is measured on, after as many that are not
+STEPS = {"one model": PLAIN, "one model, views and thresholds": ()}
+PACED = 320  # training images that speed is measured on, after as many that are not
 
 
 def bonepipe(command: str, words: Sequence[str], log: Path) -> None:
@@ -28,35 +31,32 @@ def bonepipe(command: str, words: Sequence[str], log: Path) -> None:
     call([sys.executable, "-m", "bonepipe", command, *words], log)
 
 
-def pace(place: Place, system: str) -> float:
-    """Images a second that a system trains on, measured alone and kept."""
-    path = place.folder / "pace.json"
-    known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    if system not in known:
-        known[system] = (_script_pace if system == "script" else _pipeline_pace)(place)
-        write_json(path, known)
-    return float(known[system])
+def speeds(place: Place, system: str) -> dict[str, Speed]:
+    """How fast the script or the pipeline is, measured with a short training that must run alone."""
+    return (_script_speeds if system == "script" else _pipeline_speeds)(place)
 
 
-def copy_pace(source: Path, target: Path) -> None:
-    """Take over the paces of another recipe, which must have been measured."""
-    target.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source / "pace.json", target / "pace.json")
+def _script_speeds(place: Place) -> dict[str, Speed]:
+    costs = _script(place, PACED, RATES[0], 0, place.folder / "speed-script")
+    return {"script": Speed(1 / costs["seconds_an_image"], costs["prediction"] / len(place.set.images("test")))}
 
 
-def _script_pace(place: Place) -> float:
-    return 1 / _script(place, PACED, RATES[0], 0, place.folder / "pace-script")["seconds_an_image"]
-
-
-def _pipeline_pace(place: Place) -> float:
+def _pipeline_speeds(place: Place) -> dict[str, Speed]:
     epochs = 2 * math.ceil(PACED / len(place.training))
-    run = place.folder / "runs" / "pace"
+    run, log = place.folder / "runs" / "speed", place.folder / "logs" / "speed.log"
     shutil.rmtree(run, ignore_errors=True)
-    lengths = (f"trainer.epochs={epochs}", f"trainer.validate_every={epochs}", "name=pace")
-    bonepipe("train", place.words("fold=0", "averaging=none", *PLAIN, *lengths), place.folder / "logs" / "pace.log")
+    log.unlink(missing_ok=True)
+    lengths = (f"trainer.epochs={epochs}", f"trainer.validate_every={epochs}", "averaging=none", "name=speed")
+    for words in STEPS.values():
+        bonepipe("submit", place.words(*lengths, *words), log)
     paces = [float(row["time/images_per_second"]) for row in _metrics(run) if row["time/images_per_second"]]
+    predicted = re.findall(r"(\d+) images in ([\d.]+) s", log.read_text("utf-8"))
     shutil.rmtree(run)
-    return sorted(paces[epochs // 2 :])[len(paces[epochs // 2 :]) // 2]
+    training = statistics.median(paces[epochs // 2 :])
+    return {
+        f"pipeline: {step}": Speed(training, float(seconds) / int(images))
+        for step, (images, seconds) in zip(STEPS, predicted, strict=True)
+    }
 
 
 def _metrics(run: Path) -> list[dict[str, str]]:
@@ -75,7 +75,7 @@ def run(place: Place, job: Job) -> Iterator[dict[str, Any]]:
 
 def _run_pipeline(place: Place, job: Job) -> Iterator[dict[str, Any]]:
     """The pipeline's recipe: one model with one view at 0.5, then with views and thresholds; or five folds."""
-    images = round(60 * job.minutes * pace(place, "pipeline"))
+    images = round(60 * job.minutes * place.paces["pipeline"])
     epochs = max(1, round(images / len(place.training)))
     name = f"{job.system.replace(' ', '-')}-{job.minutes:g}-{job.seed}"
     log = place.folder / "logs" / f"{name}.log"
@@ -85,7 +85,7 @@ def _run_pipeline(place: Place, job: Job) -> Iterator[dict[str, Any]]:
         f"trainer.epochs={epochs}",
         f"trainer.validate_every={-(-epochs // 4)}",
     ]
-    steps = {"one model": PLAIN, "one model, views and thresholds": ()}
+    steps: dict[str, Sequence[str]] = STEPS
     if job.system == "five folds":
         fixed += ["folds=group", f"folds.file={place.folder}/folds.csv"]
         steps = {"five folds, views and thresholds": ()}
@@ -100,7 +100,7 @@ def _run_pipeline(place: Place, job: Job) -> Iterator[dict[str, Any]]:
 
 
 def _run_script(place: Place, job: Job) -> Iterator[dict[str, Any]]:
-    images = round(60 * job.minutes * pace(place, "script"))
+    images = round(60 * job.minutes * place.paces["script"])
     rate = float(job.system.split()[-1])
     start = time.perf_counter()
     out = place.folder / "script" / f"{rate:g}-{job.minutes:g}-{job.seed}"

@@ -10,9 +10,10 @@ from bonepipe.files import read_csv, write_csv
 from bonepipe.report import markdown
 from bonepipe.report.ablation import gain, score
 
-from .place import RATES, Job
+from .place import RATES, Job, Speed
 
 COLUMNS = ("set", "change", "job", "minutes", "seed", "system", "images", "dice", "seconds")
+SPEED_COLUMNS = ("set", "change", "system", "training", "prediction")
 TARGETS = {
     "pipeline: one model": 0.02,
     "pipeline: one model, views and thresholds": 0.03,
@@ -60,13 +61,52 @@ class Rows:
         return ", ".join(self.all[-1].values())
 
 
-def document(rows: Rows, path: Path) -> None:
-    """Write the tables of the default recipe and of changes between the document's markers."""
+class Speeds:
+    """How fast systems are, alone on one machine, in a CSV that is written anew with every one.
+
+    They stay when rows are measured elsewhere, so that a budget of minutes is equally many images everywhere.
+
+    Attributes:
+        path: of the file.
+        all: by set, change and system.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        read = read_csv(path, SPEED_COLUMNS) if path.is_file() else []
+        self.all: dict[tuple[str, str, str], Speed] = {
+            (row["set"], row["change"], row["system"]): Speed(float(row["training"]), float(row["prediction"]))
+            for _, row in read
+        }
+
+    def pace(self, set_name: str, change: str, system: str) -> float | None:
+        """Images a second that a system (`pipeline`: with any view) trains on; None where it was not measured."""
+        for key, speed in self.all.items():
+            if key[:2] == (set_name, change) and key[2].split(":")[0] == system:
+                return speed.training
+        return None
+
+    def add(self, set_name: str, change: str, measured: Mapping[str, Speed]) -> None:
+        """Keep how fast systems were."""
+        self.all |= {(set_name, change, system): speed for system, speed in measured.items()}
+        lines = ((*key, f"{speed.training:.4g}", f"{speed.prediction:.3g}") for key, speed in self.all.items())
+        write_csv(self.path, SPEED_COLUMNS, lines)
+
+
+def document(rows: Rows, speeds: Speeds, path: Path) -> None:
+    """Write the tables of the default recipe, of speeds and of changes between the document's markers."""
     default = [row for row in rows.all if not row["change"]]
     keys = sorted({(row["set"], float(row["minutes"])) for row in default})
     lines = [line for key in keys for line in _lines(default, key)]
     header = ("set", "minutes", "system", "images seen", "test Dice", "before the script", "target", "met")
     markdown.replace_block(path, "versus", markdown.table(header, lines), "Accuracy")
+    told = sorted(
+        (*key[::2], f"{speed.training:.1f}", f"{1000 * speed.prediction:.0f}")
+        for key, speed in speeds.all.items()
+        if not key[1]
+    )
+    header = ("set", "system", "images a second in training", "prediction of an image, ms")
+    markdown.replace_block(path, "speeds", markdown.table(header, told), "Accuracy")
     if len(default) < len(rows.all):
         markdown.replace_block(path, "changes", changes(rows.all), "Accuracy")
 
