@@ -89,7 +89,7 @@ class Speeds:
     def add(self, set_name: str, change: str, measured: Mapping[str, Speed]) -> None:
         """Keep how fast systems were."""
         self.all |= {(set_name, change, system): speed for system, speed in measured.items()}
-        lines = ((*key, f"{speed.training:.4g}", f"{speed.prediction:.3g}") for key, speed in self.all.items())
+        lines = ((*key, f"{speed.training:.6g}", f"{speed.prediction:.3g}") for key, speed in self.all.items())
         write_csv(self.path, SPEED_COLUMNS, lines)
 
 
