@@ -112,9 +112,15 @@ def test_a_request_that_a_destructor_swallows_stops_the_command_without_a_traceb
 
 def test_a_swallowed_request_is_not_made_of_a_command_that_is_over(monkeypatch):
     monkeypatch.setattr(interruption, "SOON", 0.2)
-    with heard():
-        Dying()
-    time.sleep(0.4)  # a KeyboardInterrupt here would end the tests
+    later = []
+    before = signal.signal(signal.SIGINT, lambda *request: later.append(request))
+    try:
+        with heard():
+            Dying()
+        time.sleep(0.4)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not later
 
 
 def test_what_else_a_destructor_raises_is_told_as_ever(monkeypatch):
