@@ -60,55 +60,68 @@ def heard() -> Iterator[None]:
 
     What this process was told to ignore it goes on ignoring (nohup, background jobs); its forks end as ever. An error
     after the request comes of the stopping itself, of loader processes that were asked as well, and tells nobody more.
-    A request that comes while Python runs a destructor is lost there, and made again as soon as that is over.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     global _asked  # noqa: PLW0603 - signals are the process's, and so is what they ask for
     owner, first, _asked = os.getpid(), 0.0, 0
-    lost: threading.Timer | None = None
 
     def stop(signum: int, frame: FrameType | None) -> None:
         global _asked
-        nonlocal first, lost
-        again = _asked and not lost and time.monotonic() < first + ONCE
+        nonlocal first
+        again = _asked and time.monotonic() < first + ONCE
         if os.getpid() != owner and signum == signal.SIGINT:
             signal.default_int_handler(signum, frame)
         elif os.getpid() != owner or (again and signum == signal.SIGINT):
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
         elif not again:
-            first, _asked, lost = time.monotonic(), signum, None
+            first, _asked = time.monotonic(), signum
             raise Interrupted(signum)
-
-    def ignored(error: "sys.UnraisableHookArgs") -> None:
-        nonlocal lost
-        if isinstance(error.exc_value, Interrupted):
-            main = threading.main_thread().ident or 0
-            lost = threading.Timer(SOON, signal.pthread_kill, (main, error.exc_value.signal))
-            lost.start()
-        else:
-            told(error)
 
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     replaced = [signum for signum, handler in before.items() if handler not in (signal.SIG_IGN, None)]
     for signum in replaced:
         signal.signal(signum, stop)
-    told, sys.unraisablehook = sys.unraisablehook, ignored
     try:
-        yield
+        with _made_again_where_lost():
+            yield
     except Exception as error:
         if _asked:
             raise Interrupted(_asked) from error
         raise
     finally:
         _asked = 0
-        sys.unraisablehook = told
-        if lost:
-            lost.cancel()
         for signum in replaced:
             signal.signal(signum, before[signum])
+
+
+@contextlib.contextmanager
+def _made_again_where_lost() -> Iterator[None]:
+    """A request that comes while Python runs a destructor is passed over there: make it again when that is over."""
+    told, timers, main = sys.unraisablehook, [], threading.main_thread().ident or 0
+
+    def ask(signum: int) -> None:
+        if not _asked:  # since then
+            signal.pthread_kill(main, signum)
+
+    def ignored(error: "sys.UnraisableHookArgs") -> None:
+        global _asked  # noqa: PLW0603 - as in `heard`
+        if not isinstance(error.exc_value, Interrupted):
+            told(error)
+            return
+        _asked = 0
+        timers.append(threading.Timer(SOON, ask, (error.exc_value.signal,)))
+        timers[-1].start()
+
+    sys.unraisablehook = ignored
+    try:
+        yield
+    finally:
+        sys.unraisablehook = told
+        for timer in timers:
+            timer.cancel()
 
 
 def end_with_parent() -> None:
