@@ -11,9 +11,9 @@ from bonepipe import config as configs
 from bonepipe.data import submission
 
 from .accuracy import nnunet, sets, systems, table
-from .accuracy.__main__ import jobs, slug
+from .accuracy.__main__ import jobs
 from .accuracy.__main__ import paced as with_paces
-from .accuracy.place import Job, Place
+from .accuracy.place import Job, Place, Speed, slug
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,7 @@ def paced(hands, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(systems, "PACED", 8)
         warm_children(patch)
-        place = with_paces(
-            Place(hands, folder, ("experiment=demo",)), speeds, "", False, ["script", "pipeline", "nnU-Net"]
-        )
+        place = with_paces(Place(hands, folder, ("experiment=demo",)), speeds, "", False, ["script", "pipeline"])
     return place, speeds.path
 
 
@@ -95,8 +93,11 @@ def test_speeds_are_measured_once_and_kept(paced, place, monkeypatch):
     assert all(speed.training > 0 and speed.prediction > 0 for speed in kept.all.values())
     assert with_paces(place, kept, "", False, ["five folds", "script"]).paces == pytest.approx(paced[0].paces, rel=1e-3)
     assert with_paces(place, kept, "augment=light", True, ["pipeline"]).paces["pipeline"] > 0
-    with pytest.raises(ZeroDivisionError):
-        with_paces(place, kept, "augment=light", False, ["pipeline"])
+    for change, system in (("augment=light", "pipeline"), ("", "nnU-Net")):
+        with pytest.raises(ZeroDivisionError):
+            with_paces(place, kept, change, False, [system])
+    kept.add("hands", "", {"nnU-Net": Speed(3, 1)})
+    assert with_paces(place, kept, "", False, ["nnU-Net"]).paces == {"nnU-Net": 3}
 
 
 def test_of_classes_that_overlap_the_smaller_one_is_the_pixels_label():

@@ -6,7 +6,6 @@ training, on four sets. The whole of it takes most of a day on two cores; --sets
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from ..measure import REPOSITORY
 from . import systems
-from .place import RATES, Job, Place
+from .place import RATES, Job, Place, slug
 from .sets import all_sets
 from .table import Rows, Speeds, document
 
@@ -60,31 +59,24 @@ def _names(system: str, minutes: float) -> list[str]:
     return [f"{system}, rate {rate:g}" for rate in RATES] if system == "script" else [system]
 
 
-def slug(change: str) -> str:
-    """The name of a change's folder."""
-    return re.sub(r"[^\w.-]+", "_", change) or "default"  # no "=", which overrides would have to quote
-
-
 def paced(place: Place, speeds: Speeds, change: str, same_pace: bool, names: Sequence[str]) -> Place:
     """A place that knows how fast the systems are there: measured alone, before anything else runs, where unknown."""
     paces = {}
-    for system in sorted({name if name == "script" else "pipeline" for name in names if "nnU-Net" not in name}):
-        recipe = "" if same_pace or system == "script" else change
+    for system in sorted({"pipeline" if name == "five folds" else name for name in names}):
+        recipe = "" if same_pace or system != "pipeline" else change
         if speeds.pace(place.set.name, recipe, system) is None:
             speeds.add(place.set.name, recipe, systems.speeds(place, system))
         paces[system] = speeds.pace(place.set.name, recipe, system) or 0.0
     return replace(place, paces=paces)
 
 
-def measure(missing: Sequence[tuple[Place, Job]], rows: Rows, speeds: Speeds, change: str, at_once: int) -> None:
+def measure(missing: Sequence[tuple[Place, Job]], rows: Rows, change: str, at_once: int) -> None:
     """Run jobs, so many at once, and keep the rows of each as soon as it is done."""
     with ThreadPoolExecutor(at_once) as pool:
         waiting = {pool.submit(lambda p=place, j=job: list(systems.run(p, j))): (place, job) for place, job in missing}
         for number, future in enumerate(as_completed(waiting), 1):
             place, job = waiting[future]
-            measured = future.result()
-            rows.add(place.set.name, job, change, measured)
-            speeds.add(place.set.name, change, {row["system"]: row["speed"] for row in measured if "speed" in row})
+            rows.add(place.set.name, job, change, future.result())
             print(f"{number} of {len(waiting)}: {rows.last}", file=sys.stderr, flush=True)
 
 
@@ -101,7 +93,7 @@ def main() -> int:
     for todo in jobs(given.systems, given.minutes, given.seeds):
         pairs = [(place, job) for job in todo for place in places]
         missing = [pair for pair in pairs if rows.lacks(pair[0].set.name, pair[1], given.change)]
-        measure(missing, rows, speeds, given.change, given.jobs)
+        measure(missing, rows, given.change, given.jobs)
     document(rows, speeds, REPOSITORY / "docs" / "accuracy.md")
     return 0
 

@@ -1,7 +1,7 @@
 """nnU-Net v2 as a peer: in a virtual environment of its own, with plain labels, planned by itself.
 
-It gets the images at the size that every system works at, one label a pixel (the smaller class on top where classes
-overlap), and as many minutes as its training steps take. Its probabilities are resampled to the image's own size.
+It gets the images at the size that every system works at, and one label a pixel (the smaller class on top where classes
+overlap). Its probabilities are resampled to the image's own size.
 """
 
 import json
@@ -22,7 +22,7 @@ from bonepipe.errors import BonepipeError
 from bonepipe.files import write_csv, write_json
 from bonepipe.labels.rle import decode, encode
 
-from .place import Job, Place, Speed, call
+from .place import Job, Place, Speed, call, slug
 
 VERSION = "2.8.1"
 DATASET = "Dataset001_versus"
@@ -39,22 +39,34 @@ def environment(cache: Path) -> Path:
     return python
 
 
+def speeds(place: Place, system: str, images: int) -> dict[str, Speed]:
+    """How fast nnU-Net is, mirrored or not, measured with a short training that must run alone."""
+    told = _train(place, place.folder / f"speed-{slug(system)}", system, images, 0)
+    return {system: Speed(told["images_per_second"], told["prediction"] / len(place.set.images("test")))}
+
+
 def run(place: Place, job: Job) -> Iterator[dict[str, Any]]:
-    """Train nnU-Net for the job's minutes and score its masks."""
-    python = environment(place.folder.parent.parent / "nnunet")
-    folder = place.folder / f"{job.system.replace(' ', '-')}-{job.minutes:g}-{job.seed}"
-    write_dataset(place, folder / "raw" / DATASET)
-    settings = {f"nnUNet_{name}": str(folder / name) for name in ("raw", "preprocessed", "results")}
-    words = [str(folder), f"{60 * job.minutes:g}", str(job.seed), *(["--mirror"] if "mirrored" in job.system else [])]
+    """Train nnU-Net and score its masks."""
+    folder = place.folder / f"{slug(job.system)}-{job.minutes:g}-{job.seed}"
     start = time.perf_counter()
-    runner = str(Path(__file__).parent / "nnunet_runner.py")
-    told = json.loads(call([str(python), runner, *words], folder / "log.txt", settings).splitlines()[-1])
+    told = _train(place, folder, job.system, round(60 * job.minutes * place.paces[job.system]), job.seed)
     seconds = time.perf_counter() - start
     write_masks(place, folder / "probabilities", folder / "answer.csv")
     dice, best = place.score(folder / "answer.csv"), perfect(place, folder / "perfect.csv")
-    speed = Speed(told["images"] / (60 * job.minutes), told["prediction"] / len(place.set.images("test")))
-    yield {"system": job.system, "images": told["images"], "dice": dice, "seconds": seconds, "speed": speed}
+    yield {"system": job.system, "images": int(told["images"]), "dice": dice, "seconds": seconds}
     yield {"system": "plain labels, perfect", "images": 0, "dice": best, "seconds": 0}
+
+
+def _train(place: Place, folder: Path, system: str, images: int, seed: int) -> dict[str, float]:
+    """Train on so many images, write the test images' probabilities, and give what nnunet_runner.py tells of it."""
+    python = environment(place.folder.parent.parent / "nnunet")
+    write_dataset(place, folder / "raw" / DATASET)
+    settings = {f"nnUNet_{name}": str(folder / name) for name in ("raw", "preprocessed", "results")}
+    words = [str(folder), str(images), str(seed), *(["--mirror"] if "mirrored" in system else [])]
+    runner = str(Path(__file__).parent / "nnunet_runner.py")
+    printed = call([str(python), runner, *words], folder / "log.txt", settings)
+    told: dict[str, float] = json.loads(printed.splitlines()[-1])
+    return told
 
 
 def write_dataset(place: Place, out: Path) -> None:

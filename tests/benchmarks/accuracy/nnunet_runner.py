@@ -1,12 +1,12 @@
-"""Train nnU-Net for so many seconds and write its probabilities; run by the Python of nnU-Net's environment.
+"""Train nnU-Net on so many images and write its probabilities; run by the Python of nnU-Net's environment.
 
-`python nnunet_runner.py FOLDER SECONDS SEED [--mirror]`, where FOLDER/raw has the dataset and nnU-Net's three folders
-are named by the environment. It plans, preprocesses, measures its own pace and trains as many iterations as fit; prints
-one JSON object.
+`python nnunet_runner.py FOLDER IMAGES SEED [--mirror]`, where FOLDER/raw has the dataset and nnU-Net's three folders
+are named by the environment. It plans, preprocesses, trains and predicts; prints one JSON object with how fast it was.
 """
 
 import json
 import os
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -19,7 +19,6 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 
-WARM, MEASURED = 2, 8  # iterations
 AUGMENTING = "nnUNet_n_proc_DA"  # how many processes do it; planning wants one at least
 
 
@@ -40,34 +39,37 @@ def make_trainer(plans, dataset, mirror):
 
 
 def main():
-    folder, seconds, seed = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    folder, images, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     torch.manual_seed(seed)
     np.random.seed(seed)
     plans, dataset = prepare(folder / "preprocessed" / "Dataset001_versus")
     mirror = "--mirror" in sys.argv
     os.environ[AUGMENTING] = "0"  # in the training's own process, as on a machine of two cores
-    trial = make_trainer(plans, dataset, mirror)
-    loader, _ = trial.get_dataloaders()
-    trial.network.train()
-    for number in range(WARM + MEASURED):
-        if number == WARM:
-            start = time.perf_counter()
-        trial.train_step(next(loader))
-    iterations = max(1, round(seconds * MEASURED / (time.perf_counter() - start)))
     trainer = make_trainer(plans, dataset, mirror)
-    loader, _ = trainer.get_dataloaders()
-    trainer.num_epochs = iterations
-    trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
-    trainer.network.train()
-    for number in range(iterations):
-        trainer.lr_scheduler.step(number)
-        trainer.train_step(next(loader))
-    trainer.network.eval()
-    trainer.set_deep_supervision_enabled(False)
+    batch = trainer.configuration_manager.batch_size
+    iterations = -(-images // batch)
+    times = train(trainer, iterations)
     start = time.perf_counter()
     predict(trainer, dataset, folder, mirror)
-    batch = trainer.configuration_manager.batch_size
-    print(json.dumps({"images": iterations * batch, "batch": batch, "prediction": time.perf_counter() - start}))
+    costs = {"images_per_second": batch / statistics.median(times[len(times) // 2 :])}
+    print(json.dumps({"images": iterations * batch, **costs, "prediction": time.perf_counter() - start}))
+
+
+def train(trainer, iterations):
+    """Seconds that each iteration took, augmentation included."""
+    loader, _ = trainer.get_dataloaders()
+    trainer.num_epochs = iterations  # the rate falls with what it takes for epochs
+    trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
+    trainer.network.train()
+    times = []
+    for number in range(iterations):
+        start = time.perf_counter()
+        trainer.lr_scheduler.step(number)
+        trainer.train_step(next(loader))
+        times.append(time.perf_counter() - start)
+    trainer.network.eval()
+    trainer.set_deep_supervision_enabled(False)
+    return times
 
 
 def predict(trainer, dataset, folder, mirror):

@@ -1,6 +1,7 @@
 """What a system is asked to do, and where: the terms that all systems share."""
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,7 +56,8 @@ class Place:
         set: the set.
         folder: of its results.
         recipe: the pipeline's settings beside those that describe the set.
-        paces: images a second that `script` and `pipeline` train on, which make a budget of minutes one of images.
+        paces: images a second that a system trains on, which make a budget of minutes one of images; `pipeline` for all
+            that are the pipeline's.
     """
 
     set: Set
@@ -82,6 +84,11 @@ class Place:
         """Test Dice of a table of masks."""
         truth = submission.read(self.set.root / "answer.csv")
         return float(submission.score_tables(submission.read(path), truth)["dice"])
+
+
+def slug(words: str) -> str:
+    """A folder's name for a system or a change."""
+    return re.sub(r"[^\w.-]+", "_", words) or "default"  # no "=", which overrides would have to quote
 
 
 def call(command: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> str:

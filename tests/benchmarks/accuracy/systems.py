@@ -32,7 +32,9 @@ def bonepipe(command: str, words: Sequence[str], log: Path) -> None:
 
 
 def speeds(place: Place, system: str) -> dict[str, Speed]:
-    """How fast the script or the pipeline is, measured with a short training that must run alone."""
+    """How fast a system is, measured with a short training that must run alone."""
+    if system.startswith("nnU-Net"):
+        return nnunet.speeds(place, system, 2 * PACED)
     return (_script_speeds if system == "script" else _pipeline_speeds)(place)
 
 
