@@ -148,8 +148,8 @@ def openmp_of_torch():
 @pytest.mark.parametrize(
     ("said", "policy", "spins", "load"),
     [
-        ({}, "PASSIVE", 1000, "torch"),
-        ({}, "PASSIVE", 1000, "its library alone"),  # which takes no seconds
+        ({}, "PASSIVE", 10000, "torch"),
+        ({}, "PASSIVE", 10000, "its library alone"),  # which takes no seconds
         ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", None, "its library alone"),
         ({"GOMP_SPINCOUNT": "123"}, "PASSIVE", 123, "its library alone"),
     ],
