@@ -33,7 +33,7 @@ def let_threads_sleep(environment: MutableMapping[str, str]) -> None:
 
     They spin for milliseconds otherwise: beside other processes, even at nice 19, a spinning thread keeps the one that
     it waits for from its core, and a training step takes several times as long. To sleep at once costs 15% alone, to
-    spin for some tens of microseconds nothing: a virtual machine takes that long to wake a thread. Read when torch is
+    spin for some tens of microseconds nothing, for a few of them 12% on a slow virtual machine. Read when torch is
     imported, inherited by processes.
     """
     if not any(name in environment for name in WAITING):
