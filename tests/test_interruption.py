@@ -123,6 +123,32 @@ def test_a_swallowed_request_is_not_made_of_a_command_that_is_over(monkeypatch):
     assert not later
 
 
+TWICE = """
+import signal, time
+from bonepipe import interruption
+class Dying:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+interruption.SOON = 0.2
+try:
+    with interruption.heard():
+        Dying()
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            time.sleep(0.5)
+except interruption.Interrupted as request:
+    print(request)
+"""
+
+
+def test_a_swallowed_request_is_not_made_again_when_another_came_since():
+    """As a second Ctrl-C it would end the cleaning."""
+    process = started(TWICE)
+    assert process.communicate(timeout=20)[0] == "SIGTERM\n"
+    assert process.returncode == 0
+
+
 def test_what_else_a_destructor_raises_is_told_as_ever(monkeypatch):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", told.append)
