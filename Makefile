@@ -72,7 +72,7 @@ bench: .venv/.ready ## Measure every step against the baseline's way (QUICK=1: u
 torture: .venv/.ready ## Disturb every command that writes, and compare what it leaves; into docs/reliability.md (hours)
 	$(PYTHON) -m tests.torture $(ARGS)
 
-versus: .venv/.ready ## Test Dice of the default recipe beside a short script's and nnU-Net's, into docs/accuracy.md (hours)
+versus: .venv/.ready ## Test Dice of the default recipe beside a short script's, into docs/accuracy.md (hours)
 	$(PYTHON) -m tests.benchmarks.accuracy $(ARGS)
 
 study: | .venv/.ready data/phantom ## What does each technique gain? One change at a time, into docs/study.md

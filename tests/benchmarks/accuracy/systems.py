@@ -22,7 +22,7 @@ from . import nnunet
 from .place import RATES, Job, Place, Speed, call
 
 PLAIN = ("tta=none", "thresholds.margin=1e9")  # one view, threshold 0.5
-STEPS = {"one model": PLAIN, "one model, views and thresholds": ()}
+STEPS = {"one model": PLAIN, "one model, two views": ()}
 PACED = 320  # training images that speed is measured on, after as many that are not
 
 
@@ -76,7 +76,9 @@ def run(place: Place, job: Job) -> Iterator[dict[str, Any]]:
 
 
 def _run_pipeline(place: Place, job: Job) -> Iterator[dict[str, Any]]:
-    """The pipeline's recipe: one model with one view at 0.5, then with views and thresholds; or five folds."""
+    """The pipeline's recipe: one model with one view, then with all of its views, a hold-out's thresholds staying 0.5;
+    or five folds with views and thresholds.
+    """
     images = round(60 * job.minutes * place.paces["pipeline"])
     epochs = max(1, round(images / len(place.training)))
     name = f"{job.system.replace(' ', '-')}-{job.minutes:g}-{job.seed}"
