@@ -13,22 +13,31 @@ from bonepipe.labels import bitplane, rle
 COLUMNS = ["image_name", "class", "rle"]
 
 
-def read_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict[str, list[str]]:
-    """The run-length codes of images, one text a class in the order of `classes`, by image name.
+def read_masks(
+    path: Path, names: Sequence[str], classes: Sequence[str], others: Sequence[str] = ()
+) -> dict[str, list[str]]:
+    """The run-length codes of images, one text a class in the order of `classes` and `others`, by image name.
+
+    Args:
+        path: of the CSV.
+        names: of the images; the file may have more.
+        classes: of which each image has a row.
+        others: classes that the file may leave out: then they are nowhere.
 
     Raises:
         BonepipeError: the file is no such CSV, names an unknown class, or has no mask or two of one of the images.
     """
     where = f"data.masks={path}"
     rows = [row for _, row in read_csv(path, COLUMNS, where, unique=COLUMNS[:2])]
-    for label in sorted({row["class"] for row in rows} - set(classes)):
-        raise BonepipeError(f"{where}: unknown class {quoted(label)}{suggestion(label, classes)}")
+    known = [*classes, *others]
+    for label in sorted({row["class"] for row in rows} - set(known)):
+        raise BonepipeError(f"{where}: unknown class {quoted(label)}{suggestion(label, known)}")
     texts = {(row["image_name"], row["class"]): row["rle"] for row in rows}
     for name, label in product(names, classes):
         if (name, label) not in texts:
             near = suggestion(name, {row["image_name"] for row in rows} - set(names))
             raise BonepipeError(f"{where}: no row of {name}, {label}; an empty mask has an empty code{near}")
-    return {name: [texts[name, label] for label in classes] for name in names}
+    return {name: [texts.get((name, label), "") for label in known] for name in names}
 
 
 def code(where: str, row: Mapping[str, str], column: str = "rle") -> str:

@@ -53,10 +53,10 @@ class PseudoLabel:
         return planes_of(self.ambiguous, shape, self.where)
 
 
-def whole_masks(path: Path, names: Sequence[str], classes: Sequence[str]) -> dict[str, PseudoLabel]:
+def whole_masks(path: Path, names: Sequence[str], spec: DataSpec) -> dict[str, PseudoLabel]:
     """The masks of `data.masks` as labels without ambiguous pixels. Raises BonepipeError, see `read_masks`."""
-    texts = read_masks(path, names, classes)
-    nothing = ("",) * len(classes)
+    texts = read_masks(path, names, spec.classes, spec.others or ())
+    nothing = ("",) * len(spec.labels)
     return {name: PseudoLabel(f"data.masks={path}: {name}", tuple(texts[name]), nothing) for name in names}
 
 
@@ -99,7 +99,7 @@ def pseudo_images(spec: DataSpec) -> list[Radiograph]:
     """
     if spec.pseudo is None:
         return []
-    wanted = set(read(Path(spec.pseudo), spec.classes))
+    wanted = set(read(Path(spec.pseudo), spec.labels))
     images = [image for image in test_images(spec) if image.name in wanted]
     if strange := wanted - {image.name for image in images}:
         near = suggestion(min(strange), [image.name for image in test_images(spec)])

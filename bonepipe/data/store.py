@@ -307,7 +307,7 @@ def existing(key: str, path: Path) -> Path:
 
 
 def key(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> str:
-    """Name of the store: the training size and a digest of all that its content depends on."""
+    """Name of the store: the training size and a digest of all that its content depends on, the images' order too."""
     files = files_of(images, spec)
     made_from = dict(zip(files, digests(files.values(), cache / DIGESTS), strict=True))
     partial = [[image.name, *image.annotated] for image in images if image.annotated is not None]
@@ -316,6 +316,7 @@ def key(images: Sequence[Radiograph], spec: DataSpec, cache: Path) -> str:
     negatives, fit = [image.name for image in images if image.negative], spec.frame.fit
     content = [
         VERSION,
+        [image.name for image in images],  # in this order
         height,
         width,
         spec.supersample,
@@ -339,7 +340,7 @@ def amendments(images: Sequence[Radiograph], spec: DataSpec) -> dict[str, Correc
         found |= mended
     if spec.masks is not None:
         names = [image.name for image in images if image.annotation is not None]
-        found |= pseudo.whole_masks(Path(spec.masks), names, spec.labels)
+        found |= pseudo.whole_masks(Path(spec.masks), names, spec)
     else:
         found |= _partial_annotations(images, spec, mended)
     if spec.pseudo is not None:

@@ -36,6 +36,14 @@ def test_masks_are_read_in_the_order_of_the_classes(tmp_path):
     assert read_masks(path, ["a.png", "b.png"], ["one", "two"]) == {"a.png": ["", "9 1"], "b.png": ["5 5", "1 2"]}
 
 
+def test_classes_that_are_not_learned_may_be_missing(tmp_path):
+    path = tmp_path / "masks.csv"
+    write_rows(path, [("a.png", "two", "1 2"), ("a.png", "three", "4 1")])
+    assert read_masks(path, ["a.png"], ["two"], ["one", "three"]) == {"a.png": ["1 2", "", "4 1"]}
+    with pytest.raises(BonepipeError, match=r"no row of a\.png, one"):
+        read_masks(path, ["a.png"], ["one", "two"], ["three"])
+
+
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [

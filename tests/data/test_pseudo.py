@@ -158,6 +158,20 @@ def test_bad_pseudo_labels_are_named(tmp_path, row, message):
         pseudo.read(written(tmp_path, row), CLASSES)
 
 
+@pytest.mark.parametrize("learned", [CLASSES[3:], CLASSES[:2]])
+def test_a_run_that_specialises_takes_pseudo_labels_of_all_classes(spec, store, tmp_path, learned):
+    """As a cascade's second stage does: the file comes from models of all classes."""
+    others = tuple(label for label in CLASSES if label not in learned)
+    special = replace(spec, classes=learned, others=others, swaps={})
+    images = [*train_images(special), *pseudo.pseudo_images(special)]
+    own = open_store(images, special, tmp_path)
+    numbers = [CLASSES.index(label) for label in learned]
+    for row in (12, 13):
+        for planes, of_all in ((own.planes, store.planes), (own.ignored, store.ignored)):
+            expected = bitplane.unpack(of_all[row], 5)[..., numbers]
+            assert expected.any() and (bitplane.unpack(planes[row], len(learned)) == expected).all()
+
+
 def test_pseudo_labels_of_unknown_images_or_beyond_the_image_are_refused(spec, tmp_path):
     form = {"name": "chest", "root": spec.root, "classes": CLASSES, "size": 64, "metadata": None}
     path = written(tmp_path, *(("strange.png", label, "", "") for label in CLASSES))

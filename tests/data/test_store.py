@@ -136,6 +136,7 @@ def test_the_key_depends_on_all_that_the_content_does(copy):
 
     keys = [key(), key(other=replace(spec, size=96)), key(images[1:])]
     keys.append(key(other=replace(spec, classes=spec.classes[::-1])))
+    keys.append(key(images[::-1]))
     keys.append(key(other=replace(spec, fit="pad")))
     for path in (images[0].annotation, images[0].path):
         with path.open("ab") as file:
