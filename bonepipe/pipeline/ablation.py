@@ -38,10 +38,11 @@ from bonepipe.parallel import cores
 from bonepipe.pipeline.comparison import TOTALS, read_dice, read_totals
 from bonepipe.pipeline.experiment import Experiment, resolve_device, say
 from bonepipe.pipeline.run_folder import read_fingerprint
-from bonepipe.pipeline.steps import without
+from bonepipe.pipeline.steps import FILES, without
 from bonepipe.training.executors import environment
 
 RESULTS = "ablation.json"  # digest of a row's commands and of those before -> its scores and costs
+APART = ("data.root", "folds.file")  # of FILES: folders, and what a command makes where it is missing
 CHANGES_NOTHING = ("runs", "device", "executor", "tracking", "search", "cam", "trainer.workers")  # of what is measured
 
 
@@ -54,7 +55,7 @@ class Row:
         group: of changes, for people.
         train: settings of a training of fold 0, beside the base's; None for a row of commands.
         commands: bonepipe's commands in order.
-        run: the run whose scores count.
+        run: the run whose scores count; {seed} stands for the seed.
         over: the row that it is compared with; None for none.
         more: whether it is left out unless it is asked for.
     """
@@ -94,6 +95,9 @@ class Ablation:
                 raise ValueError(f"over: there is no row {name!r}{suggestion(name, names)}")
         if self.seeds == ():
             raise ValueError("seeds: name some, or leave them out")
+        for row in self.rows if len(self.seeds or ()) > 1 else ():
+            if row.run is not None and "{seed}" not in row.run:
+                raise ValueError(f"{row.name}: run: {row.run}: one for each seed, so let {{seed}} stand in its name")
 
     @cached_property
     def compared(self) -> list[Row]:
@@ -148,6 +152,7 @@ def read(path: Path) -> Ablation:
 def tasks(ablation: Ablation, runs: Path) -> list[Task]:
     """Every row at every seed. Raises UsageError for a misspelt setting in any of them; nothing has been run yet."""
     _contents.cache_clear()
+    _known_folds.clear()
     return [task for seed in ablation.seeds or (None,) for task in _at_seed(ablation, runs, seed)]
 
 
@@ -158,16 +163,17 @@ def _at_seed(ablation: Ablation, runs: Path, seed: int | None) -> Iterator[Task]
             yield _training(row, [*base, *shlex.split(row.train)], runs, seed)
             continue
         commands = tuple(tuple(_filled(shlex.split(text), base, runs, seed)) for text in row.commands)
+        (run,) = _filled([str(row.run)], (), runs, seed)
         history = more if row.more else plain
-        history += [_settled(command) for command in commands]
+        history += [_settled(command, runs) for command in commands]
         # Nothing depends on further rows but further rows.
-        yield Task(row, seed, commands, runs / str(row.run), combined([row.run, *plain, *(more if row.more else ())]))
+        yield Task(row, seed, commands, runs / run, combined([run, *plain, *(more if row.more else ())]))
 
 
 def _training(row: Row, words: Sequence[str], runs: Path, seed: int | None) -> Task:
     """A training of its own, in a folder that carries its digest: other settings are another run."""
     command = ["train", "fold=0", *words, *([] if seed is None else [f"seed={seed}"]), f"runs={runs}", "name=ablation"]
-    digest = combined([_settled(command)])
+    digest = combined([_settled(command, runs)])
     letters = "".join(c if c.isalnum() else " " for c in f"{row.group} {row.name}".lower())
     name = "-".join([*letters.split(), *([] if seed is None else [str(seed)]), digest[:8]])
     return Task(row, seed, ((*command[:-1], f"name={name}"),), runs / name, digest)
@@ -181,14 +187,39 @@ def _filled(words: Sequence[str], base: Sequence[str], runs: Path, seed: int | N
             yield word.replace("{runs}", str(runs)).replace("{seed}", str(seed))
 
 
-def _settled(command: Sequence[str]) -> list[Any]:
+def _settled(command: Sequence[str], runs: Path) -> list[Any]:
     """A command with its settings as they are resolved: edited data or an edited file of conf/ make it another one."""
     name, *words = command
     if not all("=" in word and not word.startswith("-") for word in words):
         return [*command]
     config = configs.compose(words)
-    cached = Experiment(config).store_folder / DIGESTS
-    return [name, without(config, CHANGES_NOTHING), _contents(Path(config["data"]["root"]), cached)]
+    return [name, without(config, CHANGES_NOTHING), _contents_named(config, runs)]
+
+
+def _contents_named(config: configs.Config, runs: Path) -> list[Any]:
+    """Digests of the datasets and files that settings name; what lies in `runs` is made by rows, and follows them."""
+    experiment, settings = Experiment(config), configs.flatten(config)
+    cached, more = experiment.store_folder / DIGESTS, config["data"].get("external") or ()
+    roots = [Path(root) for root in (config["data"]["root"], *(dataset["root"] for dataset in more))]
+    named = {key: Path(settings[key]) for key in FILES if key not in APART and settings.get(key) is not None}
+    files = {key: path for key, path in named.items() if path.is_file() and not path.is_relative_to(runs)}
+    contents = dict(zip(files, digests(files.values(), cached), strict=True))
+    return [*(_contents(root, cached) for root in roots), contents, _fold_file(experiment, cached)]
+
+
+_known_folds: dict[str, str | None] = {}
+
+
+def _fold_file(experiment: Experiment, cached: Path) -> str | None:
+    """A digest of the fold file, made first where it is missing; None where that fails, as a training will say."""
+    asked = combined([without(experiment.config[group], ["palette"]) for group in ("data", "folds", "strata")])
+    if asked not in _known_folds:
+        try:
+            _ = experiment.cohort.assignment
+            (_known_folds[asked],) = digests([Path(experiment.folds.file)], cached)
+        except BonepipeError:
+            _known_folds[asked] = None
+    return _known_folds[asked]
 
 
 @cache

@@ -90,13 +90,17 @@ class Steps:
         files = files_of(images, data)
         if config["augment"].get("file") is not None:
             files["augment.file"] = existing("augment.file", Path(config["augment"]["file"]))
-        if config["sampler"].get("balance") is not None:
+        negatives, balance = turned(images), config["sampler"].get("balance")
+        if balance is not None:
             files |= self.tables()
+        if balance == "test":
+            files |= self.strata_files()
+            negatives |= self._turned_for_strata()
         return {
             "settings": training_settings(config),
             "files": self.digests(files),
             "folds": self._folds([image for image in images if image.split == "train"]),
-            "negatives": turned(images),
+            "negatives": negatives,
         }
 
     def _folds(self, images: Sequence[Radiograph]) -> fold_files.Folds:

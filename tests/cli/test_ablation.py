@@ -256,3 +256,38 @@ def test_a_training_that_ends_with_0_but_without_results_is_none_and_keeps_its_c
     with pytest.raises(BonepipeError, match=r"base \(.*log\.txt\): ended without results"):
         ablation.run([task], tmp_path, False, 1)
     assert checkpoint.is_file()
+
+
+def test_edited_files_that_settings_name_make_another_row(tmp_path, phantom_root):
+    corrections, pseudo = tmp_path / "corrections.csv", tmp_path / "runs" / "made" / "pseudo.csv"
+    external = shutil.copytree(phantom_root, tmp_path / "more")
+    folds = tmp_path / "folds.csv"
+    text = (
+        f"base: data.root={phantom_root} folds.file={folds} data.corrections={corrections} data.pseudo={pseudo} "
+        f"data.external=[{{root:{external},prefix:more}}]\nrows: [{{name: a, train: ''}}]"
+    )
+    for path in (corrections, pseudo):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("image_name\n")
+    keys = [digests(text, tmp_path)["a"]]
+    assert folds.is_file() and digests(text, tmp_path)["a"] == keys[0]
+    pseudo.write_text("made by a row before, whose commands count\n")
+    assert digests(text, tmp_path)["a"] == keys[0]
+    corrections.write_text("image_name,action\n")
+    keys.append(digests(text, tmp_path)["a"])
+    lines = folds.read_text().splitlines()
+    folds.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    keys.append(digests(text, tmp_path)["a"])
+    next(external.rglob("*.json")).write_text("{}")
+    keys.append(digests(text, tmp_path)["a"])
+    assert len(set(keys)) == 4
+
+
+def test_each_seed_of_a_row_has_a_run_of_its_own(tmp_path):
+    path = tmp_path / "rows.yaml"
+    text = "base: x\nseeds: [3, 4]\nrows: [{{name: a, run: '{run}', commands: ['look name=a-{{seed}}']}}]"
+    path.write_text(text.format(run="a-{seed}"))
+    assert [task.run for task in ablation.tasks(ablation.read(path), tmp_path)] == [tmp_path / "a-3", tmp_path / "a-4"]
+    path.write_text(text.format(run="a"))
+    with pytest.raises(BonepipeError, match=r"a: run: a: one for each seed, so let \{seed\} stand in its name"):
+        ablation.read(path)

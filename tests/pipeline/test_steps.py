@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -235,3 +236,22 @@ def test_recorded_leaderboard_scores_outlive_training_and_submitting_again(run):
     assert main(["submit", *words]) == 0
     assert json.loads(path.read_text()) == {**before, "leaderboard": noted}
     assert Experiment(compose(words)).folder == Path("runs/debug")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "depends"),
+    [("sampler=shuffle", False), ("sampler=weighted sampler.balance={rotated:2}", False), ("sampler=weighted", True)],
+)
+def test_who_is_drawn_as_often_as_in_the_test_set_depends_on_that(tmp_path, phantom_root, sampler, depends):
+    root = shutil.copytree(phantom_root, tmp_path / "data")
+    words = ["experiment=debug", f"data.root={root}", f"folds.file={tmp_path}/folds.csv", f"runs={tmp_path}/runs"]
+
+    def inputs():
+        return Steps(Experiment(compose([*words, *sampler.split()]))).training_inputs
+
+    before, image = inputs(), sorted((root / "test" / "DCM").rglob("*.png"))[0]
+    more = root / "test" / "DCM" / "ID990" / "image99900.png"
+    more.parent.mkdir()
+    shutil.copy(image, more)
+    assert (inputs() != before) == depends
+    assert (more.relative_to(root).as_posix() in inputs()["files"]) == depends
