@@ -27,7 +27,7 @@ from bonepipe.pipeline.predictors import cascade as predictors
 from bonepipe.pipeline.predictors.base import Maps, WholePredictor
 from bonepipe.pipeline.predictors.cascade import CascadePredictor, region_labels, region_names
 from bonepipe.pipeline.predictors.own_settings import own_settings
-from bonepipe.pipeline.predictors.run import refined_classes, voting_folds
+from bonepipe.pipeline.predictors.run import refined_classes, refuse_other_truth, voting_folds
 from bonepipe.pipeline.run_folder import CASCADE, refuse_taken
 from bonepipe.report import cascade as report
 
@@ -48,6 +48,8 @@ def assemble(first: Path, second: Path, folder: Path, words: Sequence[str]) -> C
     config = configs.recompose(coarse.experiment.config, words)
     experiment = Experiment(config).placed(folder, store=coarse.experiment.store_folder)
     experiment.try_later_settings()
+    for run in (*coarse.runs(), fine):
+        refuse_other_truth(run)
     return CascadePredictor(coarse, fine, experiment, [0.0] * len(experiment.data.classes))
 
 

@@ -179,7 +179,7 @@ def renew(predictor: Predictor, cross_validate: Callable[[], str], *, test: bool
         cross_validate: writes everything, and reports.
         test: whether test images will be predicted next; a fault in them is then found before the work.
     """
-    step, folder = predictor.cross_validation(), predictor.experiment.folder
+    step, folder = predictor.cross_validation(dataset=True), predictor.experiment.folder
     if step.current and (folder / SCORES).is_file():
         say(f"{folder}: is cross-validated already")
         return None

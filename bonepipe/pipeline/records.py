@@ -44,9 +44,10 @@ class TrainingSettings(TypedDict):
 
 
 class TrainedOn(TypedDict):
-    """What a fold was trained on: its settings, and which fold validates each image."""
+    """What a fold was trained on: its settings, the digests of files, and which fold validates each image."""
 
     settings: TrainingSettings
+    files: dict[str, str]
     folds: dict[str, int]
 
 

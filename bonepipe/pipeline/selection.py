@@ -18,7 +18,7 @@ from bonepipe.inference.oof.results import PROBABILITIES
 from bonepipe.inference.oof.store import OofStore
 from bonepipe.labels.histogram import HALF_BIN
 from bonepipe.pipeline.experiment import Experiment, say
-from bonepipe.pipeline.predictors.run import open_run, refuse_region
+from bonepipe.pipeline.predictors.run import open_run, refuse_other_truth, refuse_region
 from bonepipe.pipeline.run_folder import ENSEMBLE, refuse_taken
 from bonepipe.report.selection import Result, short_names
 
@@ -39,6 +39,7 @@ def read_run(folder: str) -> Run:
     """Read what a run left behind. BonepipeError, with the way out, where it is not finished."""
     experiment = open_run(Path(folder))
     refuse_region(experiment)
+    refuse_other_truth(experiment)
     files = {fold: experiment.fold_folder(fold) / PROBABILITIES for fold in range(experiment.folds.count)}
     return Run(folder, experiment, OofStore(files, experiment.data.classes, one_fold_at_a_time=True))
 

@@ -144,13 +144,18 @@ class Steps:
                 "data": {"strata": config["data"].get("strata")},
             },
             "files": self.digests({name: path for name, path in folds.items() if path.is_file()}),
-            **(
-                {"dataset": self.digests(self.strata_files()), "negatives": self._turned_for_strata()}
-                if dataset
-                else {}
-            ),
+            **(self.told_strata() if dataset else {}),
         }
         return run_folder.Step(experiment.folder, "cross_validation", inputs, (THRESHOLDS, CONFIG), self.cache)
+
+    def told_strata(self) -> run_folder.Inputs:
+        """What strata and the test set's mix are told from."""
+        return {"dataset": self.digests(self.strata_files()), "negatives": self._turned_for_strata()}
+
+    def own_files(self) -> dict[str, str]:
+        """Name -> digest of the dataset's own annotated images and their annotations."""
+        own = replace(self.experiment.data, metadata=None, corrections=None, pseudo=None, masks=None, external=())
+        return self.digests(files_of(train_images(own), own))
 
     def _turned_for_strata(self) -> dict[str, bool]:
         """The test images that are read as negatives, where the mix of strata is told from them."""

@@ -307,6 +307,29 @@ def test_what_is_cross_validated_is_not_cross_validated_again(runs, pair, capsys
     assert "with its thresholds" in told.out
 
 
+def test_the_dataset_it_is_judged_by_is_part_of_it(runs, phantom_root, tmp_path, capsys):
+    """What strata are told from makes it anew; annotations that no member has seen are refused, as by train-all."""
+    root = shutil.copytree(phantom_root, tmp_path / "data")
+    words = ["ensemble", "runs/a", "runs/b", "-o", "runs/judged", f"data.root={root}", "--no-test"]
+    assert main(words) == 0
+    with (root / "rotated.csv").open("a") as file:
+        file.write("ID999\n")
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "is cross-validated again, because of\n  rotated.csv has changed" in capsys.readouterr().err
+    assert main(words) == 0
+    assert "is cross-validated already" in capsys.readouterr().err
+    annotation = sorted((root / "train" / "outputs_json").rglob("*.json"))[0]
+    annotation.write_text(annotation.read_text().replace("Radius", "Ulna"))
+    refused = f"was trained and predicted with other files of {root}:\n  {annotation.relative_to(root)} has changed"
+    assert main(words) == 1
+    assert f"runs/a/fold-0: {refused}" in capsys.readouterr().err
+    for path in shutil.copytree(Path("runs/a"), Path("runs/judged_elsewhere")).rglob("config.yaml"):
+        path.write_text(path.read_text().replace(str(phantom_root), str(root)))
+    assert main(["select", "runs/b", "runs/judged_elsewhere", "-o", "runs/chosen"]) == 1
+    assert f"runs/judged_elsewhere/fold-0: {refused}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("member", "message"),
     [

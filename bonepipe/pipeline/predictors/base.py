@@ -43,8 +43,8 @@ class Predictor(Protocol):
     def provenance(self) -> Inputs:
         """What the predictions depend on, besides thresholds.json."""
 
-    def cross_validation(self) -> Step:
-        """The choice of thresholds from these predictions."""
+    def cross_validation(self, *, dataset: bool = False) -> Step:
+        """The choice of thresholds from these predictions; with `dataset`, of what strata are told from, too."""
 
 
 class WholePredictor(Predictor, Protocol):

@@ -70,11 +70,12 @@ class CascadePredictor:
         """What each stage predicts from."""
         return {"first": self.first.provenance(), "second": Run(self.second).provenance()}
 
-    def cross_validation(self) -> Step:
+    def cross_validation(self, *, dataset: bool = False) -> Step:
         """The choice of weights and thresholds from both stages."""
         groups = {key: self.experiment.config[key] for key in ("thresholds", "strata", "postprocess")}
-        inputs, outputs = {"settings": groups, **self.stages()}, (THRESHOLDS, CASCADE, *OUTPUTS)
-        return Step(self.experiment.folder, "cross_validation", inputs, outputs, Steps(self.experiment).cache)
+        steps, outputs = Steps(self.experiment), (THRESHOLDS, CASCADE, *OUTPUTS)
+        inputs = {"settings": groups, **self.stages(), **(steps.told_strata() if dataset else {})}
+        return Step(self.experiment.folder, "cross_validation", inputs, outputs, steps.cache)
 
 
 def shown(whole: Iterable[tuple[Radiograph, np.ndarray]], second: Experiment) -> Iterator[Shown]:

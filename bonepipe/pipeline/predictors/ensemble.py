@@ -23,6 +23,7 @@ from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.base import Maps, require_current
 from bonepipe.pipeline.predictors.member import EnsembleMember, open_members
 from bonepipe.pipeline.predictors.own_settings import own_settings
+from bonepipe.pipeline.predictors.run import refuse_other_truth
 from bonepipe.pipeline.predictors.unlike import warned
 from bonepipe.pipeline.run_folder import CONFIG, ENSEMBLE, THRESHOLDS, Inputs, Step
 from bonepipe.pipeline.steps import Steps
@@ -100,11 +101,12 @@ class EnsemblePredictor:
         members = {f"{number} {member.entry.run}": member.provenance() for number, member in enumerate(self.members)}
         return {"mean": self.mean, "members": members}
 
-    def cross_validation(self) -> Step:
+    def cross_validation(self, *, dataset: bool = False) -> Step:
         """The choice of thresholds from the members' mean."""
         groups = {key: self.experiment.config[key] for key in ("thresholds", "strata", "postprocess")}
-        inputs, outputs = {"settings": groups, **self.provenance()}, (THRESHOLDS, ENSEMBLE, *OUTPUTS)
-        return Step(self.experiment.folder, "cross_validation", inputs, outputs, Steps(self.experiment).cache)
+        steps, outputs = Steps(self.experiment), (THRESHOLDS, ENSEMBLE, *OUTPUTS)
+        inputs = {"settings": groups, **self.provenance(), **(steps.told_strata() if dataset else {})}
+        return Step(self.experiment.folder, "cross_validation", inputs, outputs, steps.cache)
 
 
 def assemble(ensemble: Ensemble, folder: Path, words: Sequence[str]) -> EnsemblePredictor:
@@ -126,6 +128,8 @@ def assemble(ensemble: Ensemble, folder: Path, words: Sequence[str]) -> Ensemble
     predictor = EnsemblePredictor(ensemble, members, experiment)
     _ = predictor.weights
     predictor.experiment.try_later_settings()
+    for run in predictor.runs():
+        refuse_other_truth(run)
     return predictor
 
 

@@ -73,9 +73,9 @@ class Run:
             "crf": dict.fromkeys(refined_classes(experiment), True),
         }
 
-    def cross_validation(self) -> Step:
+    def cross_validation(self, *, dataset: bool = False) -> Step:
         """The choice of thresholds from the folds' predictions."""
-        return Steps(self.experiment).cross_validation(dataset=False)
+        return Steps(self.experiment).cross_validation(dataset=dataset)
 
 
 def voting_folds(experiment: Experiment) -> Sequence[int]:
@@ -120,6 +120,25 @@ def require_folds(experiment: Experiment) -> None:
             raise BonepipeError(
                 f"{folder}: is not predicted out of fold, or was in another way:\n{run_folder.shortened(changed)}\n"
                 f"R{WAY_OUT[1:]}"
+            )
+
+
+def refuse_other_truth(experiment: Experiment) -> None:
+    """Raise BonepipeError where an image or annotation is not the one that the voting folds have seen.
+
+    What they said out of fold would be compared with what they were not asked.
+    """
+    now = Steps(experiment).own_files()
+    for fold in voting_folds(experiment):
+        folder = experiment.fold_folder(fold)
+        trained = run_folder.read_training(folder)
+        then: dict[str, str] = {} if trained is None else trained["inputs"]["files"]
+        shared = now.keys() & then.keys()
+        before, after = ({"files": {name: files[name] for name in shared}} for files in (then, now))
+        if changes := run_folder.differences(before, after):
+            raise BonepipeError(
+                f"{folder}: was trained and predicted with other files of {experiment.data.root}:\n"
+                f"{run_folder.shortened(changes)}\nPut them back, or train it anew"
             )
 
 
