@@ -37,7 +37,7 @@ def main(words: Sequence[str]) -> int:
     add("--no-test", action="store_true", help="cross-validate only")
     given = parser.read(words)
     from bonepipe.config import as_yaml
-    from bonepipe.pipeline.predictors.own_settings import own_settings
+    from bonepipe.pipeline.predictors.own_settings import of_networks, own_settings
 
     own_settings(given.overrides)  # a misspelt one waits for no import
     from bonepipe.pipeline import cascade, submission
@@ -54,7 +54,9 @@ def main(words: Sequence[str]) -> int:
     report = cascade.run(predictor, test=not given.no_test)
     if report is not None:
         print(report)
-    if not given.no_test and (told := line(submission.submit(open_cascade(out), [CASCADE]), new=report is not None)):
-        print(told)
+    if not given.no_test:
+        chosen = open_cascade(out, of_networks(given.overrides))  # with the weights that are chosen now
+        if told := line(submission.submit(chosen, [CASCADE]), new=report is not None):
+            print(told)
     tell_next(out / "examples.jpg")
     return 0

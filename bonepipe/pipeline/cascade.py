@@ -26,7 +26,7 @@ from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors import cascade as predictors
 from bonepipe.pipeline.predictors.base import Maps, WholePredictor
 from bonepipe.pipeline.predictors.cascade import CascadePredictor, region_labels, region_names
-from bonepipe.pipeline.predictors.own_settings import own_settings
+from bonepipe.pipeline.predictors.own_settings import of_networks, own_settings
 from bonepipe.pipeline.predictors.run import refined_classes, refuse_other_truth, voting_folds
 from bonepipe.pipeline.run_folder import CASCADE, refuse_taken
 from bonepipe.report import cascade as report
@@ -42,9 +42,9 @@ def assemble(first: Path, second: Path, folder: Path, words: Sequence[str]) -> C
         BonepipeError: a stage is not finished.
     """
     refuse_taken(folder, CASCADE)
-    places = [f"{key}={value}" for key, value in own_settings(words).items() if key in ("device", "data.root")]
-    coarse = predictors.open_first(first, places)
-    fine = predictors.open_second(second, coarse, places)
+    own_settings(words)
+    coarse = predictors.open_first(first, of_networks(words))
+    fine = predictors.open_second(second, coarse, of_networks(words))
     config = configs.recompose(coarse.experiment.config, words)
     experiment = Experiment(config).placed(folder, store=coarse.experiment.store_folder)
     experiment.try_later_settings()

@@ -24,6 +24,7 @@ from bonepipe.labels import cutout, rle, upsample
 from bonepipe.labels.dice import dice
 from bonepipe.labels.histogram import dice_curve
 from bonepipe.pipeline import cascade
+from bonepipe.pipeline import submission as submitting
 from bonepipe.pipeline.comparison import read_dice, read_run
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.base import masks
@@ -149,6 +150,25 @@ def test_the_first_runs_dice_stands_beside_the_blend(cascaded):
             assert row["cross_fitted_gain"] > 0
     at_truth = np.mean([second.dice[name, label] for name in names for label in record["classes"]])
     assert record["box"]["dice_at_true_box"] == pytest.approx(at_truth)
+
+
+def test_how_networks_predict_reaches_both_stages(cascaded, monkeypatch):
+    """Out of fold and on the test set."""
+    used, submit = [], submitting.submit
+
+    def submitted(predictor, extra):
+        used.append(predictor)
+        return submit(predictor, extra)
+
+    monkeypatch.setattr(submitting, "submit", submitted)
+    words = ["prediction.batch_size=1", "prediction.precision=bf16"]
+    out = shutil.copytree(cascaded / "demo-wrist", cascaded / "narrow")
+    used.append(cascade.assemble(cascaded / "demo", cascaded / "wrist", out, words))
+    assert main(["cascade", str(cascaded / "demo"), str(cascaded / "wrist"), "-o", str(out), *words]) == 0
+    assert len(used) == 2
+    for predictor in used:
+        specs = [predictor.first.experiment.prediction, predictor.second.prediction, predictor.experiment.prediction]
+        assert {(spec.batch_size, spec.precision) for spec in specs} == {(1, "bf16")}
 
 
 def test_weight_0_everywhere_is_the_first_runs_submission(runs, words):

@@ -18,13 +18,14 @@ from bonepipe.cli import main
 from bonepipe.data import submission
 from bonepipe.data.catalog import test_images as images_to_predict
 from bonepipe.data.image import read_grey, resize_grey
-from bonepipe.inference.ensemble.members import Entry
+from bonepipe.errors import UsageError
+from bonepipe.inference.ensemble.members import Ensemble, Entry
 from bonepipe.labels import rle, upsample
 from bonepipe.pipeline import comparison
 from bonepipe.pipeline.comparison import read_dice
 from bonepipe.pipeline.ensemble import read_members
 from bonepipe.pipeline.experiment import Experiment
-from bonepipe.pipeline.predictors.ensemble import assemble, open_members
+from bonepipe.pipeline.predictors.ensemble import assemble, open_ensemble, open_members
 from bonepipe.pipeline.steps import Steps
 
 BY_STRATUM = ["thresholds.by=stratum", "thresholds.margin=0"]
@@ -251,6 +252,23 @@ def test_all_members_predict_on_the_device_of_the_first(runs):
     entries = [Entry(run="runs/b"), Entry(run="runs/elsewhere")]
     assert open_members(entries[1:])[0].experiment.config["device"] == "cuda"
     assert {member.experiment.config["device"] for member in open_members(entries)} == {"cpu"}
+
+
+def test_how_networks_predict_reaches_all_members(runs, pair):
+    """As the way out of a lack of memory says; what an entry says of itself wins."""
+    words = ["prediction.batch_size=1", "prediction.precision=bf16", "device=cpu"]
+    exact = Entry(run="runs/b", overrides=("prediction.precision=32",))
+    shutil.copytree("runs/pair", "runs/narrow")
+    for predictor in (
+        assemble(Ensemble(members=(Entry(run="runs/a"), exact)), Path("runs/narrow"), words),
+        open_ensemble(Path("runs/narrow"), words),
+    ):
+        specs = [experiment.prediction for experiment in (predictor.experiment, *predictor.runs())]
+        assert [spec.batch_size for spec in specs] == [1, 1, 1]
+        assert [spec.precision for spec in specs[:2]] == ["bf16", "bf16"]
+    assert assemble(Ensemble(members=(exact,)), Path("runs/narrow"), words).runs()[0].prediction.precision == 32
+    with pytest.raises(UsageError, match=r"prediction\.folds: belongs to the members: `folds: \[0, 1\]`"):
+        assemble(Ensemble(members=(exact,)), Path("runs/narrow"), ["prediction.folds=[0]"])
 
 
 def test_an_ensemble_whose_members_changed_is_refused(runs, phantom_root, capsys):

@@ -22,7 +22,7 @@ from bonepipe.pipeline import run_folder
 from bonepipe.pipeline.experiment import Experiment
 from bonepipe.pipeline.predictors.base import Maps, require_current
 from bonepipe.pipeline.predictors.member import EnsembleMember, open_members
-from bonepipe.pipeline.predictors.own_settings import own_settings
+from bonepipe.pipeline.predictors.own_settings import of_networks, own_settings
 from bonepipe.pipeline.predictors.run import refuse_other_truth
 from bonepipe.pipeline.predictors.unlike import warned
 from bonepipe.pipeline.run_folder import CONFIG, ENSEMBLE, THRESHOLDS, Inputs, Step
@@ -119,7 +119,7 @@ def assemble(ensemble: Ensemble, folder: Path, words: Sequence[str]) -> Ensemble
     run_folder.refuse_taken(folder, ENSEMBLE)
     changes = own_settings(words)
     ensemble = ensemble.merged()
-    members = open_members(ensemble.members, changes.get("data.root"), changes.get("device"))
+    members = open_members(ensemble.members, changes.get("data.root"), changes.get("device"), of_networks(words))
     first = members[0].experiment
     batch_size = min(member.experiment.prediction.batch_size for member in members)
     prediction = {**first.config["prediction"], "folds": None, "batch_size": batch_size}
@@ -148,7 +148,7 @@ def open_ensemble(folder: Path, words: Sequence[str] = ()) -> EnsemblePredictor:
         ensemble = files.read(folder / ENSEMBLE).merged()
     except BonepipeError as error:
         raise BonepipeError(f"{error}; run `bonepipe ensemble MEMBERS... -o {folder}` again") from error
-    members = open_members(ensemble.members, experiment.data.root, experiment.config["device"])
+    members = open_members(ensemble.members, experiment.data.root, experiment.config["device"], of_networks(words))
     predictor = EnsemblePredictor(ensemble, members, replace(experiment, store=members[0].experiment.store_folder))
     _ = predictor.weights
     require_current(predictor, way_out)

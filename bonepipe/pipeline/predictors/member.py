@@ -131,13 +131,16 @@ class EnsembleMember:
         return combined([list(self.weights([fold]).values()), settings, precision, self.refined])[:12]
 
 
-def open_member(entry: Entry, root: str | None = None, device: str | None = None) -> EnsembleMember:
+def open_member(
+    entry: Entry, root: str | None = None, device: str | None = None, words: Sequence[str] = ()
+) -> EnsembleMember:
     """Find an entry's run and check that it is finished.
 
     Args:
         entry: of the ensemble.
         root: the dataset; None for the one that the run was trained on.
         device: where to predict; None for the run's setting.
+        words: overrides of how it predicts, such as prediction.batch_size; those of the entry win.
 
     Raises:
         BonepipeError: no such run or fold, its folds were predicted in different ways, or no choice of the classes
@@ -152,7 +155,7 @@ def open_member(entry: Entry, root: str | None = None, device: str | None = None
     placed = Experiment(recorded).placed(folder, device=device, root=root)
     folds = _folds(entry, folder)
     require_folds(with_group(placed, "prediction", folds=list(folds)))
-    config = configs.recompose(placed.config, _allowed(entry))
+    config = configs.recompose(placed.config, [*words, *_allowed(entry)])
     experiment = replace(placed, config=config)
     refuse_region(experiment)  # a region's maps are no whole images: they have a place in a cascade
     anew = entry.epochs is not None or prediction_settings(config) != prediction_settings(recorded)
@@ -221,15 +224,17 @@ def _allowed(entry: Entry) -> tuple[str, ...]:
     return entry.overrides
 
 
-def open_members(entries: Sequence[Entry], root: str | None = None, device: str | None = None) -> list[EnsembleMember]:
-    """All members of an ensemble on one dataset and one device, by default those of the first.
+def open_members(
+    entries: Sequence[Entry], root: str | None = None, device: str | None = None, words: Sequence[str] = ()
+) -> list[EnsembleMember]:
+    """All members of an ensemble on one dataset and one device, by default those of the first; see `open_member`.
 
     Raises:
         BonepipeError: as `open_member`, or members are for different classes.
     """
-    first = open_member(entries[0], root, device)
+    first = open_member(entries[0], root, device, words)
     shared, device = first.experiment.data.root, first.experiment.config["device"]
-    members = [first, *(open_member(entry, shared, device) for entry in entries[1:])]
+    members = [first, *(open_member(entry, shared, device, words) for entry in entries[1:])]
     expected = list(first.experiment.data.classes)
     for member in members:
         classes = list(member.experiment.data.classes)

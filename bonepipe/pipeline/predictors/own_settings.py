@@ -25,6 +25,8 @@ OF_PREDICTION = (
     "data.limits",
     "tracking",
 )  # finished results need not be remade for them
+OF_NETWORKS = ("prediction", "device", "data.root", "data.limits")  # those that the networks themselves ask for
+FOLDS = "prediction.folds"
 
 
 def own_settings(words: Sequence[str]) -> dict[str, str]:
@@ -35,7 +37,14 @@ def own_settings(words: Sequence[str]) -> dict[str, str]:
             raise UsageError(
                 f"{key}: belongs to the runs, which are trained; here {', '.join(OWN)} can be set{suggestion(key, OWN)}"
             )
+        if key == FOLDS:
+            raise UsageError(f"{key}: belongs to the members: `folds: [0, 1]` in an ensemble's YAML file names theirs")
     return changes
+
+
+def of_networks(words: Sequence[str]) -> list[str]:
+    """Of overrides those that say how and where networks predict: all members and stages of a result take them."""
+    return [word for word in words if _among(word.partition("=")[0], OF_NETWORKS)]
 
 
 def require_of_prediction(folder: Path, words: Sequence[str]) -> None:
