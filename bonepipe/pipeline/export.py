@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from bonepipe.inference.fold_model import FoldModel
+    from bonepipe.pipeline.predictors.member import EnsembleMember
 
 FORMATS, FACTS = (".onnx", ".pt2"), "bonepipe.json"  # where a .pt2 keeps what an ONNX file has as metadata
 ON_CPU = ("device=cpu", "prediction.compile=false", "prediction.precision=32")
@@ -203,7 +204,9 @@ def _facts(predictor: Whole, frame: Frame, any_size: bool) -> dict[str, Any]:
     else:
         say(f"{experiment.folder}: not cross-validated, so all thresholds are 0.5")
     operations = {name: list(names) for name, names in zip(classes, chosen.operations, strict=False) if names}
-    left_out = {"thresholds_by_stratum": chosen.by_stratum, "operations": operations, "crf": list(chosen.crf)}
+    refined = {*chosen.crf, *(name for member in _members(predictor) for name in member.refined)}
+    crf = [name for name in classes if name in refined]
+    left_out = {"thresholds_by_stratum": chosen.by_stratum, "operations": operations, "crf": crf}
     if missing := [name.replace("_", " ") for name, value in left_out.items() if value]:
         say(f"not in the graph, but noted in its metadata: {', '.join(missing)}")
     return {
@@ -211,6 +214,10 @@ def _facts(predictor: Whole, frame: Frame, any_size: bool) -> dict[str, Any]:
         "any_size": any_size, "mean": data.mean, "std": data.std, **left_out,
         "min_area": experiment.postprocess.min_area, "run": experiment.folder.name, "bonepipe": __version__,
     }  # fmt: skip
+
+
+def _members(predictor: Whole) -> "Sequence[EnsembleMember]":
+    return predictor.members if isinstance(predictor, EnsemblePredictor) else ()
 
 
 def _program(graph: Graph) -> "torch.export.ExportedProgram":

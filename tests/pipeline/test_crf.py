@@ -102,6 +102,9 @@ def test_submit_refines_the_chosen_classes_only(run, phantom_root, capsys):
     assert found["some"] == {key: found["all" if key[1] in chosen else "no"][key] for key in found["no"]}
     assert main(["ensemble", "runs/crf", "-o", "runs/alone", HALF]) == 0
     assert masks("alone") == found["some"]
+    capsys.readouterr()
+    assert main(["export", "runs/alone", "-o", "alone.pt2"]) == 0  # compared in the other classes
+    assert "not in the graph, but noted in its metadata: crf" in capsys.readouterr().err
 
 
 def test_a_choice_that_was_taken_away_is_made_again(run, phantom_root, capsys):

@@ -140,7 +140,7 @@ def open_member(
         entry: of the ensemble.
         root: the dataset; None for the one that the run was trained on.
         device: where to predict; None for the run's setting.
-        words: overrides of how it predicts, such as prediction.batch_size; those of the entry win.
+        words: overrides of how it predicts, such as prediction.batch_size; they win over the entry's.
 
     Raises:
         BonepipeError: no such run or fold, its folds were predicted in different ways, or no choice of the classes
@@ -155,7 +155,7 @@ def open_member(
     placed = Experiment(recorded).placed(folder, device=device, root=root)
     folds = _folds(entry, folder)
     require_folds(with_group(placed, "prediction", folds=list(folds)))
-    config = configs.recompose(placed.config, [*words, *_allowed(entry)])
+    config = configs.recompose(placed.config, [*_allowed(entry), *words])
     experiment = replace(placed, config=config)
     refuse_region(experiment)  # a region's maps are no whole images: they have a place in a cascade
     anew = entry.epochs is not None or prediction_settings(config) != prediction_settings(recorded)
