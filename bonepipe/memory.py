@@ -37,9 +37,10 @@ class Work:
 
 TRAINING = Work(
     "training",
-    "lower trainer.batch_size (trainer.accumulate makes up for it; trainer.batch_size=auto finds what fits) or "
-    "data.size, or choose trainer.precision=bf16 or a smaller model. What is finished is kept: the same command goes "
-    "on from the last epoch, and other settings need a name=... of their own once there is one",
+    "lower trainer.batch_size (trainer.accumulate makes up for it; trainer.batch_size=auto finds what fits, and anew "
+    "where a run's batch_size.json is deleted) or data.size, or choose trainer.precision=bf16 or a smaller model. What "
+    "is finished is kept: the same command goes on from the last epoch, and other settings need a name=... of their "
+    "own once there is one",
 )
 PREDICTION = Work(
     "predicting",
@@ -105,6 +106,16 @@ def available(device: str) -> float:
         return float("inf")
     free = [_kilobytes("/proc/meminfo", "MemAvailable"), _left_in_container()]
     return _kilobytes("/proc/self/status", "VmRSS", 0) + min(free)
+
+
+def described(device: str) -> str:
+    """A device and, of a GPU, which one: what fits into one need not fit into another."""
+    if device != "cuda":
+        return device
+    import torch
+
+    of_gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return f"{device} ({of_gpu.name}, {of_gpu.total_memory} bytes)"
 
 
 def _kilobytes(path: str, key: str, default: float = float("inf")) -> float:

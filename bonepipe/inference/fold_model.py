@@ -14,7 +14,7 @@ from bonepipe.inference.tta import Seen, Views, seen_in_training
 from bonepipe.models.inspect import mismatch
 from bonepipe.training.finite import require_finite
 from bonepipe.training.module import normalise
-from bonepipe.training.precision import Precision, autocast
+from bonepipe.training.precision import Precision, autocast, set_up
 from bonepipe.training.weights_file import read_weights
 
 NOT_FINITE = "leave this model out, or train the fold again with a lower optimizer.lr (name=... keeps this run)"
@@ -91,6 +91,7 @@ def mean_probabilities(
     batch = normalise(images.to(device, non_blocking=True), mean, std).contiguous(memory_format=torch.channels_last)
     total: torch.Tensor | None = None
     sums = []  # not finite where any probability is not; looked at once, as the device is not to wait for every model
+    set_up(precision, device.type, benchmark=False)  # each time: beside it others may predict in another precision
     with autocast(precision, device.type):
         for model in models:
             for weight, forth, back in views:

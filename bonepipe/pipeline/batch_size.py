@@ -40,10 +40,11 @@ class Found(TypedDict):
 
     batch_size: Annotated[int, Ge(1)]
     settings: str
+    device: str
 
 
 def resolved(experiment: Experiment, spec: "TrainerSpec") -> "TrainerSpec":
-    """A spec with `auto` as the batch size that was found for the run, by this fold or by an earlier one.
+    """A spec with `auto` as the batch size that was found for the run on such a device, by this fold or an earlier one.
 
     Raises:
         BonepipeError: not even the smallest batch fits.
@@ -52,19 +53,20 @@ def resolved(experiment: Experiment, spec: "TrainerSpec") -> "TrainerSpec":
 
     assert spec.effective_batch is not None
     path, settings = experiment.folder / BATCH_SIZE, combined(training_settings(experiment.config))
+    asked = {"settings": settings, "device": memory.described(experiment.device)}
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.stem}.lock")):  # of folds that begin at once, one searches
-        size = _known(path, settings)
+        size = _known(path, asked)
         if size is None:
             size = _search(experiment, spec.effective_batch)
-            write_json(path, {"batch_size": size, "settings": settings, "device": experiment.device})
+            write_json(path, {"batch_size": size, **asked})
     batches = spec.effective_batch // size
     say(f"trainer.batch_size=auto: {size} images a batch, {batches} batches a step of {spec.effective_batch} images")
     return replace(spec, batch_size=size, accumulate=batches, effective_batch=None)
 
 
-def _known(path: Path, settings: str) -> int | None:
-    """What was found for these settings; None where nothing was."""
+def _known(path: Path, asked: Mapping[str, str]) -> int | None:
+    """What was found for these settings on this device; None where nothing was."""
     try:
         content = read_json(path, Found, "the size is searched for again")
     except FileNotFoundError:
@@ -72,7 +74,7 @@ def _known(path: Path, settings: str) -> int | None:
     except BonepipeError as error:
         say(f"warning: {error}")
         return None
-    return content["batch_size"] if content["settings"] == settings else None
+    return content["batch_size"] if asked.items() <= content.items() else None
 
 
 def _search(experiment: Experiment, effective: int) -> int:

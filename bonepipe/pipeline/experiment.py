@@ -158,10 +158,8 @@ class Experiment:
     def average(self, models: Sequence["FoldModel"]) -> "Predict":
         """Grey bytes `[N, *windows.shape]` to probabilities: models and views averaged, in windows."""
         from bonepipe.inference.fold_model import mean_probabilities
-        from bonepipe.training.precision import set_up
 
         data, precision = self.data, self.prediction.precision
-        set_up(precision, self.device, benchmark=False)
         mean = partial(mean_probabilities, models, self.views, mean=data.mean, std=data.std, precision=precision)
         return self.windows.over(mean)
 

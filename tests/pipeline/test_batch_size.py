@@ -8,8 +8,11 @@ import sys
 import pytest
 
 from bonepipe import config as configs
+from bonepipe import memory
 from bonepipe.errors import UsageError
+from bonepipe.pipeline import batch_size
 from bonepipe.pipeline.batch_size import largest, would_fit
+from bonepipe.pipeline.experiment import Experiment
 
 # The limit of the first words is no longer that of the second.
 RUN = """
@@ -82,3 +85,14 @@ def test_too_large_a_batch_names_what_to_lower_and_auto_finds_one(phantom_root, 
     assert 64 % size == 0
     assert size < 64
     assert f"{size} images a batch, {64 // size} batches a step of 64" in trained
+
+
+def test_what_was_found_counts_on_such_a_device_alone(tmp_path, monkeypatch):
+    """As where a run goes on on a smaller GPU: more batches then make up the same step."""
+    words = ["experiment=debug", f"runs={tmp_path}", "trainer.batch_size=auto", "trainer.effective_batch=8"]
+    found = iter((8, 2))
+    monkeypatch.setattr(batch_size, "_search", lambda experiment, effective: next(found))
+    for gpu, size in (("large", 8), ("large", 8), ("small", 2), ("small", 2)):
+        monkeypatch.setattr(memory, "described", lambda device, gpu=gpu: f"{device} ({gpu})")
+        spec = Experiment(configs.compose(words)).trainer
+        assert (spec.batch_size, spec.accumulate) == (size, 8 // size)

@@ -1,4 +1,5 @@
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,9 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch.backends import cudnn
 
 from bonepipe import config as configs
-from bonepipe.pipeline.experiment import Experiment
+from bonepipe.data.spec import DataSpec
+from bonepipe.inference import fold_model
+from bonepipe.inference.tta import Views
 from bonepipe.training.fit import TrainerSpec, make_trainer
 from bonepipe.training.precision import autocast, lightning_precision, resolve, set_up
 
@@ -89,13 +92,20 @@ def test_nothing_is_set_for_other_devices(switches):
     assert switches() == before
 
 
-def test_a_training_lets_cudnn_try_its_algorithms_and_a_prediction_does_not(switches, tmp_path):
+def test_a_training_lets_cudnn_try_its_algorithms(switches, tmp_path):
     with suppress(MisconfigurationException):  # Lightning's, where there is no GPU; it comes afterwards
         make_trainer(TrainerSpec(epochs=1, batch_size=1, precision="bf16"), [], "cuda", tmp_path)
     assert switches() == ("high", True, True)
-    experiment = Experiment(
-        configs.compose(["experiment=demo", "data.root=x", "device=cuda", "prediction.precision=32"])
+
+
+def test_each_prediction_computes_in_its_own_precision(switches, monkeypatch):
+    """Members of an ensemble and stages of a cascade take turns, and do not try algorithms."""
+    monkeypatch.setattr(fold_model, "set_up", lambda precision, device, **more: set_up(precision, "cuda", **more))
+    member = fold_model.FoldModel(Path("x"), torch.nn.Conv2d(1, 1, 1), {})
+    views, images = (
+        Views(DataSpec(name="x", root="x", classes=("a",), size=32)),
+        torch.zeros(1, 32, 32, dtype=torch.uint8),
     )
-    vars(experiment)["device"] = "cuda"  # of which there is none here
-    experiment.average([])
-    assert switches() == ("highest", False, False)
+    for precision, expected in (("32", ("highest", False)), ("tf32", ("high", True)), ("32", ("highest", False))):
+        fold_model.mean_probabilities([member], views, images, 0.5, 0.25, precision)
+        assert switches() == (*expected, False)
