@@ -20,6 +20,12 @@ same      = $(and $(findstring $(1),$(2)),$(findstring $(2),$(1)))
 DATASET  := $(if $(strip $(foreach path,data/phantom ./data/phantom,$(call same,$(DATA:/=),$(path)))\
               $(call same,$(DATA:/=),$(CURDIR)/data/phantom)),data/phantom)
 
+# What measures the recipe does so on the phantom: a dataset that is named would be passed over without a word.
+ifneq ($(filter study gains,$(MAKECMDGOALS)),)
+$(foreach name,DATA EXPERIMENT EXECUTOR,$(if $(filter command line,$(origin $(name))),$(error \
+    $(name): study and gains measure on the phantom; write rows of your own for `bonepipe ablation FILE`)))
+endif
+
 # Images of containers forbid Python its cache of byte code, and then every command compiles PyTorch anew (10 s).
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -75,10 +81,10 @@ torture: .venv/.ready ## Disturb every command that writes, and compare what it 
 versus: .venv/.ready ## Test Dice of the default recipe beside a short script's, into docs/accuracy.md (hours)
 	$(PYTHON) -m tests.benchmarks.accuracy $(ARGS)
 
-study: | .venv/.ready data/phantom ## What does each technique gain? One change at a time, into docs/study.md
+study: | .venv/.ready data/phantom ## What does each technique gain on the phantom? One change at a time, into docs/study.md
 	$(BONEPIPE) ablation techniques --document docs/study.md $(ARGS)
 
-gains: | .venv/.ready data/phantom ## From one model to the submission: what each step gains and costs, into docs/gains.md
+gains: | .venv/.ready data/phantom ## From one model to the submission on the phantom: what each step gains and costs, into docs/gains.md
 	$(BONEPIPE) ablation steps --document docs/gains.md $(ARGS)
 
 docs: .venv/.ready ## Write docs/options.md and docs/models.md anew

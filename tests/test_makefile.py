@@ -109,6 +109,13 @@ def test_help_lists_the_targets(make):
         assert f"  make {target} " in printed
 
 
+@pytest.mark.parametrize("word", ["DATA=mine", "EXPERIMENT=unet", "EXECUTOR=ray"])
+@pytest.mark.parametrize("target", ["study", "gains"])
+def test_what_is_measured_on_the_phantom_takes_no_other_data(make, target, word):
+    done = make(target, word)
+    assert done.returncode == 2 and f"{word.partition('=')[0]}: study and gains measure on the phantom" in done.stderr
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_setup_says_its_size_first_and_shows_progress_on_a_terminal(tmp_path, terminal):
     for name in ("python", "uv"):  # stand-ins that print how they are called

@@ -15,7 +15,8 @@ FILE is a YAML file or one of conf/ablation:
 A row is trainings or commands that build on those of the rows before ({base}, {runs} and {seed} stand for the file's
 base, --runs and the seed). A row that is done is not done again, unless the resolved settings of its commands or of
 those before have changed; what was interrupted goes on: stop it and call it again whenever you like.
-Core-minutes are those that processor cores worked; other work on the machine changes them less than minutes."""
+Core-minutes are those that processor cores worked; other work on the machine changes them less than minutes. Of a row
+that was interrupted neither is known."""
 EXAMPLES = """
 bonepipe ablation techniques --jobs 2 --document docs/study.md
 bonepipe ablation steps --document docs/gains.md"""
@@ -27,7 +28,7 @@ def main(words: Sequence[str]) -> int:
     add = parser.add_argument
     add("file", metavar="FILE", help="techniques, steps, or a YAML file")
     add("--runs", type=Path, help="folder of the runs (default: runs/FILE)")
-    add("--jobs", type=int, help="trainings at once (default: one a core without a GPU, else 1)")
+    add("--jobs", type=int, help="trainings at once (default: one a GPU, or one a core without any)")
     add("--more", action="store_true", help="run the rows that are marked as further ones, too")
     add("--document", type=Path, help="Markdown file whose table is rewritten; else it is printed only")
     given = parser.read(words)

@@ -14,14 +14,16 @@ rows:
 ```
 """
 
+import contextlib
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,7 @@ from bonepipe.pipeline.comparison import TOTALS, read_dice, read_totals
 from bonepipe.pipeline.experiment import Experiment, resolve_device, say
 from bonepipe.pipeline.run_folder import read_fingerprint
 from bonepipe.pipeline.steps import FILES, without
-from bonepipe.training.executors import environment
+from bonepipe.training.executors import at_once, environments
 
 RESULTS = "ablation.json"  # digest of a row's commands and of those before -> its scores and costs
 APART = ("data.root", "folds.file")  # of FILES: folders, and what a command makes where it is missing
@@ -236,7 +238,7 @@ def run(todo: Sequence[Task], runs: Path, more: bool, jobs: int | None) -> dict[
         todo: all rows.
         runs: folder of the runs and of the results, which are kept from call to call.
         more: whether further rows are run, too.
-        jobs: trainings at once; None for one a core without a GPU, else 1.
+        jobs: trainings at once; None for one a GPU, or one a core without any.
 
     Raises:
         BonepipeError: a command fails.
@@ -248,20 +250,21 @@ def run(todo: Sequence[Task], runs: Path, more: bool, jobs: int | None) -> dict[
     asked = {task.digest: task for task in todo}  # rows with the same settings are one
     done = {digest: known[digest] for digest in asked if digest in known and (runs / known[digest]["run"]).is_dir()}
     missing = [task for task in asked.values() if task.digest not in done and (more or not task.row.more)]
-    for task, costs in _work(missing, jobs):
+    for task, costs in _work(missing, runs, jobs):
         done[task.digest] = {"row": task.row.name, "run": task.run.name, **costs, **_scores(task.run)}
         write_json(path, known := {**known, **done})
     return done
 
 
-def _work(missing: Sequence[Task], jobs: int | None) -> Iterator[tuple[Task, dict[str, float]]]:
-    """Run tasks; yields each with its costs when it is done."""
+def _work(missing: Sequence[Task], runs: Path, jobs: int | None) -> Iterator[tuple[Task, dict[str, float]]]:
+    """Run tasks; yields each with its costs when it is done, with none where an earlier call did a part of it."""
     trainings = [task for task in missing if task.row.train is not None]
     if trainings:
-        at_once = jobs or (cores() if resolve_device("auto") == "cpu" else 1)
-        say(f"{len(trainings)} runs to train, {at_once} at once")
-        with ThreadPoolExecutor(at_once) as pool, Children() as children:
-            waiting = {pool.submit(_train, children, task, environment(at_once)): task for task in trainings}
+        number = jobs or (cores() if resolve_device("auto") == "cpu" else at_once())
+        places = environments(number)
+        say(f"{len(trainings)} runs to train, {number} at once")
+        with ThreadPoolExecutor(number) as pool, Children() as children:
+            waiting = {pool.submit(_train, children, task, runs, places): task for task in trainings}
             try:
                 for number, future in enumerate(as_completed(waiting), 1):
                     yield waiting[future], future.result()
@@ -272,20 +275,35 @@ def _work(missing: Sequence[Task], jobs: int | None) -> Iterator[tuple[Task, dic
     for task in missing:
         if task.row.train is None:
             say(f"== {task.row.name}")
-            with Children() as children:
+            with Children() as children, _noted(runs, task) as begun:
                 costs = [_run(children, command, task.row.name) for command in task.commands]
-            yield task, {key: sum(cost[key] for cost in costs) for key in costs[0]}
+            yield task, {} if begun else {key: sum(cost[key] for cost in costs) for key in costs[0]}
 
 
-def _train(children: Children, task: Task, shared: Mapping[str, str]) -> dict[str, float]:
-    """Train a fold, with a log of its own."""
+def _train(children: Children, task: Task, runs: Path, places: Queue[dict[str, str]]) -> dict[str, float]:
+    """Train a fold at a free place, with a log of its own."""
     task.run.mkdir(parents=True, exist_ok=True)
-    with (task.run / "log.txt").open("a", encoding="utf-8") as log:
-        title = f"{task.row.name} ({task.run / 'log.txt'})"
-        costs = _run(children, task.commands[0], title, env=shared, stdout=log, stderr=log)
+    place = places.get()
+    try:
+        with (task.run / "log.txt").open("a", encoding="utf-8") as log, _noted(runs, task) as begun:
+            title = f"{task.row.name} ({task.run / 'log.txt'})"
+            costs = _run(children, task.commands[0], title, env=place, stdout=log, stderr=log)
+    finally:
+        places.put(place)
     if "out_of_fold" not in read_fingerprint(task.run / "fold-0"):
         raise BonepipeError(f"{title}: ended without results; see what it says, mend it and go on")
-    return costs
+    return {} if begun else costs
+
+
+@contextlib.contextmanager
+def _noted(runs: Path, task: Task) -> Iterator[bool]:
+    """Note that a task is begun until it is done; tells whether a call before this one began it and was stopped."""
+    note = runs / f".begun-{task.digest}"
+    begun = note.is_file()
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.touch()
+    yield begun
+    note.unlink()
 
 
 def _run(children: Children, command: Sequence[str], title: str, **options: Any) -> dict[str, float]:

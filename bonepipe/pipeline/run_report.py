@@ -1,5 +1,6 @@
 """Reading a run's folder for its report, and writing the report where what it shows has changed."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -26,6 +27,7 @@ from bonepipe.parallel import cores
 from bonepipe.pipeline import comparison, fold_costs, leaderboard, run_folder
 from bonepipe.pipeline.experiment import Experiment, say
 from bonepipe.pipeline.run_folder import ANEW, METRICS, SCORES, THRESHOLDS, Step, locked
+from bonepipe.pipeline.steps import Steps, without
 from bonepipe.report import overlay
 from bonepipe.report import run as report
 from bonepipe.report.page import Section, write
@@ -34,6 +36,7 @@ from bonepipe.report.run.results import Results
 
 REPORT = "report.html"
 SHOWN = (HISTOGRAMS, MASKS, METRICS, fold_costs.COSTS)  # of a fold's files
+PLACES = ("runs", "name", "device", "data.root")  # settings that may be others without a change of what is shown
 
 
 class Chosen(TypedDict, total=False):
@@ -98,9 +101,11 @@ def _step(folder: Path, root: str | None) -> Step:
     there = list(dict.fromkeys(path for path in paths if path.is_file()))
     known = digests(there, folder.parent / ".store" / DIGESTS)
     files = {str(path.relative_to(folder.parent)): value for path, value in zip(there, known, strict=True)}
-    made_from: run_folder.Inputs = {"files": files, "drawn by": {"bonepipe": __version__}}
-    if _experiment(folder, root).data.path.is_dir():  # else a report with pictures is better than one without
-        made_from["dataset"] = {"there": True}
+    experiment = _experiment(folder, root)
+    settings = without(experiment.config, PLACES)
+    made_from: run_folder.Inputs = {"settings": settings, "files": files, "drawn by": {"bonepipe": __version__}}
+    with contextlib.suppress(BonepipeError):  # not there: a report with pictures is better than one without
+        made_from["dataset"] = Steps(experiment).own_files()
     return Step(folder, "report", made_from, (REPORT,), folder.parent / ".store" / DIGESTS)
 
 

@@ -48,7 +48,7 @@ def _cells(line: Line, here: Results, there: Results, seeded: bool) -> dict[str,
         **told,
         "verdict": gain(gains["oof_dice"])[1] if seeded and len(gains["oof_dice"]) else "",
         "over": line.over or "",
-        **{title: f"{np.mean([result[key] for result in here]) / 60:.1f}" for key, title in COSTS.items()},
+        **{title: cost([result.get(key) for result in here]) for key, title in COSTS.items()},
     }
 
 
@@ -62,6 +62,12 @@ def score(values: Sequence[float]) -> str:
     if not values:
         return ""
     return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else f"{values[0]:.4f}"
+
+
+def cost(seconds: Sequence[float | None]) -> str:
+    """The mean in minutes; nothing where a run was interrupted, so that what it took is not known."""
+    known = [value for value in seconds if value is not None]
+    return f"{np.mean(known) / 60:.1f}" if known and len(known) == len(seconds) else ""
 
 
 def gain(gains: np.ndarray) -> tuple[str, str]:

@@ -9,11 +9,14 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
+from types import ModuleType
+from typing import Any
 
 from bonepipe.children import Children
-from bonepipe.errors import BonepipeError
+from bonepipe.errors import BonepipeError, reason
 from bonepipe.parallel import CORES, cores
 from bonepipe.ranges import Amount, Count, Positive
+from bonepipe.screen import say
 from bonepipe.training.tracking.environment import outside_trial
 
 Command = Sequence[str]
@@ -33,27 +36,37 @@ class Local:
 
     def rounds_after(self, count: int) -> list[int]:
         """For each of so many commands, how many of equal length its slot will run after it."""
-        slots = self.parallel or max(1, len(_visible_gpus()))
+        slots = self.parallel or at_once()
         return [(count - 1 - number) // slots for number in range(count)]
 
     def run(self, commands: Sequence[Command]) -> list[int]:
         """Run all, each with a GPU of its own where there are several."""
-        gpus = _visible_gpus()
-        count = min(self.parallel or max(1, len(gpus)), max(1, len(commands)))
-        slots: Queue[str | None] = Queue()
-        for slot in range(count):
-            slots.put(gpus[slot % len(gpus)] if gpus else None)
-        shared = environment(count)
+        count = min(self.parallel or at_once(), max(1, len(commands)))
+        places = environments(count)
 
         def run_one(command: Command) -> int:
-            gpu = slots.get()
+            place = places.get()
             try:
-                return children.call(command, shared if gpu is None else {**shared, "CUDA_VISIBLE_DEVICES": gpu})
+                return children.call(command, place)
             finally:
-                slots.put(gpu)
+                places.put(place)
 
         with ThreadPoolExecutor(count) as pool, Children() as children:
             return list(pool.map(run_one, commands))
+
+
+def at_once() -> int:
+    """How many commands this machine runs at once unless it is told: one a visible GPU, or one where there is none."""
+    return max(1, len(_visible_gpus()))
+
+
+def environments(count: int) -> Queue[dict[str, str]]:
+    """The environments of `count` commands at once, each with a GPU of its own where there are several."""
+    gpus, shared = _visible_gpus(), environment(count)
+    places: Queue[dict[str, str]] = Queue()
+    for slot in range(count):
+        places.put({**shared, "CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else shared)
+    return places
 
 
 def environment(count: int) -> dict[str, str]:
@@ -115,10 +128,25 @@ class Ray:
                 cpus = cores_of_a_gpu([node["Resources"] for node in ray.nodes() if node["Alive"]]) if gpus else 1
             task = ray.remote(num_cpus=cpus, num_gpus=gpus)(_call)
             folder = os.getcwd()  # noqa: PTH109 - a plain string travels to the worker
-            calls = [task.remote(list(command), folder, int(cpus)) for command in commands]
-            return [int(code) for code in ray.get(calls)]
+            given = carried(environment(1))
+            calls = [task.remote(list(command), folder, int(cpus), given) for command in commands]
+            return [_code(ray, call) for call in calls]
         finally:
             ray.shutdown()
+
+
+def carried(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those that the settings of a command depend on: a cluster's workers have the variables of `ray start`."""
+    return {name: value for name, value in variables.items() if name.startswith(("BONEPIPE_", "WANDB_"))}
+
+
+def _code(ray: ModuleType, call: Any) -> int:
+    """The exit code of a task; 1 where its worker or node was lost, so that the others go on."""
+    try:
+        return int(ray.get(call))
+    except ray.exceptions.RayError as error:
+        say(f"warning: a Ray task was lost ({reason(error, 300)})")
+        return 1
 
 
 def cores_of_a_gpu(nodes: Sequence[Mapping[str, float]]) -> int:
@@ -126,8 +154,8 @@ def cores_of_a_gpu(nodes: Sequence[Mapping[str, float]]) -> int:
     return int(min((node.get("CPU", 0) // node["GPU"] for node in nodes if node.get("GPU")), default=1))
 
 
-def _call(command: list[str], folder: str, cpus: int) -> int:
-    """Run one command on so many cores in a folder; Ray has set the visible GPUs."""
-    inherited = environment(1)
+def _call(command: list[str], folder: str, cpus: int, given: Mapping[str, str]) -> int:
+    """Run one command on so many cores in a folder, with the caller's variables; Ray has set the visible GPUs."""
+    inherited = {**environment(1), **given}
     with Children() as children:
         return children.call(command, {**inherited, **_share(cpus, inherited)}, cwd=folder)

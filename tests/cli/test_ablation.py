@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 from functools import cache
 
 import pytest
@@ -13,6 +14,7 @@ from bonepipe import config as configs
 from bonepipe.errors import BonepipeError
 from bonepipe.pipeline import ablation
 from bonepipe.pipeline.comparison import TOTALS, read_dice
+from bonepipe.report import ablation as report
 
 SHORT = "experiment=debug trainer.epochs=1 trainer.train_batches=1"
 LIGHT = f"{SHORT} model.encoder=tu-mobilenetv3_small_050 model.settings.decoder_channels=[16,8,8,8,8]"
@@ -291,3 +293,33 @@ def test_each_seed_of_a_row_has_a_run_of_its_own(tmp_path):
     path.write_text(text.format(run="a"))
     with pytest.raises(BonepipeError, match=r"a: run: a: one for each seed, so let \{seed\} stand in its name"):
         ablation.read(path)
+
+
+def test_trainings_at_once_have_a_gpu_each_and_a_stopped_one_no_costs(tmp_path, monkeypatch):
+    path, used = tmp_path / "rows.yaml", []
+    path.write_text("base: loss=bce\nrows: [{name: a, train: ''}, {name: b, train: seed=3}]")
+    tasks = ablation.tasks(ablation.read(path), tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    monkeypatch.setattr(ablation, "read_fingerprint", lambda folder: ["out_of_fold"])
+
+    def stopped(children, command, title, env, **options):
+        used.append(env["CUDA_VISIBLE_DEVICES"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ablation, "_run", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        list(ablation._work(tasks[:1], tmp_path, 2))
+    barrier = threading.Barrier(2, timeout=20)
+
+    def together(children, command, title, env, **options):
+        barrier.wait()
+        used.append(env["CUDA_VISIBLE_DEVICES"])
+        return {"seconds": 60.0}
+
+    monkeypatch.setattr(ablation, "_run", together)
+    costs = {task.row.name: cost for task, cost in ablation._work(tasks, tmp_path, 2)}
+    assert sorted(used[1:]) == ["4", "6"]
+    assert costs == {"a": {}, "b": {"seconds": 60.0}}
+    assert report.cost([cost.get("seconds") for cost in costs.values()]) == ""
+    assert report.cost([60.0, 120.0]) == "1.5"
+    assert not list(tmp_path.glob(".begun-*"))

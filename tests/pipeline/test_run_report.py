@@ -112,7 +112,7 @@ def test_several_runs_stand_side_by_side(reported, browser, tmp_path):
         assert here.problems == []
 
 
-def test_without_the_dataset_the_rest_is_shown_and_the_reason_told(reported, tmp_path, phantom_root):
+def test_without_the_dataset_the_rest_is_shown_and_the_reason_told(reported, tmp_path, phantom_root, capsys):
     folder = shutil.copytree(reported, tmp_path / "runs" / "demo")
     for path in folder.glob("**/config.yaml"):
         path.write_text(re.sub(r"root: .*", "root: /gone", path.read_text(), count=1))
@@ -124,8 +124,20 @@ def test_without_the_dataset_the_rest_is_shown_and_the_reason_told(reported, tmp
     (folder / "report.html").unlink()
     assert main(["report", str(folder)]) == 0
     assert "no pictures" in (folder / "report.html").read_text()
-    assert main(["report", str(folder), f"data.root={phantom_root}"]) == 0
+    root = tmp_path / "mounted later"
+    root.mkdir()
+    assert main(["report", str(folder), f"data.root={root}"]) == 0
+    assert "no pictures" in (folder / "report.html").read_text()
+    shutil.copytree(phantom_root, root, dirs_exist_ok=True)
+    assert main(["report", str(folder), f"data.root={root}"]) == 0
     assert "Best and worst" in (folder / "report.html").read_text()
+    capsys.readouterr()
+    assert main(["report", str(folder), f"data.root={phantom_root}"]) == 0
+    assert "done already" in capsys.readouterr().err, "the same files at another place"
+    annotation = next((root / "train" / "outputs_json").rglob("*.json"))
+    annotation.write_text(annotation.read_text().replace("Radius", "Ulna"))
+    assert main(["report", str(folder), f"data.root={root}"]) == 0
+    assert "done already" not in capsys.readouterr().err
 
 
 def test_a_folder_without_predictions_is_refused(tmp_path, drawn_run):

@@ -148,7 +148,8 @@ def test_ray_runs_commands_here_and_returns_their_codes(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     code = "import sys, pathlib; pathlib.Path(sys.argv[1]).touch(); sys.exit(int(sys.argv[2]))"
     start = time.monotonic()
-    assert Ray(cpus=0.5).run([python(code, "a", 0), python(code, "b", 5)]) == [0, 5]
+    lost = python("import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
+    assert Ray(cpus=0.5).run([python(code, "a", 0), lost, python(code, "b", 5)]) == [0, 1, 5]
     assert time.monotonic() - start < 120
     assert {path.name for path in Path().iterdir()} == {"a", "b"}  # relative to the folder that the user is in
 
@@ -180,5 +181,18 @@ def test_a_command_of_ray_knows_the_cores_that_it_has_reserved(tmp_path, monkeyp
     for name in ("OMP_NUM_THREADS", "BONEPIPE_CORES"):
         monkeypatch.delenv(name, raising=False)
     for cpus, expected in ((0, "1 1"), (6, "6 6")):
-        assert executors._call(python(NOTE_SHARE, tmp_path / "share"), str(tmp_path), cpus) == 0
+        given = {"BONEPIPE_CORES": "99"}  # the caller's, on another machine
+        assert executors._call(python(NOTE_SHARE, tmp_path / "share"), str(tmp_path), cpus, given) == 0
         assert (tmp_path / "share").read_text() == expected
+
+
+def test_a_command_of_ray_has_the_callers_settings(tmp_path, monkeypatch):
+    """A cluster's workers have the variables of `ray start`."""
+    monkeypatch.setenv("WANDB_MODE", "online")
+    given = executors.carried(
+        {"WANDB_MODE": "disabled", "BONEPIPE_CONF": "/mine", "CUDA_VISIBLE_DEVICES": "7", "A": "b"}
+    )
+    assert given == {"WANDB_MODE": "disabled", "BONEPIPE_CONF": "/mine"}
+    code = "import os, sys; open(sys.argv[1], 'w').write(os.environ['WANDB_MODE'] + os.environ['BONEPIPE_CONF'])"
+    assert executors._call(python(code, tmp_path / "told"), str(tmp_path), 1, given) == 0
+    assert (tmp_path / "told").read_text() == "disabled/mine"
