@@ -209,6 +209,9 @@ def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
     else:
         _guard_labels(name, kind, arguments)
         _set_size(name, arguments, data.shape, data.supersample)
+    if name == "CropNonEmptyMaskIfExists":  # neither pixels that do not count nor those beside an image, see `batches`
+        count = bitplane.plane_count(len(data.classes))
+        arguments["ignore_channels"] = list(range(count, 4 * count))
     if name in FLIPS and data.swaps.get(FLIPS[name]):
         kind = _swapping(kind, data.mirrored_order(FLIPS[name]))
     try:

@@ -90,21 +90,14 @@ class TrainingImages(Dataset[dict[str, Any]]):
         uncounted = [layer for layer in (ignored, self.store.padding(index)) if layer is not None]
         if not uncounted:
             return *self.augmentation(image, planes, seed), None
+        if nowhere := ignored is not None and (classes := bitplane.everywhere(ignored)).any():
+            # Turning and shrinking bring a border into view, where the planes are empty and these would come to count.
+            uncounted.append(np.broadcast_to(classes, planes.shape))
         image, joined = self.augmentation(image, np.concatenate([planes, *uncounted], axis=-1), seed)
         planes, *warped = np.split(joined, 1 + len(uncounted), axis=-1)
-        left_out = [_still_whole(*pair) for pair in zip(uncounted, warped, strict=True)]
-        return image, planes, np.bitwise_or.reduce(left_out)
-
-
-def _still_whole(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """The augmented planes `[h, w, P]` of what does not count; a class that counted nowhere still does so nowhere.
-
-    Turning and shrinking bring a border into view, where the planes are empty and such a class would come to count.
-    """
-    if not before.any() or (before != before[0, 0]).any():
-        return after
-    classes = np.bitwise_or.reduce(after[::4, ::4].reshape(-1, after.shape[-1]))  # a grid of pixels tells
-    return np.broadcast_to(classes, after.shape)
+        if nowhere:  # a grid of pixels tells which classes these are now that a flip may have swapped them
+            warped[-1] = np.bitwise_or.reduce(warped[-1][::4, ::4], axis=(0, 1))
+        return image, planes, np.bitwise_or.reduce(np.broadcast_arrays(*warped))
 
 
 class ValidationImages(Dataset[dict[str, Any]]):

@@ -65,20 +65,22 @@ def write(path: Path, rows: Iterable[tuple[str, str, str, str]]) -> None:
     write_csv(path, COLUMNS, rows)
 
 
-def read(path: Path, classes: Sequence[str]) -> dict[str, PseudoLabel]:
-    """Pseudo-labels by image name.
+def read(path: Path, classes: Sequence[str], others: Sequence[str] = ()) -> dict[str, PseudoLabel]:
+    """Pseudo-labels by image name, of the classes and then the others, which may be missing: they are then nowhere.
 
     Raises:
         BonepipeError: no such file, a column is missing, an unknown class, bad runs, or an image without a class or
             with one twice.
     """
+    known = [*classes, *others]
     codes_of: dict[str, dict[str, tuple[str, str]]] = {}
     for line, row in read_csv(path, COLUMNS, f"data.pseudo: {path}", "; `bonepipe pseudo` writes it", COLUMNS[:2]):
         where = f"{path}: line {line}"
-        if row["class"] not in classes:
-            raise BonepipeError(f"{where}: unknown class {quoted(row['class'])}{suggestion(row['class'], classes)}")
+        if row["class"] not in known:
+            raise BonepipeError(f"{where}: unknown class {quoted(row['class'])}{suggestion(row['class'], known)}")
         codes_of.setdefault(row["image_name"], {})[row["class"]] = code(where, row), code(where, row, "ambiguous")
-    return {name: _label(path, name, codes, classes) for name, codes in codes_of.items()}
+    empty = dict.fromkeys(others, ("", ""))
+    return {name: _label(path, name, {**empty, **codes}, known) for name, codes in codes_of.items()}
 
 
 def _label(path: Path, name: str, codes: dict[str, tuple[str, str]], classes: Sequence[str]) -> PseudoLabel:
@@ -99,7 +101,7 @@ def pseudo_images(spec: DataSpec) -> list[Radiograph]:
     """
     if spec.pseudo is None:
         return []
-    wanted = set(read(Path(spec.pseudo), spec.labels))
+    wanted = set(read(Path(spec.pseudo), spec.classes, spec.others or ()))
     images = [image for image in test_images(spec) if image.name in wanted]
     if strange := wanted - {image.name for image in images}:
         near = suggestion(min(strange), [image.name for image in test_images(spec)])

@@ -231,6 +231,9 @@ class DataSpec:
         if axis not in ("horizontal", "vertical"):
             raise ValueError(f"data.swaps.{axis}: the axis is horizontal or vertical")
         order = list(range(len(self.classes)))
+        names = [name for pair in self.swaps.get(axis, ()) for name in pair]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"data.swaps.{axis}: {twice} stands in it twice, and can trade places with one class only")
         for pair in self.swaps.get(axis, ()):
             for name in pair:
                 _check_class(f"data.swaps.{axis}", name, self.classes)

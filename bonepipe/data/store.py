@@ -43,7 +43,7 @@ from bonepipe.screen import say
 
 WIDE = "wide"  # folder of the wider crops
 DIGESTS = "digests.json"  # beside the stores: of files' contents, see `bonepipe.digests`
-VERSION = 3  # of the store's content; raise it when images or planes are computed differently
+VERSION = 4  # of the store's content; raise it when images or planes are computed differently
 
 
 class Layers(NamedTuple):
@@ -60,8 +60,9 @@ class Layers(NamedTuple):
     ignored: np.ndarray | None = None
 
     def cut(self, box: Box) -> "Layers":
-        """The part of an image inside a box, empty beyond the image."""
-        return Layers(*(None if layer is None else cut(layer, box) for layer in self))  # type: ignore[arg-type]
+        """The part of an image inside a box, empty beyond the image; what counts nowhere does not there either."""
+        ignored = None if self.ignored is None else cut(self.ignored, box) | bitplane.everywhere(self.ignored)
+        return Layers(cut(self.images, box), cut(self.planes, box), ignored)
 
     def resized(self, shape: tuple[int, int]) -> "Layers":
         """An image at another size."""
@@ -69,8 +70,10 @@ class Layers(NamedTuple):
         return Layers(resize_grey(self.images, shape), bitplane.resize(self.planes, shape), ignored)
 
     def framed(self, frame: Frame) -> "Layers":
-        """An image as a frame shows it."""
-        ignored = None if self.ignored is None else frame.place(self.ignored, bitplane.resize)
+        """An image as a frame shows it; a class that counts nowhere does not count beside it either."""
+        ignored = self.ignored
+        if ignored is not None:
+            ignored = frame.place(ignored, bitplane.resize) | bitplane.everywhere(ignored)
         return Layers(frame.place(self.images, resize_grey), frame.place(self.planes, bitplane.resize), ignored)
 
     def put(self, index: int, image: "Layers") -> None:
@@ -344,7 +347,7 @@ def amendments(images: Sequence[Radiograph], spec: DataSpec) -> dict[str, Correc
     else:
         found |= _partial_annotations(images, spec, mended)
     if spec.pseudo is not None:
-        found |= pseudo.read(Path(spec.pseudo), spec.labels)
+        found |= pseudo.read(Path(spec.pseudo), spec.classes, spec.others or ())
     return found
 
 

@@ -39,6 +39,13 @@ def unpack(planes: Planes, classes: int) -> NDArray[np.bool_]:
     return np.unpackbits(planes, axis=-1, count=classes, bitorder="little").view(np.bool_)
 
 
+def everywhere(planes: Planes) -> Planes:
+    """The bits `[P]` that are set in all pixels of planes `[H, W, P]`."""
+    if not planes.size or not planes[0, 0].any():
+        return np.zeros(planes.shape[-1], np.uint8)
+    return np.asarray(np.bitwise_and.reduce(planes, axis=(0, 1)))
+
+
 def pack_torch(mask: torch.Tensor) -> torch.Tensor:
     """Pack a mask bool `[N, C, H, W]` into planes uint8 `[N, H, W, P]`, on the mask's device."""
     import torch

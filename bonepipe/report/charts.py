@@ -16,6 +16,8 @@ FAINT, INK, MUTED = "var(--faint)", "var(--ink)", "var(--muted)"
 DIVERGING = [[0, "var(--low)"], [0.5, "var(--middle)"], [1, "var(--high)"]]
 AMOUNT = [[0, "var(--middle)"], [1, "var(--high)"]]
 SYMBOLS = ("circle", "diamond", "square")
+# An axis of names, the first on top; plotly would take what looks like numbers or dates for those.
+NAMES = {"type": "category", "autorange": "reversed", "dtick": 1, "showgrid": False}
 WRITTEN = 400  # cells of a heat map, up to which their values are written into them
 
 
@@ -113,8 +115,7 @@ def _named(names: Sequence[str], values: ArrayLike, digits: int, errors: ArrayLi
 def _by_name(trace: Mapping[str, Any], title: str, span: tuple[float, float] | None = None) -> "Figure":
     across = {} if span is None else {"range": list(span)}
     return figure([trace], 60 + ROW * max(len(trace["y"]), 3), xaxis=axis(title, **across),
-                  yaxis={"autorange": "reversed", "dtick": 1, "showgrid": False},
-                  margin={"r": 48, "l": 8, "t": 8, "b": 8}, bargap=0.25)  # fmt: skip
+                  yaxis=NAMES, margin={"r": 48, "l": 8, "t": 8, "b": 8}, bargap=0.25)  # fmt: skip
 
 
 def lines(
@@ -222,7 +223,7 @@ def boxes(groups: Mapping[str, ArrayLike], title: str) -> "Figure":
         "upperfence": high, "marker": {"color": series(0)}, "line": {"width": 1.4}, "hoverinfo": "x+y",
     }  # fmt: skip
     return figure([trace], 60 + ROW * max(len(names), 3), xaxis=axis(title),
-                  yaxis={"autorange": "reversed", "dtick": 1, "showgrid": False})  # fmt: skip
+                  yaxis=NAMES)  # fmt: skip
 
 
 def points(groups: Mapping[str, tuple[ArrayLike, ArrayLike, Sequence[str]]], x: str, y: str, **layout: Any) -> "Figure":

@@ -80,11 +80,15 @@ def class_mean(losses: Tensor, existing: Tensor) -> Tensor:
 def presence(logits: Tensor, labels: Labels) -> Tensor:
     """Binary cross entropy `[N]` of logits `[N, C]` that tell which classes occur in the targets.
 
-    A class that does not occur, but some of whose pixels are ignored, is unknown and left out.
+    A class that does not occur, but some of whose pixels are ignored, is unknown and left out. Pixels that count for no
+    class at all, as those beside an image in its frame, hide none, unless there are no others. (Of a single class
+    pixels that nobody is sure of look like these.)
     """
     occurs = labels.area > 0
     entropy = functional.binary_cross_entropy_with_logits(logits, occurs.float(), reduction="none")
     if labels.weight is None:
         return entropy.mean(1)
-    known = occurs | (labels.weight > 0).flatten(2).all(2)
+    counts = labels.weight > 0
+    beside = ~counts.any(1, keepdim=True)
+    known = occurs | ((counts | beside).flatten(2).all(2) & counts.flatten(2).any(2))
     return (entropy * known).sum(1) / known.sum(1).clamp(min=1)

@@ -76,7 +76,8 @@ class CamSpec:
 class Crops(Dataset[dict[str, Any]]):
     """Augmented images' random crops: `image` uint8 `[h, w]`, `present` float32 `[C]`, `known` float32 `[C]`.
 
-    A class is unknown where nothing shows it and pixels of the crop do not count for it.
+    A class is unknown where nothing shows it and pixels of the crop do not count for it; those beside an image in its
+    frame, which count for no class, hide none unless there are no others.
     """
 
     def __init__(self, store: Store, augmentation: Augmentation, shape: tuple[int, int], share: float) -> None:
@@ -91,8 +92,7 @@ class Crops(Dataset[dict[str, Any]]):
         present = presence(item["planes"], item["planes"][part], classes, self.share)
         known = np.ones_like(present)
         if "ignored" in item:
-            unsure = _areas(item["ignored"][part], classes) > 0
-            known[unsure & (present == 0)] = 0
+            known[_unsure(item["ignored"][part], classes) & (present == 0)] = 0
         return {"image": item["image"][part].copy(), "present": present, "known": known}
 
 
@@ -100,6 +100,14 @@ def presence(planes: np.ndarray, part: np.ndarray, classes: int, share: float) -
     """Float32 `[C]`: 1 where a part of the planes `[h, w, S * P]` holds at least `share` of a class, and some of it."""
     whole, inside = (_areas(p, classes) for p in (planes, part))
     return ((inside > 0) & (inside >= share * whole)).astype(np.float32)
+
+
+def _unsure(ignored: np.ndarray, classes: int) -> np.ndarray:
+    """Whether a class may hide among the pixels that do not count, planes `[h, w, S * P]`; bool `[C]`."""
+    all_classes = bitplane.pack(np.ones(classes, np.bool_))
+    pixels = ignored.reshape(len(ignored), -1, len(all_classes))
+    beside = ((pixels & all_classes) == all_classes).all(-1, keepdims=True)
+    return np.full(classes, beside.all()) | (_areas(np.where(beside, 0, pixels), classes) > 0)
 
 
 def _areas(planes: np.ndarray, classes: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """From class activation maps to masks: weak labels made by a classifier that never saw a mask."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,11 @@ def masks_of_maps(maps: np.ndarray, shape: tuple[int, int], threshold: float, sm
     empty mask.
     """
     height, width = shape
-    large = [cv2.resize(map_.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) for map_ in maps]
+    # The last row and column of cells may reach beyond the image, as strides are powers of two.
+    cells = zip(shape, maps.shape[1:], strict=True)
+    tall, wide = (count * 2 ** math.ceil(math.log2(side / count)) for side, count in cells)
+    large = [cv2.resize(map_.astype(np.float32), (wide, tall), interpolation=cv2.INTER_LINEAR) for map_ in maps]
+    large = [map_[:height, :width] for map_ in large]
     if smooth > 0:
         large = [cv2.GaussianBlur(map_, (0, 0), smooth) for map_ in large]
     stack = np.stack(large)

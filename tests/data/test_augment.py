@@ -349,6 +349,11 @@ def test_a_crop_around_labels_finds_the_one_that_there_is():
         assert bitplane.unpack(found, 29)[..., 28].any()
     empty = augment(planes[..., 3], np.zeros_like(planes), 0)[1]
     assert not empty.any()
+    beside = np.zeros_like(planes)
+    beside[:40] = 255  # nor is what does not count a label, nor what lies beside an image
+    for seed in range(20):
+        _, found = augment(planes[..., 3], np.concatenate([planes, beside, beside], axis=-1), seed)
+        assert bitplane.unpack(found[..., :4], 29)[..., 28].any()
 
 
 def test_labels_are_resized_with_aligned_centres():

@@ -11,10 +11,10 @@ from bonepipe.data.batches import Answer, TestImages, TrainingImages
 from bonepipe.data.catalog import test_images as find_test_images
 from bonepipe.data.catalog import train_images
 from bonepipe.data.image import resize_grey
-from bonepipe.data.store import open_store
+from bonepipe.data.store import Layers, open_store
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane, rle
-from bonepipe.labels.cutout import to_mask
+from bonepipe.labels.cutout import Box, to_mask
 
 CORNER = [
     {"name": "Crop", "x_max": 24, "y_max": 18, "p": 1.0},
@@ -76,11 +76,27 @@ def test_what_pads_an_image_does_not_count_wherever_augmentation_moves_it(padded
     assert default_collate([plain[index, 0] for index in range(4)])["ignored"].shape[:3] == (4, 48, 48)
 
 
+def blank(shape, ignored):
+    """An image without labels, some classes of which count nowhere, as `Layers` takes it."""
+    nothing = np.zeros(shape, np.uint8)
+    return nothing, nothing[..., None], np.broadcast_to(ignored, (*shape, 1)).copy()
+
+
+def test_beyond_an_image_a_class_that_counts_nowhere_does_not_count_either():
+    image, planes, ignored = blank((20, 30), 4)
+    ignored[5, 6] |= 2  # one pixel of another class
+    part = Layers(image, planes, ignored).cut(Box(-3, 25, 10, 35))
+    expected = np.full((13, 10), 4)
+    assert (part.ignored[..., 0] == expected).all()
+    assert (Layers(image, planes, ignored).cut(Box(4, 4, 8, 8)).ignored == ignored[4:8, 4:8]).all()
+
+
 def test_a_class_that_counts_nowhere_and_padding_are_both_left_out(padded):
     """Also where a turn brings in a border, and where a mirrored class takes another's place."""
     spec, store = padded
     lung = bitplane.pack(np.eye(len(spec.classes), dtype=bool)[:1])[0]
-    partial = replace(store, ignored=np.broadcast_to(lung, store.planes.shape))
+    ignored = [Layers(*blank(store.shape(number), lung)).framed(store.frame).ignored for number in range(4)]
+    partial = replace(store, ignored=np.stack([*ignored, *store.planes[4:]]))
     turn = [{"name": "HorizontalFlip", "p": 1.0}, {"name": "Affine", "rotate": [30, 30], "p": 1.0}]
     index = next(number for number in range(4) if store.padding(number).any())
     sample = TrainingImages(partial, Augmentation(spec, transforms=turn))[index, 0]

@@ -158,6 +158,13 @@ def test_bad_pseudo_labels_are_named(tmp_path, row, message):
         pseudo.read(written(tmp_path, row), CLASSES)
 
 
+def test_classes_that_are_not_learned_may_be_missing(tmp_path):
+    """As in a file that a run wrote that specialises."""
+    path = written(tmp_path, ("a.png", "Airways", "3 2", "7 1"))
+    label = pseudo.read(path, ["Airways"], ["Left Lung", "Right Lung"])["a.png"]
+    assert (label.sure, label.ambiguous) == (("3 2", "", ""), ("7 1", "", ""))
+
+
 @pytest.mark.parametrize("learned", [CLASSES[3:], CLASSES[:2]])
 def test_a_run_that_specialises_takes_pseudo_labels_of_all_classes(spec, store, tmp_path, learned):
     """As a cascade's second stage does: the file comes from models of all classes."""

@@ -35,6 +35,10 @@ def test_mirrored_order_swaps_the_pairs():
         ({"patient": "^[^/]+/"}, "data.patient"),
         ({"swaps": {"horizontal": [("left", "lung")]}}, "data.swaps.horizontal: unknown class 'lung'"),
         ({"swaps": {"sideways": []}}, "data.swaps.sideways"),
+        (
+            {"swaps": {"horizontal": [("left", "right"), ("left", "heart")]}},
+            "data.swaps.horizontal: left stands in it twice",
+        ),
     ],
 )
 def test_nonsense_is_refused(change, field):

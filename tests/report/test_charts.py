@@ -70,3 +70,10 @@ def test_lines_carry_bands_and_gaps():
 def test_boxes_are_quantiles_of_what_is_known():
     (trace,) = charts.boxes({"a": [*range(101), np.nan], "b": [np.nan]}, "x").data
     assert [trace.lowerfence[0], trace.q1[0], trace.median[0], trace.q3[0], trace.upperfence[0]] == [5, 25, 50, 75, 95]
+
+
+def test_names_that_look_like_numbers_stay_names():
+    """Teeth are numbered, and runs are named after days."""
+    drawn = [charts.bars(["48", "11"], [1, 2], "Dice"), charts.dots(["48", "11"], [1, 2], "Dice")]
+    drawn.append(charts.boxes({"2024-05-01": [1, 2], "7": [3]}, "Dice"))
+    assert {figure.layout.yaxis.type for figure in drawn} == {"category"}

@@ -351,6 +351,18 @@ def test_presence_is_unknown_where_a_class_may_hide_under_ignored_pixels():
     assert added.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_padding_hides_no_class():
+    """Beside an image no class counts; one that counts nowhere in it stays unknown."""
+    targets, weight = torch.zeros(2, 3, 2, 4), torch.ones(2, 3, 2, 4)
+    targets[0, 0, 0, 0] = 1
+    weight[:, :, :, 2:] = 0
+    weight[0, 1] = 0
+    weight[1] = 0
+    presence = torch.zeros(2, 3, requires_grad=True)
+    Dice(presence_weight=1.0)(Outputs((torch.zeros(2, 3, 2, 4),), presence), targets, weight).backward()
+    assert (presence.grad != 0).tolist() == [[True, False, True], [False, False, False]]
+
+
 def test_boundary_settings_make_the_pixel_weights():
     import numpy as np
 

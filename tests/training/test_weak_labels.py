@@ -53,6 +53,14 @@ def test_maps_become_masks_by_their_own_maximum():
     assert weak_labels.masks_of_maps(maps, (8, 8), 0.4)[0].sum() == 4
 
 
+def test_cells_that_reach_beyond_the_image_do_not_shift_the_others():
+    """Of 125 pixels at stride 8 the last cell shows five."""
+    maps = np.zeros((1, 16, 16), np.float32)
+    maps[0, 14, 2] = 1  # pixels 112 to 119 and 16 to 23
+    rows, columns = np.nonzero(weak_labels.masks_of_maps(maps, (125, 125), 0.9)[0])
+    assert (rows.mean(), columns.mean()) == (115.5, 19.5)
+
+
 def test_a_pixel_goes_to_the_class_that_claims_it_most():
     maps = np.zeros((2, 4, 6), np.float32)
     maps[0, :, :4] = [10, 10, 8, 6]
