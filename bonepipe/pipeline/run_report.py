@@ -26,6 +26,7 @@ from bonepipe.labels.cutout import Cutout, from_runs
 from bonepipe.parallel import cores
 from bonepipe.pipeline import comparison, fold_costs, leaderboard, run_folder
 from bonepipe.pipeline.experiment import Experiment, say
+from bonepipe.pipeline.predictors.opening import open_predictor
 from bonepipe.pipeline.run_folder import ANEW, METRICS, SCORES, THRESHOLDS, Step, locked
 from bonepipe.pipeline.steps import Steps, without
 from bonepipe.report import overlay
@@ -137,7 +138,7 @@ def read(folder: Path, name: str | None = None, *, root: str | None = None, pict
         "name": name or folder.resolve().name,
         "classes": classes,
         "names": pooled.names,
-        "folds": pooled.folds,
+        "folds": pooled.folds if is_run else _cross_fitted_folds(folder, pooled.names),
         "dice": dice,
         "counts": pooled.counts,
         "thresholds": chosen,
@@ -148,6 +149,17 @@ def read(folder: Path, name: str | None = None, *, root: str | None = None, pict
         "settings": experiment.config,
     }
     return Results(**known, **(_pictures(experiment, sources, pooled.names, dice) if pictures else {}))
+
+
+def _cross_fitted_folds(folder: Path, names: Sequence[str]) -> np.ndarray:
+    """The fold of each image `[N]` that an ensemble or a cascade was cross-validated by; 0 where its runs are gone."""
+    try:
+        pooled = open_predictor(folder, ()).out_of_fold()
+    except BonepipeError as error:
+        say(f"warning: {folder}: shown as one fold, as its runs cannot be read ({error})")
+        return np.zeros(len(names), int)
+    folds = dict(zip(pooled.names, pooled.folds.tolist(), strict=True))
+    return np.array([folds[name] for name in names])
 
 
 def _dice(counts: np.ndarray) -> np.ndarray:

@@ -67,7 +67,7 @@ ASK = {
 # Nothing depends on these: they are told, and made anew.
 FORGET = {
     "fold-0/costs.json": lambda experiment: fold_costs.of_fold(experiment.fold_folder(0)),
-    "batch_size.json": lambda experiment: batch_size._known(experiment.folder / "batch_size.json", "x"),
+    "batch_size.json": lambda experiment: batch_size._known(experiment.folder / "batch_size.json", {"settings": "x"}),
     "fold-0/wandb.json": lambda experiment: identify(
         experiment.folder / "wandb", "fold-0", Source(experiment.fold_folder(0) / "wandb.json", "0123"), offline=True
     ),
@@ -81,7 +81,7 @@ def place(drawn_run, tmp_path_factory):
     copy = shutil.copytree(folder, tmp_path_factory.mktemp("damaged") / "copy")
     experiment = Experiment(configs.compose([*words, f"runs={copy / 'runs'}", f"folds.file={copy / 'folds.csv'}"]))
     added = {"scores.json": SCORES, "cascade.json": CASCADE, "fold-0/costs.json": COSTS, "fold-0/wandb.json": IDENTITY}
-    for name, content in {**added, "batch_size.json": {"batch_size": 4, "settings": "x"}}.items():
+    for name, content in {**added, "batch_size.json": {"batch_size": 4, "settings": "x", "device": "cpu"}}.items():
         (experiment.folder / name).write_text(json.dumps(content))
     return experiment
 

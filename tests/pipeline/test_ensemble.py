@@ -21,7 +21,7 @@ from bonepipe.data.image import read_grey, resize_grey
 from bonepipe.errors import UsageError
 from bonepipe.inference.ensemble.members import Ensemble, Entry
 from bonepipe.labels import rle, upsample
-from bonepipe.pipeline import comparison
+from bonepipe.pipeline import comparison, run_report
 from bonepipe.pipeline.comparison import read_dice
 from bonepipe.pipeline.ensemble import read_members
 from bonepipe.pipeline.experiment import Experiment
@@ -252,6 +252,13 @@ def test_all_members_predict_on_the_device_of_the_first(runs):
     entries = [Entry(run="runs/b"), Entry(run="runs/elsewhere")]
     assert open_members(entries[1:])[0].experiment.config["device"] == "cuda"
     assert {member.experiment.config["device"] for member in open_members(entries)} == {"cpu"}
+
+
+def test_a_report_shows_the_folds_that_it_was_cross_validated_by(runs, pair):
+    results = run_report.read(Path("runs/pair"), pictures=False)
+    places = Steps(Experiment(configs.compose(runs["a"]))).training_inputs["folds"]
+    assert results.folds.tolist() == [places[name] for name in results.names]
+    assert results.numbers == [0, 1]
 
 
 def test_how_networks_predict_reaches_all_members(runs, pair):

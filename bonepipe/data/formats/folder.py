@@ -5,10 +5,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from bonepipe.data.formats.model import Notes
-from bonepipe.data.image import SUFFIXES, read_shape
+from bonepipe.data.image import SUFFIXES, find_images, read_shape
 from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.errors import BonepipeError, quoted
-from bonepipe.files import find_files, name_fault
+from bonepipe.files import name_fault
 from bonepipe.labels.rle import LARGEST
 
 LARGEST_SIDE = 1 << 16  # pixels
@@ -34,7 +34,7 @@ class Images:
     def __init__(self, folder: Path | None, notes: Notes, limits: Limits = DEFAULTS) -> None:
         self.folder, self.notes, self.limits = folder, notes, limits
         self._by_stem: dict[str, list[PurePosixPath]] = {}
-        for path in find_files(folder, SUFFIXES) if folder else []:
+        for path in find_images(folder) if folder else []:
             self._by_stem.setdefault(path.stem, []).append(PurePosixPath(path.relative_to(folder or path).as_posix()))
         if folder and not self._by_stem:
             raise BonepipeError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)})")

@@ -26,7 +26,10 @@ def read(path: Path, images: Images, notes: Notes) -> Dataset:
         folders.setdefault(file.parent, []).append(file)
     pairs = fields.progress([*folders.items()], "read")
     found = [_image(folder, files, path, images, names) for folder, files in pairs]
-    return dataset(found, classes, path, images.limits)
+    shown = [
+        names.get(file.name, file.stem) for files in folders.values() for file in files
+    ]  # if only by empty pictures
+    return dataset(found, dict.fromkeys([*classes, *shown]), path, images.limits)
 
 
 def _image(folder: Path, files: list[Path], root: Path, images: Images, names: dict[str, str]) -> Annotated:
@@ -36,7 +39,7 @@ def _image(folder: Path, files: list[Path], root: Path, images: Images, names: d
         raise BonepipeError(f"{folder}: pictures of different sizes (height, width): {sorted(sizes)}")
     (size,) = sizes
     place = images.place([f"{folder.relative_to(root).as_posix()}.png"], (size[0], size[1]), str(folder))
-    shapes = tuple(Shape(label=label, runs=rle.mask_runs(mask)) for label, (_, mask) in masks.items())
+    shapes = tuple(Shape(label=label, runs=rle.mask_runs(mask)) for label, (_, mask) in masks.items() if mask.any())
     return Annotated(name=place.name, height=size[0], width=size[1], shapes=shapes, path=place.path)
 
 

@@ -76,10 +76,11 @@ def _sizes(survey: Survey, spec: DataSpec) -> Part:
     boxes = survey.stacked("boxes")
     height, width = boxes[:, :, 2] - boxes[:, :, 0], boxes[:, :, 3] - boxes[:, :, 1]
     shorter = np.where(height > 0, np.minimum(height, width), np.nan)
-    order = np.argsort(-np.nan_to_num(_median(shorter)), kind="stable")
-    least = int(order[-1])
+    middle = _median(shorter)
+    order = np.argsort(-np.nan_to_num(middle), kind="stable")
+    least = int(np.nan_to_num(middle, nan=np.inf).argmin())  # one that is drawn somewhere
     scale = max(spec.shape) / float(np.median(survey.shapes.max(1)))
-    narrow = float(_median(shorter)[least] * scale)
+    narrow = float(middle[least] * scale)
     says = (
         f"The narrower side of the box around each class. At the training size of {max(spec.shape)} pixels "
         f"{survey.classes[least]} is about {narrow:.0f} pixels wide, and {narrow / 32:.1f} in the deepest layer of a "

@@ -76,8 +76,10 @@ def _wrists(survey: Survey, spec: DataSpec) -> Part | None:
     bends = {split: values for split, values in bends.items() if np.isfinite(values).any()}
     if not bends:
         return None
-    shares = ", ".join(f"{np.nanmean(values >= BEND):.0%} of {split}" for split, values in bends.items())
-    says = f"Measured from the silhouettes, {shares} are bent by {BEND:g} degrees or more: rotated wrists."
+    shares = ", ".join(
+        f"{np.mean(values[np.isfinite(values)] >= BEND):.0%} of {split}" for split, values in bends.items()
+    )
+    says = f"Of the wrists that the silhouettes show, {shares} are bent by {BEND:g} degrees or more: rotated wrists."
     if listed:
         says += f" rotated.csv names {sum(listed)} of {len(listed)} images."
     chart = charts.histograms(bends, "degrees between forearm and hand")

@@ -39,19 +39,24 @@ def section(results: Results) -> Section:
 
 def shares(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Share of foreground, and mean probability, of groups of bins, from counts `[2, B]`; NaN where few pixels are."""
-    total, there, middle = _grouped(counts)
-    return np.where(total >= LEAST, there / np.maximum(total, 1), np.nan), middle
+    total, there, said = _grouped(counts)
+    return np.where(total >= LEAST, there / np.maximum(total, 1), np.nan), said
 
 
 def error(counts: np.ndarray) -> float:
     """Expected calibration error (Guo et al. 2017, equation 3) of counts `[2, B]` from FLOOR on."""
-    total, there, middle = _grouped(counts)
-    return float(np.abs(there - middle * total).sum() / max(total.sum(), 1))
+    total, there, said = _grouped(counts)
+    return float(np.abs(there - said * total).sum() / max(total.sum(), 1))
 
 
 def _grouped(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels, those of the foreground, and the middle of each group."""
-    starts = np.arange(0, counts.shape[-1], GROUP)
-    total, there = (np.add.reduceat(values, starts) for values in (counts.sum(0), counts[FOREGROUND]))
+    """Pixels of each group, those of the foreground, and their mean probability, by the middles of the bins.
+
+    Where a group has no pixels its own middle stands for them.
+    """
+    starts, pixels = np.arange(0, counts.shape[-1], GROUP), counts.sum(0)
+    middles = (FLOOR_BIN + np.arange(counts.shape[-1]) + 0.5) / BINS
+    total, there, said = (np.add.reduceat(v, starts) for v in (pixels, counts[FOREGROUND], pixels * middles))
     ends = np.append(starts[1:], counts.shape[-1])
-    return total, there, (FLOOR_BIN + (starts + ends) / 2) / BINS
+    empty = (FLOOR_BIN + (starts + ends) / 2) / BINS
+    return total, there, np.where(total > 0, said / np.maximum(total, 1), empty)

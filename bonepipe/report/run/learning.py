@@ -30,11 +30,18 @@ def curve(histories: Mapping[int, Rows], key: str) -> tuple[np.ndarray, np.ndarr
     return np.array(epochs), np.array([[fold.get(epoch, np.nan) for epoch in epochs] for fold in known], float)
 
 
+def common(epochs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of a `curve` the epochs at which all folds have a value: a mean over others would be one of other folds."""
+    together = np.isfinite(values).all(0)
+    return epochs[together], values[:, together]
+
+
 def _chart(results: Results, key: str, title: str) -> list[Part]:
-    epochs, values = curve(results.histories, key)
+    any_epochs, known = curve(results.histories, key)
+    epochs, values = common(any_epochs, known)
     if not epochs.size:
         return []
-    mean, low, high = np.nanmean(values, 0), np.nanmin(values, 0), np.nanmax(values, 0)
+    mean, low, high = values.mean(0), values.min(0), values.max(0)
     chart = charts.lines(
         {"mean": (epochs, mean)}, "epoch", title, bands={"mean": (low, high)}, markers=len(epochs) < 20
     )
@@ -42,16 +49,18 @@ def _chart(results: Results, key: str, title: str) -> list[Part]:
     says = f"The line is the mean of {len(values)} folds, the band spans them; it {last}." if len(values) > 1 else (
         f"One fold; it ends at {mean[-1]:.4f}."
     )  # fmt: skip
+    if len(epochs) < len(any_epochs):
+        says += " Epochs that not all folds have reached are left out."
     return [Chart(title, says, chart)]
 
 
 def _verdict(histories: Mapping[int, Rows]) -> str:
     """Whether more epochs, or fewer, would help."""
-    epochs, values = curve(histories, DICE)
+    epochs, values = common(*curve(histories, DICE))
     if len(epochs) < 3:
         return "Too few validations to tell whether longer training would gain."
-    mean = np.nanmean(values, 0)
-    best = int(np.nanargmax(mean))
+    mean = values.mean(0)
+    best = int(mean.argmax())
     lost = float(mean[best] - mean[-1])
     if lost > SETTLED:
         return (

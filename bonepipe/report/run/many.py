@@ -9,7 +9,7 @@ from bonepipe.report import charts
 from bonepipe.report.leaderboard import BOARDS, MEASURES, Agreement, Entry
 from bonepipe.report.page import Cell, Chart, Page, Part, Section, Table
 from bonepipe.report.run.costs import training_seconds
-from bonepipe.report.run.learning import DICE, curve
+from bonepipe.report.run.learning import DICE, common, curve
 from bonepipe.report.run.results import Results
 
 SCORES = {
@@ -120,8 +120,9 @@ def _changes(runs: Sequence[Results], compared: Sequence[Mapping[str, Any] | Non
             continue
         changes = sorted(found["per_class"].items(), key=lambda item: -item[1]["change"])
         values = [change["change"] for _, change in changes]
-        errors = [change["standard_error"] or 0.0 for _, change in changes]
-        sure = [abs(value) > 2 * error for value, error in zip(values, errors, strict=True)]
+        known = [change["standard_error"] for _, change in changes]
+        sure = [error is not None and abs(value) > 2 * error for value, error in zip(values, known, strict=True)]
+        errors = [error or 0.0 for error in known]
         colours = [
             charts.MUTED if not real else charts.series(2) if value > 0 else charts.series(1)
             for value, real in zip(values, sure, strict=True)
@@ -155,10 +156,10 @@ def _learning(runs: Sequence[Results]) -> Section | None:
     curves, bands = {}, {}
     for run in runs:
         if any(run.histories.values()):
-            epochs, values = curve(run.histories, DICE)
+            epochs, values = common(*curve(run.histories, DICE))
             if epochs.size:
-                curves[run.name] = (epochs, np.nanmean(values, 0))
-                bands[run.name] = (np.nanmin(values, 0), np.nanmax(values, 0))
+                curves[run.name] = (epochs, values.mean(0))
+                bands[run.name] = (values.min(0), values.max(0))
     if not curves:
         return None
     chart = charts.lines(curves, "epoch", "Dice in validation", bands=bands if len(curves) < 3 else None, markers=True)

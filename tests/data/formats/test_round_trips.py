@@ -14,7 +14,7 @@ from bonepipe.cli import main
 from bonepipe.data.catalog import train_images
 from bonepipe.data.formats import FORMATS, brush, guess
 from bonepipe.data.formats.folder import Images
-from bonepipe.data.formats.model import HOLES, Annotated, Dataset, Shape, class_runs
+from bonepipe.data.formats.model import HOLES, LABELS, Annotated, Dataset, Shape, class_runs
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import open_store
 from bonepipe.labels import cutout, polygon, rle
@@ -197,3 +197,21 @@ def test_cocos_library_reads_what_is_written(tmp_path):
     (entry,) = json.loads(out.read_text())["annotations"]
     np.testing.assert_array_equal(library.decode(entry["segmentation"]), mask)
     assert (entry["area"], entry["bbox"]) == (96, [4, 3, 16, 6])
+
+
+def test_pictures_without_a_mask_are_no_objects(tmp_path):
+    """`bonepipe predict` writes one for each class; a detector is not to be trained on boxes without area."""
+    mask = np.zeros(SIZE, bool)
+    mask[3:5, 4:9] = True
+    data = Dataset([image([Shape(label="Ulna", runs=rle.mask_runs(mask))])], CLASSES)
+    back, _ = through(data, "masks", tmp_path)
+    assert [shape.label for shape in back.images[0].shapes] == ["Ulna"]
+    (tmp_path / "out.masks" / LABELS).unlink()
+    again = FORMATS["masks"].read(tmp_path / "out.masks", Images(None, Counter()), Counter())
+    assert sorted(again.classes) == sorted(CLASSES)
+
+
+def test_images_without_a_suffix_are_found_where_they_are_dicom(tmp_path, write_dicom):
+    write_dicom(tmp_path / "ID001" / "IM0001", np.full(SIZE, 7, np.uint8))
+    (tmp_path / "ID001" / "README").write_text("no image")
+    assert Images(tmp_path, Counter()).place(["IM0001"], None, "x").path == tmp_path / "ID001" / "IM0001"
