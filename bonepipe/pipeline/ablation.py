@@ -214,7 +214,7 @@ _known_folds: dict[str, str | None] = {}
 
 def _fold_file(experiment: Experiment, cached: Path) -> str | None:
     """A digest of the fold file, made first where it is missing; None where that fails, as a training will say."""
-    asked = combined([without(experiment.config[group], ["palette"]) for group in ("data", "folds", "strata")])
+    asked = combined([experiment.config[group] for group in ("data", "folds", "strata")])
     if asked not in _known_folds:
         try:
             _ = experiment.cohort.assignment

@@ -26,9 +26,8 @@ def read(path: Path, images: Images, notes: Notes) -> Dataset:
         folders.setdefault(file.parent, []).append(file)
     pairs = fields.progress([*folders.items()], "read")
     found = [_image(folder, files, path, images, names) for folder, files in pairs]
-    shown = [
-        names.get(file.name, file.stem) for files in folders.values() for file in files
-    ]  # if only by empty pictures
+    # A class may have empty pictures alone.
+    shown = [names.get(file.name, file.stem) for files in folders.values() for file in files]
     return dataset(found, dict.fromkeys([*classes, *shown]), path, images.limits)
 
 

@@ -76,9 +76,8 @@ def _wrists(survey: Survey, spec: DataSpec) -> Part | None:
     bends = {split: values for split, values in bends.items() if np.isfinite(values).any()}
     if not bends:
         return None
-    shares = ", ".join(
-        f"{np.mean(values[np.isfinite(values)] >= BEND):.0%} of {split}" for split, values in bends.items()
-    )
+    shown = {split: values[np.isfinite(values)] for split, values in bends.items()}
+    shares = ", ".join(f"{np.mean(values >= BEND):.0%} of {split}" for split, values in shown.items())
     says = f"Of the wrists that the silhouettes show, {shares} are bent by {BEND:g} degrees or more: rotated wrists."
     if listed:
         says += f" rotated.csv names {sum(listed)} of {len(listed)} images."
