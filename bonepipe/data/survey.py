@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bonepipe.data.annotation import read_with_faults
 from bonepipe.data.catalog import Radiograph
-from bonepipe.data.frame import Fit, Frame
+from bonepipe.data.frame import Frame
 from bonepipe.data.image import resize_grey
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.thumbnails import Thumbnails, thumbnail
@@ -24,6 +24,7 @@ from bonepipe.labels.cutout import Box, Cutout
 from bonepipe.parallel import in_processes
 
 SIZES = (256, 512, 1024, 1536)  # of a square frame, pixels
+Shape = tuple[int, int]  # height and width, pixels
 DETAIL = 512  # pixels of the longer side that detail is measured at
 
 
@@ -35,13 +36,19 @@ class Labels:
         areas: pixels of each class, int64 `[C]`.
         boxes: of each class, int32 `[C, 4]`: top, left, bottom, right.
         shared: pixels that two classes share, int64 `[C, C]`.
-        ceilings: Dice of a perfect prediction at each of the sizes, float32 `[S, C]`; NaN where a class is missing.
+        ceilings: Dice of a perfect prediction of the whole image at each of SIZES, float32 `[S, C]`; NaN where a class
+            is missing.
+        trained: the same in what training sees: of the part and at the size that the spec gives, float32 `[C]`; NaN
+            where a class is not there or not learned.
+        scale: rows and columns that training sees for one of the file, float32 `[2]`; NaN where it sees nothing.
     """
 
     areas: NDArray[np.int64]
     boxes: NDArray[np.int32]
     shared: NDArray[np.int64]
     ceilings: NDArray[np.float32]
+    trained: NDArray[np.float32]
+    scale: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Surveyed:
     """
 
     image: Radiograph
-    shape: tuple[int, int]
+    shape: Shape
     greys: NDArray[np.int64]
     little: NDArray[np.float32]
     detail: float
@@ -87,13 +94,11 @@ class Survey:
 
     Attributes:
         classes: names.
-        sizes: sides of square frames, at which ceilings are known.
         images: in the order of the catalog.
         unread: how many could not be read; the audit names them.
     """
 
     classes: tuple[str, ...]
-    sizes: tuple[int, ...]
     images: Sequence[Surveyed]
     unread: int = 0
 
@@ -108,10 +113,14 @@ class Survey:
 
     def stacked(self, name: str) -> NDArray[np.float64]:
         """One of the arrays of `Labels` of all annotated images, float64 `[N, ...]`."""
-        count = len(self.classes)
-        empty = {"areas": (0, count), "boxes": (0, count, 4), "shared": (0, count, count)}
         rows = [getattr(row.labels, name) for row in self.annotated]
-        return np.array(rows, np.float64) if rows else np.zeros(empty.get(name, (0, len(self.sizes), count)))
+        return np.array(rows, np.float64).reshape(len(rows), *self._shapes[name])
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        count = len(self.classes)
+        return {"areas": (count,), "boxes": (count, 4), "shared": (count, count), "ceilings": (len(SIZES), count),
+                "trained": (count,), "scale": (2,)}  # fmt: skip
 
     @property
     def shapes(self) -> NDArray[np.float64]:
@@ -125,32 +134,24 @@ class Survey:
 
 
 def survey(images: Sequence[Radiograph], spec: DataSpec) -> Survey:
-    """Look at every image; one that cannot be read is left out. Ceilings are those at SIZES and at the spec's size."""
-    sizes = tuple(sorted({*SIZES, max(spec.shape)}))
-    look = partial(look_at, classes=spec.labels, fit=spec.frame.fit, sizes=sizes)
-    rows = in_processes(look, images, "images")
-    return Survey(tuple(spec.labels), sizes, [row for row in rows if row is not None], sum(row is None for row in rows))
+    """Look at every image; one that cannot be read is left out."""
+    rows = in_processes(partial(look_at, spec=spec), images, "images")
+    return Survey(tuple(spec.labels), [row for row in rows if row is not None], sum(row is None for row in rows))
 
 
-def look_at(image: Radiograph, classes: Sequence[str], fit: Fit, sizes: Sequence[int]) -> Surveyed | None:
-    """What an image tells; None where it cannot be read.
-
-    Args:
-        classes: names of the labels.
-        fit: how a frame holds an image.
-        sizes: sides of frames, pixels.
-    """
+def look_at(image: Radiograph, spec: DataSpec) -> Surveyed | None:
+    """What an image tells; None where it cannot be read."""
     try:
         grey = image.read()
     except BonepipeError:
         return None
     shape = grey.shape[0], grey.shape[1]
-    masks = read_masks(image, shape, classes)
-    labels = None if masks is None else measure(masks, shape, fit, sizes)
+    masks = read_masks(image, shape, spec.labels)
+    labels = None if masks is None else measure(masks, shape, spec)
     return Surveyed(image, shape, byte_counts(grey), thumbnail(grey), detail(grey), bend_angle(grey), labels)
 
 
-def read_masks(image: Radiograph, shape: tuple[int, int], classes: Sequence[str]) -> list[Cutout] | None:
+def read_masks(image: Radiograph, shape: Shape, classes: Sequence[str]) -> list[Cutout] | None:
     """The annotated masks, one a class, of the outlines that can be used; None where there is no annotation to read."""
     if image.annotation is None:
         return None
@@ -161,15 +162,38 @@ def read_masks(image: Radiograph, shape: tuple[int, int], classes: Sequence[str]
     return polygon.cutouts(polygons, shape, len(classes))
 
 
-def measure(masks: Sequence[Cutout], shape: tuple[int, int], fit: Fit, sizes: Sequence[int] = SIZES) -> Labels:
-    """Sizes, overlaps and ceilings of an image's masks, one a class."""
+def measure(masks: Sequence[Cutout], shape: Shape, spec: DataSpec) -> Labels:
+    """Sizes, overlaps and ceilings of an image's masks, one a label of the spec."""
     shared = np.zeros((len(masks), len(masks)), np.int64)
     for (a, mask), (b, other) in combinations(enumerate(masks), 2):
         shared[a, b] = shared[b, a] = cutout.intersection_area(mask, other)
-    frames = [Frame((size, size), fit).box(shape) for size in sizes]
-    ceilings = [[ceiling(mask, shape, (box.height, box.width)) for mask in masks] for box in frames]
+    ceilings = [ceilings_at(Frame((side, side), spec.fit), masks, shape) for side in SIZES]
+    trained, scale = np.full(len(masks), np.nan), (np.nan, np.nan)
+    if part := part_seen(masks, shape, spec):
+        learned = [cutout.cropped(mask, part) for mask in masks[: len(spec.classes)]]
+        trained[: len(learned)] = ceilings_at(spec.frame, learned, (part.height, part.width))
+        box = spec.frame.box((part.height, part.width))
+        scale = box.height / part.height, box.width / part.width
     areas, boxes = [cutout.area(mask) for mask in masks], [mask.box for mask in masks]
-    return Labels(np.array(areas), np.array(boxes, np.int32), shared, np.array(ceilings, np.float32))
+    return Labels(np.array(areas), np.array(boxes, np.int32), shared, np.array(ceilings, np.float32),
+                  trained.astype(np.float32), np.array(scale, np.float32))  # fmt: skip
+
+
+def part_seen(masks: Sequence[Cutout], shape: Shape, spec: DataSpec) -> Box | None:
+    """The part of an image that training sees: all of it, or the crop of data.region; None where its classes are not.
+
+    The crop may reach beyond the image.
+    """
+    if spec.region is None:
+        return Box(0, 0, *shape)
+    box = cutout.hull(masks[index].box for index in spec.region_classes)
+    return spec.region.crop(box, spec.shape) if box.height else None
+
+
+def ceilings_at(frame: Frame, masks: Sequence[Cutout], shape: Shape) -> list[float]:
+    """Dice of a perfect prediction of each mask of an image that a frame shows; NaN for an empty mask."""
+    box = frame.box(shape)
+    return [ceiling(mask, shape, (box.height, box.width)) for mask in masks]
 
 
 def detail(grey: NDArray[np.uint8]) -> float:

@@ -9,9 +9,13 @@ import pytest
 
 from bonepipe.config import build, compose
 from bonepipe.data.catalog import read_catalog
+from bonepipe.data.frame import Frame
 from bonepipe.data.limits import Limits
-from bonepipe.data.survey import SIZES, detail, survey
-from bonepipe.labels import bitplane, polygon
+from bonepipe.data.region import Region
+from bonepipe.data.survey import detail, survey
+from bonepipe.labels import bitplane, cutout, polygon
+from bonepipe.labels.ceiling import ceiling
+from bonepipe.labels.cutout import Box
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +56,48 @@ def test_annotations_are_read_within_the_limits_of_the_dataset(spec):
 
 
 def test_ceilings_are_known_at_the_usual_sizes_and_at_that_of_the_training(found):
-    assert found.sizes == (48, *SIZES)
-    ceilings = found.stacked("ceilings")
-    assert ceilings.shape == (12, 5, 5)
-    assert (ceilings[:, 1:] == 1).all()  # the images are smaller than 256 pixels
-    assert (ceilings[:, 0] > 0.8).all()
-    assert (ceilings[:, 0] < 1).all()
+    assert found.stacked("ceilings").shape == (12, 4, 5)
+    assert (found.stacked("ceilings") == 1).all()  # the images are smaller than 256 pixels
+    trained = found.stacked("trained")
+    assert trained.shape == (12, 5)
+    assert (trained > 0.8).all()
+    assert (trained < 1).all()
+
+
+def test_ceilings_of_a_size_that_is_not_square_are_those_of_its_frame(spec):
+    images = [image for image in read_catalog(spec) if image.annotation][:2]
+    for fit in ("pad", "stretch"):
+        narrow = survey(images, replace(spec, size=(96, 32), fit=fit))
+        for row, trained, scale in zip(narrow.annotated, narrow.stacked("trained"), narrow.stacked("scale"),
+                                       strict=True):  # fmt: skip
+            box = Frame((96, 32), fit).box(row.shape)
+            masks = [cutout.from_mask(mask) for mask in masks_of(row, spec).transpose(2, 0, 1)]
+            expected = [ceiling(mask, row.shape, (box.height, box.width)) for mask in masks]
+            np.testing.assert_allclose(trained, expected, rtol=1e-6)
+            np.testing.assert_allclose(scale, np.array([box.height, box.width]) / row.shape, rtol=1e-6)
+    square = survey(images, replace(spec, size=96, fit="pad"))
+    assert (narrow.stacked("trained") < square.stacked("trained")).mean() > 0.5
+    assert (narrow.stacked("trained") <= square.stacked("trained")).all()
+
+
+def test_ceilings_of_a_region_are_those_of_its_crops(spec):
+    images = [image for image in read_catalog(spec) if image.annotation][:3]
+    seen, other = spec.classes[0], spec.classes[1:]
+    region = Region(classes=(seen,), margin=0.1)
+    crops = survey(
+        images, replace(spec, classes=(seen,), others=other, swaps={}, palette=(), closeup=(), region=region)
+    )
+    whole = survey(images, spec)
+    for row, trained, scale in zip(crops.annotated, crops.stacked("trained"), crops.stacked("scale"), strict=True):
+        mask = masks_of(row, spec)[..., 0]
+        rows, columns = np.nonzero(mask)
+        crop = region.crop(Box(rows.min(), columns.min(), rows.max() + 1, columns.max() + 1), (48, 48))
+        assert scale == pytest.approx([48 / crop.height, 48 / crop.width])
+        moved = cutout.cropped(cutout.from_mask(mask), crop)
+        assert trained[0] == pytest.approx(ceiling(moved, (crop.height, crop.width), (48, 48)))
+        assert np.isnan(trained[1:]).all()
+    assert (crops.stacked("trained")[:, 0] > whole.stacked("trained")[:, 0]).all()
+    assert (crops.stacked("ceilings") == whole.stacked("ceilings")).all()
 
 
 def test_grey_values_are_counted(found):

@@ -23,7 +23,7 @@ def page(survey: Survey, problems: Sequence[Finding], spec: DataSpec) -> Page:
     sections: list[Section | None] = [
         samples.section(survey, spec),
         classes.section(survey, spec),
-        resolution.section(survey, max(spec.shape)),
+        resolution.section(survey, spec),
         people.section(survey),
         sides.section(survey, spec),
         shift.section(survey, wrists=sides.about_wrists(survey, spec)),
@@ -45,10 +45,9 @@ def facts(survey: Survey, spec: DataSpec) -> list[tuple[str, str]]:
         ("classes", f"{len(spec.classes)}"),
         ("image size", usual_size(survey)),
     ]
-    ceilings = survey.stacked("ceilings")
-    if len(ceilings):
-        at = survey.sizes.index(max(spec.shape))
-        rows.append((f"best Dice at {max(spec.shape)} px", f"{np.nanmean(ceilings[:, at]):.4f}"))
+    trained = resolution.class_means(survey.stacked("trained"))
+    if np.isfinite(trained).any():
+        rows.append((f"best Dice at {resolution.told_size(spec)}", f"{np.nanmean(trained):.4f}"))
     return rows
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.survey import Survey
 from bonepipe.report import charts
+from bonepipe.report.eda.resolution import told_size
 from bonepipe.report.page import Chart, Part, Section, Text
 
 PAIRS = 15  # that are named
@@ -78,16 +79,24 @@ def _sizes(survey: Survey, spec: DataSpec) -> Part:
     shorter = np.where(height > 0, np.minimum(height, width), np.nan)
     middle = _median(shorter)
     order = np.argsort(-np.nan_to_num(middle), kind="stable")
-    least = int(np.nan_to_num(middle, nan=np.inf).argmin())  # one that is drawn somewhere
-    scale = max(spec.shape) / float(np.median(survey.shapes.max(1)))
-    narrow = float(middle[least] * scale)
-    says = (
-        f"The narrower side of the box around each class. At the training size of {max(spec.shape)} pixels "
-        f"{survey.classes[least]} is about {narrow:.0f} pixels wide, and {narrow / 32:.1f} in the deepest layer of a "
-        "network that halves its maps five times."
-    )
     groups = {survey.classes[index]: shorter[:, index] for index in order}
-    return Chart("Box sizes", says, charts.boxes(groups, "narrower side of the box, pixels of the file"), wide=True)
+    chart = charts.boxes(groups, "narrower side of the box, pixels of the file")
+    return Chart("Box sizes", "The narrower side of the box around each class." + _narrowest(survey, spec), chart,
+                 wide=True)  # fmt: skip
+
+
+def _narrowest(survey: Survey, spec: DataSpec) -> str:
+    """How wide the narrowest class is where training sees it, as a sentence; nothing where it sees none."""
+    boxes, scale = survey.stacked("boxes")[:, : len(spec.classes)], survey.stacked("scale")
+    sides = np.stack([boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]], -1) * scale[:, None]
+    widths = _median(np.where(sides.min(-1) > 0, sides.min(-1), np.nan))
+    if not np.isfinite(widths).any():
+        return ""
+    least = int(np.nanargmin(widths))
+    return (
+        f" At {told_size(spec)} {survey.classes[least]} is about {widths[least]:.0f} pixels wide, and "
+        f"{widths[least] / 32:.1f} in the deepest layer of a network that halves its maps five times."
+    )
 
 
 def _overlaps(survey: Survey) -> list[Part]:

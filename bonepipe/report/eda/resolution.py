@@ -1,67 +1,84 @@
 """The resolution ceiling: what a training size costs even a perfect network."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from bonepipe.data.survey import Survey
+from bonepipe.data.spec import DataSpec
+from bonepipe.data.survey import SIZES, Survey
 from bonepipe.report import charts
 from bonepipe.report.page import Chart, Section
 
 ENOUGH = 0.99  # Dice of the smallest size that is recommended
+NOTHING = 5e-5  # Dice, less than what is written
 
 
-def section(survey: Survey, size: int) -> Section | None:
+def section(survey: Survey, spec: DataSpec) -> Section | None:
     """The ceilings; None where nothing is annotated.
 
     Args:
-        size: longer side of the training size, pixels.
+        survey: of the dataset's images.
+        spec: its form, which has the training size and the part of the image that training sees.
     """
-    ceilings = survey.stacked("ceilings")
-    if not len(ceilings) or not np.isfinite(ceilings).any():
+    ceilings, trained = class_means(survey.stacked("ceilings")), class_means(survey.stacked("trained"))
+    there = np.isfinite(ceilings).all(0)
+    if not there.any():
         return None
+    ceilings, trained = ceilings[:, there], trained[there]
     largest = float(np.max(survey.shapes))
-    below = sum(side < largest for side in survey.sizes)
-    shown = list(range(min(below + 1, len(survey.sizes))))  # the first size that loses nothing is the last shown
-    sizes = [survey.sizes[at] for at in shown]
-    by_class = np.array([[_mean(ceilings[:, at, label]) for at in shown] for label in range(len(survey.classes))])
-    there = np.isfinite(by_class).all(1)
-    mean = by_class[there].mean(0)
+    below = sum(side < largest for side in SIZES)
+    sizes = list(SIZES[: below + 1])  # the first size that loses nothing is the last shown
+    shown, mean = ceilings[: len(sizes)], ceilings[: len(sizes)].mean(1)
     names = [name for name, known in zip(survey.classes, there, strict=True) if known]
-    order = np.argsort(by_class[there].min(1), kind="stable")
-    lines = charts.lines(
-        {"mean of the classes": (sizes, mean), f"worst class ({names[order[0]]})": (sizes, by_class[there][order[0]])},
-        "training size, pixels", "best possible Dice", markers=True, height=340,
-    )  # fmt: skip
-    lines.update_xaxes(tickvals=sizes)
-    heat = charts.heat_map([names[index] for index in order], [f"{side} px" for side in sizes],
-                           by_class[there][order], digits=4, ranks=True)  # fmt: skip
+    order = np.argsort(shown.min(0), kind="stable")
+    worst = names[order[0]]
+    curves = {"mean of the classes": (sizes, mean), f"worst class ({worst})": (sizes, shown[:, order[0]])}
+    if spec.region is None:
+        curves[told_size(spec)] = ([max(spec.shape)], np.array([np.nanmean(trained)]))
+    lines = charts.lines(curves, "longer side of a training image, pixels", "best possible Dice", markers=True,
+                         height=340)  # fmt: skip
+    lines.update_xaxes(tickvals=sorted({*sizes, *([] if spec.region else [max(spec.shape)])}))
+    columns = [told_size(spec), *(f"{side} px" for side in sizes)]
+    heat = charts.heat_map([names[index] for index in order], columns, np.vstack([trained, shown]).T[order],
+                           digits=4, ranks=True)  # fmt: skip
     parts = [
         Chart("Best possible Dice by training size", _advice(sizes, mean, largest), lines),
-        Chart("By class", f"The worst on top: at {sizes[0]} pixels {names[order[0]]} cannot score more than "
-              f"{by_class[there][order[0], 0]:.3f}, whatever the network.", heat),
+        Chart("By class", f"The worst on top: of whole images at {sizes[0]} pixels {worst} cannot score more than "
+              f"{shown[0, order[0]]:.3f}, whatever the network.", heat),
     ]  # fmt: skip
-    return Section("Resolution ceiling", _summary(survey, size, ceilings, largest), parts)
+    return Section("Resolution ceiling", _summary(spec, trained), parts)
 
 
-def _mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
+def told_size(spec: DataSpec) -> str:
+    """The training size as it is set."""
+    return f"data.size={spec.size}" if isinstance(spec.size, int) else "data.size=[{}, {}]".format(*spec.size)
 
 
-def _summary(survey: Survey, size: int, ceilings: np.ndarray, largest: float) -> str:
-    at = _mean(ceilings[:, survey.sizes.index(size)])
+def class_means(values: np.ndarray) -> np.ndarray:
+    """Means over images `[N, ..., C]` of what is known, `[..., C]`; NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(0)
+    return np.where(count > 0, np.where(known, values, 0).sum(0) / np.maximum(count, 1), np.nan)
+
+
+def _summary(spec: DataSpec, trained: np.ndarray) -> str:
     what = (
         "Outlines are drawn at the size of the files. A network that sees smaller images answers in larger pixels, and "
         "even a perfect answer loses Dice at the outlines. "
     )
-    if size >= largest:
-        return f"{what}At data.size={size} nothing is lost: no image is larger."
-    return f"{what}At data.size={size} the best possible Dice is {at:.4f}: {1 - at:.4f} is lost before training begins."
+    if not np.isfinite(trained).any():
+        return f"{what}Nothing that is learned is annotated."
+    where = told_size(spec) + ("" if spec.region is None else " and in the crops of data.region")
+    lost = 1 - float(np.nanmean(trained))
+    if lost < NOTHING:
+        return f"{what}At {where} nothing is lost."
+    return f"{what}At {where} the best possible Dice is {1 - lost:.4f}: {lost:.4f} is lost before training begins."
 
 
-def _advice(sizes: list[int], mean: np.ndarray, largest: float) -> str:
+def _advice(sizes: Sequence[int], mean: np.ndarray, largest: float) -> str:
     enough = [side for side, dice in zip(sizes, mean, strict=True) if dice >= ENOUGH]
     steps = ", ".join(f"{dice:.4f} at {side}" for side, dice in zip(sizes, mean, strict=True))
     there = f"the images have up to {largest:.0f}"
     if enough:
-        return f"{steps}. From {enough[0]} pixels on less than {1 - ENOUGH:.0%} is lost; {there}."
-    return f"{steps}. Each of these sizes costs more than {1 - ENOUGH:.0%}; {there}."
+        return f"Whole images: {steps}. From {enough[0]} pixels on less than {1 - ENOUGH:.0%} is lost; {there}."
+    return f"Whole images: {steps}. Each of these sizes costs more than {1 - ENOUGH:.0%}; {there}."

@@ -1,5 +1,6 @@
 """The page of a dataset: a hand and a chest, opened in a browser."""
 
+import re
 import shutil
 
 import pytest
@@ -60,3 +61,18 @@ def test_a_narrow_screen_shows_all_of_it(hand, browser):
     with opened(browser, hand.as_uri(), width=390, height=800) as here:
         here.draw_all()
         assert here.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_what_training_sees_is_told_at_its_size_and_in_its_part_of_the_image(phantom_root, tmp_path):
+    words = [f"data.root={phantom_root}", f"folds.file={tmp_path}/folds.csv", f"runs={tmp_path}"]
+    told = {}
+    for name, more in {
+        "whole": ["data.size=[96, 64]"], "wrist": ["experiment=wrist", "data.size=64"],
+    }.items():  # fmt: skip
+        path = tmp_path / f"{name}.html"
+        assert main(["eda", *words, *more, "-o", str(path)]) == 0
+        told[name] = path.read_text(encoding="utf-8")
+    assert "At data.size=[96, 64] the best possible Dice is" in told["whole"]
+    assert "At data.size=64 and in the crops of data.region the best possible Dice is" in told["wrist"]
+    lost = [float(re.search(r"best possible Dice is (0\.\d{4})", told[name])[1]) for name in ("whole", "wrist")]
+    assert lost[1] > lost[0]
