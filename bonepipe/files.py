@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TextIO
 
 from bonepipe.disk import naming, require_file
@@ -41,6 +41,17 @@ def find_files(folder: Path, suffixes: Collection[str] | None = None) -> list[Pa
     return sorted(path for path, reason in _walk(folder, (), suffixes, deep=False) if not reason)
 
 
+def file_suffix(path: PurePath) -> str:
+    """A file's suffix in small letters; "" without one. The last number of a DICOM UID (`1.2.840.10008`) is none."""
+    suffix = path.suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix
+
+
+def file_stem(path: PurePath) -> str:
+    """A file's name without its suffix, see `file_suffix`."""
+    return path.stem if file_suffix(path) else path.name
+
+
 def passed_over(folder: Path, suffixes: Collection[str]) -> list[tuple[Path, str]]:
     """The files with these suffixes that `find_files` leaves out, and links that it does not follow, with reasons."""
     return sorted((path, reason) for path, reason in _walk(folder, (), suffixes, deep=True) if reason)
@@ -56,7 +67,7 @@ def _walk(
         if reason and not deep:
             continue
         if not path.is_dir():  # a link that leads nowhere is listed: whoever reads it says so
-            if suffixes is None or path.suffix.lower() in suffixes:
+            if suffixes is None or file_suffix(path) in suffixes:
                 yield path, reason
         elif path.is_symlink() and any(place.is_relative_to(path.resolve()) for place in above):
             yield path, ABOVE

@@ -24,15 +24,18 @@ from bonepipe.data.catalog import (
     image_paths,
     is_negative,
     patient_of,
+    read_catalog,
     unused_negatives,
 )
-from bonepipe.data.folds import FoldSpec, check_rule, find_faults
+from bonepipe.data.folds import FoldSpec, check_rule, find_faults, require_enough
+from bonepipe.data.folds import split as split_into_folds
 from bonepipe.data.frame import aspects, strangers
 from bonepipe.data.image import ENDS, SUFFIXES
 from bonepipe.data.image import find_images as find_image_files
 from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.data.metadata import ROTATED_FILE, read_rotated
 from bonepipe.data.metadata import read_with_faults as read_metadata
+from bonepipe.data.pseudo import pseudo_images
 from bonepipe.data.spec import DataSpec
 from bonepipe.data.store import amendments, existing
 from bonepipe.data.submission import ANSWER, read_answer
@@ -98,7 +101,11 @@ def audit(spec: DataSpec, folds: FoldSpec) -> list[Finding]:
     images, findings = find_images(spec)
     others, more = find_external(spec)
     findings += [*more, *check_parts(spec, images), *check_names([*images, *others]), *check_patients(images)]
-    findings += [*check_annotation_files(spec, images), *check_metadata(spec, images), *check_folds(folds, images)]
+    findings += [
+        *check_annotation_files(spec, images),
+        *check_metadata(spec, images),
+        *check_folds(folds, images, spec),
+    ]
     checked, external = check_files(images, spec), check_files(others, spec)
     findings += [*check_lists(spec, [*checked, *external]), *check_answer(spec, checked)]
     findings += [finding for image in [*checked, *external] for finding in image.findings]
@@ -165,7 +172,7 @@ def check_parts(spec: DataSpec, images: Sequence[Radiograph]) -> Iterator[Findin
 
 def check_names(images: Sequence[Radiograph]) -> Iterator[Finding]:
     """The submission tells images apart by file name only, results and annotations by the name without suffix."""
-    for path, first in _repeats((image.path.stem, image.path) for image in images):
+    for path, first in _repeats((image.stem, image.path) for image in images):
         yield Finding("error", path, "", f"has the same file name as {first}", "file name used twice")
 
 
@@ -233,7 +240,7 @@ def check_lists(spec: DataSpec, checked: Sequence[Checked]) -> Iterator[Finding]
             continue
         try:
             existing(key, Path(path))
-            amended = amendments(train, with_list)
+            amended = amendments([*train, *pseudo_images(with_list)], with_list)
             for name in amended.keys() & shapes.keys():
                 amended[name].require_inside(shapes[name])
         except BonepipeError as error:
@@ -251,22 +258,24 @@ def check_answer(spec: DataSpec, checked: Sequence[Checked]) -> Iterator[Finding
     if not os.path.lexists(path) or not shapes:
         return
     try:
-        read_answer(path, shapes, spec.classes)
+        for warning in read_answer(path, shapes, spec.classes).warnings:
+            yield Finding("warning", path, "", _without(path, warning), "incomplete answer")
     except BonepipeError as error:
         yield _from_error(error, path, "unusable answer")
 
 
-def check_folds(folds: FoldSpec, images: Sequence[Radiograph]) -> Iterator[Finding]:
-    """The fold file, where there is one, splits exactly these images, by patient if the kind of split says so."""
+def check_folds(folds: FoldSpec, images: Sequence[Radiograph], spec: DataSpec) -> Iterator[Finding]:
+    """The fold file splits exactly these images, by patient if its kind says so; where there is none it can be made."""
     path = Path(folds.file)
     train = [image for image in images if image.split == "train"]
-    units, noun = ({image.patient for image in train}, "patients") if folds.groups else (train, "images")
-    if train and len(units) < folds.count:
-        message = f"{folds.count} folds of {len(units)} {noun}; lower folds.count"
-        yield Finding("error", path, "folds.count", message, f"too few {noun}")
-    if not path.exists() or not train:
+    if not train:
         return
     try:
+        if not path.exists():
+            require_enough(train, folds)
+            if folds.stratified:  # each stratum needs enough; metadata tell of them
+                split_into_folds([image for image in read_catalog(spec) if image.split == "train"], folds)
+            return
         check_rule(folds)
         for message in find_faults(path, train, folds.count, groups=folds.groups):
             yield Finding("error", path, "", message, "fold file")
@@ -492,4 +501,9 @@ def _repeats(pairs: Iterable[tuple[Hashable, Path]]) -> list[tuple[Path, Path]]:
 
 
 def _from_error(error: BonepipeError, path: Path, topic: str) -> Finding:
-    return Finding("error", path, "", str(error).removeprefix(f"{path}: "), topic)
+    return Finding("error", path, "", _without(path, error), topic)
+
+
+def _without(path: Path, text: object) -> str:
+    """A message without the path that it begins with."""
+    return str(text).removeprefix(f"{path}: ")

@@ -11,14 +11,14 @@ import numpy as np
 import yaml
 
 from bonepipe.config import conf_dir
-from bonepipe.data import dicom, dicom_header
+from bonepipe.data import dicom_header
 from bonepipe.data.annotation import read_labels
 from bonepipe.data.image import SUFFIXES, find_images, read_grey, read_shape
 from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.data.metadata import read_metadata, read_rotated
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.files import find_files, require_writable_names
+from bonepipe.files import file_stem, find_files, require_writable_names
 
 ANNOTATION = (".json",)  # suffixes, in any case
 
@@ -54,6 +54,11 @@ class Radiograph:
     weight: float | None = None
     height: float | None = None
     limits: Limits = DEFAULTS
+
+    @property
+    def stem(self) -> str:
+        """Its name without suffix, by which its annotation and its results are told apart from those of others."""
+        return file_stem(self.path)
 
     def knows(self, label: str) -> bool:
         """Whether its annotation tells where a class is, or that it is nowhere."""
@@ -116,8 +121,8 @@ def _folder(spec: DataSpec, split: str) -> Path:
 def _radiograph(spec: DataSpec, path: Path, split: str, **facts: Any) -> Radiograph:
     expected = annotation_path(spec, path) if split == "train" else None
     annotation = expected if expected is not None and expected.is_file() else None
-    side = re.search(r"_([RL])$", path.stem)  # most names do not tell, and order is no proof
-    told = {**header_facts(path, spec.limits), **({"side": side.group(1)} if side else {}), **facts}
+    side = re.search(r"_([RL])$", file_stem(path))  # most names do not tell, and order is no proof
+    told = {**dicom_header.facts(path, spec.limits), **({"side": side.group(1)} if side else {}), **facts}
     return Radiograph(
         path.name,
         path=path,
@@ -127,12 +132,6 @@ def _radiograph(spec: DataSpec, path: Path, split: str, **facts: Any) -> Radiogr
         limits=spec.limits,
         **told,
     )
-
-
-def header_facts(path: Path, limits: Limits = DEFAULTS) -> dict[str, Any]:
-    """What an image's header tells of side, age, sex, weight and height, where that is DICOM."""
-    plain = set(SUFFIXES) - set(dicom.SUFFIXES)
-    return {} if path.suffix.lower() in plain else dicom_header.facts(path, limits)
 
 
 def train_images(spec: DataSpec) -> list[Radiograph]:
@@ -148,17 +147,17 @@ def external_images(spec: DataSpec) -> list[Radiograph]:
     """
     if not spec.external:
         return []
-    paths = {row.path.stem: row.path for row in read_catalog(spec)}
+    paths = {row.stem: row.path for row in read_catalog(spec)}
     found = []
     for external in spec.external:
         other = spec.of(external)
         for row in _annotated(other, read_catalog(other)):
-            if other_path := paths.get(row.path.stem):
+            if other_path := paths.get(row.stem):
                 raise BonepipeError(
                     f"{row.path} and {other_path}: the same file name in two datasets; images are told apart by name "
                     "only, so rename the external image and its annotation"
                 )
-            paths[row.path.stem] = row.path
+            paths[row.stem] = row.path
             patient = f"{external.prefix}-{row.patient}"
             found.append(replace(row, patient=patient, split="external", annotated=external.classes))
     return found
@@ -181,14 +180,14 @@ def test_images(root: str | Path | DataSpec, limits: Limits = DEFAULTS) -> list[
     """The images to predict, in the order of the submission.
 
     A bare path is read in the competition's layout and within the limits, its images being PNG or, where there is none,
-    DICOM.
+    of any kind that can be read.
     """
     if isinstance(root, DataSpec):
         spec = root
     else:
         spec = DataSpec(name="any", root=str(root), classes=("any",), size=32, metadata=None, limits=limits)
         if not find_images(_folder(spec, "test"), spec.images):
-            spec = replace(spec, images=(*dicom.SUFFIXES, ""))
+            spec = replace(spec, images=(*SUFFIXES, ""))
     rows = [row for row in read_catalog(spec) if row.split == "test"]
     if not rows:
         raise BonepipeError(f"{spec.path / spec.test_images}: no test images ({spec.patterns}) here")
@@ -239,11 +238,12 @@ def patient_of(spec: DataSpec, path: Path, split: str) -> str:
 
 def annotation_path(spec: DataSpec, path: Path) -> Path:
     """Where the annotation of a train image lies, its suffix in any case, or belongs."""
-    expected = (spec.path / spec.annotations / path.relative_to(_folder(spec, "train"))).with_suffix(ANNOTATION[0])
+    place = spec.path / spec.annotations / path.relative_to(_folder(spec, "train"))
+    expected = place.with_name(file_stem(path) + ANNOTATION[0])
     if expected.is_file() or not expected.parent.is_dir():
         return expected
     others = (
-        file for file in expected.parent.iterdir() if file.stem == path.stem and file.suffix.lower() in ANNOTATION
+        file for file in expected.parent.iterdir() if file.stem == file_stem(path) and file.suffix.lower() in ANNOTATION
     )
     return min(others, default=expected)
 
@@ -254,7 +254,7 @@ def _check_names(spec: DataSpec, rows: list[Radiograph]) -> None:
             f"{spec.root}: no images ({spec.patterns}); expected in {spec.train_images}/<patient>/ and "
             f"{spec.test_images}/<patient>/"
         )
-    twice = [name for name, count in Counter(row.path.stem for row in rows).items() if count > 1]
+    twice = [name for name, count in Counter(row.stem for row in rows).items() if count > 1]
     if twice:
-        paths = " and ".join(str(row.path) for row in rows if row.path.stem == twice[0])
+        paths = " and ".join(str(row.path) for row in rows if row.stem == twice[0])
         raise BonepipeError(f"{paths}: the same file name twice; the submission tells images apart by name only")

@@ -1,7 +1,7 @@
 """The cohort: a dataset's annotated images, how patients are split, their strata and their store."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -102,8 +102,8 @@ class Cohort:
     def assignment(self) -> Folds:
         """Image name -> the fold that validates it, verified; external images are not in it."""
         images, spec = self.own_images, self.folds
-        folds = ensure(spec, images, self._fold_strata)
-        if is_of_another_rule(spec, images, folds, self._fold_strata):
+        folds = ensure(spec, images)
+        if is_of_another_rule(spec, images, folds):
             rule = ", ".join(f"folds.{key}={value}" for key, value in spec.rule.items())
             _warn(f"{spec.file}: is not the split that {rule} would make; it is used as it is")
         if torn := torn_patients(images, folds):
@@ -112,9 +112,6 @@ class Cohort:
                 "the out-of-fold Dice will look too good; folds=group keeps them together"
             )
         return folds
-
-    def _fold_strata(self) -> list[str]:
-        return strata.stratify(self.own_images, replace(self.strata, by=self.folds.by))
 
     def indices(self, fold: int) -> tuple[list[int], list[int]]:
         """Store indices that a fold trains on and validates on; only training leaves out what a correction drops.
@@ -157,10 +154,14 @@ class Cohort:
         """How often each of these images is drawn relative to the others, float64 `[N]`; None for each once an epoch.
 
         Raises:
-            BonepipeError: a stratum of the test set, or one that a factor names, has no image among them.
+            BonepipeError: there are no test images to balance by, or none of these is of a stratum of the test set,
+                or of one that a factor names.
         """
         if spec.balance is None:
             return None
+        if spec.balance == "test" and self.test_mix is None:
+            way_out = "state strata.test_mix, or use another sampler"
+            raise BonepipeError(f"sampler.balance=test: {self.spec.root} has no test images to balance by; {way_out}")
         try:
             return draw_weights(spec, self._strata_of(indices), self.test_mix or {})
         except ValueError as error:

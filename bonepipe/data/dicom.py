@@ -163,6 +163,7 @@ def _opened(data: bytes, path: Path, limits: Limits) -> "Dataset":
         raise BonepipeError(f"{path}: Bits Allocated (0028,0100) is {bits}; export it with 8 or 16 bits a pixel")
     limits.require_pixels((int(dataset.Rows), int(dataset.Columns)), str(path))
     _complete_syntax(dataset)
+    _drop_empty(dataset)
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         _require_length(dataset, path)
     return dataset
@@ -179,6 +180,21 @@ def _complete_syntax(dataset: "Dataset") -> None:
         implicit, little = dataset.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+
+
+def _drop_empty(dataset: "Dataset") -> None:
+    """Take out what says nothing of the grey values, as anonymisers and bad exports leave it, so that it is not used.
+
+    That are empty elements, and windows without a width: of 1 at least where they are linear (PS3.3 C.11.2.1.2).
+    """
+    for name in ("VOILUTFunction", "RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"):
+        if name in dataset and dataset[name].is_empty:
+            del dataset[name]
+    if "WindowWidth" in dataset:
+        width = dataset.WindowWidth
+        least = 1 if dataset.get("VOILUTFunction", "LINEAR") == "LINEAR" else 1e-9
+        if (width if isinstance(width, float) else width[0]) < least:
+            del dataset.WindowWidth
 
 
 def _require_length(dataset: "Dataset", path: Path) -> None:

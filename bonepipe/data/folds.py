@@ -3,16 +3,17 @@
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from bonepipe.data.catalog import Radiograph
+from bonepipe.data.strata import StrataSpec, Trait, Wrist, stratify
 from bonepipe.errors import BonepipeError, quoted, reason
 from bonepipe.files import read_csv, write_csv, write_json
 from bonepipe.forms import read_json
-from bonepipe.ranges import Count, Inside, Seed
+from bonepipe.ranges import Amount, Count, Inside, Positive, Seed
 
 COLUMNS = ["image_name", "patient", "fold"]
 TRAIN_ONLY = -1  # the fold of images that never validate, as scikit-learn's PredefinedSplit marks them
@@ -29,7 +30,7 @@ class FoldSpec:
         kind: `group` keeps a patient's images together; `stratified_group` also gives every fold the strata's shares;
             `holdout` holds one part out, by patient; `kfold` and `stratified` do not look at patients.
         share: of the patients that `holdout` holds out.
-        by: what makes the strata, as in conf/strata; only the stratified kinds look at it.
+        by, ages, wrist, bend: what makes the strata, see `bonepipe.data.strata`; only the stratified kinds look at it.
     """
 
     file: str
@@ -37,7 +38,10 @@ class FoldSpec:
     seed: Seed | None = None
     kind: Literal["group", "kfold", "stratified", "stratified_group", "holdout"] = "group"
     share: Inside = 0.2
-    by: tuple[Literal["wrist", "sex", "age"], ...] = ()
+    by: tuple[Trait, ...] = ()
+    ages: tuple[Amount, ...] = StrataSpec.ages
+    wrist: Wrist = StrataSpec.wrist
+    bend: Positive = StrataSpec.bend
 
     def __post_init__(self) -> None:
         if self.kind == "holdout" and self.count != 1:
@@ -63,35 +67,49 @@ class FoldSpec:
         rule: dict[str, Any] = {"kind": self.kind, "count": self.count, "seed": self.seed}
         if self.kind == "holdout":
             rule["share"] = self.share
-        return {**rule, "by": list(self.by)} if self.stratified else rule
+        if self.stratified:
+            rule["by"] = list(self.by)
+            if "age" in self.by:
+                rule["ages"] = list(self.ages)
+            if "wrist" in self.by:
+                rule |= {"wrist": self.wrist, "bend": self.bend}
+        return rule
+
+    @property
+    def strata(self) -> StrataSpec:
+        """What tells the strata apart that every fold gets a share of."""
+        return StrataSpec(by=self.by, ages=self.ages, wrist=self.wrist, bend=self.bend)
 
 
 Folds = dict[str, int]  # image name -> the fold that validates it, or TRAIN_ONLY
 Row = dict[str, str]  # of the CSV
 
 
-def split(images: Sequence[Radiograph], spec: FoldSpec, strata: Sequence[str] = ()) -> Folds:
+def split(images: Sequence[Radiograph], spec: FoldSpec) -> Folds:
     """Deal images out with scikit-learn's splitter of the spec's kind.
 
-    Args:
-        spec: kind and number of folds.
-        strata: the stratum of each image, for the stratified kinds.
-
     Raises:
-        BonepipeError: too few patients or images for so many folds.
+        BonepipeError: too few patients or images for so many folds, or an image whose wrist has to be measured for a
+            stratified kind cannot be read.
     """
+    require_enough(images, spec)
     patients = [image.patient for image in images]
-    units, noun = (set(patients), "patients") if spec.groups else (images, "images")
-    if len(units) < max(2, spec.count):
-        raise BonepipeError(f"folds.count={spec.count}: only {len(units)} {noun} to split")
+    strata = stratify(images, spec.strata) if spec.stratified else None
     folds = dict.fromkeys((image.name for image in images), TRAIN_ONLY)
     try:
-        parts = list(_splitter(spec).split(patients, list(strata) or None, patients if spec.groups else None))
+        parts = list(_splitter(spec).split(patients, strata, patients if spec.groups else None))
     except ValueError as error:  # fewer images of every stratum than folds
         raise BonepipeError(f"folds.count={spec.count}: {error}") from error
     for number, (_, held_out) in enumerate(parts):
         folds |= {images[i].name: number for i in held_out}
     return folds
+
+
+def require_enough(images: Sequence[Radiograph], spec: FoldSpec) -> None:
+    """Raise BonepipeError where there are too few patients or images for so many folds, whatever their strata."""
+    units, noun = ({image.patient for image in images}, "patients") if spec.groups else (images, "images")
+    if len(units) < max(2, spec.count):
+        raise BonepipeError(f"folds.count={spec.count}: only {len(units)} {noun} to split")
 
 
 def _splitter(spec: FoldSpec) -> Any:
@@ -142,7 +160,8 @@ def read_rule(path: Path) -> dict[str, Any] | None:
 def check_rule(spec: FoldSpec) -> None:
     """Raise BonepipeError where the file was made by another rule than the spec's, which would then do nothing."""
     made = read_rule(Path(spec.file))
-    changes = [] if made is None else [key for key in made | spec.rule if made.get(key) != spec.rule.get(key)]
+    # Earlier files did not note all settings: what a file does not tell of is taken for unchanged.
+    changes = [] if made is None else [key for key in made if made[key] != spec.rule.get(key)]
     if made is not None and changes:
         listed = ", ".join(f"folds.{key}={made.get(key)!r} and not {spec.rule.get(key)!r}" for key in changes)
         raise BonepipeError(
@@ -195,31 +214,25 @@ def _read_rows(path: Path) -> list[tuple[int, Row]]:
     return rows
 
 
-def ensure(spec: FoldSpec, images: Sequence[Radiograph], strata: Callable[[], Sequence[str]] = tuple) -> Folds:
+def ensure(spec: FoldSpec, images: Sequence[Radiograph]) -> Folds:
     """The folds of the file, made first where there is none, and always verified as read back from disk.
 
-    Args:
-        spec: file and kind of the split.
-        strata: gives the stratum of each image; asked only where a stratified split has to be made.
-
     Raises:
-        BonepipeError: as `check_rule` and `read`.
+        BonepipeError: as `split`, `check_rule` and `read`.
     """
     path = Path(spec.file)
     if not path.exists():
-        write(path, images, split(images, spec, strata() if spec.stratified else ()), spec.rule)
+        write(path, images, split(images, spec), spec.rule)
     check_rule(spec)
     return read(path, images, spec.count, groups=spec.groups)
 
 
-def is_of_another_rule(
-    spec: FoldSpec, images: Sequence[Radiograph], folds: Folds, strata: Callable[[], Sequence[str]] = tuple
-) -> bool:
+def is_of_another_rule(spec: FoldSpec, images: Sequence[Radiograph], folds: Folds) -> bool:
     """Whether folds of a file that nobody noted a rule for, as one made by hand, are not those that the spec makes."""
     if read_rule(Path(spec.file)) is not None:
         return False
     try:
-        return folds != split(images, spec, strata() if spec.stratified else ())
+        return folds != split(images, spec)
     except BonepipeError:  # it could not make any
         return True
 

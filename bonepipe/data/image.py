@@ -14,7 +14,7 @@ from bonepipe.data import dicom, headers
 from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError
-from bonepipe.files import find_files
+from bonepipe.files import file_suffix, find_files
 
 # Of files with radiographs, in small letters.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", *dicom.SUFFIXES)
@@ -122,7 +122,7 @@ def read_shape(path: Path, limits: Limits = DEFAULTS) -> tuple[int, int]:
 
 def find_images(folder: Path, suffixes: Collection[str] = (*SUFFIXES, "")) -> list[Path]:
     """The images below a folder, see `find_files`; of files without suffix, where "" is among them, DICOM alone."""
-    return [path for path in find_files(folder, suffixes) if path.suffix or dicom.is_dicom_file(path)]
+    return [path for path in find_files(folder, suffixes) if file_suffix(path) or dicom.is_dicom_file(path)]
 
 
 def _png_shape(file: BinaryIO) -> tuple[int, int] | None:

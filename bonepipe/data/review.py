@@ -142,4 +142,8 @@ class Review:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as part:
             write_csv(part, columns, ([row.get(column, "") for column in columns] for row in rows))
-            corrections.read(part, self.classes, [*self.names, *(row["image_name"] for row in self._read())])
+            names = [*self.names, *(row["image_name"] for row in self._read())]
+            try:
+                corrections.read(part, self.classes, names)
+            except BonepipeError as error:  # people know the file, and not its new version
+                raise BonepipeError(str(error).replace(str(part), str(self.path))) from error

@@ -14,6 +14,8 @@ from bonepipe.parallel import cores
 from bonepipe.ranges import Amount, Positive, Share
 
 UNKNOWN = "unknown"
+Trait = Literal["wrist", "sex", "age"]
+Wrist = Literal["auto", "listed", "estimated"]
 Mix = Mapping[str, float]  # stratum -> its share of the images; the shares sum to 1
 
 
@@ -30,9 +32,9 @@ class StrataSpec:
         test_mix: the share of each stratum in the test set, where it is known better than the test images tell.
     """
 
-    by: tuple[Literal["wrist", "sex", "age"], ...] = ()
+    by: tuple[Trait, ...] = ()
     ages: tuple[Amount, ...] = (30, 45, 60)
-    wrist: Literal["auto", "listed", "estimated"] = "auto"
+    wrist: Wrist = "auto"
     bend: Positive = 11.5
     test_mix: dict[str, Share] | None = None
 

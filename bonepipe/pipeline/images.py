@@ -16,7 +16,7 @@ from bonepipe.data.image import find_images as find_image_files
 from bonepipe.digests import combined, digest
 from bonepipe.disk import told
 from bonepipe.errors import BonepipeError, UsageError
-from bonepipe.files import append_csv, require_writable_names
+from bonepipe.files import append_csv, file_stem, require_writable_names
 from bonepipe.labels import cutout, rle
 from bonepipe.pipeline.experiment import say
 from bonepipe.pipeline.predictors.base import Predictor, mask_provenance, masks
@@ -87,10 +87,10 @@ def find_images(paths: Sequence[Path], out: Path, *, negative: bool = False) -> 
     require_writable_names(there.values())
     names: dict[str, Path] = {}
     for file in there.values():
-        if other := names.get(file.stem):
+        if other := names.get(file_stem(file)):
             why = "one name twice, suffixes aside; results are told apart by it, so use two folders"
             raise BonepipeError(f"{other} and {file}: {why}")
-        names[file.stem] = file
+        names[file_stem(file)] = file
     return [Radiograph(file.name, file.parent.name, file, "test", negative=negative) for file in there.values()]
 
 
@@ -133,7 +133,7 @@ def _read_tables(out: Path, classes: Sequence[str]) -> Table:
         for name, by_class in codes.items():
             mark = files.read_mark(out, Path(name), classes)
             if mark is not None and by_class.keys() == set(classes):
-                table[Path(name).stem] = Predicted(name, mark, [by_class[label] for label in classes])
+                table[file_stem(Path(name))] = Predicted(name, mark, [by_class[label] for label in classes])
     return table
 
 
@@ -144,9 +144,9 @@ def _write(path: Path, table: Table, classes: Sequence[str]) -> int:
 
 def _is_finished(out: Path, image: Radiograph, mark: str, table: Table) -> bool:
     """Whether an image's files and its rows are there. Raises BonepipeError where they are those of another image."""
-    if image.path.stem not in table:
+    if image.stem not in table:
         return False
-    if table[image.path.stem].mark != mark:
+    if table[image.stem].mark != mark:
         raise BonepipeError(
             f"{image.path}: {out} holds the prediction of another image of this name, or of what this file was before; "
             "write to another folder, or --force to replace it"

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from bonepipe.data import corrections, submission
 from bonepipe.data.review import CANDIDATES, FILE, SEPARATOR, TABLE
 from bonepipe.errors import BonepipeError
-from bonepipe.files import write_csv
+from bonepipe.files import file_stem, write_csv
 from bonepipe.inference import label_errors as suspects
 from bonepipe.inference.label_errors import LabelError
 from bonepipe.inference.oof.results import MASKS
@@ -101,7 +101,7 @@ def _write_pictures(
     shutil.rmtree(folder, ignore_errors=True)  # all that the new ones need has been read
     sheet.unlink(missing_ok=True)
     for number, (suspect, strip) in enumerate(zip(first, drawn, strict=True), 1):
-        overlay.save(folder / f"{number:03d}-{suspect.kind}-{Path(suspect.name).stem}.jpg", strip)
+        overlay.save(folder / f"{number:03d}-{suspect.kind}-{file_stem(Path(suspect.name))}.jpg", strip)
     if drawn:
         overlay.save(sheet, overlay.stacked(drawn[:SHEET]))
     return drawn
@@ -114,7 +114,7 @@ def _picture(experiment: Experiment, number: int, suspect: LabelError, codes: Se
     grey = image.read()
     labels = ", ".join(data.classes[label] for label in suspect.classes)
     remark = f"{len(suspect.classes)} labels" if suspect.moved else f"{labels}: {suspect.remark}"
-    title = f"{number}  {suspect.kind} {suspect.score:.2f}  {image.patient} {image.path.stem}  {remark}"
+    title = f"{number}  {suspect.kind} {suspect.score:.2f}  {image.patient} {image.stem}  {remark}"
     predicted = _masks(image.path, codes, grey.shape)
     return picture(
         title, grey, store.truth(index), predicted, store.outlines(index), suspect.classes,

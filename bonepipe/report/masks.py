@@ -11,6 +11,7 @@ from bonepipe.data.annotation import write_annotation
 from bonepipe.data.dicom_header import Spacing
 from bonepipe.data.spec import DataSpec
 from bonepipe.errors import BonepipeError
+from bonepipe.files import file_stem
 from bonepipe.forms import read_json
 from bonepipe.labels import cutout, polygon
 from bonepipe.labels.cutout import Cutout
@@ -27,7 +28,7 @@ class Mark(TypedDict, total=False):
 
 def polygons_file(folder: Path, image: Path) -> Path:
     """Where an image's polygons go; they are written last, so that an image that has them is finished."""
-    return folder / POLYGONS / f"{image.stem}.json"
+    return folder / POLYGONS / f"{file_stem(image)}.json"
 
 
 def read_mark(folder: Path, image: Path, classes: Sequence[str]) -> str | None:
@@ -84,9 +85,9 @@ def _attributes(spacing: Spacing | None) -> dict[str, Any]:
 
 def overlay_file(folder: Path, image: Path) -> Path:
     """Where the picture of all masks goes."""
-    return folder / OVERLAYS / f"{image.stem}.jpg"
+    return folder / OVERLAYS / f"{file_stem(image)}.jpg"
 
 
 def mask_file(folder: Path, image: Path, label: str) -> Path:
     """Where the mask of a class goes."""
-    return folder / MASKS / image.stem / f"{label.replace('/', '_')}.png"
+    return folder / MASKS / file_stem(image) / f"{label.replace('/', '_')}.png"

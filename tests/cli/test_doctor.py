@@ -279,7 +279,10 @@ def test_the_fold_file(doctor, root, tmp_path, capsys):
 def test_too_few_patients_and_unknown_patients(doctor, root):
     code, found, _ = doctor("folds.count=7")
     assert code == 1
-    assert found["error: too few patients"][0].endswith("folds.count: 7 folds of 6 patients; lower folds.count")
+    assert found["error: fold file"][0].endswith("folds.count=7: only 6 patients to split")
+    code, found, _ = doctor("folds=holdout", "data.patient='(case)'")
+    assert code == 1
+    assert found["error: fold file"][0].endswith("folds.count=1: only 1 patients to split")
     code, found, _ = doctor("data.patient='^(scan)'")
     assert code == 1
     assert len(found["error: unknown patient"]) == 16

@@ -1,15 +1,19 @@
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
-from bonepipe.data import catalog
+from bonepipe.data import audit, catalog
+from bonepipe.data.folds import FoldSpec
 from bonepipe.data.spec import DataSpec, External
 from bonepipe.errors import BonepipeError
+from bonepipe.pipeline import images
+from bonepipe.report import masks
 
 TRAIN = ["ID001/image1661130828152_R", "ID001/image1661130828999_L", "ID002/image1661130000001", "ID003/odd_name_x"]
 TEST = ["ID009/image2", "ID010/image1"]
@@ -221,3 +225,38 @@ def test_an_external_dataset_that_is_missing_or_bare_is_named(spec, external, tm
     annotation.unlink()
     with pytest.raises(BonepipeError, match=r"moretr\.png: image without annotation"):
         catalog.external_images(external)
+
+
+UIDS = ["1.2.840.113619.2.66.1", "1.2.840.113619.2.66.2", "CR.1.2.840.10008.5"]
+
+
+def test_dicom_files_named_by_their_uid_are_images_without_suffix(spec, write_dicom):
+    for part, names in (("train", UIDS[:2]), ("test", UIDS[2:])):
+        for name in names:
+            write_dicom(spec.path / part / "DCM" / "ID020" / name, np.full((4, 4), 7, np.uint8))
+    (spec.path / "train/DCM/ID020/notes.7").write_text("no image")
+    for name in UIDS[:2]:
+        path = spec.path / "train/outputs_json/ID020" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    mixed = replace(spec, images=(".png", ""))
+    assert [row.name for row in catalog.train_images(mixed)][4:] == UIDS[:2]
+    assert [row.annotation.name for row in catalog.train_images(mixed)][4:] == [f"{name}.json" for name in UIDS[:2]]
+    assert catalog.test_images(mixed)[-1].name == UIDS[2]
+    findings = [row for row in audit.audit(spec, FoldSpec(file="nowhere.csv")) if "another suffix" in row.topic]
+    assert sorted(row.path.name for row in findings) == UIDS
+    assert len(images.find_images([spec.path / "train/DCM/ID020"], spec.path / "out")) == 2
+    assert masks.polygons_file(spec.path, Path(UIDS[0])).name == f"{UIDS[0]}.json"
+
+
+def test_what_a_dicom_header_tells_is_read_whatever_the_file_is_called(spec, write_dicom):
+    path = spec.path / "test/DCM/ID010/image1.png"
+    write_dicom(path, np.full((4, 4), 7, np.uint8), PatientSex="F", PatientAge="045Y")
+    row = catalog.test_images(spec)[-1]
+    assert (row.name, row.sex, row.age) == ("image1.png", "F", 45.0)
+
+
+def test_a_test_set_of_other_formats_is_found_by_its_folder(spec):
+    for path in (spec.path / "test").rglob("*.png"):
+        path.rename(path.with_suffix(".jpg"))
+    assert [row.name for row in catalog.test_images(spec.path)] == ["image2.jpg", "image1.jpg"]

@@ -126,3 +126,10 @@ def test_draws_follow_the_strata(cohort):
     with pytest.raises(BonepipeError, match=r"sampler\.balance: no training image is of the stratum bent"):
         cohort.draw_weights([0, 1], SamplerSpec(balance={"bent": 2.0}))
     assert cohort.test_mix == {"all": 1.0}
+
+
+def test_a_test_set_that_is_not_there_cannot_be_balanced_by(cohort, tmp_path):
+    shutil.copytree(cohort.spec.path, tmp_path / "bare", ignore=shutil.ignore_patterns("test"))
+    bare = replace(cohort, spec=replace(cohort.spec, root=str(tmp_path / "bare")))
+    with pytest.raises(BonepipeError, match=r"sampler\.balance=test: .*bare has no test images.*strata\.test_mix"):
+        bare.draw_weights([0, 1], SamplerSpec(balance="test"))

@@ -207,7 +207,6 @@ def test_every_truncation_is_refused(tmp_path, capfd, write_dicom, syntax):
         ({"PixelData": None}, "has no Pixel Data (7FE0,0010)"),
         ({"Rows": 4000}, "is cut short: Pixel Data (7FE0,0010) has 4160 of 416000 bytes; copy the file again"),
         ({"BitsAllocated": 32}, "Bits Allocated (0028,0100) is 32; export it with 8 or 16 bits"),
-        ({"WindowCenter": 5, "WindowWidth": 0}, "Window Width must be greater than or equal to 1"),
         ({"VOILUTFunction": "CUBIC", "WindowCenter": 5, "WindowWidth": 9}, "'CUBIC'"),
         ({"PhotometricInterpretation": None}, "PhotometricInterpretation"),
     ],
@@ -225,6 +224,25 @@ def test_what_is_no_single_whole_image_is_refused(tmp_path, write_dicom, change,
         read_grey(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"WindowCenter": 5, "WindowWidth": 0}, {"WindowCenter": 5, "WindowWidth": 0.5}, {"VOILUTFunction": ""},
+        {"WindowCenter": [5, 9], "WindowWidth": [0, 4]}, {"WindowCenter": "", "WindowWidth": ""},
+        {"RescaleSlope": "", "RescaleIntercept": ""}, {"RescaleSlope": 2, "RescaleIntercept": ""},
+    ],
+)  # fmt: skip
+def test_elements_that_say_nothing_of_the_greys_are_passed_over(tmp_path, write_dicom, change):
+    """As anonymisers and bad exports leave them."""
+    path = write_dicom(tmp_path / "a.dcm", ramp(), bits=12)
+    expected = read_grey(path)
+    dataset = dcmread(path)
+    for keyword, value in change.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(path)
+    np.testing.assert_array_equal(read_grey(path), expected)
 
 
 READ = """import sys; {}

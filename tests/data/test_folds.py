@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,18 +84,28 @@ def test_a_file_that_is_there_is_kept(path, images):
         ("holdout", "share", 0.5, "folds.share=0.2 and not 0.5"),
         ("holdout", "seed", 4, "folds.seed=None and not 4"),
         ("stratified_group", "by", ("age",), r"folds.by=\['wrist'\] and not \['age'\]"),
+        ("stratified_group", "wrist", "auto", "folds.wrist='listed' and not 'auto'"),
+        ("stratified_group", "bend", 20.0, "folds.bend=11.5 and not 20.0"),
+        ("stratified", "ages", (40,), r"folds.ages=\[30, 45, 60\] and not \[40\]"),
     ],
 )
 def test_settings_that_did_not_make_the_file_are_refused(images, tmp_path, kind, setting, value, told):
     """They would do nothing: the file is read, and not made again."""
     path = tmp_path / "hand.csv"
     count = 1 if kind == "holdout" else COUNT
-    spec = FoldSpec(file=str(path), kind=kind, count=count, by=("wrist",) if kind == "stratified_group" else ())
-    folds.ensure(spec, images, lambda: ["a"] * len(images))
-    with pytest.raises(BonepipeError, match=rf"hand\.csv: was made with {told}; .*delete it"):
+    by = {"stratified_group": ("wrist",), "stratified": ("age",)}.get(kind, ())
+    spec = FoldSpec(file=str(path), kind=kind, count=count, by=by, wrist="listed")
+    folds.ensure(spec, images)
+    with pytest.raises(BonepipeError, match=rf"hand\.csv: was made with {told}[,;] .*delete it"):
         folds.ensure(replace(spec, **{setting: value}), images)
-    unused = {"group": {"share": 0.5, "by": ("age",)}, "holdout": {"by": ("age",)}, "stratified_group": {"share": 0.5}}
+    unused = {
+        "group": {"share": 0.5, "by": ("age",)}, "holdout": {"by": ("age",), "ages": (40,)},
+        "stratified_group": {"share": 0.5, "ages": (40,)}, "stratified": {"bend": 20.0, "wrist": "auto"},
+    }  # fmt: skip
     folds.ensure(replace(spec, **unused[kind]), images)  # what this kind of split does not look at
+    rule = json.loads(folds.rule_file(path).read_text())
+    folds.rule_file(path).write_text(json.dumps({key: rule[key] for key in ("kind", "count", "seed")}))
+    folds.ensure(spec, images)  # as a file that earlier versions made
 
 
 def test_a_file_of_ones_own_is_used_as_it_is(path, images):
@@ -224,14 +235,16 @@ BENT = 8  # of the 60 patients of `crowd`, the last ones, as they came to the ho
 
 @pytest.fixture
 def crowd():
-    """Sixty patients with two images each and the stratum of each image."""
-    owners = [f"ID{number // 2:03d}" for number in range(120)]
-    images = [Radiograph(f"i{i}.png", owner, Path(f"{owner}/i{i}.png"), "train") for i, owner in enumerate(owners)]
-    return images, ["rotated" if i >= 2 * (60 - BENT) else "straight" for i in range(120)]
+    """Sixty patients with two images each, some with rotated wrists."""
+    return [
+        Radiograph(f"i{i}.png", f"ID{i // 2:03d}", Path(f"i{i}.png"), "train", rotated=i >= 2 * (60 - BENT))
+        for i in range(120)
+    ]
 
 
 def spec_of(kind, file="x", **settings):
-    return FoldSpec(file=str(file), kind=kind, **({"count": 1} if kind == "holdout" else {"count": 4}) | settings)
+    usual = {"count": 1 if kind == "holdout" else 4, "by": ("wrist",), "wrist": "listed"}
+    return FoldSpec(file=str(file), kind=kind, **usual | settings)
 
 
 def torn(images, assignment):
@@ -240,28 +253,26 @@ def torn(images, assignment):
     }
 
 
-def rotated_share(assignment, images, strata, fold):
-    mine = [label for image, label in zip(images, strata, strict=True) if assignment[image.name] == fold]
-    return mine.count("rotated") / len(mine)
+def rotated_share(assignment, images, fold):
+    mine = [image.rotated for image in images if assignment[image.name] == fold]
+    return sum(mine) / len(mine)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", [None, 3])
 def test_each_kind_of_split_deals_every_image_out_once(crowd, kind, seed):
-    images, strata = crowd
-    assignment = folds.split(images, spec_of(kind, seed=seed), strata)
-    assert sorted(assignment) == sorted(image.name for image in images)
-    assert assignment == folds.split(images, spec_of(kind, seed=seed), strata)
+    assignment = folds.split(crowd, spec_of(kind, seed=seed))
+    assert sorted(assignment) == sorted(image.name for image in crowd)
+    assert assignment == folds.split(crowd, spec_of(kind, seed=seed))
     sizes = [list(assignment.values()).count(fold) for fold in sorted(set(assignment.values()))]
     assert sizes == ([96, 24] if kind == "holdout" else [30] * 4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_kinds_that_ignore_patients_tear_them_apart(crowd, kind):
-    images, strata = crowd
-    assignment = folds.split(images, spec_of(kind, seed=None if kind == "stratified_group" else 3), strata)
-    expected = torn(images, assignment)
-    assert set(folds.torn_patients(images, assignment)) == expected
+    assignment = folds.split(crowd, spec_of(kind, seed=None if kind == "stratified_group" else 3))
+    expected = torn(crowd, assignment)
+    assert set(folds.torn_patients(crowd, assignment)) == expected
     assert bool(expected) == (kind in ("kfold", "stratified"))
     assert spec_of(kind).groups == (kind not in ("kfold", "stratified"))
 
@@ -269,17 +280,16 @@ def test_only_kinds_that_ignore_patients_tear_them_apart(crowd, kind):
 @pytest.mark.parametrize(("kind", "tolerance"), [("stratified", 1 / 30), ("stratified_group", 2 / 30)])
 def test_stratified_folds_have_the_strata_in_equal_shares(crowd, kind, tolerance):
     """To within one image, or one patient of two, a fold; by patient number alone the shares differ far more."""
-    images, strata = crowd
-    assignment = folds.split(images, spec_of(kind), strata)
-    found = [rotated_share(assignment, images, strata, fold) for fold in range(4)]
+    assignment = folds.split(crowd, spec_of(kind))
+    found = [rotated_share(assignment, crowd, fold) for fold in range(4)]
     assert max(abs(share - BENT / 60) for share in found) <= tolerance
-    blind = folds.split(images, spec_of("kfold"))
-    assert max(abs(rotated_share(blind, images, strata, fold) - BENT / 60) for fold in range(4)) > 0.3
+    blind = folds.split(crowd, spec_of("kfold"))
+    assert max(abs(rotated_share(blind, crowd, fold) - BENT / 60) for fold in range(4)) > 0.3
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25])
 def test_a_hold_out_is_one_fold_of_a_share_of_the_patients(tmp_path, crowd, share):
-    images, _ = crowd
+    images = [replace(image, rotated=None) for image in crowd]
     spec = spec_of("holdout", tmp_path / "hand.csv", share=share, seed=5)
     assignment = folds.ensure(spec, images)
     held_out = {image.patient for image in images if assignment[image.name] == 0}
@@ -295,7 +305,7 @@ def test_a_hold_out_is_one_fold_of_a_share_of_the_patients(tmp_path, crowd, shar
 
 @pytest.mark.parametrize(("kind", "numbers"), [("kfold", ("0", "1")), ("group", ("0", "1")), ("holdout", ("0", "-1"))])
 def test_a_torn_patient_is_refused_unless_asked_for(tmp_path, crowd, kind, numbers):
-    images, _ = crowd
+    images = crowd
     spec = spec_of(kind, tmp_path / "hand.csv", seed=3)
     folds.ensure(spec, images)
     rewrite(
@@ -310,7 +320,7 @@ def test_a_torn_patient_is_refused_unless_asked_for(tmp_path, crowd, kind, numbe
 
 
 def test_training_only_belongs_to_hold_outs(tmp_path, crowd):
-    images, _ = crowd
+    images = crowd
     path = tmp_path / "hand.csv"
     folds.ensure(spec_of("holdout", path), images)
     assert_fails(path, images, r"column fold: '-1' is not one of 0\.\.2")
@@ -318,20 +328,14 @@ def test_training_only_belongs_to_hold_outs(tmp_path, crowd):
     assert_fails(path, images, "every image is held out", count=1)
 
 
-def test_strata_are_asked_for_only_when_a_stratified_file_is_made(tmp_path, crowd):
-    images, strata = crowd
-    asked = []
-
-    def ask():
-        asked.append(1)
-        return strata
-
-    for kind in ("group", "stratified_group"):
-        spec = spec_of(kind, tmp_path / f"{kind}.csv")
-        first = folds.ensure(spec, images, ask)
-        assert folds.ensure(spec, images, ask) == first
-        assert len(asked) == (kind == "stratified_group")
-    assert first == folds.split(images, spec, strata)
+def test_images_are_looked_at_only_when_a_stratified_file_is_made(tmp_path, crowd):
+    """They are not there, so that whoever measures wrists fails."""
+    group, strata = (spec_of(kind, tmp_path / f"{kind}.csv", wrist="estimated") for kind in ("group", "stratified"))
+    assert folds.ensure(group, crowd) == folds.split(crowd, group)
+    with pytest.raises(BonepipeError, match=r"i0\.png: cannot be read"):
+        folds.ensure(strata, crowd)
+    folds.write(Path(strata.file), crowd, made := folds.split(crowd, spec_of("stratified")), strata.rule)
+    assert folds.ensure(strata, crowd) == made
 
 
 def test_impossible_splits_are_refused(images, crowd):
@@ -341,8 +345,8 @@ def test_impossible_splits_are_refused(images, crowd):
         FoldSpec(file="x", kind="holdout", count=1, share=1.0)
     with pytest.raises(BonepipeError, match=r"folds\.count=99: only 13 images"):
         folds.split(images, FoldSpec(file="x", kind="kfold", count=99))
-    with pytest.raises(BonepipeError, match=r"folds\.count=100: .*members"):
-        folds.split(crowd[0], FoldSpec(file="x", kind="stratified", count=100), [str(i % 3) for i in range(120)])
+    with pytest.raises(BonepipeError, match=r"folds\.count=105: .*members"):
+        folds.split(crowd, spec_of("stratified", count=105))
     one = [image for image in images if image.patient == "ID002"]
     with pytest.raises(BonepipeError, match="only 1 patients"):
         folds.split(one, FoldSpec(file="x", kind="holdout", count=1))

@@ -104,3 +104,31 @@ def test_corrections_that_drop_every_image_are_named_before_anything_is_trained(
         fold._checked(used, 0)
     errors = [row for row in audit.audit(used.data, used.folds) if row.severity == "error"]
     assert [row.message for row in errors] == ["drops every image: none is left to train on"]
+
+
+def test_the_audit_names_pseudo_labels_of_no_test_image(experiment):
+    path = Path(experiment().data.root).parent / "pseudo.csv"
+    rows = "".join(f"nobody.png,{label},,\n" for label in experiment().data.classes)
+    path.write_text(f"image_name,class,rle,ambiguous\n{rows}")
+    used = experiment(f"data.pseudo={path}")
+    errors = [row for row in audit.audit(used.data, used.folds) if row.severity == "error"]
+    assert [row.field for row in errors] == ["data.pseudo"]
+    assert "nobody.png is not a test image" in errors[0].message
+
+
+def test_the_audit_tells_what_an_answer_lacks(experiment):
+    used = experiment()
+    path = used.data.path / "answer.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[: len(lines) // 2]) + "\n")
+    findings = [row for row in audit.audit(used.data, used.folds) if row.topic == "incomplete answer"]
+    assert findings
+    assert {(row.severity, row.path) for row in findings} == {("warning", path)}
+
+
+def test_strata_too_small_for_the_folds_are_an_error_of_the_audit(experiment):
+    count = len([image for image in read_catalog(experiment().data) if image.split == "train"])
+    few = experiment("folds=stratified", f"folds.count={count}", "strata.by=[age]", "folds.file=nowhere.csv")
+    errors = [row for row in audit.audit(few.data, few.folds) if row.severity == "error"]
+    assert [row.topic for row in errors] == ["fold file"]
+    assert not Path("nowhere.csv").exists()

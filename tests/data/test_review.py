@@ -113,3 +113,10 @@ def test_a_table_of_an_earlier_version_is_refused_with_the_way_out(tmp_path):
     write_csv(tmp_path / "label_errors.csv", ["rank", "image_name"], [(1, "x.png")])
     with pytest.raises(BonepipeError, match=r"label_errors.csv: no column .*; `bonepipe label-errors` writes it anew"):
         read_candidates(tmp_path / "label_errors.csv")
+
+
+def test_what_a_refused_file_would_be_is_told_by_its_name(review):
+    corrections.write(review.path, [("x.png", "c", "permute", "d", "half of a permutation")])
+    with pytest.raises(BonepipeError) as caught:
+        review.decide(1, "permute")
+    assert str(caught.value).startswith(f"{review.path}: line ")

@@ -39,7 +39,7 @@ def read(path: Path, images: Images, notes: Notes) -> Dataset:
         for name, known in (("image_id", places.keys()), ("category_id", names.keys())):
             if entry[name] not in known:
                 raise BonepipeError(f"{field}.{name}: nothing has the id {entry[name]}")
-        shapes[image] += _shapes(entry, names[category], places[image].size, number + 1, field, notes)
+        shapes[image] += _shapes(entry, names[category], places[image].size, number + 1, field, images)
     found = zip(places.items(), entries, strict=True)
     annotated = [
         Annotated(
@@ -68,19 +68,19 @@ def _place(entry: Any, images: Images, where: str) -> Place:
 
 
 def _shapes(
-    entry: dict[str, Any], label: str, size: tuple[int, int], group: int, where: str, notes: Notes
+    entry: dict[str, Any], label: str, size: tuple[int, int], group: int, where: str, images: Images
 ) -> Iterator[Shape]:
     segmentation = entry.get("segmentation")
     attributes = fields.optional(entry, "attributes") | ({"iscrowd": 1} if entry.get("iscrowd") == 1 else {})
     where = f"{where}.segmentation"
     if not segmentation:
-        notes[NO_OUTLINE] += 1
+        images.notes[NO_OUTLINE] += 1
     elif isinstance(segmentation, dict):
         yield Shape(label=label, runs=_runs(segmentation, size, where), attributes=attributes)
     elif isinstance(segmentation, list):
         of = group if len(segmentation) > 1 else None
         for number, flat in enumerate(segmentation):
-            points = fields.outline(_paired(flat), f"{where}[{number}]")
+            points = fields.outline(_paired(flat), f"{where}[{number}]", images.limits)
             yield Shape(label=label, points=points, group=of, attributes=attributes)
     else:
         raise BonepipeError(f"{where}: expected polygons or run lengths, not {quoted(segmentation)}")

@@ -11,6 +11,7 @@ from bonepipe.data.annotation import document, is_filled, read_document
 from bonepipe.data.formats import fields
 from bonepipe.data.formats.folder import Images, safe
 from bonepipe.data.formats.model import Annotated, Dataset, Notes, Points, Shape, as_polygons, by_stem, dataset
+from bonepipe.data.limits import Limits
 from bonepipe.errors import BonepipeError, UsageError, quoted
 from bonepipe.files import find_files, write_json
 
@@ -41,19 +42,19 @@ def _image(path: Path, root: Path, images: Images, notes: Notes) -> Annotated:
     if place.path is None:
         notes["images whose size is what the JSON's metadata claims, often wrongly: give --images FOLDER"] += 1
     entries = enumerate(content["annotations"])
-    shapes = tuple(_shape(entry, f"{where}: annotations[{number}]") for number, entry in entries)
+    shapes = tuple(_shape(entry, f"{where}: annotations[{number}]", images.limits) for number, entry in entries)
     return Annotated(
         name=place.name, height=place.size[0], width=place.size[1], shapes=shapes, path=place.path,
         attributes=fields.optional(content, "attributes"),
     )  # fmt: skip
 
 
-def _shape(entry: Any, where: str) -> Shape:
+def _shape(entry: Any, where: str, limits: Limits) -> Shape:
     if not isinstance(entry, dict):
         raise BonepipeError(f"{where}: is not an object")
     if not is_filled(entry.get("type")):
         raise BonepipeError(f"{where}.type: {quoted(entry['type'])} is not filled; redraw it as a polygon (poly_seg)")
-    points = fields.outline(entry.get("points"), f"{where}.points")
+    points = fields.outline(entry.get("points"), f"{where}.points", limits)
     label = fields.label(entry.get("label"), f"{where}.label")
     return Shape(label=label, points=points, attributes=fields.optional(entry, "attributes"))
 
@@ -63,6 +64,9 @@ def write(data: Dataset, out: Path, notes: Notes, patient: str | None = None, *,
 
     Args:
         patient: regular expression whose first group is the patient in an image's name; its folder if not given.
+
+    Raises:
+        BonepipeError: the pattern finds no patient, or there is none and an image lies several folders deep.
     """
     by_stem(data.images, base=True)  # the catalog tells images apart by it
     for image in fields.progress(data.images, "write"):
@@ -89,8 +93,13 @@ def _points(shape: Shape) -> Points:
 
 def _patient(image: Annotated, pattern: str | None, notes: Notes) -> str:
     if pattern is None:
-        notes[ALONE] += "/" not in image.name
-        return PurePosixPath(image.name).parent.name or PurePosixPath(image.stem).name
+        folder = PurePosixPath(image.name).parent
+        if len(folder.parts) > 1:
+            why = "several folders deep, and any of them may be the patient's"
+            way_out = "--patient '^([^/]+)/' takes the first, --patient '([^/]+)/[^/]+$' the last"
+            raise BonepipeError(f"{quoted(image.name)} lies {why}: {way_out}")
+        notes[ALONE] += not folder.name
+        return folder.name or PurePosixPath(image.stem).name
     try:
         match = re.search(pattern, image.name)
     except re.error as error:

@@ -48,19 +48,19 @@ def _image(element: ElementTree.Element, images: Images, path: Path, notes: Note
     shapes = [
         shape
         for number, child in enumerate(element)
-        for shape in _shapes(child, place.size, f"{where}: {child.tag}[{number}]", notes)
+        for shape in _shapes(child, place.size, f"{where}: {child.tag}[{number}]", images)
     ]
     return Annotated(name=place.name, height=size[0], width=size[1], shapes=tuple(shapes), path=place.path)
 
 
-def _shapes(element: ElementTree.Element, size: tuple[int, int], where: str, notes: Notes) -> Iterator[Shape]:
+def _shapes(element: ElementTree.Element, size: tuple[int, int], where: str, images: Images) -> Iterator[Shape]:
     if element.tag not in ("polygon", "mask"):
-        notes[f"shapes left out: a {element.tag} is no outline"] += 1
+        images.notes[f"shapes left out: a {element.tag} is no outline"] += 1
         return
     label = fields.label(element.get("label"), f"{where}.label")
     group = _number(element, "group_id", where) if element.get("group_id") else None
     if element.tag == "polygon":
-        points = fields.outline(_points(_text(element, "points", where)), f"{where}.points")
+        points = fields.outline(_points(_text(element, "points", where)), f"{where}.points", images.limits)
         yield Shape(label=label, points=points, group=group, attributes=_attributes(element, where))
     else:
         runs = _runs(element, size, where)

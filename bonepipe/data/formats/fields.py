@@ -13,6 +13,7 @@ from tqdm import tqdm
 from bonepipe.data.annotation import oddity, pairs
 from bonepipe.data.formats.folder import checked_size
 from bonepipe.data.formats.model import LABELS, Points
+from bonepipe.data.limits import Limits
 from bonepipe.disk import require_file
 from bonepipe.errors import BonepipeError, quoted, reason
 from bonepipe.labels import cutout, rle
@@ -81,10 +82,10 @@ def size(holder: Any, height: str, width: str, where: str) -> tuple[int, int]:
     return checked_size((member(holder, height, int, where), member(holder, width, int, where)), where)
 
 
-def outline(points: Any, where: str) -> Points:
+def outline(points: Any, where: str, limits: Limits) -> Points:
     """An outline float64 `[K, 2]` from pairs of x and y in pixels. Raises BonepipeError where they are none."""
     array = pairs(points)
-    wrong = "expected a list of [x, y] pairs in pixels" if array is None else oddity(array)
+    wrong = "expected a list of [x, y] pairs in pixels" if array is None else oddity(array, limits)
     if array is None or wrong:
         raise BonepipeError(f"{where}: {wrong}")
     return array

@@ -8,7 +8,7 @@ from bonepipe.data.formats.model import Notes
 from bonepipe.data.image import SUFFIXES, find_images, read_shape
 from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.errors import BonepipeError, quoted
-from bonepipe.files import name_fault
+from bonepipe.files import file_stem, name_fault
 from bonepipe.labels.rle import LARGEST
 
 LARGEST_SIDE = 1 << 16  # pixels
@@ -35,7 +35,9 @@ class Images:
         self.folder, self.notes, self.limits = folder, notes, limits
         self._by_stem: dict[str, list[PurePosixPath]] = {}
         for path in find_images(folder) if folder else []:
-            self._by_stem.setdefault(path.stem, []).append(PurePosixPath(path.relative_to(folder or path).as_posix()))
+            self._by_stem.setdefault(file_stem(path), []).append(
+                PurePosixPath(path.relative_to(folder or path).as_posix())
+            )
         if folder and not self._by_stem:
             raise BonepipeError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)})")
 
@@ -73,7 +75,7 @@ class Images:
     def _find(self, name: str, where: str) -> PurePosixPath | None:
         """The file whose path ends like the name, as far as both go; suffixes aside where none has the very one."""
         wanted = PurePosixPath(name.replace("\\", "/"))
-        alike = [path for path in self._by_stem.get(wanted.stem, ()) if _ends_alike(path.parent, wanted.parent)]
+        alike = [path for path in self._by_stem.get(file_stem(wanted), ()) if _ends_alike(path.parent, wanted.parent)]
         alike = [path for path in alike if path.name == wanted.name] or alike
         if len(alike) > 1:
             raise BonepipeError(f"{where}: {quoted(name)} may be {alike[0]} or {alike[1]} of {self.folder}")

@@ -14,6 +14,7 @@ from bonepipe.data.formats import brush, fields
 from bonepipe.data.formats.folder import Images
 from bonepipe.data.formats.model import Annotated, Dataset, Notes, Points, Shape, at_least_three, dataset, runs
 from bonepipe.data.image import SUFFIXES
+from bonepipe.data.limits import Limits
 from bonepipe.errors import BonepipeError, quoted, reason
 from bonepipe.files import write_json
 from bonepipe.labels import rle
@@ -43,7 +44,7 @@ def _image(task: Any, images: Images, where: str, notes: Notes) -> Annotated:
     if len(sizes) > 1:
         raise BonepipeError(f"{field}: regions of images of different sizes (height, width): {sorted(sizes)}")
     place = images.place(names, next(iter(sizes), _declared(task["data"], where)), where)
-    shapes = [shape for at, region in regions for shape in _shapes(region, place.size, at, notes)]
+    shapes = [shape for at, region in regions for shape in _shapes(region, place.size, at, images)]
     return Annotated(
         name=place.name, height=place.size[0], width=place.size[1], shapes=tuple(shapes), path=place.path,
         attributes=fields.optional(task, "meta"),
@@ -92,10 +93,10 @@ def _is_area(region: Any) -> bool:
     return isinstance(region, dict) and region.get("type") in (POLYGON, BRUSH)
 
 
-def _shapes(region: Any, size: tuple[int, int], where: str, notes: Notes) -> Iterator[Shape]:
+def _shapes(region: Any, size: tuple[int, int], where: str, images: Images) -> Iterator[Shape]:
     kind = fields.member(region, "type", str, where)
     if not _is_area(region):
-        notes[f"regions left out: {quoted(kind)} has no outline with a label"] += 1
+        images.notes[f"regions left out: {quoted(kind)} has no outline with a label"] += 1
         return
     if region.get("image_rotation"):
         raise BonepipeError(f"{where}.image_rotation: the image was turned in Label Studio; turn it back there")
@@ -104,18 +105,18 @@ def _shapes(region: Any, size: tuple[int, int], where: str, notes: Notes) -> Ite
     for name in fields.member(value, kind, list, f"{where}.value"):
         label = fields.label(name, f"{where}.value.{kind}")
         if kind == POLYGON:
-            points = _pixels(value.get("points"), size, f"{where}.value.points")
+            points = _pixels(value.get("points"), size, f"{where}.value.points", images.limits)
             yield Shape(label=label, points=points, attributes=attributes)
         else:
             yield Shape(label=label, runs=_runs(value.get("rle"), size, f"{where}.value.rle"), attributes=attributes)
 
 
-def _pixels(points: Any, size: tuple[int, int], where: str) -> Points:
+def _pixels(points: Any, size: tuple[int, int], where: str, limits: Limits) -> Points:
     """An outline in pixels from one in percent of width and height."""
     percent = pairs(points)
     if percent is None:
         raise BonepipeError(f"{where}: expected a list of [x, y] pairs in percent of the image")
-    return fields.outline(np.round(percent * (size[1], size[0]) / 100, DECIMALS).tolist(), where)
+    return fields.outline(np.round(percent * (size[1], size[0]) / 100, DECIMALS).tolist(), where, limits)
 
 
 def _runs(code: Any, size: tuple[int, int], where: str) -> rle.Runs:

@@ -50,7 +50,7 @@ def _image(path: Path, folder: Path, images: Images, notes: Notes) -> Annotated:
     shapes = [
         shape
         for number, entry in enumerate(entries)
-        for shape in _shapes(entry, place.size, f"{where}: shapes[{number}]", notes)
+        for shape in _shapes(entry, place.size, f"{where}: shapes[{number}]", images)
     ]
     flags = fields.optional(content, "flags") | fields.optional(content, "attributes")
     return Annotated(
@@ -59,21 +59,21 @@ def _image(path: Path, folder: Path, images: Images, notes: Notes) -> Annotated:
     )  # fmt: skip
 
 
-def _shapes(entry: Any, size: tuple[int, int], where: str, notes: Notes) -> Iterator[Shape]:
+def _shapes(entry: Any, size: tuple[int, int], where: str, images: Images) -> Iterator[Shape]:
     points = fields.member(entry, "points", list, where)
     label, kind = fields.label(entry.get("label"), f"{where}.label"), entry.get("shape_type") or "polygon"
     attributes = fields.optional(entry, "flags") | fields.optional(entry, "attributes")
     attributes |= {"description": entry["description"]} if entry.get("description") else {}
     group = fields.number_or_none(entry.get("group_id"))
     if kind == "polygon":
-        outline = fields.outline(points, f"{where}.points")
+        outline = fields.outline(points, f"{where}.points", images.limits)
         yield Shape(label=label, points=outline, group=group, attributes=attributes)
     elif kind == "mask":
         corner = _corner(points, f"{where}.points")
         runs = fields.runs_at(_decoded(entry.get("mask"), size, f"{where}.mask"), corner[1], corner[0], size, where)
         yield Shape(label=label, runs=runs, group=group, attributes=attributes)
     else:
-        notes[f"shapes left out: a {kind} is no outline"] += 1
+        images.notes[f"shapes left out: a {kind} is no outline"] += 1
 
 
 def _corner(points: Any, where: str) -> list[int]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.errors import BonepipeError
+from bonepipe.files import file_stem
 from bonepipe.labels import cutout, polygon, rle
 from bonepipe.labels.cutout import Cutout
 
@@ -66,7 +67,8 @@ class Annotated:
     @property
     def stem(self) -> str:
         """Its name without the suffix."""
-        return str(PurePosixPath(self.name).with_suffix(""))
+        path = PurePosixPath(self.name)
+        return str(path.with_name(file_stem(path)))
 
 
 class Dataset(NamedTuple):

@@ -11,7 +11,7 @@ import pytest
 from bonepipe.cli import main
 from bonepipe.data.formats import FORMATS, brush, guess
 from bonepipe.data.formats.folder import Images
-from bonepipe.data.formats.model import class_runs
+from bonepipe.data.formats.model import Annotated, Dataset, Shape, class_runs
 from bonepipe.errors import BonepipeError
 from bonepipe.labels import rle
 
@@ -210,3 +210,30 @@ def test_patients_come_from_the_name_where_there_is_no_folder(tmp_path, pattern,
     picture = out / "train" / "DCM" / patient / "p7-left.png"
     assert picture.is_file()
     assert not picture.is_symlink()
+
+
+def test_names_several_folders_deep_do_not_tell_the_patient(tmp_path, capsys):
+    """A patient's series must not be taken for patients: they would lie in several folds."""
+    path, out = written(tmp_path, coco(file_name="ID001/study1/series00/a.png")), tmp_path / "mine"
+    words = ["convert", str(path), "-o", str(out), "--to", "competition"]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "'ID001/study1/series00/a.png' lies several folders deep" in said
+    assert not out.exists()
+    pattern = said.split("--patient '")[1].split("' takes the first")[0]
+    assert main([*words, "--patient", pattern]) == 0
+    assert (out / "train" / "outputs_json" / "ID001" / "a.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["coco", "labelme", "cvat", "label-studio", "competition"])
+def test_long_outlines_are_read_where_the_limits_say_so(tmp_path, capsys, name):
+    zigzag = np.array([[x, y] for x in range(200) for y in ((0, 150) if x % 2 else (150, 0))], np.float64)
+    shape = Shape(label="Ulna", points=zigzag)
+    drawn = Annotated(name="ID001/a.png", height=151, width=200, shapes=(shape,))
+    there, out = tmp_path / "there", tmp_path / "out.csv"
+    there.mkdir() if FORMATS[name].folder else None
+    FORMATS[name].write(Dataset([drawn], ["Ulna"]), there, Counter())
+    words = ["convert", str(there), "--from", name, "-o", str(out), "--to", "table", "--limits"]
+    assert main([*words, "length=20000"]) == 1
+    assert "a scribble" in capsys.readouterr().err
+    assert main([*words, "length=40000"]) == 0
