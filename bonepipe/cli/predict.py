@@ -12,7 +12,8 @@ models and views of a finished experiment or, with --run, of any run, ensemble o
   masks/NAME/CLASS.png     one mask a class: 255 inside, 0 outside
   polygons/NAME.json       the outlines in the annotation format, to be corrected in a labelling tool; parts of a class
                            are several polygons of its label, and holes are filled, as a polygon cannot have any;
-                           `attributes` has the pixel spacing in mm where a DICOM header tells it
+                           `attributes` has the pixel spacing in mm where a DICOM header tells it; corrected ones stay,
+                           or are moved to corrected/ when --force replaces them by another prediction
   predictions.csv          all masks in OUT as run lengths (image_name,class,rle), of earlier calls too
 Images that are finished are not predicted again unless --force."""
 KEYS = ("name", "runs", "device", "prediction")

@@ -158,8 +158,10 @@ def _predict(predictor: Predictor, images: Sequence[Radiograph], out: Path, mark
     """Write every image's files, and its rows into the journal as soon as it is finished."""
     if not images:
         return
-    for image in images:  # an interrupted run must not take an earlier one's results for its own
-        files.polygons_file(out, image.path).unlink(missing_ok=True)
+    # An interrupted run must not take an earlier one's results for its own.
+    moved = [files.forget(out, image.path, marks[image.path]) for image in images]
+    if count := sum(place is not None for place in moved):
+        say(f"{out / files.CORRECTED}: keeps {count} corrected polygons of other predictions")
     data = predictor.experiment.data
     for image, texts in tqdm(masks(predictor, images), "predict", len(images), unit="image"):
         grey = image.read()

@@ -6,6 +6,7 @@ import pytest
 
 from bonepipe.data.annotation import read_annotation
 from bonepipe.data.spec import DataSpec
+from bonepipe.errors import BonepipeError
 from bonepipe.labels import bitplane, polygon
 from bonepipe.labels.cutout import empty, from_mask
 from bonepipe.report import masks as files
@@ -67,4 +68,33 @@ def test_the_mark_is_that_of_files_that_are_all_there(drawn):
 
 def test_nothing_temporary_is_left(drawn):
     names = {path.name for path in drawn[0].rglob("*") if path.is_file()}
-    assert names == {"hand.jpg", "hand.json", "Radius.png", "Left _ right.png", "Ulna.png"}
+    assert names == {"hand.jpg", "hand.json", "Radius.png", "Left _ right.png", "Ulna.png", files.MARK}
+
+
+def test_corrected_polygons_are_never_lost(drawn):
+    folder, grey, expected = drawn
+
+    def predict(mark):
+        moved = files.forget(folder, IMAGE, mark)
+        files.write_masks(folder, IMAGE, grey, [from_mask(mask) for mask in expected], DATA, mark)
+        return moved
+
+    path = files.polygons_file(folder, IMAGE)
+    written = path.read_text()
+    assert predict("mark") is None
+    assert path.read_text() == written
+    path.write_text('{"annotations": []}')  # as a labelling tool that keeps nothing else
+    assert files.read_mark(folder, IMAGE, DATA.classes) == "mark", "it is finished all the same"
+    files.overlay_file(folder, IMAGE).unlink()
+    assert predict("mark") is None
+    assert files.overlay_file(folder, IMAGE).is_file()
+    assert path.read_text() == '{"annotations": []}'
+    moved = predict("other")
+    assert moved is not None
+    assert moved.read_text() == '{"annotations": []}'
+    assert files.read_mark(folder, IMAGE, DATA.classes) == "other"
+    assert len(path.read_text()) > 100
+    path.write_text("{}")
+    with pytest.raises(BonepipeError, match="was corrected, and so was "):
+        predict("mark")
+    assert path.read_text() == "{}"
