@@ -58,9 +58,12 @@ def _record(given: argparse.Namespace, scores: Mapping[str, float]) -> int:
     if len(given.runs) > 1 or given.output is not None or given.json:
         raise UsageError("--public and --private record the scores of one run: name one, without -o and --json")
     from bonepipe.pipeline import leaderboard, tracked
+    from bonepipe.pipeline.run_folder import locked
 
     path = given.runs[0] / leaderboard.SCORES
-    record = leaderboard.record(path, scores, datetime.date.today().isoformat())
-    tracked.tell_leaderboard(path.parent)
+    leaderboard.require_scores(path)
+    with locked(path.parent):
+        record = leaderboard.record(path, scores, datetime.date.today().isoformat())
+        tracked.tell_leaderboard(path.parent)
     print(f"{path}: leaderboard {', '.join(f'{board} {record[board]:.4f}' for board in BOARDS if board in record)}")
     return 0

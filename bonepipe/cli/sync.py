@@ -10,7 +10,7 @@ Upload to Weights & Biases the runs that were tracked offline, oldest first, and
 
 It needs a key (`wandb login`, or the variable WANDB_API_KEY) and uses W&B's own client. An interrupted and resumed run
 arrives as one. What was uploaded is passed over, and what could not be is left for the next call: the exit code is then
-1. Copies that W&B had made for uploading are deleted. A run in which somebody works is refused."""
+1. Copies that W&B had made for uploading are deleted. A run in which somebody works is passed over likewise."""
 EXAMPLES = """
 bonepipe sync runs/demo
 bonepipe sync runs/               # all of them
@@ -24,11 +24,20 @@ def main(words: Sequence[str]) -> int:
     given = parser.read(words)
     from tqdm import tqdm
 
+    from bonepipe.errors import BonepipeError
     from bonepipe.pipeline.sync import check_login, find_trackings, sync
+    from bonepipe.screen import say
 
     trackings = find_trackings(given.runs)
     check_login()
+    faults = []
     for run in trackings:
-        if known := sync(run, tqdm.write):
+        try:
+            known = sync(run, tqdm.write)
+        except BonepipeError as error:  # the next run may do
+            faults.append(error)
+            say(str(error))
+            continue
+        if known:
             print(f"{run.name}: {known} uploaded before")
-    return 0
+    return int(bool(faults))

@@ -1,5 +1,6 @@
 """Test-time augmentation: ttach's transforms, applied to probabilities, with the dataset's class swaps."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -101,6 +102,12 @@ def _amounts(view: Any) -> list[float]:
 
 def _build(node: Mapping[str, Any], data: DataSpec) -> Any:
     arguments = dict(node)
+    for angle in arguments.get("angles", ()):
+        if angle % 90:
+            raise ValueError(f"view {node.get('name')}: angle {angle} is no multiple of 90 degrees")
+    for scale in arguments.get("scales", ()):
+        if not 0 < scale < math.inf:
+            raise ValueError(f"view {node.get('name')}: scale {scale} is not above 0")
     name = str(arguments.pop("name", None))
     if name not in ASKS_FOR:
         raise ValueError(f"no view {name!r}{suggestion(name, ASKS_FOR) or '; there are ' + ', '.join(ASKS_FOR)}")

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from bonepipe.labels.bitplane import Planes
 from bonepipe.labels.cutout import Box
+from bonepipe.labels.distance import distance_to_zero
 
 REACH = 6  # deviations; beyond, exp(-6 ** 2 / 2) = 1.5e-8 is less than single precision can add to 1
 
@@ -30,7 +30,7 @@ def weight_map(planes: Planes, classes: int, weight: float, sigma: float) -> NDA
     nearest = np.full(shape, np.inf, np.float32)
     second = np.full(shape, np.inf, np.float32)
     for box, outside in _objects(planes, classes, int(np.ceil(REACH * sigma))):
-        distance = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        distance = distance_to_zero(outside)
         first, next_ = nearest[box.slices], second[box.slices]
         np.minimum(next_, np.maximum(first, distance), out=next_)
         np.minimum(first, distance, out=first)

@@ -20,8 +20,17 @@ def boundary_distances(a: Cutout, b: Cutout) -> NDArray[np.float32]:
         return np.zeros(0, np.float32)
     box = hull([a.box, b.box])
     edges = [_edge(inside(mask, box)) for mask in (a, b)]
-    fields = [cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for edge in edges]
+    fields = [distance_to_zero((~edge).astype(np.uint8)) for edge in edges]
     return np.concatenate([fields[1][edges[0]], fields[0][edges[1]]]).astype(np.float32)
+
+
+def distance_to_zero(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Euclidean distance in pixels of each pixel of `[h, w]` to the nearest 0, of which there is one, float32 `[h, w]`.
+
+    OpenCV's differ from call to call in their last bits. Their squares are whole numbers.
+    """
+    squares = np.square(cv2.distanceTransform(image, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    return np.sqrt(np.rint(squares, out=squares), out=squares)
 
 
 def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -47,7 +47,10 @@ def search(experiment: Experiment) -> Iterator[str]:
 def evaluation(experiment: Experiment, search: autoaugment.PolicySearch) -> autoaugment.Evaluate:
     """The score of a recipe on the fold's validation images under its trained weights, without test-time views."""
     data, fold = experiment.data, experiment.config["fold"]
-    predict = partial(mean_probabilities, [experiment.fold_model(fold)], Views(data), mean=data.mean, std=data.std)
+    predict = partial(
+        mean_probabilities, [experiment.fold_model(fold)], Views(data), mean=data.mean, std=data.std,
+        precision=experiment.prediction.precision,
+    )  # fmt: skip
     images = search.chosen(experiment.cohort.indices(fold)[1])
     batch_size = experiment.prediction.batch_size
 

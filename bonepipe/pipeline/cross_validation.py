@@ -31,7 +31,7 @@ from bonepipe.pipeline.experiment import Experiment, say, tell_versions
 from bonepipe.pipeline.history import read_history
 from bonepipe.pipeline.predictors.base import Masks, Predictor, mask_maker
 from bonepipe.pipeline.predictors.run import Run
-from bonepipe.pipeline.run_folder import CONFIG, SCORES, locked, shortened
+from bonepipe.pipeline.run_folder import SCORES, locked, save_config, shortened
 from bonepipe.pipeline.showing import show
 from bonepipe.pipeline.steps import Steps
 from bonepipe.pipeline.submission import read_test_set
@@ -282,7 +282,7 @@ def finish(
     decisions.write(folder, classes, choice, chosen.by_stratum, chosen.operations, chosen.crf)
     scores_now = {**result, **leaderboard.kept(folder / SCORES)}
     write_json(folder / SCORES, scores_now)
-    configs.save(experiment.config, folder / CONFIG)
+    save_config(experiment.config, folder)
     index = experiment.cohort.index
     shown = {title: index[chosen.pooled.names[position]] for title, position in _extremes(chosen).items()}
     with_images = partial(show, experiment=experiment, shown=shown, tables=tables)

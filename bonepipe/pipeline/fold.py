@@ -14,7 +14,7 @@ from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.outliving import outliving
 from bonepipe.pipeline import fold_costs, idle_settings, tracked
 from bonepipe.pipeline.experiment import Experiment, say, tell_versions
-from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked
+from bonepipe.pipeline.run_folder import CHECKPOINT, CONFIG, FINGERPRINT, METRICS, WEIGHTS, locked, save_config
 from bonepipe.pipeline.steps import OUT_OF_FOLD, Steps
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _run(experiment: Experiment, steps: Steps, fold: int, data: "FoldDataModule"
     begins = step.recorded is None
     if begins:
         step.record()
-        configs.save(config, folder / CONFIG)
+        save_config(config, folder)
     else:
         tell_versions(experiment, [fold])
     with tracked.start(experiment, "fold", fold=fold, made_from=step.inputs) as run:
@@ -214,7 +214,7 @@ def _predict(experiment: Experiment, fold: int, run: Any) -> None:
         plain, dice = crf_choice.predict_fold_with_crf(predict, crf, validation)
         say(f"fold {fold}: out-of-fold Dice {plain.mean():.4f} at threshold 0.5 without the CRF")
     fold_costs.note(folder, seconds_an_image=predict.seconds_an_image)
-    configs.save(experiment.config, folder / CONFIG)
+    save_config(experiment.config, folder)
     Steps(experiment).out_of_fold(fold).record()
     _report(experiment, fold, indices, dice, run)
 

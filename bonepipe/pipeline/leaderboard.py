@@ -22,6 +22,17 @@ def kept(path: Path) -> dict[str, Any]:
     return {RECORD: content[RECORD]} if RECORD in content else {}
 
 
+def require_scores(path: Path) -> dict[str, Any]:
+    """The content of a run's scores.json.
+
+    Raises:
+        BonepipeError: there is no such run, it has no scores yet, or its file cannot be read.
+    """
+    if not path.parent.is_dir():
+        raise BonepipeError(f"{path.parent}: no such folder; name a run, runs/NAME")
+    return dict(scores_of(path.parent))
+
+
 def record(path: Path, scores: Mapping[str, float], date: str) -> dict[str, Any]:
     """Note leaderboard scores in a scores.json, beside an earlier one of the other board, and return the record.
 
@@ -31,11 +42,9 @@ def record(path: Path, scores: Mapping[str, float], date: str) -> dict[str, Any]
         date: of the record, ISO 8601.
 
     Raises:
-        BonepipeError: there is no such run, it has no scores yet, or its file cannot be read.
+        BonepipeError: as `require_scores`.
     """
-    if not path.parent.is_dir():
-        raise BonepipeError(f"{path.parent}: no such folder; name a run, runs/NAME")
-    content = scores_of(path.parent)
+    content = require_scores(path)
     found = {**_record_of(path, content), **scores, "date": date}
     write_json(path, {**content, RECORD: found})
     return found

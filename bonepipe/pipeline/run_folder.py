@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,6 +189,14 @@ def _sign(owner: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
+
+
+def save_config(config: Mapping[str, Any], folder: Path) -> None:
+    """Record a run's resolved config.
+
+    The folds that vote are not recorded: they are one call's choice, and who uses the run by its folder asks them all.
+    """
+    configs.save({**config, "prediction": {**config["prediction"], "folds": None}}, folder / CONFIG)
 
 
 def kind_of(folder: Path) -> str:

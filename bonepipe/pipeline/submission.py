@@ -73,14 +73,15 @@ def submit(predictor: Predictor, artifacts: Sequence[str] = ()) -> dict[str, Any
         _ = experiment.prediction, configs.build(experiment.config, "tracking")  # which refuse what could not be done
         if changes := step.changes():
             say(f"{experiment.folder}: the test images are predicted again, because of\n{shortened(changes)}")
-        with locked(experiment.folder):
+    with locked(experiment.folder):
+        if fresh:
             seconds = _write(predictor, test)
             step.record()
-        score = steps.score()
-    scores = _score(experiment, test.answer)
-    score.record()
-    files = [experiment.folder / name for name in (SUBMISSION, THRESHOLDS, *artifacts)]
-    tracked.tell_submission(experiment, files, scores, seconds)
+            score = steps.score()
+        scores = _score(experiment, test.answer)
+        score.record()
+        files = [experiment.folder / name for name in (SUBMISSION, THRESHOLDS, *artifacts)]
+        tracked.tell_submission(experiment, files, scores, seconds)
     return dict(scores_of(experiment.folder))
 
 

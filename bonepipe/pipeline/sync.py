@@ -15,6 +15,7 @@ from bonepipe.errors import BonepipeError
 from bonepipe.pipeline.run_folder import locked
 from bonepipe.pipeline.unsent import unsent
 from bonepipe.training.tracking.ending import UNSENT
+from bonepipe.training.tracking.log_format import read_messages
 from bonepipe.training.tracking.staging import keep_in
 from bonepipe.training.tracking.telling import cause
 
@@ -97,6 +98,9 @@ def upload(part: Part) -> str:
     Raises:
         BonepipeError: not everything was uploaded; the part counts as not uploaded.
     """
+    if next(read_messages(part.log), None) is None:
+        part.marker.touch()
+        return "was stopped before it told anything"
     try:
         with unsent(part.log) as log:
             link = _send(log, part.folder.parent)
@@ -157,7 +161,7 @@ def sync(run: Path, say: Callable[[str], None]) -> int:
         say: told a line with its link for each uploaded run.
 
     Raises:
-        BonepipeError: somebody works in the folder, or an upload failed; what was uploaded is not uploaded again.
+        BonepipeError: somebody works in the folder, or uploads failed; what was uploaded is not uploaded again.
     """
     from tqdm import tqdm
 
@@ -165,12 +169,14 @@ def sync(run: Path, say: Callable[[str], None]) -> int:
         keep_in(run / "wandb")
         parts = find_parts(run)
         waiting = [part for part in parts if not part.marker.is_file()]
+        faults = []
         for part in tqdm(waiting, desc=run.name, unit="run", disable=None, leave=False):
             try:
                 say(f"{run.name}: {part.log.stem.removeprefix('run-')}: {upload(part)}")
             except BonepipeError as error:
-                rest = sum(not other.marker.is_file() for other in parts)
-                raise BonepipeError(f"{error}; {rest} left, run the same command again to go on") from error
+                faults.append(error)
+        if faults:
+            raise BonepipeError(f"{faults[0]}; {len(faults)} left, run the same command again to go on")
         for name in LEFTOVERS:
             shutil.rmtree(run / "wandb" / name, ignore_errors=True)
         for part in parts:

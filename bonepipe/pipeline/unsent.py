@@ -1,4 +1,7 @@
-"""What a server does not have yet of an offline run; the client would append to the history what is there already."""
+"""What a server does not have yet of an offline run; the client would append to the history what is there already.
+
+Nor would it find an artifact's files once the run's folder has moved: the log has absolute paths.
+"""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -16,10 +19,11 @@ RETRIES, PATIENCE = 3, 60.0  # seconds for an answer; W&B itself would try for h
 
 @contextlib.contextmanager
 def unsent(log: Path) -> Iterator[Path]:
-    """A log without those rows of the history that W&B's server has; the log itself where it has none.
+    """A log without those rows of the history that W&B's server has, and with the paths of files as they are now.
 
-    A run counts its rows in steps, so that their number says which they are. The other log lies
-    beside the first, where the client looks for the run's files, and is deleted in the end.
+    It is the log itself where there is nothing to change. A run counts its rows in steps, so that their number says
+    which they are. Another log lies beside the first, where the client looks for the run's files, and is deleted in the
+    end.
 
     Args:
         log: `run-<id>.wandb` of an offline run.
@@ -27,14 +31,16 @@ def unsent(log: Path) -> Iterator[Path]:
     Raises:
         Exception: of any kind: the server does not answer, or not so that it can be understood.
     """
-    messages = [message for _, message in read_messages(log)]
-    rows = rows_sent(messages)
+    told = [message for _, message in read_messages(log)]
+    messages = [_found_again(message, log.parent.parent) for message in told]
+    if rows := rows_sent(messages):
+        messages = list(_without_rows(messages, rows))
     rest = log.with_name(f"rest-{log.name}")
     try:
         _delete(rest)  # of a call that was killed
-        if rows:
-            rest.write_bytes(pack(log.read_bytes()[:HEADER], _without_rows(messages, rows)))
-        yield rest if rows else log
+        if messages != told:
+            rest.write_bytes(pack(log.read_bytes()[:HEADER], messages))
+        yield rest if messages != told else log
     finally:
         _delete(rest)
 
@@ -62,6 +68,21 @@ def _without_rows(messages: Iterable[bytes], rows: int) -> Iterator[bytes]:
         record = _record(message)
         if not (record.HasField("history") and record.history.step.num < rows):
             yield message
+
+
+def _found_again(message: bytes, wandb: Path) -> bytes:
+    """A message whose artifact's files lie where they lay, or else at the same place below the run's `wandb/`."""
+    record = _record(message)
+    if not record.HasField("artifact"):
+        return message
+    moved = False
+    for entry in record.artifact.manifest.contents:
+        if entry.local_path and not Path(entry.local_path).is_file():
+            parts = Path(entry.local_path).parts
+            places = [wandb.joinpath(*parts[at + 1 :]) for at, part in enumerate(parts) if part == wandb.name]
+            if place := next((place for place in places if place.is_file()), None):
+                entry.local_path, moved = str(place.resolve()), True
+    return record.SerializeToString() if moved else message
 
 
 def _record(message: bytes) -> Any:

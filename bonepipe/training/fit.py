@@ -173,10 +173,12 @@ def train_fold(
         UsageError: the encoder of a model without one shall be frozen; BatchNorm would meet a single value.
     """
     best, transfer = BestWeights(), transfer or Transfer()
-    transfer.apply(module.model, 0)
     data.prepare_data()
     data.setup("fit")
+    if transfer.is_frozen(spec.epochs - 1):  # an encoder that is never trained takes batches of any size
+        transfer.apply(module.model, 0)
     _refuse_lone_values(module.model, data, spec)
+    transfer.apply(module.model, 0)
     checkpoint = folder / "last.ckpt"
     if resumes := checkpoint.exists():
         require_sound(checkpoint, module)
@@ -248,7 +250,8 @@ def make_trainer(spec: TrainerSpec, callbacks: list[pl.Callback], device: str, f
         limit_val_batches=spec.val_batches,
         detect_anomaly=spec.detect_anomaly,
         num_sanity_val_steps=0,
-        deterministic="warn" if device == "cpu" else False,
+        # Compiled in this mode, networks with BatchNorm that end in a bilinear resize get gradients of 0 (torch 2.13).
+        deterministic="warn" if device == "cpu" and not spec.compile else False,
         use_distributed_sampler=False,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO(), LightningEnvironment()],

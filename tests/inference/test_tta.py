@@ -97,6 +97,19 @@ def test_weights_that_do_not_fit_are_refused(weights):
         Views(PLAIN, transforms=[FLIP], weights=weights)
 
 
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        ({"name": "Rotate90", "angles": [0, 45]}, "angle 45 is no multiple of 90"),
+        ({"name": "Scale", "scales": [1, 0]}, "scale 0 is not above 0"),
+        ({"name": "Scale", "scales": [-1.5]}, "scale -1.5 is not above 0"),
+    ],
+)
+def test_views_that_ttach_would_take_and_spoil_are_refused(view, message):
+    with pytest.raises(ValueError, match=message):
+        Views(PLAIN, transforms=[view], force=True)
+
+
 def test_views_that_the_model_did_not_see_are_refused():
     views = Views(PLAIN, transforms=[FLIP, {"name": "Rotate90", "angles": [0, 90]}])
     views.check({"HorizontalFlip": [], "Rotate90": []}, "weights")

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from bonepipe.cli import main
+from bonepipe.pipeline.run_folder import locked
 from bonepipe.training.tracking import Tracking
 
 HISTORY = [{"epoch": float(epoch), "step": 5.0 * (epoch + 1), "val/dice": epoch / 8} for epoch in range(4)]
@@ -152,3 +153,36 @@ def test_help_is_quick_to_import():
     code = "import sys; from bonepipe.cli import main; main(['sync', '--help']); print('wandb' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_what_cannot_be_uploaded_does_not_keep_the_others(tmp_path, quick, capsys):
+    """A fold that works, and one that was killed before it told anything."""
+    for name in "abc":
+        track(tmp_path / "runs" / name, "fold-0", HISTORY[:1])
+    track(tmp_path / "runs" / "a", "fold-1", HISTORY[:1])
+    (log,) = (tmp_path / "runs" / "a" / "wandb").glob("offline-*fold-1*/run-*.wandb")
+    log.write_bytes(log.read_bytes()[:7])
+    with locked(tmp_path / "runs" / "b"):
+        assert main(["sync", str(tmp_path / "runs")]) == 1
+    out, err = capsys.readouterr()
+    assert "b: process" in err
+    assert "was stopped before it told anything" in out + err
+    assert len(quick.runs) == 2
+    assert main(["sync", str(tmp_path / "runs")]) == 0
+    assert len(quick.runs) == 3
+    assert "a: 2 uploaded before" in capsys.readouterr().out
+
+
+def test_a_run_whose_folder_has_moved_arrives_whole(tmp_path, quick):
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(b"w" * 1000)
+    with Tracking(mode="offline", upload="all").start("demo", "fold", "fold-0", {}, tmp_path / "node" / "demo") as run:
+        run.epochs(HISTORY)
+        run.artifact("demo-fold-0", "fold", [weights])
+        run.table("dice", ["class", "dice"], [["Ulna", 0.9]])
+    (tmp_path / "node").rename(tmp_path / "home of runs")
+    assert main(["sync", str(tmp_path / "home of runs" / "demo")]) == 0
+    (arrived,) = quick.runs.values()
+    assert sum("val/dice" in row for row in arrived.history) == len(HISTORY)
+    assert quick.stored["/artifact/demo-fold-0/weights.bin"] == weights.read_bytes()
+    assert not list((tmp_path / "home of runs").rglob("rest-*"))

@@ -13,7 +13,7 @@ from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.interruption import Interrupted
 from bonepipe.labels import polygon
 from bonepipe.training.averaging import StochasticWeightAveraging
-from bonepipe.training.fit import Chosen, TrainerSpec, train_fold
+from bonepipe.training.fit import Chosen, TrainerSpec, make_trainer, train_fold
 from bonepipe.training.losses import Loss
 from bonepipe.training.optim import plateau
 from bonepipe.training.tracking import Run
@@ -496,3 +496,10 @@ def test_a_fraction_outside_its_range_is_refused(fraction):
 def test_too_few_batches_are_refused(name, count):
     with pytest.raises(ValueError, match=rf"trainer\.{name}={count}"):
         TrainerSpec(epochs=1, batch_size=1, **{name: count})
+
+
+def test_compiled_training_is_not_in_torchs_deterministic_mode(tmp_path):
+    """Inductor's gradients are 0 there, for networks with BatchNorm that end in a bilinear resize."""
+    for compiled in (True, False):
+        make_trainer(TrainerSpec(epochs=1, batch_size=1, compile=compiled), [], "cpu", tmp_path)
+        assert torch.are_deterministic_algorithms_enabled() is not compiled
