@@ -28,12 +28,13 @@ from bonepipe.screen import say
 
 Scores = dict[tuple[str, str], float]  # (image, class) -> Dice
 COLUMNS = ["image_name", "class", "dice"]
-# Settings that do not make two runs differ: names and places, what follows the out-of-fold predictions, and what
-# another setting says already.
+# Settings that do not make two runs differ: names and places, how the work is laid out, and what another setting says
+# already.
 IGNORED = (
-    "name", "fold", "runs", "device", "executor", "tracking", "prediction", "thresholds", "search", "cam",
+    "name", "fold", "runs", "device", "executor", "tracking", "prediction", "search", "cam",
     "trainer.workers", "trainer.compile", "data.limits", "augment.passes",
 )  # fmt: skip
+CHOSEN = ("thresholds", "strata", "postprocess")  # by a run, after its folds, whose configs may have others
 MADE = ("ensemble.mean", "cascade.first")  # what each ensemble resp. cascade says
 TOTALS = ("oof_dice", "test_dice", "public", "private")  # of scores.json
 
@@ -87,6 +88,9 @@ def read_run(folder: Path) -> RunFiles:
         require_written(fold / "oof_dice.csv")
         dice |= read_dice(fold / "oof_dice.csv")
     config = load_config(done[0] / "config.yaml", checked=False)
+    if folder not in done and (path := folder / "config.yaml").is_file():
+        of_all = load_config(path, checked=False)
+        config |= {group: of_all[group] for group in CHOSEN if group in of_all}
     totals = read_totals(folder / "scores.json")
     return RunFiles({**config, **_makeup(folder)}, dice, totals, _patients(config))
 

@@ -133,6 +133,12 @@ def read(folder: Path, name: str | None = None, *, root: str | None = None, pict
     pooled = pool(sources, classes)
     is_run = run_folder.kind_of(folder) == "run"
     chosen = read_json(folder / THRESHOLDS, Chosen, ANEW) if (folder / THRESHOLDS).is_file() else {}
+    scores = run_folder.scores_of(folder) if (folder / SCORES).is_file() else {}
+    if is_run and (stale := _stale(experiment)):
+        say(f"warning: {folder}: {stale}")
+        chosen, scores = {}, {}
+    else:
+        stale = ""
     dice = np.concatenate([_dice(pooled.counts[pooled.folds == fold]) for fold in sources])
     known: dict[str, Any] = {
         "name": name or folder.resolve().name,
@@ -142,13 +148,22 @@ def read(folder: Path, name: str | None = None, *, root: str | None = None, pict
         "dice": dice,
         "counts": pooled.counts,
         "thresholds": chosen,
-        "scores": run_folder.scores_of(folder) if (folder / SCORES).is_file() else {},
+        "scores": scores,
         "histories": {fold: fold_costs.epoch_rows(path) for fold, path in sources.items()} if is_run else {},
         "costs": {fold: fold_costs.read(path) for fold, path in sources.items()} if is_run else {},
         "model": _model(experiment) if is_run else {},
         "settings": experiment.config,
+        "stale": stale,
     }
     return Results(**known, **(_pictures(experiment, sources, pooled.names, dice) if pictures else {}))
+
+
+def _stale(experiment: Experiment) -> str:
+    """What to tell of a run whose scores are not those of the predictions that lie there; empty where they are."""
+    step = Steps(experiment).cross_validation(dataset=False)
+    if step.recorded is None or not (step.damage() or step.changes()):
+        return ""
+    return "Scores and thresholds are left out: they are of other predictions; `bonepipe train-all` makes them anew."
 
 
 def _cross_fitted_folds(folder: Path, names: Sequence[str]) -> np.ndarray:

@@ -111,3 +111,11 @@ def test_a_config_of_an_earlier_version_can_be_compared(runs, capsys):
     del config["transfer"]
     configs.save(config, path)
     assert "transfer" in compared(capsys, runs / "one", runs / "two")["changes"]
+
+
+def test_settings_that_follow_the_predictions_are_settings_too(runs, capsys):
+    """They are the run's; its folds may have been trained under others."""
+    write_fold(runs / "again" / "fold-0", ["name=again"], BEFORE)
+    write_fold(runs / "again", ["name=again", "thresholds.margin=0"], {})
+    (runs / "again" / "oof_dice.csv").unlink()
+    assert compared(capsys, runs / "one", runs / "again")["changes"] == ["thresholds.margin"]

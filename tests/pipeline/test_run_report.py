@@ -147,3 +147,19 @@ def test_a_folder_without_predictions_is_refused(tmp_path, drawn_run):
     with pytest.raises(BonepipeError, match="nothing is predicted out of fold yet"):
         run_report.write_report(folder)
     assert main(["report", str(tmp_path / "nothing")]) == 1
+
+
+def test_scores_of_other_predictions_are_not_shown(reported, tmp_path, capsys):
+    folder = shutil.copytree(reported, tmp_path / "runs" / "demo")
+    whole = read(folder, pictures=False)
+    assert whole.scores
+    assert not whole.stale
+    shutil.rmtree(folder / "fold-1")
+    capsys.readouterr()
+    rest = read(folder, pictures=False)
+    assert "demo: Scores and thresholds are left out" in capsys.readouterr().err
+    assert rest.total == pytest.approx(rest.dice.mean())
+    assert rest.total != whole.total
+    assert not rest.thresholds
+    assert main(["report", str(folder)]) == 0
+    assert "they are of other predictions" in (folder / "report.html").read_text()

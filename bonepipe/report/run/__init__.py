@@ -23,9 +23,8 @@ def page(results: Results, beside: Section | None = None) -> Page:
         beside,
     ]
     images = f"{len(results.names)} images were predicted by networks that never saw their patients"
-    lead = (
-        f"{images}, in {len(results.numbers)} fold{'s' if len(results.numbers) > 1 else ''}. {results.missing}".strip()
-    )
+    folds = f"{len(results.numbers)} fold{'s' if len(results.numbers) > 1 else ''}"
+    lead = " ".join(filter(None, [f"{images}, in {folds}.", results.stale, results.missing]))
     return Page(f"Run {results.name}", lead, [section for section in sections if section], facts(results))
 
 

@@ -36,8 +36,10 @@ def page(
             None where they share no image.
         board: cross-validation against the leaderboard, where runs have scores of both.
     """
-    best = max(runs, key=lambda run: run.total)
-    lead = f"{best.name} has the best Dice out of fold ({best.total:.4f}). Runs are compared on what they share."
+    best = max(run.total for run in runs)
+    leaders = " and ".join(run.name for run in runs if run.total == best)
+    have = "has" if sum(run.total == best for run in runs) == 1 else "have"
+    lead = f"{leaders} {have} the best Dice out of fold ({best:.4f}). Runs are compared on what they share."
     sections = [_scores(runs), _settings(runs, settings), _changes(runs, compared), _classes(runs), _learning(runs)]
     names = ", ".join(run.name for run in runs)
     title = f"Runs {names}" if len(names) <= LONGEST else f"{len(runs)} runs"
@@ -144,7 +146,7 @@ def _classes(runs: Sequence[Results]) -> Section:
     order = np.argsort(table.mean(1), kind="stable").tolist() if names else []
     chart = charts.heat_map([names[index] for index in order], [run.name for run in runs],
                             table[order] if names else np.zeros((0, len(runs))), ranks=True, title="Dice")  # fmt: skip
-    leaders = [runs[int(row.argmax())].name for row in table]
+    leaders = [runs[int(row.argmax())].name for row in table if (row == row.max()).sum() == 1]
     led = ", ".join(f"{run.name} {leaders.count(run.name)}" for run in runs)
     says = f"Best in so many classes: {led}. Runs that lead in different classes complement each other in an ensemble."
     return Section(

@@ -46,6 +46,7 @@ class Results:
         closeups: single classes that went worst.
         palette: class -> colour of the pictures.
         missing: why there are no pictures; empty where there are.
+        stale: why scores and thresholds are not shown though there are some; empty where they are.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Results:
     closeups: Sequence[Picture] = ()
     palette: Sequence[tuple[str, str]] = ()
     missing: str = ""
+    stale: str = ""
 
     @cached_property
     def numbers(self) -> list[int]:
