@@ -9,6 +9,11 @@ SHELL       := bash
 PYTHON      := .venv/bin/python
 BONEPIPE    := .venv/bin/bonepipe
 
+# Of a misspelt variable make would say nothing, and work on the demo's results.
+KNOWN := DATA EXPERIMENT EXECUTOR ARGS QUICK PYTHON BONEPIPE
+$(foreach name,$(filter-out $(KNOWN),$(.VARIABLES)),$(if $(findstring command line,$(origin $(name))),$(error \
+    $(name): no variable of this Makefile (DATA, EXPERIMENT, EXECUTOR, ARGS); settings go into ARGS: make submit ARGS='key=value')))
+
 ifeq ($(and $(strip $(DATA)),$(strip $(EXPERIMENT)),$(strip $(EXECUTOR))),)
 $(error DATA, EXPERIMENT or EXECUTOR is empty; leave it out for its default, or name one: make submit EXPERIMENT=demo)
 endif

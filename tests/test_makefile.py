@@ -45,6 +45,16 @@ def test_further_overrides_come_last_and_arrive_as_they_are(make):
         assert config["strata"]["test_mix"] == {"rotated": 0.5, "straight": 0.5}
 
 
+@pytest.mark.parametrize("word", ["EXPERIMNT=effunet_512", "trainer.epochs=3", "ARG=loss=bce", "data=chest"])
+@pytest.mark.parametrize("target", ["clean", "submit", "fold-0", "help"])
+def test_a_variable_that_make_would_pass_over_is_refused(make, word, target):
+    refused = make(target, word, PRINTED)
+    assert refused.returncode == 2
+    assert f"{word.partition('=')[0]}: no variable of this Makefile" in refused.stderr
+    assert "make submit ARGS='key=value'" in refused.stderr
+    assert refused.stdout == ""
+
+
 @pytest.mark.parametrize("variable", ["EXPERIMENT", "DATA", "EXECUTOR"])
 @pytest.mark.parametrize("target", ["clean", "submit", "fold-0"])
 def test_an_empty_variable_is_refused_and_nothing_is_deleted(make, tmp_path, variable, target):

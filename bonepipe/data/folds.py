@@ -270,7 +270,7 @@ def _number_faults(lines: Sequence[tuple[int, Row]], count: int) -> Iterator[str
 
 
 def _image_faults(names: Sequence[str], images: Sequence[Radiograph]) -> Iterator[str]:
-    way_out = "the file belongs to other data; set folds.file=..., or delete it and run `bonepipe split`"
+    way_out = "the file belongs to other data; data.name=NAME takes folds/NAME.csv, or delete it to split anew"
     known = {image.name for image in images}
     for name, times in Counter(names).items():
         if times > 1:

@@ -112,6 +112,8 @@ def run(experiment: Experiment, words: Sequence[str]) -> str | None:
 
 
 def _train_missing(experiment: Experiment, missing: Sequence[int], words: Sequence[str]) -> None:
+    for group in ("trainer", "loss", "mixing", "averaging", "transfer", "sampler"):  # what every fold would refuse
+        configs.build(experiment.config, group)
     # Everything that folds share is made once, before several of them ask for it.
     _ = experiment.cohort.assignment, experiment.cohort.store, experiment.augmentation, experiment.views
     _ = experiment.windows, experiment.cohort.test_mix  # a test image that cannot be read is found before the training
@@ -127,8 +129,8 @@ def _train_missing(experiment: Experiment, missing: Sequence[int], words: Sequen
         names = ", ".join(f"{fold}{ending(ended[fold])}" for fold in failed)
         killed = "" if memory.KILLED.isdisjoint(codes) else f" Killed, as where memory runs out: {KILLED_FOLD}."
         raise BonepipeError(
-            f"{experiment.folder}: fold {names} did not finish (see above); the others are kept, "
-            f"and the same command goes on where they stopped.{killed}"
+            f"{experiment.folder}: fold {names} did not finish (see above); what is done is kept, and the same "
+            f"command goes on from there.{killed}"
         )
 
 

@@ -115,8 +115,6 @@ class TrainerSpec:
             raise ValueError(f"trainer.keep_epochs={self.keep_epochs}: 0 or more")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"trainer.fraction={self.fraction}: a share of the patients, above 0 and at most 1")
-        if self.validate_every > self.epochs:
-            raise ValueError(f"trainer.validate_every={self.validate_every}: more than trainer.epochs={self.epochs}")
 
     @property
     def batch(self) -> int:
