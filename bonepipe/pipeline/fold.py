@@ -80,9 +80,10 @@ def copy_notes(experiment: Experiment, fold: int) -> list[str]:
             f"left out ({_pairs(copied)})"
         )
     if leaks:
+        count = len({name for name, _ in leaks})  # an image may be there more than twice
         notes.append(
-            f"warning: {len(leaks)} images that fold {fold} is validated on show the same pictures as images that it "
-            f"is trained on ({_pairs(leaks)}), so its out-of-fold Dice will look too good; see `bonepipe doctor`"
+            f"warning: {count} images that fold {fold} is validated on show the same pictures as images that it is "
+            f"trained on ({_pairs(leaks)}), so its out-of-fold Dice will look too good; see `bonepipe doctor`"
         )
     return notes
 

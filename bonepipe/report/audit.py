@@ -5,15 +5,19 @@ from collections.abc import Sequence
 
 from bonepipe.data.audit import Finding
 
+SHOWN = 20  # findings of a topic, unless all are asked for
 
-def text(root: str, findings: Sequence[Finding]) -> str:
-    """The findings by severity and topic with counts, and the verdict in the last line."""
+
+def text(root: str, findings: Sequence[Finding], *, everything: bool = False) -> str:
+    """The findings by severity and topic with counts, the first of each or everything; the last line is the verdict."""
     topics: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
         topics[finding.severity, finding.topic].append(finding)
     blocks = []
     for (severity, topic), group in topics.items():
-        blocks += [f"{severity}: {topic} ({len(group)})", *(f"  {finding}" for finding in group), ""]
+        shown = group if everything else group[:SHOWN]
+        blocks += [f"{severity}: {topic} ({len(group)})", *(f"  {finding}" for finding in shown)]
+        blocks += [*[f"  ... and {len(group) - SHOWN} more, which --all lists"][: len(group) > len(shown)], ""]
     return "\n".join([*blocks, verdict(root, findings)])
 
 

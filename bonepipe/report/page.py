@@ -75,6 +75,13 @@ class Table(Part):
     rows: Sequence[Sequence[Cell]]
     digits: int = 3
 
+    @property
+    def heads(self) -> list[tuple[str, bool]]:
+        """Each column's head, and whether numbers stand below it."""
+        below = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.columns)
+        numbers = [all(cell is None or isinstance(cell, int | float) for cell in cells) for cells in below]
+        return list(zip(self.columns, numbers, strict=True))
+
 
 @dataclass(frozen=True)
 class Picture:

@@ -26,7 +26,7 @@ def doctor(root, capsys):
     """Run the command; gives the exit code, the findings by `severity: topic`, and the verdict."""
 
     def run(*overrides):
-        code = main(["doctor", "data=chest", "~experiment", f"data.root={root}", "data.size=64", *overrides])
+        code = main(["doctor", "data=chest", "~experiment", f"data.root={root}", "data.size=64", "--all", *overrides])
         blocks = capsys.readouterr().out.rstrip().split("\n\n")
         found = {}
         for block in blocks[:-1]:
@@ -55,6 +55,19 @@ def test_a_sound_dataset(doctor, root):
     assert len(found[REPEATED]) == 12
     assert "Ground Glass Opacities occurs 2 times" in found[REPEATED][0]
     assert verdict == f"{root}: 0 errors, 12 warnings: ready for training"
+
+
+def test_of_many_problems_of_a_kind_the_first_are_listed(root, capsys):
+    words = ["doctor", "data=chest", "~experiment", f"data.root={root}", "data.size=64"]
+    for path in sorted((root / LABELS).rglob("*.json")):
+        edit(path, lambda rows: [row.update(label="Lung") for row in rows])
+    assert main(words) == 1
+    few = capsys.readouterr().out
+    assert "error: bad annotation (72)" in few
+    assert few.count("unknown class 'Lung'") == 20
+    assert "  ... and 52 more, which --all lists\n" in few
+    assert main([*words, "--all"]) == 1
+    assert capsys.readouterr().out.count("unknown class 'Lung'") == 72
 
 
 def test_the_phantom_is_sound(phantom_root, tmp_path, monkeypatch, capsys):

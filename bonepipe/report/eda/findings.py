@@ -22,5 +22,5 @@ def section(root: str, findings: Sequence[Finding]) -> Section:
 def _topic(root: str, severity: str, topic: str, group: Sequence[Finding]) -> Text:
     lines = [str(finding).removeprefix(f"{root}/") for finding in group[:SHOWN]]
     if len(group) > SHOWN:
-        lines.append(f"and {len(group) - SHOWN} more, which `bonepipe doctor` lists")
+        lines.append(f"and {len(group) - SHOWN} more, which `bonepipe doctor --all` lists")
     return Text(f"{severity}: {topic} ({len(group)})", "", lines, level="error" if severity == "error" else "warning")
