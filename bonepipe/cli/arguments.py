@@ -4,11 +4,16 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bonepipe.cli import resolved
 from bonepipe.cli.overrides import COMPLETE, explain, positions
 from bonepipe.errors import UsageError, suggestion
+
+
+def _named(value: Any) -> Any:
+    """A path as it is, but `.` as the folder that it stands for: results are put beside it, and told by its name."""
+    return value.resolve() if isinstance(value, Path) and not value.name else value
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,6 +46,8 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             raise UsageError(explain(unknown[0], self._option_string_actions, settings=self.keys is not None))
         given.overrides = [words[position] for position in settings]
+        for name, value in vars(given).items():
+            setattr(given, name, [*map(_named, value)] if isinstance(value, list) else _named(value))
         if self.composed and getattr(given, "cfg", False):
             print(resolved.settings(given), end="")
             self.exit()

@@ -34,10 +34,12 @@ def main(words: Sequence[str]) -> int:
     given = parser.read(words)
     if strange := [word for word in given.overrides if given.runs and not word.startswith("data.root=")]:
         raise UsageError(f"{strange[0]}: beside a RUN only data.root=... is taken: it has its settings")
+    if given.overrides and len(given.runs) > 1:
+        raise UsageError(f"{given.overrides[0]}: is for one run; the pages of several show no pictures of the dataset")
     if given.output and len(given.runs) < 2:
         raise UsageError("-o is for several runs; that of one goes to its folder")
-    from bonepipe.config import compose
-    from bonepipe.pipeline import run_report
+    from bonepipe.config import compose, recompose
+    from bonepipe.pipeline import run_folder, run_report
     from bonepipe.pipeline.experiment import Experiment
     from bonepipe.screen import tell_next
 
@@ -45,8 +47,8 @@ def main(words: Sequence[str]) -> int:
         output = given.output or given.runs[0].parent / run_report.REPORT
         run_report.write_comparison(given.runs, output)
     elif given.runs:
-        roots = [word.removeprefix("data.root=") for word in given.overrides]
-        output = run_report.write_report(given.runs[0], roots[-1] if roots else None)
+        config = recompose(run_folder.recorded_config(given.runs[0]), given.overrides, ("data",))
+        output = run_report.write_report(given.runs[0], config["data"]["root"] if given.overrides else None)
     else:
         experiment = Experiment(compose(given.overrides, checked=False))
         output = run_report.write_report(experiment.folder, experiment.config["data"]["root"])

@@ -1,11 +1,14 @@
 """A saved view of a run's group on Weights & Biases, in sections, built with W&B's client library."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+from bonepipe import config as configs
 from bonepipe.errors import BonepipeError
 from bonepipe.pipeline.run_folder import recorded_config
 from bonepipe.pipeline.sync import check_login
+from bonepipe.training.tracking import Tracking
 
 SCORES = ("cv/dice_mean", "cv/dice_std", "cv/dice_at_half_mean", "cv/dice_at_half_std", "cv/miou_mean", "test_dice")
 CURVES = ("val/dice", "train/loss", "lr", "time/images_per_second")
@@ -34,9 +37,9 @@ def save(run: Path) -> str:
     config = recorded_config(run)
     check_login()
     try:
-        tracking = config.get("tracking", {})
-        entity = tracking.get("entity") or wandb.Api(timeout=10).default_entity
-        view = workspace(config["name"], str(entity), tracking.get("project", "bonepipe"))
+        tracking: Tracking = configs.build(config, "tracking")
+        entity = tracking.entity or os.environ.get("WANDB_ENTITY") or wandb.Api(timeout=10).default_entity
+        view = workspace(config["name"], str(entity), tracking.chosen_project())
         return str(view.save().url)
     except Exception as error:  # of any kind: no network, a refused key, no right to the project
         raise BonepipeError(f"{run}: W&B does not take the view ({' '.join(str(error).split())[:300]})") from error

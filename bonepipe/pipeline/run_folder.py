@@ -260,8 +260,22 @@ def delete(folder: Path) -> bool:
 
 def recorded_config(folder: Path) -> configs.Config:
     """The settings of a folder's results: those of its cross-validation, else those of its first fold."""
-    folds, path = fold_configs(folder), folder / CONFIG
-    return load_config(path if path.is_file() or not folds else folds[0])
+    return load_config(config_file(folder))
+
+
+def config_file(folder: Path) -> Path:
+    """Where the settings of a folder's results stand.
+
+    Raises:
+        BonepipeError: nothing is there, or an ensemble or a cascade that was never finished.
+    """
+    kind, path = kind_of(folder), folder / CONFIG
+    if path.is_file():
+        return path
+    if kind == "run":
+        return fold_configs(folder)[0]
+    made_by = {"ensemble": f"ensemble {folder / ENSEMBLE}", "cascade": "cascade FIRST SECOND"}[kind]
+    raise BonepipeError(f"{path}: is missing, so this {kind} was not finished; run `bonepipe {made_by} -o {folder}`")
 
 
 def _again(folder: Path) -> str:

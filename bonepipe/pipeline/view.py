@@ -15,7 +15,7 @@ from bonepipe.data.submission import ANSWER
 from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.inference.oof.results import MASKS, SCORES
 from bonepipe.pipeline.comparison import read_dice
-from bonepipe.pipeline.run_folder import CONFIG, SUBMISSION, fold_configs, fold_folders, kind_of, load_config
+from bonepipe.pipeline.run_folder import SUBMISSION, config_file, fold_folders, load_config
 from bonepipe.report.view.gallery import Dice, Gallery, Source
 from bonepipe.screen import say
 
@@ -79,10 +79,7 @@ def open_gallery(paths: Sequence[Path], words: Sequence[str], corrections: Path 
 
 def _recorded(folder: Path, words: Sequence[str]) -> configs.Config:
     """The settings of a folder's results, those of an earlier version too, with overrides."""
-    kind_of(folder)  # says what is wrong with a folder that holds no run
-    path = folder / CONFIG
-    config = load_config(path if path.is_file() else fold_configs(folder)[0], checked=False)
-    return configs.recompose(config, words, USED)
+    return configs.recompose(load_config(config_file(folder), checked=False), words, USED)
 
 
 def _sources(paths: Sequence[Path], spec: DataSpec) -> list[Source]:

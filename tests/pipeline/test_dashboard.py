@@ -40,3 +40,14 @@ def test_without_a_key_or_the_package_it_explains_itself(run, wandb_server, monk
     assert main(["dashboard", str(run)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("wandb-workspaces is not installed; `pip install 'bonepipe[dashboard]'`")
+
+
+def test_the_view_is_saved_where_wandbs_variables_send_the_runs(tmp_path, wandb_server, monkeypatch):
+    folder = tmp_path / "runs" / "demo" / "fold-0"
+    folder.mkdir(parents=True)
+    configs.save(configs.compose(["experiment=demo"], checked=False), folder / "config.yaml")
+    monkeypatch.setenv("WANDB_PROJECT", "hands")
+    monkeypatch.setenv("WANDB_ENTITY", "radiology")
+    assert main(["dashboard", str(folder.parent)]) == 0
+    (view,) = wandb_server.views
+    assert (view["entityName"], view["projectName"]) == ("radiology", "hands")

@@ -163,3 +163,22 @@ def test_scores_of_other_predictions_are_not_shown(reported, tmp_path, capsys):
     assert not rest.thresholds
     assert main(["report", str(folder)]) == 0
     assert "they are of other predictions" in (folder / "report.html").read_text()
+
+
+def test_a_root_with_commas_is_quoted_as_everywhere(reported, tmp_path, phantom_root):
+    folder = shutil.copytree(reported, tmp_path / "runs" / "demo")
+    root = shutil.copytree(phantom_root, tmp_path / "my, data")
+    assert main(["report", str(folder), f'data.root="{root}"']) == 0
+    assert "Best and worst" in (folder / "report.html").read_text()
+    assert "no pictures" not in (folder / "report.html").read_text()
+    assert main(["report", str(folder), str(reported), f"data.root={phantom_root}"]) == 2
+
+
+def test_the_page_of_several_runs_lies_beside_the_folder_where_one_is(reported, tmp_path, monkeypatch):
+    folder = shutil.copytree(reported, tmp_path / "runs" / "demo")
+    shutil.copytree(reported, tmp_path / "runs" / "other")
+    before = (folder / "report.html").read_bytes() if (folder / "report.html").is_file() else None
+    monkeypatch.chdir(folder)
+    assert main(["report", ".", "../other"]) == 0
+    assert (tmp_path / "runs" / "report.html").is_file()
+    assert before == ((folder / "report.html").read_bytes() if (folder / "report.html").is_file() else None)

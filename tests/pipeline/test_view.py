@@ -4,6 +4,7 @@ import csv
 import shutil
 
 import pytest
+import yaml
 from viewed import add_candidates, make_run, settings
 
 from bonepipe import cli
@@ -103,3 +104,20 @@ def test_without_its_packages_the_viewer_says_how_to_get_them(monkeypatch, capsy
     monkeypatch.setitem(__import__("sys").modules, "uvicorn", None)
     assert cli.main(["view", "--no-browser"]) == 1
     assert "pip install 'bonepipe[view]'" in capsys.readouterr().err
+
+
+def test_an_ensemble_that_was_never_finished_is_named(folder, tmp_path):
+    """As `bonepipe select` leaves one."""
+    (tmp_path / "chosen").mkdir()
+    (tmp_path / "chosen" / "ensemble.yaml").write_text(f"members: [{{run: {folder / 'runs' / 'demo'}}}]")
+    with pytest.raises(BonepipeError, match=r"config\.yaml: is missing, .*`bonepipe ensemble .*ensemble\.yaml -o "):
+        open_gallery([tmp_path / "chosen"], [])
+
+
+@pytest.mark.parametrize("command", ["view", "report"])
+def test_cfg_prints_the_settings_of_the_run_that_is_named(folder, command, capsys, monkeypatch):
+    monkeypatch.chdir(folder / "runs" / "demo")
+    assert cli.main([command, ".", "--cfg", "data.root=elsewhere"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    recorded = yaml.safe_load((folder / "runs/demo/fold-0/config.yaml").read_text())
+    assert shown["data"] == {**recorded["data"], "root": "elsewhere"}

@@ -128,7 +128,7 @@ class Tracking:
         identity, replaced = identify(folder, name, source, offline=mode == "offline", given=trial)
         with _whole_or_nothing(folder, identity):
             run = wandb.init(
-                project=self._project(),
+                project=self.chosen_project(),
                 entity=self.entity,
                 name=run_title(self.run_name, about["group"], name),
                 notes=self.notes,
@@ -155,7 +155,7 @@ class Tracking:
                 part.rename(folder / REPLACED / part.name)
         return run
 
-    def _project(self) -> str:
+    def chosen_project(self) -> str:
         """The one that was chosen; else that of W&B's variable, which a sweep's agent sets."""
         return self.project if self.project != PROJECT else os.environ.get("WANDB_PROJECT") or PROJECT
 
