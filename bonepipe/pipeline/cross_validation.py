@@ -311,7 +311,7 @@ def _picture(chosen: CrossValidation, tables: Callable[[str], Path]) -> None:
         predicted = read_masks(tables(name), {name: cohort.store.shape(index)})[name]
         image, crop = cohort.images[index], cohort.store.crop(index)
         grey = image.read() if crop is None else cut(image.read(), crop)
-        label = f"{title}, Dice {dice[position]:.3f}: {image.patient} {image.stem}"
+        label = f"{title}, Dice {dice[position]:.3f} at 0.5: {image.patient} {image.stem}"
         rows.append((label, grey, cohort.store.truth(index), predicted))
     save(experiment.folder / "examples.jpg", picture(rows, experiment.data))
 

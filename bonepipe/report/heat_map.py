@@ -25,7 +25,7 @@ def draw(classes: Sequence[str], folds: Sequence[str], dice: np.ndarray) -> Figu
     cells = np.column_stack([dice[:, order].T, np.nanmean(dice, axis=0)[order]])  # the last column is the mean
     width = 2.2 + 0.14 * max(map(len, classes)) + 0.95 * cells.shape[1]
     figure = Figure((width, 1.7 + 0.3 * len(classes)), dpi=110, layout="constrained")
-    figure.suptitle("Dice out of fold, worst class first", color=INK, weight="bold", size=12)
+    figure.suptitle("Dice out of fold at the thresholds chosen, worst class first", color=INK, weight="bold", size=12)
     axes = figure.add_subplot()
     axes.imshow(_ranks(cells), cmap=COLOURS, aspect="auto", vmin=0, vmax=1)
     axes.set_xticks(range(cells.shape[1]), [*folds, "mean"], color=INK)

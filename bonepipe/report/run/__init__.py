@@ -39,7 +39,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
     board = scores.get("leaderboard", {})
     values = {**scores, **{key: board[key] for key in ("public", "private") if key in board}}
     rows += [(name, f"{values[key]:.4f}") for key, name in named.items() if isinstance(values.get(key), float)]
-    rows.append(("worst class", results.classes[results.worst_first[0]]))
+    rows.append(("worst class at 0.5", results.classes[results.worst_first[0]]))
     if "cost/parameters" in results.model:
         rows.append(("parameters", f"{results.model['cost/parameters'] / 1e6:.1f} M"))
     return rows

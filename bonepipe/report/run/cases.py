@@ -22,5 +22,8 @@ def section(results: Results) -> Section | None:
         parts.insert(0, Gallery("The bones that went worst", says, results.closeups, least=210, legend=LEGEND))
     if results.palette:
         parts.append(Gallery("Colours of the classes", "As in truth and prediction above.", [], legend=results.palette))
-    says = "The worst images are either hard, or wrongly annotated: look before you blame the network."
+    says = (
+        "The worst images are either hard, or wrongly annotated: look before you blame the network. Masks and Dice are "
+        "those at threshold 0.5."
+    )
     return Section("Best and worst", says, parts)

@@ -20,7 +20,8 @@ def section(results: Results) -> Section:
     share = lost[few].sum() / max(lost.sum(), 1e-9)
     who = f"worst {len(few)} of {len(order)} classes make" if len(few) > 1 else "former makes"
     says = (
-        f"{results.classes[worst]} is worst ({mean[worst]:.3f}), {results.classes[best]} best ({mean[best]:.3f}). The "
+        f"At threshold 0.5 {results.classes[worst]} is worst ({mean[worst]:.3f}), {results.classes[best]} best "
+        f"({mean[best]:.3f}), whatever thresholds were chosen in the end. The "
         f"{who} up {share:.0%} of what is lost."
     )
     return Section("Dice by class", says, [_heat(results), *_sizes(results), *_strata(results)])
@@ -58,7 +59,9 @@ def _sizes(results: Results) -> Iterator[Part]:
         yield Chart("Dice by size of the object", says, chart)
     areas, mean = results.areas, results.dice.mean(0)
     middle = np.array([np.median(column[column > 0]) if (column > 0).any() else np.nan for column in areas.T])
-    rho = np.corrcoef(np.log(middle[np.isfinite(middle)]), mean[np.isfinite(middle)])[0, 1] if len(mean) > 2 else 0.0
+    known = np.isfinite(middle)
+    differ = known.sum() > 2 and np.ptp(mean[known].round(3)) > 0  # else the order of the rest says nothing
+    rho = np.corrcoef(np.log(middle[known]), mean[known])[0, 1] if differ else 0.0
     words = (
         "Larger classes do better" if rho > 0.4 else "Larger classes do worse" if rho < -0.4 else "Size explains little"
     )
