@@ -21,17 +21,18 @@ def main(words: Sequence[str]) -> int:
     parser = make_parser("check", SUMMARY, examples=EXAMPLES)
     parser.add_argument("submission", metavar="SUB.csv", help="the file to check")
     parser.add_argument("--data", metavar="ROOT", required=True, help="the dataset's folder")
-    named = "take the class list of conf/data/NAME.yaml (default: the one that fits the labels in ROOT/train)"
-    parser.add_argument("--classes", metavar="data/NAME", help=named)
+    what = "take classes and test images of conf/data/NAME.yaml (default: the classes that fit the labels in ROOT)"
+    parser.add_argument("--classes", metavar="data/NAME", help=what)
     parser.add_argument("--limits", metavar="NAME=N,...", help="of images that are larger than data.limits: pixels")
     given = parser.read(words)
     from bonepipe.data import submission
-    from bonepipe.data.catalog import known_classes, named_classes, test_images
+    from bonepipe.data.catalog import known_classes, named_form, test_images
     from bonepipe.data.limits import parse
 
     table, limits = submission.read(given.submission), parse(given.limits)
-    images = {image.name: image.shape() for image in test_images(given.data, limits)}
-    classes = named_classes(given.classes) if given.classes else known_classes(given.data, limits)
+    named = named_form(given.classes, given.data, limits) if given.classes else None
+    images = {image.name: image.shape() for image in test_images(named or given.data, limits)}
+    classes = named.classes if named else known_classes(given.data, limits)
     faults = submission.faults(table, images, classes)
     for fault in faults[:LISTED]:
         print(f"{table.path}: {fault}")

@@ -30,7 +30,7 @@ from bonepipe.data.catalog import (
 from bonepipe.data.folds import FoldSpec, check_rule, find_faults, require_enough
 from bonepipe.data.folds import split as split_into_folds
 from bonepipe.data.frame import aspects, strangers
-from bonepipe.data.image import ENDS, SUFFIXES
+from bonepipe.data.image import ENDS, SUFFIXES, picture_depth
 from bonepipe.data.image import find_images as find_image_files
 from bonepipe.data.limits import DEFAULTS, Limits
 from bonepipe.data.metadata import ROTATED_FILE, read_rotated
@@ -79,6 +79,7 @@ class Checked:
     Attributes:
         digest: of its pixels.
         thumbnail: see `bonepipe.data.thumbnails`.
+        depth: bits that its greys use, of an image with 16.
     """
 
     image: Radiograph
@@ -86,6 +87,7 @@ class Checked:
     shape: tuple[int, int] | None = None
     digest: bytes | None = None
     thumbnail: np.ndarray | None = None
+    depth: int | None = None
 
     @property
     def path(self) -> Path:
@@ -111,7 +113,7 @@ def audit(spec: DataSpec, folds: FoldSpec) -> list[Finding]:
     findings += [finding for image in [*checked, *external] for finding in image.findings]
     findings += [*check_duplicates([*checked, *external]), *check_sizes(checked, spec)]
     findings += check_aspects(checked, external, {image.path for image in images if image.split == "test"}, spec)
-    findings += [*check_greys(checked, external)]
+    findings += [*check_greys(checked, external), *check_depths([*checked, *external])]
     return sorted(findings, key=lambda finding: finding.severity)
 
 
@@ -293,11 +295,12 @@ def check_files(images: Sequence[Radiograph], spec: DataSpec) -> list[Checked]:
 def check_image(image: Radiograph, classes: Sequence[str]) -> Checked:
     """Decode one image and check its annotation against it."""
     findings: list[Finding] = []
-    shape = digest = little = None
+    shape = digest = little = depth = None
     try:
         grey = image.read()
         shape, little = grey.shape, thumbnail(grey)
         digest = hashlib.sha256(f"{shape}".encode() + grey.tobytes()).digest()
+        depth = picture_depth(image.path, image.limits)
         if message := _other_content(image.path):
             findings.append(Finding("warning", image.path, "", message, "suffix of another format"))
         if grey.min() == grey.max():
@@ -306,7 +309,7 @@ def check_image(image: Radiograph, classes: Sequence[str]) -> Checked:
         findings.append(_from_error(error, image.path, "unreadable image"))
     if image.annotation is not None and image.annotation.is_file():
         findings += check_annotation(image.annotation, classes, shape, image.annotated, image.limits)
-    return Checked(image, tuple(findings), shape, digest, little)
+    return Checked(image, tuple(findings), shape, digest, little, depth)
 
 
 def _other_content(path: Path) -> str:
@@ -438,6 +441,19 @@ def check_greys(checked: Sequence[Checked], external: Sequence[Checked]) -> Iter
     for index in np.flatnonzero(usual.misexposed(greys)):
         message = f"mean grey {greys[index].mean():.1f}, while half of the train images have {usual.range}"
         yield Finding("warning", images[index].path, "", message, "unusual exposure")
+
+
+def check_depths(checked: Sequence[Checked]) -> Iterator[Finding]:
+    """Images of 16 bits are scaled by the bits that each uses: one of another depth has another brightness."""
+    depths = Counter(image.depth for image in checked if image.depth is not None)
+    if len(depths) < 2:
+        return
+    usual = depths.most_common(1)[0][0]
+    for image in checked:
+        if image.depth not in (None, usual):
+            what = f"its greys use {image.depth} of 16 bits, and those of most images {usual}"
+            how = "each is scaled by its own, so equal greys look unlike; save all with the same scale"
+            yield Finding("warning", image.path, "", f"{what}: {how}", "another depth")
 
 
 def _thumbnails(images: Sequence[Checked]) -> np.ndarray:

@@ -199,26 +199,39 @@ def known_classes(root: str | Path, limits: Limits = DEFAULTS) -> list[str]:
     folder = Path(root) / "train" / "outputs_json"
     used = {label for path in find_files(folder, ANNOTATION)[:8] for label in read_labels(path, limits)}
     for path in find_files(conf_dir() / "data", (".yaml",)):
-        classes = _listed(path)
+        classes = list(_content(path).get("classes") or ())
         if used and used <= set(classes):
             return classes
     listed = ", ".join(sorted(used)) or "no labels found"
     raise BonepipeError(f"{folder}: its labels fit no class list in conf/data; write one there ({listed})")
 
 
-def named_classes(name: str) -> list[str]:
-    """The class list of a data config, named like `hand` or `data/hand`. Raises UsageError where there is none."""
+def named_form(name: str, root: str, limits: Limits = DEFAULTS) -> DataSpec:
+    """Classes and test images as a data config has them, named like `hand` or `data/hand`, of a dataset's folder.
+
+    Raises:
+        UsageError: there is no such config, or no list of classes in it.
+    """
     path = conf_dir() / "data" / f"{name.removeprefix('data/')}.yaml"
     if not path.is_file():
         raise UsageError(f"--classes {name}: no file {path}")
-    classes = _listed(path)
-    if not classes:
+    content = _content(path)
+    if not content.get("classes"):
         raise UsageError(f"--classes {name}: {path} has no list of classes")
-    return classes
+    told = {key: content[key] for key in ("test_images", "train_images") if key in content}
+    images = tuple(content.get("images", (".png",)))
+    classes = tuple(content["classes"])
+    return DataSpec(name="any", root=root, classes=classes, size=32, metadata=None, patient="^(.*)$", images=images,
+                    limits=limits, **told)  # fmt: skip
 
 
-def _listed(path: Path) -> list[str]:
-    return list(yaml.safe_load(path.read_text(encoding="utf-8")).get("classes") or ())
+def _content(path: Path) -> dict[str, Any]:
+    """A config and what it builds on, values as they are written."""
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for parent in content.get("defaults") or ():
+        if (file := path.with_name(f"{parent}.yaml")).is_file():
+            content = {**_content(file), **content}
+    return content
 
 
 def patient_of(spec: DataSpec, path: Path, split: str) -> str:

@@ -49,11 +49,7 @@ def read_grey(path: Path, limits: Limits = DEFAULTS) -> np.ndarray:
     scans = data.count(b"\xff\xda") if data.startswith(ENDS["JPEG"][0]) else 0
     if scans > SCANS:
         raise BonepipeError(f"{path}: a JPEG of {scans} scans, and {SCANS} are the most that are read; save it as PNG")
-    image, shape = None, headers.told_shape(data)
-    if shape is not None:
-        limits.require_pixels(shape, str(path))
-        with contextlib.suppress(cv2.error):
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    image = _decoded(data, path, limits)
     if image is None:
         raise BonepipeError(
             f"{path}: cannot be decoded as an image (PNG, JPEG, TIFF, BMP or DICOM); copy the file again"
@@ -63,6 +59,26 @@ def read_grey(path: Path, limits: Limits = DEFAULTS) -> np.ndarray:
     if image.dtype != np.uint16:
         raise BonepipeError(f"{path}: has {image.dtype} pixels; export it with 8 or 16 bits a pixel")
     return 255 - _to_bytes(image) if _white_is_zero(data) else _to_bytes(image)
+
+
+def picture_depth(path: Path, limits: Limits = DEFAULTS) -> int | None:
+    """The bits from which `read_grey` scales a 16-bit PNG or TIFF, see `used_bits`; None for other images."""
+    data = _content(path, limits)
+    tags = headers.tiff_tags(data) if data[:2] in (b"II", b"MM") else {}
+    if not (data.startswith(ENDS["PNG"][0]) and data[24:25] == b"\x10") and tags.get(headers.TAGS["bits"]) != 16:
+        return None
+    image = _decoded(data, path, limits)
+    return used_bits(image) if image is not None and image.dtype == np.uint16 else None
+
+
+def _decoded(data: bytes, path: Path, limits: Limits) -> np.ndarray | None:
+    """The greys of a file's content as they are in it; None where it is no image."""
+    image, shape = None, headers.told_shape(data)
+    if shape is not None:
+        limits.require_pixels(shape, str(path))
+        with contextlib.suppress(cv2.error):
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    return image
 
 
 def _content(path: Path, limits: Limits) -> bytes:

@@ -228,9 +228,10 @@ def fold_configs(folder: Path) -> list[Path]:
 
 
 def refuse_taken(output: Path, file: str) -> None:
-    """Raise UsageError where the folder to write cannot be named so, or holds a run or other results than `file`."""
+    """Raise UsageError where the folder to write cannot be named so, or holds runs or other results than `file`."""
     others = [name for name in KINDS if name != file]
-    if not output.name or any(output.glob("fold-*")) or any((output / name).is_file() for name in others):
+    runs = any(output.glob("fold-*")) or any(output.glob("*/fold-*"))
+    if not output.name or runs or any((output / name).is_file() for name in others):
         held = " or ".join(["a run", *(KINDS[name] for name in others)])
         raise UsageError(f"--output {output}: holds {held}; name a folder of its own, like runs/best")
     if not configs.is_folder_name(output.name):

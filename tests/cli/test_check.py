@@ -107,3 +107,15 @@ def test_a_quoted_code_longer_than_the_csv_modules_limit(root, capsys):
     assert main(["check", write(root, [f'image9.png,Radius,"{code}"', *valid()[1:]]), "--data", str(root)]) == 0
     assert main(["check", write(root, [f'image9.png,Radius,"{code} 3 1"', *valid()[1:]]), "--data", str(root)]) == 1
     assert "line 2: rle: run 30001" in capsys.readouterr().out
+
+
+def test_the_test_images_are_those_of_the_named_config(root, capsys):
+    (root / "test/DCM").rename(root / "testing")
+    picture = root / "testing/ID003/image1.png"
+    picture.rename(picture.with_suffix(".jpg"))
+    text = "defaults: [arm]\ntest_images: testing\nimages: [.png, .jpg]\n"
+    (root.parent / "conf/data/mine.yaml").write_text(text)
+    lines = [line.replace("image1.png", "image1.jpg") for line in valid()]
+    assert main(["check", write(root, lines), "--data", str(root), "--classes", "mine"]) == 0
+    assert main(["check", write(root, lines[:2]), "--data", str(root), "--classes", "mine"]) == 1
+    assert "missing: image1.jpg, Radius belongs here" in capsys.readouterr().out

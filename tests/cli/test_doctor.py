@@ -491,3 +491,14 @@ def test_an_image_is_what_its_content_says(doctor, root):
     assert found["warning: suffix of another format"] == [
         f"{path}: is no PNG inside; it is read as what it is, but JPEG has lost detail"
     ]
+
+
+def test_sixteen_bit_images_of_several_depths_are_named(doctor, root):
+    """Each is scaled by the bits that it uses: equal greys would look unlike."""
+    paths = sorted((root / TRAIN).rglob("*.png"))
+    for number, path in enumerate(paths):
+        grey = read_grey(path).astype(np.uint16) * (50 if number == 3 else 14)
+        cv2.imwrite(str(path), grey if number != 5 else (grey >> 6).astype(np.uint8))
+    _, found, _ = doctor()
+    (line,) = found["warning: another depth"]
+    assert line.startswith(f"{paths[3]}: its greys use 14 of 16 bits, and those of most images 12")

@@ -135,6 +135,8 @@ def test_a_folder_that_holds_something_else_is_not_written_over(tmp_path):
     for folder, file in (("run", "ensemble.yaml"), ("best", "cascade.json")):
         with pytest.raises(UsageError, match=f"--output .*{folder}: holds a run or"):
             run_folder.refuse_taken(tmp_path / folder, file)
+    with pytest.raises(UsageError, match="holds a run or"):  # a folder of runs
+        run_folder.refuse_taken(tmp_path, "ensemble.yaml")
     for name in (".hidden", "..", "x" * 201, "a\nb"):  # such a folder could be written, but never be opened again
         with pytest.raises(UsageError, match="one folder below runs="):
             run_folder.refuse_taken(tmp_path / name, "ensemble.yaml")
