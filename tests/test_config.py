@@ -335,3 +335,17 @@ def test_how_an_experiment_is_called_and_searched_makes_no_other_experiment(demo
     changed = configs.compose(["experiment=demo", "search.trials=3", "cam.steps=7"])
     assert set(configs.differences(demo, changed)) == {"search.trials", "cam.steps"}
     assert training_settings(changed) == training_settings(demo)
+
+
+def test_a_dataset_of_ones_own_is_described_in_four_lines(tmp_path, monkeypatch):
+    shutil.copytree(configs.conf_dir(), tmp_path / "conf")
+    monkeypatch.setenv("BONEPIPE_CONF", str(tmp_path / "conf"))
+    text = "defaults: [plain]\nname: foot\nroot: data/foot\nclasses: [Talus, Calcaneus]\n"
+    (tmp_path / "conf" / "data" / "foot.yaml").write_text(text)
+    config = configs.compose(["data=foot"])
+    spec = configs.build(config, "data")
+    assert (spec.name, spec.root, spec.classes, spec.strata) == ("foot", "data/foot", ("Talus", "Calcaneus"), ())
+    assert config["folds"]["file"] == "folds/foot.csv"
+    assert configs.compose(["experiment=demo", "data=foot"])["data"]["size"] == 160
+    with pytest.raises(UsageError, match=r"data\.classes must be a list"):
+        configs.build(configs.compose(["data=plain"]), "data")
