@@ -172,11 +172,25 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
                 hint = f"{suggestion(choice, options)} (there are {', '.join(options)})"
                 return f"{shown}: {key} has no option {quoted(choice)}{hint}"
         if said == f"Key '{key.rpartition('.')[2]}' is not in struct":
-            return f"{shown}: the chosen file leaves {key} at its default; write +{word} to set it"
+            others = [other for other in overrides if other != word]
+            return _not_taken(key, others) or (
+                f"{shown}: the chosen file leaves {key} at its default; write +{word} to set it"
+            )
         inner = re.fullmatch(r"Key '(.+)' is not in struct", said)
         if inner and f"{inner[1]}:" in word:
             return f"{shown}: {key} has no {inner[1]!r} so far; write +{key}.{inner[1]}=... to add it"
     return said
+
+
+def _not_taken(key: str, words: Sequence[str]) -> str:
+    """What to tell of a setting of a group that what these words build does not take; empty where it does."""
+    group, _, name = key.partition(".")
+    try:
+        target = _composed("config", words, words)[group]["_target_"]
+        parameters = settings(locate(group, target))
+    except (UsageError, KeyError, TypeError):  # there is more to mend, which the next call says
+        return ""
+    return "" if name.partition(".")[0] in parameters else _unknown(key, [f"{group}.{p}" for p in parameters], target)
 
 
 def _leaf_keys(folder: Path) -> set[str]:

@@ -349,3 +349,9 @@ def test_a_dataset_of_ones_own_is_described_in_four_lines(tmp_path, monkeypatch)
     assert configs.compose(["experiment=demo", "data=foot"])["data"]["size"] == 160
     with pytest.raises(UsageError, match=r"data\.classes must be a list"):
         configs.build(configs.compose(["data=plain"]), "data")
+
+
+def test_a_key_that_another_option_of_the_group_takes_is_told_at_once():
+    """Not after a first hint to write it with a plus."""
+    assert_refused(["loss=bce", "loss.focal_weight=1"], "BinaryCrossEntropy takes no 'loss.focal_weight'")
+    assert_refused(["loss=bce", "loss.alpha=1"], "takes no 'loss.alpha'; it takes loss.label_smoothing")
