@@ -21,6 +21,15 @@ class MaskIndex:
         self._columns: tuple[int, int] = (0, 0)  # of class and code
         self._places: Places = {}
 
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """What changes when the file is written anew; empty where it is not there."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return ()
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
     def images(self) -> list[str]:
         """The names of the images. Raises as `codes`."""
         with self._lock:
@@ -48,9 +57,7 @@ class MaskIndex:
         """Where the rows stand, looked for again when the file has changed."""
         try:
             require_file(self.path)
-            status = self.path.stat()
-            stamp = status.st_mtime_ns, status.st_size, status.st_ino
-            if stamp != self._stamp:
+            if (stamp := self.stamp) != self._stamp:
                 self._columns, self._places = _indexed(self.path)
                 self._stamp = stamp
         except OSError as error:

@@ -35,9 +35,8 @@ class Images:
         self.folder, self.notes, self.limits = folder, notes, limits
         self._by_stem: dict[str, list[PurePosixPath]] = {}
         for path in find_images(folder) if folder else []:
-            self._by_stem.setdefault(file_stem(path), []).append(
-                PurePosixPath(path.relative_to(folder or path).as_posix())
-            )
+            name = PurePosixPath(path.relative_to(folder or path).as_posix())
+            self._by_stem.setdefault(file_stem(name), []).append(name)
         if folder and not self._by_stem:
             raise BonepipeError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)})")
 

@@ -111,8 +111,13 @@ class Viewer:
         return JSONResponse({**tables.index(self.gallery), **of_this_start}, headers=FRESH)
 
     def dice(self, request: Request) -> Response:
-        """Dice of each source, image and class, and whether that is all."""
+        """Dice of each source, image and class, and whether that is all; of files written anew it is computed again."""
         del request
+        with self.listing:
+            changed = [source.forget_changed() for source in self.gallery.sources if self.scored.is_set()]
+            if any(changed):
+                self.scored.clear()
+                threading.Thread(target=self.score, daemon=True).start()
         done = self.scored.is_set()
         return JSONResponse({"done": done, "dice": tables.dice(self.gallery)}, headers=FRESH)
 

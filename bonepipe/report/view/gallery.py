@@ -50,6 +50,18 @@ class Source:
     name: str
     tables: tuple[MaskIndex, ...]
     dice: Dice = field(default_factory=dict)
+    _stamps: list[tuple[int, ...]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self.forget_changed()
+
+    def forget_changed(self) -> bool:
+        """Forget the Dice of masks that were written anew since this was last asked; whether they were."""
+        before, self._stamps[:] = [*self._stamps], [table.stamp for table in self.tables]
+        if not before or before == self._stamps:
+            return False
+        self.dice.clear()
+        return True
 
     def codes(self, image: str) -> dict[str, str]:
         """Class -> run-length code; empty where there are no masks of the image."""

@@ -1,11 +1,14 @@
 """The viewer's addresses, and who may ask for what."""
 
+import time
+
 import cv2
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from bonepipe.data import corrections
+from bonepipe.data.submission import stream, write
 from bonepipe.report.view.app import application
 
 HERE = "http://127.0.0.1:8321"
@@ -42,6 +45,19 @@ def test_dice_that_nobody_noted_is_computed(client, viewer):
     assert after["dice"][1][image] == pytest.approx(
         after["dice"][0][image], abs=1e-4
     )  # the table holds the run's masks
+
+
+def test_dice_of_masks_that_are_written_anew_is_computed_again(viewer, client):
+    viewer.score()
+    image = next(number for number, row in enumerate(client.get("/api/dice").json()["dice"][1]) if row)
+    path = viewer.gallery.sources[1].tables[0].path
+    write(path, [(row.image, row.label, "") for row in stream(path)])
+    asked, deadline = client.get("/api/dice").json(), time.monotonic() + 60
+    while not asked["done"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+        asked = client.get("/api/dice").json()
+    assert asked["done"]
+    assert set(asked["dice"][1][image]) <= {0.0, 1.0}
 
 
 def test_a_picture_is_of_the_size_that_is_asked_for_and_tiles_are_its_own_pixels(client, viewer):
