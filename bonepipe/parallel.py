@@ -18,6 +18,7 @@ Result = TypeVar("Result")
 
 
 CORES = "BONEPIPE_CORES"  # at most so many; folds that run at once get a share each
+SHARERS = "BONEPIPE_SHARERS"  # processes that train on one device at once
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # how threads of GNU's and LLVM's OpenMP wait
 
 
@@ -26,6 +27,12 @@ def cores() -> int:
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = os.environ.get(CORES, "")
     return min(here, max(1, int(share))) if share.isdecimal() else here
+
+
+def sharers() -> int:
+    """How many processes, this one among them, share the memory of its device."""
+    told = os.environ.get(SHARERS, "")
+    return max(1, int(told)) if told.isdecimal() else 1
 
 
 def let_threads_sleep(environment: MutableMapping[str, str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bonepipe.cli.arguments import make_parser
+from bonepipe.errors import UsageError
 
 SUMMARY = """\
 Choose which finished runs to average, from what they predicted out of fold. RUN is the folder of a finished run
@@ -27,7 +28,7 @@ bonepipe select runs/unet runs/fpn -o runs/best --per-class --json"""
 
 def main(words: Sequence[str]) -> int:
     """Choose and print."""
-    parser = make_parser("select", SUMMARY, examples=EXAMPLES)
+    parser = make_parser("select", SUMMARY, keys=("data.root",), examples=EXAMPLES, composed=False)
     add = parser.add_argument
     add("runs", metavar="RUN", nargs="+", help="two folders of finished runs or more")
     add("-o", "--output", metavar="OUT", type=Path, required=True, help="the ensemble's folder, a new one")
@@ -41,6 +42,10 @@ def main(words: Sequence[str]) -> int:
     from bonepipe.report.selection import as_json, report
 
     settings = {"steps": given.steps, "margin": given.margin}
-    result = select(given.runs, given.output, settings, per_class=given.per_class, thresholds=given.thresholds)
+    if strange := [word for word in given.overrides if not word.startswith("data.root=")]:
+        raise UsageError(f"{strange[0]}: belongs to the runs, which are trained; here data.root can be set")
+    result = select(
+        given.runs, given.output, settings, given.overrides, per_class=given.per_class, thresholds=given.thresholds
+    )
     print(json.dumps(as_json(result), indent=2, ensure_ascii=False) if given.json else report(result))
     return 0

@@ -1,6 +1,7 @@
 """`bonepipe submit`: the test images' masks from all folds together, or from anything finished."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,4 +56,5 @@ def _predictor(folder: Path | None, words: Sequence[str]) -> "tuple[Predictor, s
 
         submission.read_test_set(experiment)  # what it refuses is known before the training
         report = cross_validation.run(experiment, words)
+        experiment = replace(experiment)  # which remembers what was read before the training
     return require_finished(experiment), report

@@ -268,6 +268,7 @@ def _work(missing: Sequence[Task], runs: Path, jobs: int | None) -> Iterator[tup
             try:
                 for number, future in enumerate(as_completed(waiting), 1):
                     yield waiting[future], future.result()
+                    _begun(runs, waiting[future]).unlink()  # whoever asked has written the result down
                     say(f"{number} of {len(trainings)}: {waiting[future].run}")
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -278,6 +279,7 @@ def _work(missing: Sequence[Task], runs: Path, jobs: int | None) -> Iterator[tup
             with Children() as children, _noted(runs, task) as begun:
                 costs = [_run(children, command, task.row.name) for command in task.commands]
             yield task, {} if begun else {key: sum(cost[key] for cost in costs) for key in costs[0]}
+            _begun(runs, task).unlink()
 
 
 def _train(children: Children, task: Task, runs: Path, places: Queue[dict[str, str]]) -> dict[str, float]:
@@ -297,13 +299,17 @@ def _train(children: Children, task: Task, runs: Path, places: Queue[dict[str, s
 
 @contextlib.contextmanager
 def _noted(runs: Path, task: Task) -> Iterator[bool]:
-    """Note that a task is begun until it is done; tells whether a call before this one began it and was stopped."""
-    note = runs / f".begun-{task.digest}"
+    """Note that a task is begun; tells whether a call before this one began it and was stopped before its result."""
+    note = _begun(runs, task)
     begun = note.is_file()
     note.parent.mkdir(parents=True, exist_ok=True)
     note.touch()
     yield begun
-    note.unlink()
+
+
+def _begun(runs: Path, task: Task) -> Path:
+    """The file that says that a task was begun, until its result is written."""
+    return runs / f".begun-{task.digest}"
 
 
 def _run(children: Children, command: Sequence[str], title: str, **options: Any) -> dict[str, float]:

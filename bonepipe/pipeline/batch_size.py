@@ -18,6 +18,7 @@ from bonepipe.digests import combined
 from bonepipe.errors import BonepipeError
 from bonepipe.files import write_json
 from bonepipe.forms import read_json
+from bonepipe.parallel import sharers
 from bonepipe.pipeline.experiment import Experiment, say, with_group
 from bonepipe.pipeline.run_folder import BATCH_SIZE
 from bonepipe.pipeline.steps import training_settings
@@ -53,7 +54,8 @@ def resolved(experiment: Experiment, spec: "TrainerSpec") -> "TrainerSpec":
 
     assert spec.effective_batch is not None
     path, settings = experiment.folder / BATCH_SIZE, combined(training_settings(experiment.config))
-    asked = {"settings": settings, "device": memory.described(experiment.device)}
+    shared = f", shared by {sharers()}" if sharers() > 1 else ""  # executor.parallel
+    asked = {"settings": settings, "device": memory.described(experiment.device) + shared}
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.stem}.lock")):  # of folds that begin at once, one searches
         size = _known(path, asked)
@@ -89,7 +91,7 @@ def _search(experiment: Experiment, effective: int) -> int:
     if len(sizes) > 1 and not learns_from_one(trial.model(pretrained=False), training_shape(data)):
         sizes = sizes[1:]
     memory.forget_peak(device)
-    limit = (1 - MARGIN) * memory.available(device)
+    limit = (1 - MARGIN) * memory.available(device) / sharers()
     needs: dict[int, float | None] = {}
     found = largest(sizes, lambda size: needs.setdefault(size, _need(trial, data, size)), limit)
     if found is None:

@@ -30,7 +30,7 @@ from bonepipe.pipeline import decisions, leaderboard, tracked
 from bonepipe.pipeline.experiment import Experiment, say, tell_versions
 from bonepipe.pipeline.history import read_history
 from bonepipe.pipeline.predictors.base import Masks, Predictor, mask_maker
-from bonepipe.pipeline.predictors.run import Run
+from bonepipe.pipeline.predictors.run import Run, voting_folds
 from bonepipe.pipeline.run_folder import SCORES, locked, save_config, shortened
 from bonepipe.pipeline.showing import show
 from bonepipe.pipeline.steps import Steps
@@ -100,11 +100,13 @@ def run(experiment: Experiment, words: Sequence[str]) -> str | None:
     configs.check(experiment.config)
     for fold in numbers:
         steps.refuse_stale(fold)
+    voting_folds(experiment)
     experiment.try_later_settings()
     _ = configs.build(experiment.config, "tracking")
     leaderboard.kept(experiment.folder / SCORES)
     if missing := [fold for fold in numbers if not steps.is_done(fold)]:
         _train_missing(experiment, missing, words)
+        experiment = replace(experiment)  # tables may have been edited in the meantime: nothing is remembered of them
     elif changes := steps.cross_validation().changes():
         say(f"{experiment.folder}: thresholds are chosen again, because of\n{shortened(changes)}")
     with locked(experiment.folder):
@@ -138,13 +140,14 @@ def _choose(experiment: Experiment) -> str:
     """Thresholds, scores and pictures from the folds' files."""
     tell_versions(experiment, range(experiment.folds.count))
     crf, predictor = _choose_crf(experiment), Run(experiment)
+    step = Steps(experiment).cross_validation()  # of the tables as they are before they are read
     chosen = decide(experiment, predictor.out_of_fold(), lambda: mask_maker(predictor.recall(), experiment))
     chosen = replace(chosen, crf=crf)
     folds = dict(zip(chosen.pooled.names, chosen.pooled.folds.tolist(), strict=True))
     gain = _best_epoch_gain(experiment, chosen.pooled.folds)
     told = {} if gain is None else {"best_epoch_gain": gain}
     scores = finish(chosen, lambda name: experiment.fold_folder(folds[name]) / MASKS, told)
-    Steps(experiment).cross_validation().record()
+    step.record()
     return chosen.report(scores)
 
 

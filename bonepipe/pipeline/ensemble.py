@@ -68,7 +68,8 @@ def _cross_validate(predictor: EnsemblePredictor) -> str:
     if (most := max(len(store.folds) for store in stores)) > len(names):
         say(f"warning: the members' folds differ; up to {most - len(names)} images of a member count nowhere")
     scored = score(stores, predictor.weights, predictor.mean, first.experiment.cohort.store, names)
-    files.write(folder / ENSEMBLE, predictor.ensemble)
+    if not (folder / ENSEMBLE).is_file() or files.read(folder / ENSEMBLE).merged() != predictor.ensemble:
+        files.write(folder / ENSEMBLE, predictor.ensemble)  # else it may be somebody's own, with comments
     if len(predictor.members) > 1 or first.anew:
         write_results(folder, names, classes, [row.average for row in scored])
     else:  # a member alone has its exact histograms already; bytes would only come near them

@@ -229,13 +229,13 @@ def fold_configs(folder: Path) -> list[Path]:
 
 def refuse_taken(output: Path, file: str) -> None:
     """Raise UsageError where the folder to write cannot be named so, or holds runs or other results than `file`."""
+    if output.name and not configs.is_folder_name(output.name):
+        raise UsageError(f"--output {output.parent / output.name[:80]}: {configs.FOLDER_NAME}")
     others = [name for name in KINDS if name != file]
     runs = any(output.glob("fold-*")) or any(output.glob("*/fold-*"))
     if not output.name or runs or any((output / name).is_file() for name in others):
         held = " or ".join(["a run", *(KINDS[name] for name in others)])
         raise UsageError(f"--output {output}: holds {held}; name a folder of its own, like runs/best")
-    if not configs.is_folder_name(output.name):
-        raise UsageError(f"--output {output.parent / output.name[:80]}: {configs.FOLDER_NAME}")
 
 
 def delete(folder: Path) -> bool:

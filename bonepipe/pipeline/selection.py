@@ -35,20 +35,20 @@ class Run:
     predictions: OofStore
 
 
-def read_run(folder: str) -> Run:
-    """Read what a run left behind. BonepipeError, with the way out, where it is not finished."""
-    experiment = open_run(Path(folder))
+def read_run(folder: str, words: Sequence[str] = ()) -> Run:
+    """Read what a run left behind; overrides say where its data is. BonepipeError where it is not finished."""
+    experiment = open_run(Path(folder), words)
     refuse_region(experiment)
     refuse_other_truth(experiment)
     files = {fold: experiment.fold_folder(fold) / PROBABILITIES for fold in range(experiment.folds.count)}
     return Run(folder, experiment, OofStore(files, experiment.data.classes, one_fold_at_a_time=True))
 
 
-def read_runs(folders: Sequence[str]) -> list[Run]:
+def read_runs(folders: Sequence[str], words: Sequence[str] = ()) -> list[Run]:
     """Read all runs. UsageError for fewer than two or one named twice, BonepipeError for other classes."""
     if len({Path(folder).resolve() for folder in folders}) < max(2, len(folders)):
         raise UsageError("name at least two runs, none of them twice")
-    runs = [read_run(folder) for folder in folders]
+    runs = [read_run(folder, words) for folder in folders]
     first = runs[0]
     for run in runs[1:]:
         if run.experiment.data.classes != first.experiment.data.classes:
@@ -98,14 +98,16 @@ def tabulate(runs: Sequence[Run], images: Sequence[Radiograph], band: Band) -> l
 
 
 def select(
-    folders: Sequence[str], output: Path, settings: Mapping[str, float], *, per_class: bool, thresholds: bool
-) -> Result:
+    folders: Sequence[str], output: Path, settings: Mapping[str, float], words: Sequence[str] = (), *,
+    per_class: bool, thresholds: bool,
+) -> Result:  # fmt: skip
     """Read the runs, search their mixtures, and write the one that is chosen as OUTPUT/ensemble.yaml.
 
     Args:
         folders: of finished runs.
         output: the ensemble's folder.
         settings: of `Search`.
+        words: overrides that say where the data is.
         per_class: whether a class may have a mixture of its own.
         thresholds: whether to score at each class's best threshold, not at 0.5.
     """
@@ -114,7 +116,7 @@ def select(
         search = Search(**settings)  # type: ignore[arg-type]
     except ValueError as error:
         raise UsageError(f"--{error}") from error
-    runs = read_runs(folders)
+    runs = read_runs(folders, words)
     images, tried = shared_images(runs), TUNED if thresholds else PLAIN
     mixtures = Library(tabulate(runs, images, Band(tried[0], tried[-1])), tried)
     folds = np.array([runs[0].predictions.folds[image.name] for image in images])

@@ -16,7 +16,7 @@ from bonepipe.training.weak_labels import WeakMasks, weak_masks
 
 
 def make_masks(experiment: Experiment) -> tuple[Path, dict[str, object]]:
-    """Train the classifier on the config's fold; write cam/masks.csv and cam/scores.json into the run's folder.
+    """Train the classifier on the config's fold; write masks.csv and scores.json into its folder of the run's cam/.
 
     Returns:
         The file of masks, and the scores: mean Dice of the `training` and the `validation` images, and `per_class`.
@@ -31,7 +31,7 @@ def make_masks(experiment: Experiment) -> tuple[Path, dict[str, object]]:
         raise UsageError("data.masks is set: image-level labels come from the annotations; set data.masks=null")
     if not 0 <= fold < experiment.folds.count:
         raise UsageError(f"fold={fold}: there are folds 0 to {experiment.folds.count - 1}")
-    path = experiment.folder / "cam" / "masks.csv"
+    path = experiment.folder / "cam" / f"fold-{fold}" / "masks.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     masks = _weak_masks(experiment, fold, spec)
     rows = ((image.name, *row) for image in masks for row in zip(experiment.data.classes, image.texts, strict=True))

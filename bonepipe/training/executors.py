@@ -5,6 +5,7 @@ It runs command lines because a fold is a process of its own: it frees all its m
 killing it harms no other.
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from typing import Any
 
 from bonepipe.children import Children
 from bonepipe.errors import BonepipeError, reason
-from bonepipe.parallel import CORES, cores
+from bonepipe.parallel import CORES, SHARERS, cores
 from bonepipe.ranges import Amount, Count, Positive
 from bonepipe.screen import say
 from bonepipe.training.tracking.environment import outside_trial
@@ -61,8 +62,9 @@ def at_once() -> int:
 
 
 def environments(count: int) -> Queue[dict[str, str]]:
-    """The environments of `count` commands at once, each with a GPU of its own where there are several."""
-    gpus, shared = _visible_gpus(), environment(count)
+    """The environments of `count` commands at once, each with a GPU of its own where there are as many."""
+    gpus = _visible_gpus()
+    shared = {**environment(count), SHARERS: str(math.ceil(count / max(1, len(gpus))))}
     places: Queue[dict[str, str]] = Queue()
     for slot in range(count):
         places.put({**shared, "CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else shared)
@@ -128,7 +130,8 @@ class Ray:
                 cpus = cores_of_a_gpu([node["Resources"] for node in ray.nodes() if node["Alive"]]) if gpus else 1
             task = ray.remote(num_cpus=cpus, num_gpus=gpus)(_call)
             folder = os.getcwd()  # noqa: PTH109 - a plain string travels to the worker
-            given = carried(environment(1))
+            at_once = math.ceil(1 / gpus) if 0 < gpus < 1 else 1  # on one GPU
+            given = carried({**environment(1), SHARERS: str(at_once)})
             calls = [task.remote(list(command), folder, int(cpus), given) for command in commands]
             return [_code(ray, call) for call in calls]
         finally:

@@ -323,3 +323,18 @@ def test_trainings_at_once_have_a_gpu_each_and_a_stopped_one_no_costs(tmp_path, 
     assert report.cost([cost.get("seconds") for cost in costs.values()]) == ""
     assert report.cost([60.0, 120.0]) == "1.5"
     assert not list(tmp_path.glob(".begun-*"))
+
+
+def test_what_a_row_took_is_not_told_where_its_result_was_never_written(tmp_path, monkeypatch):
+    """A row beside it failed, or the disk was full: the next call finds it done, in no time."""
+    path = tmp_path / "rows.yaml"
+    path.write_text("base: loss=bce\nrows: [{name: a, train: ''}]")
+    (task,) = ablation.tasks(ablation.read(path), tmp_path)
+    monkeypatch.setattr(ablation, "read_fingerprint", lambda folder: ["out_of_fold"])
+    monkeypatch.setattr(ablation, "_run", lambda *given, **options: {"seconds": 60.0})
+    work = ablation._work([task], tmp_path, 1)
+    assert next(work) == (task, {"seconds": 60.0})
+    with pytest.raises(OSError, match="No space left"):
+        work.throw(OSError("No space left"))
+    assert list(ablation._work([task], tmp_path, 1)) == [(task, {})]
+    assert list(ablation._work([task], tmp_path, 1)) == [(task, {"seconds": 60.0})]

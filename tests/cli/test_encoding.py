@@ -58,7 +58,7 @@ def test_the_commands_read_and_write_utf8(run):
     code, out, _ = run("script.py")
     assert code == 0
     told = out.decode("utf-8").splitlines()
-    assert f"{ROOT}: 0 errors, 0 warnings: ready for training" in told
+    assert f"{ROOT}: 0 errors, 2 warnings: ready for training" in told
     assert "폴드.csv: written" in told
     assert "é손.png,ID00" in (run.folder / "폴드.csv").read_text(encoding="utf-8")
     assert told[-1] == "ok: sub.csv has 58 rows for 2 images and 29 classes"

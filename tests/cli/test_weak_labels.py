@@ -27,8 +27,8 @@ def words(tmp_path, phantom_root, monkeypatch):
 
 def test_masks_from_image_level_labels_train_a_model(words, capsys):
     assert main(["weak-labels", "fold=0", *CAM, *words]) == 0
-    assert "fold=0 name=demo-weak data.masks=runs/demo/cam/masks.csv" in capsys.readouterr().out
-    folder = Path("runs") / "demo" / "cam"
+    assert "fold=0 name=demo-weak-0 data.masks=runs/demo/cam/fold-0/masks.csv" in capsys.readouterr().out
+    folder = Path("runs") / "demo" / "cam" / "fold-0"
     first = (folder / "masks.csv").read_bytes()
     experiment = Experiment(compose(words))
     store, rows = experiment.cohort.store, {row.key: row.rle for row in submission.stream(folder / "masks.csv")}
@@ -45,7 +45,7 @@ def test_masks_from_image_level_labels_train_a_model(words, capsys):
         assert scores[part] == pytest.approx(sum(dice) / len(dice), abs=1e-9)
     assert main(["weak-labels", "fold=0", *CAM, *words]) == 0
     assert (folder / "masks.csv").read_bytes() == first  # the same seed, the same masks
-    weak = [*words, "name=weak", "data.masks=runs/demo/cam/masks.csv"]
+    weak = [*words, "name=weak", "data.masks=runs/demo/cam/fold-0/masks.csv"]
     assert main(["train", "fold=0", *weak]) == 0
     assert (Path("runs") / "weak" / "fold-0" / "oof_dice.csv").is_file()
     assert len([path for path in (Path("runs") / ".store").iterdir() if path.is_dir()]) == 2

@@ -4,12 +4,14 @@ import json
 import resource
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from bonepipe import config as configs
 from bonepipe import memory
 from bonepipe.errors import UsageError
+from bonepipe.models import inspect
 from bonepipe.pipeline import batch_size
 from bonepipe.pipeline.batch_size import largest, would_fit
 from bonepipe.pipeline.experiment import Experiment
@@ -96,3 +98,23 @@ def test_what_was_found_counts_on_such_a_device_alone(tmp_path, monkeypatch):
         monkeypatch.setattr(memory, "described", lambda device, gpu=gpu: f"{device} ({gpu})")
         spec = Experiment(configs.compose(words)).trainer
         assert (spec.batch_size, spec.accumulate) == (size, 8 // size)
+
+
+def test_folds_that_share_a_device_share_its_memory(tmp_path, monkeypatch):
+    words = ["experiment=debug", f"runs={tmp_path}", "trainer.batch_size=auto", "trainer.effective_batch=8"]
+    found = iter((8, 2))
+    monkeypatch.setattr(batch_size, "_search", lambda experiment, effective: next(found))
+    for sharers, size in (("1", 8), ("2", 2), ("2", 2)):
+        monkeypatch.setenv("BONEPIPE_SHARERS", sharers)
+        assert Experiment(configs.compose(words)).trainer.batch_size == size
+    monkeypatch.undo()
+    limits = []
+    monkeypatch.setattr(memory, "available", lambda device: 1000.0)
+    monkeypatch.setattr(batch_size, "largest", lambda sizes, need, limit: limits.append(limit) or 1)
+    monkeypatch.setattr(Experiment, "datamodule", lambda self, fold: SimpleNamespace(setup=lambda stage: None))
+    monkeypatch.setattr(inspect, "learns_from_one", lambda model, shape: True)
+    monkeypatch.setattr("bonepipe.training.fit.training_shape", lambda data: (64, 64))
+    for sharers in ("1", "4"):
+        monkeypatch.setenv("BONEPIPE_SHARERS", sharers)
+        batch_size._search(Experiment(configs.compose(words)), 8)
+    assert limits == [900.0, 225.0]

@@ -14,6 +14,7 @@ from bonepipe.cli import main
 from bonepipe.config import compose
 from bonepipe.data.phantom.dataset import write_dataset
 from bonepipe.errors import BonepipeError
+from bonepipe.pipeline import cross_validation
 from bonepipe.pipeline.cross_validation import weighted_scores
 from bonepipe.pipeline.experiment import Experiment
 
@@ -145,3 +146,24 @@ def test_a_hold_out_with_weighted_draws_and_external_data_from_end_to_end(
     assert main(["submit", *words]) == 0
     assert (run / "fold-0" / "weights.safetensors").stat().st_mtime_ns == before
     assert "test_dice" in json.loads((run / "scores.json").read_text())
+
+
+def test_tables_that_are_edited_while_folds_train_are_read_after_it(phantom_root, folder, monkeypatch, capsys):
+    """And noted as they were read: a result of the old ones must not pass for one of the new."""
+    folds_here(monkeypatch)
+    shutil.copytree(phantom_root, "data")
+    words = [*TINY, "data.root=data", "folds.count=2"]
+    train = cross_validation._train_missing
+
+    def edited(experiment, missing, given):
+        train(experiment, missing, given)
+        everybody = sorted(path.name for path in Path("data/train/DCM").iterdir())
+        Path("data/rotated.csv").write_text("\n".join(["patient", *everybody[:3]]) + "\n")
+
+    monkeypatch.setattr(cross_validation, "_train_missing", edited)
+    assert main(["train-all", *words]) == 0
+    scores = json.loads(Path("runs/debug/scores.json").read_text())
+    assert scores["strata"]["rotated"]["images"] == 6
+    capsys.readouterr()
+    assert main(["train-all", *words]) == 0
+    assert "done already" in capsys.readouterr().err

@@ -388,6 +388,12 @@ def test_wrong_members_are_named_before_anything_is_predicted(runs, capsys, memb
     assert not Path("runs/wrong").exists()
 
 
+def test_the_folds_of_an_ensemble_are_its_members_affair(runs, capsys):
+    assert main(["ensemble", "runs/a", "runs/b", "-o", "runs/ab"]) == 0
+    assert main(["submit", "--run", "runs/ab", "prediction.folds=[0]"]) == 2
+    assert "prediction.folds: belongs to the members" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -129,3 +129,12 @@ def test_windows_are_refused_with_the_way_out(drawn_run, tmp_path):
     windowed = Run(with_group(run.experiment, "windows", window=32))
     with pytest.raises(UsageError, match="windows=none"):
         export(windowed, tmp_path / "model.onnx")
+
+
+def test_what_the_mean_of_an_ensemble_leaves_out_is_no_difference():
+    nothing, low, high = (np.full((1, 4, 4), value, np.float32) for value in (0, 0.0036, 0.6))
+    assert pipeline_export.largest_difference(low, nothing, several=True) == 0
+    assert pipeline_export.largest_difference(low, nothing, several=False) == pytest.approx(0.0036)
+    for several in (True, False):
+        assert pipeline_export.largest_difference(high, high - 0.01, several=several) == pytest.approx(0.01, rel=1e-4)
+    assert pipeline_export.largest_difference(high, nothing, several=True) > 0.5

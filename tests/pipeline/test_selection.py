@@ -1,6 +1,7 @@
 """select over two tiny trained runs, and over two runs whose predictions are drawn from the truth."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -226,3 +227,17 @@ def test_images_of_one_run_only_are_left_out_with_a_warning(runs, broken, capsys
     assert json.loads(out)["images"] == IMAGES - 1
     assert "warning: " in err
     assert names[0] in err or "other.png" in err
+
+
+def test_runs_whose_data_has_moved_are_told_where(runs, tmp_path, phantom_root, capsys):
+    for name in ("near", "fine"):
+        shutil.copytree(runs / name, tmp_path / name)
+        for path in (tmp_path / name).rglob("config.yaml"):
+            path.write_text(re.sub(r"root: .*", "root: /gone", path.read_text(), count=1))
+    words = [tmp_path / "near", tmp_path / "fine", "-o", tmp_path / "best"]
+    code, _, err = select(capsys, *words)
+    assert code == 1
+    assert "data.root" in err
+    code, _, err = select(capsys, *words, f"data.root={phantom_root}")
+    assert code == 0, err
+    assert "here data.root can be set" in refused(capsys, 2, *words, "trainer.epochs=3")

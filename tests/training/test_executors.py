@@ -196,3 +196,10 @@ def test_a_command_of_ray_has_the_callers_settings(tmp_path, monkeypatch):
     code = "import os, sys; open(sys.argv[1], 'w').write(os.environ['WANDB_MODE'] + os.environ['BONEPIPE_CONF'])"
     assert executors._call(python(code, tmp_path / "told"), str(tmp_path), 1, given) == 0
     assert (tmp_path / "told").read_text() == "disabled/mine"
+
+
+@pytest.mark.parametrize(("gpus", "count", "expected"), [("", 3, "3"), ("0", 2, "2"), ("0,1", 3, "2"), ("0,1", 2, "1")])
+def test_commands_know_how_many_share_their_device(monkeypatch, gpus, count, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    places = executors.environments(count)
+    assert {places.get()["BONEPIPE_SHARERS"] for _ in range(count)} == {expected}

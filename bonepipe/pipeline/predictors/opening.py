@@ -30,7 +30,8 @@ def open_predictor(folder: Path | None, words: Sequence[str]) -> "Predictor":
 
         configs.check(config)
         return require_finished(Experiment(config))
-    require_of_prediction(folder, words)
+    kind = run_folder.kind_of(folder)
+    require_of_prediction(folder, words, is_run=kind == "run")
     from bonepipe.pipeline.predictors.cascade import open_cascade, open_first
 
-    return open_cascade(folder, words) if run_folder.kind_of(folder) == "cascade" else open_first(folder, words)
+    return open_cascade(folder, words) if kind == "cascade" else open_first(folder, words)

@@ -29,6 +29,9 @@ OF_NETWORKS = ("prediction", "device", "data.root", "data.limits")  # those that
 FOLDS = "prediction.folds"
 
 
+OF_MEMBERS = "belongs to the members: `folds: [0, 1]` in an ensemble's YAML file names theirs"
+
+
 def own_settings(words: Sequence[str]) -> dict[str, str]:
     """Overrides by key, refused with a UsageError where one would have to change the members."""
     changes = dict(word.partition("=")[::2] for word in words)
@@ -38,7 +41,7 @@ def own_settings(words: Sequence[str]) -> dict[str, str]:
                 f"{key}: belongs to the runs, which are trained; here {', '.join(OWN)} can be set{suggestion(key, OWN)}"
             )
         if key == FOLDS:
-            raise UsageError(f"{key}: belongs to the members: `folds: [0, 1]` in an ensemble's YAML file names theirs")
+            raise UsageError(f"{key}: {OF_MEMBERS}")
     return changes
 
 
@@ -47,10 +50,12 @@ def of_networks(words: Sequence[str]) -> list[str]:
     return [word for word in words if _among(word.partition("=")[0], OF_NETWORKS)]
 
 
-def require_of_prediction(folder: Path, words: Sequence[str]) -> None:
-    """Refuse with a UsageError what would have to make a folder's finished results anew."""
+def require_of_prediction(folder: Path, words: Sequence[str], *, is_run: bool) -> None:
+    """Refuse with a UsageError what would have to make a folder's finished results anew, or what is not its own."""
     for word in words:
         key = word.partition("=")[0]
+        if key == FOLDS and not is_run:
+            raise UsageError(f"--run {folder}: {key}: {OF_MEMBERS}")
         if not _among(key, OF_PREDICTION):
             raise UsageError(
                 f"--run {folder}: {key} is what its results were made with; here {', '.join(OF_PREDICTION)} can be set"
