@@ -151,6 +151,8 @@ def external_images(spec: DataSpec) -> list[Radiograph]:
     found = []
     for external in spec.external:
         other = spec.of(external)
+        if not other.path.is_dir():
+            raise BonepipeError(f"data.external: no folder {external.root!r}; put it back, or correct its root")
         for row in _annotated(other, read_catalog(other)):
             if other_path := paths.get(row.stem):
                 raise BonepipeError(

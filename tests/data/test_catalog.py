@@ -219,7 +219,7 @@ def test_a_name_that_two_datasets_use_is_refused(external, name):
 
 
 def test_an_external_dataset_that_is_missing_or_bare_is_named(spec, external, tmp_path):
-    with pytest.raises(BonepipeError, match=r"no folder .*nowhere"):
+    with pytest.raises(BonepipeError, match=r"data\.external: no folder .*nowhere"):
         catalog.external_images(replace(spec, external=(External(root=str(tmp_path / "nowhere")),)))
     annotation = external.of(external.external[0]).path / "train/outputs_json/ID001/moretr.json"
     annotation.unlink()
