@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bonepipe.errors import UsageError
+from bonepipe.errors import BonepipeError, UsageError
 from bonepipe.inference.ensemble import members as files
 from bonepipe.inference.ensemble.members import Ensemble, Entry, Mean
 from bonepipe.inference.ensemble.scores import Scored, common_names, score
@@ -68,8 +68,8 @@ def _cross_validate(predictor: EnsemblePredictor) -> str:
     if (most := max(len(store.folds) for store in stores)) > len(names):
         say(f"warning: the members' folds differ; up to {most - len(names)} images of a member count nowhere")
     scored = score(stores, predictor.weights, predictor.mean, first.experiment.cohort.store, names)
-    if not (folder / ENSEMBLE).is_file() or files.read(folder / ENSEMBLE).merged() != predictor.ensemble:
-        files.write(folder / ENSEMBLE, predictor.ensemble)  # else it may be somebody's own, with comments
+    if not _says(folder / ENSEMBLE, predictor.ensemble):  # else it may be somebody's own, with comments
+        files.write(folder / ENSEMBLE, predictor.ensemble)
     if len(predictor.members) > 1 or first.anew:
         write_results(folder, names, classes, [row.average for row in scored])
     else:  # a member alone has its exact histograms already; bytes would only come near them
@@ -82,6 +82,14 @@ def _cross_validate(predictor: EnsemblePredictor) -> str:
     told = {"members": [{key: value for key, value in row.items() if key != "dice"} for row in rows]}
     scores = cross_validation.finish(chosen, lambda _: folder / MASKS, told, facts=predictor.facts)
     return "\n".join([*report.table(rows, chosen.choice, scores, _gain(rows, chosen)), chosen.report(scores)])
+
+
+def _says(path: Path, ensemble: Ensemble) -> bool:
+    """Whether a file is there, can be read, and names these members."""
+    try:
+        return path.is_file() and files.read(path).merged() == ensemble
+    except BonepipeError:
+        return False
 
 
 def _rows(predictor: EnsemblePredictor, scored: Sequence[Scored]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bonepipe import config as configs
 from bonepipe.pipeline import run_folder
 from bonepipe.pipeline.experiment import Experiment
-from bonepipe.pipeline.predictors.own_settings import require_of_prediction
+from bonepipe.pipeline.predictors.own_settings import refuse_folds, require_of_prediction
 
 if TYPE_CHECKING:
     from bonepipe.pipeline.predictors.base import Predictor
@@ -30,8 +30,9 @@ def open_predictor(folder: Path | None, words: Sequence[str]) -> "Predictor":
 
         configs.check(config)
         return require_finished(Experiment(config))
-    kind = run_folder.kind_of(folder)
-    require_of_prediction(folder, words, is_run=kind == "run")
+    require_of_prediction(folder, words)
+    if (kind := run_folder.kind_of(folder)) != "run":
+        refuse_folds(folder, words)
     from bonepipe.pipeline.predictors.cascade import open_cascade, open_first
 
     return open_cascade(folder, words) if kind == "cascade" else open_first(folder, words)

@@ -50,12 +50,16 @@ def of_networks(words: Sequence[str]) -> list[str]:
     return [word for word in words if _among(word.partition("=")[0], OF_NETWORKS)]
 
 
-def require_of_prediction(folder: Path, words: Sequence[str], *, is_run: bool) -> None:
-    """Refuse with a UsageError what would have to make a folder's finished results anew, or what is not its own."""
+def refuse_folds(folder: Path, words: Sequence[str]) -> None:
+    """Refuse with a UsageError to choose the folds of what has members."""
+    if any(word.partition("=")[0] == FOLDS for word in words):
+        raise UsageError(f"--run {folder}: {FOLDS}: {OF_MEMBERS}")
+
+
+def require_of_prediction(folder: Path, words: Sequence[str]) -> None:
+    """Refuse with a UsageError what would have to make a folder's finished results anew."""
     for word in words:
         key = word.partition("=")[0]
-        if key == FOLDS and not is_run:
-            raise UsageError(f"--run {folder}: {key}: {OF_MEMBERS}")
         if not _among(key, OF_PREDICTION):
             raise UsageError(
                 f"--run {folder}: {key} is what its results were made with; here {', '.join(OF_PREDICTION)} can be set"
