@@ -11,7 +11,7 @@ ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # markers without a segment
 SEGMENTS = 10_000  # before the first frame; whoever has more plays for time
 CODESTREAM = b"\xff\x4f\xff\x51"  # JPEG 2000 (T.800, annex A): start, and the size's marker
 # TIFF 6.0, section 8.
-TAGS = {"height": 257, "width": 256, "tile width": 322, "tile height": 323, "bits": 258, "photometric": 262}
+TAGS = {"height": 257, "width": 256, "tile width": 322, "tile height": 323, "photometric": 262}
 
 
 def told_shape(data: bytes) -> Shape | None:

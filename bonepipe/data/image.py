@@ -63,11 +63,11 @@ def read_grey(path: Path, limits: Limits = DEFAULTS) -> np.ndarray:
 
 def picture_depth(path: Path, limits: Limits = DEFAULTS) -> int | None:
     """The bits from which `read_grey` scales a 16-bit PNG or TIFF, see `used_bits`; None for other images."""
-    data = _content(path, limits)
-    tags = headers.tiff_tags(data) if data[:2] in (b"II", b"MM") else {}
-    if not (data.startswith(ENDS["PNG"][0]) and data[24:25] == b"\x10") and tags.get(headers.TAGS["bits"]) != 16:
-        return None
-    image = _decoded(data, path, limits)
+    with path.open("rb") as file:
+        head = file.read(25)
+    if head[:2] not in (b"II", b"MM") and not (head.startswith(ENDS["PNG"][0]) and head.endswith(b"\x10")):
+        return None  # most files need not be read twice
+    image = _decoded(_content(path, limits), path, limits)
     return used_bits(image) if image is not None and image.dtype == np.uint16 else None
 
 

@@ -134,11 +134,10 @@ def read(folder: Path, name: str | None = None, *, root: str | None = None, pict
     is_run = run_folder.kind_of(folder) == "run"
     chosen = read_json(folder / THRESHOLDS, Chosen, ANEW) if (folder / THRESHOLDS).is_file() else {}
     scores = run_folder.scores_of(folder) if (folder / SCORES).is_file() else {}
-    if is_run and (stale := _stale(experiment)):
+    stale = _stale(experiment) if is_run else ""
+    if stale:
         say(f"warning: {folder}: {stale}")
         chosen, scores = {}, {}
-    else:
-        stale = ""
     dice = np.concatenate([_dice(pooled.counts[pooled.folds == fold]) for fold in sources])
     known: dict[str, Any] = {
         "name": name or folder.resolve().name,

@@ -231,7 +231,8 @@ def test_long_outlines_are_read_where_the_limits_say_so(tmp_path, capsys, name):
     shape = Shape(label="Ulna", points=zigzag)
     drawn = Annotated(name="ID001/a.png", height=151, width=200, shapes=(shape,))
     there, out = tmp_path / "there", tmp_path / "out.csv"
-    there.mkdir() if FORMATS[name].folder else None
+    if FORMATS[name].folder:
+        there.mkdir()
     FORMATS[name].write(Dataset([drawn], ["Ulna"]), there, Counter())
     words = ["convert", str(there), "--from", name, "-o", str(out), "--to", "table", "--limits"]
     assert main([*words, "length=20000"]) == 1
